@@ -1,0 +1,187 @@
+"""What a row of the catalog is: frozen dataclasses, one per table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from packaging.version import Version
+
+Framework = Literal["torch", "tensorflow"]
+Flavor = Literal["", "devel"]
+# Who brings CUDA and cuDNN into the image: `nvidia-*` wheels, the framework's own wheel (old PyTorch index builds),
+# the base image (TensorFlow before its CUDA wheels), or nobody (CPU).
+CudaProvider = Literal["wheels", "bundled", "base", "none"]
+Layer = Literal["cuda", "framework", "apps"]
+
+SHORT_NAMES: dict[Framework, str] = {"torch": "torch", "tensorflow": "tf"}
+LAYERS: tuple[Layer, ...] = ("cuda", "framework", "apps")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """One framework release built for one CUDA: one row, one image (and its `-devel` flavor where CUDA has one)."""
+
+    name: str  # the image's name, `torch2.7-cu126`
+    framework: Framework
+    version: str  # of the framework, `2.7.1`
+    cuda: str = ""  # `12.6`; empty for the CPU
+    cudnn: str = ""  # what the image loads, `9.5.1.17`; empty for the CPU or when no source states it
+    cuda_provider: CudaProvider
+    index: str = ""  # wheel index beside PyPI, pinned to the framework's own packages; empty: PyPI has them
+    index_packages: tuple[str, ...] = ()  # the packages that may come from `index`, and no others
+    requirements: tuple[str, ...]  # the framework and its companions, `torch==2.7.1`
+    constraints: tuple[str, ...] = ()  # bounds on what the solver may choose for this image
+    overrides: tuple[str, ...] = ()  # replaces what other packages ask for (uv's override)
+    pythons: tuple[str, ...]  # minor versions its wheels exist for
+    platforms: tuple[str, ...]  # in docker's spelling; CUDA works on each
+    compute_capabilities: tuple[str, ...] = ()  # machine code compiled in, `5.0`
+    ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
+    distro: str  # registry base: `ubuntu22.04`
+    suites: tuple[str, ...] = ()  # archive bases that can carry it, best first: `bookworm`
+    unlocked: str = ""  # why it has no lock yet; empty: it must have one
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A package that images carry beside the framework, and where."""
+
+    name: str
+    layer: Layer = "apps"
+    frameworks: tuple[Framework, ...] = ("torch", "tensorflow")
+    images: tuple[str, ...] = ()  # only these images; empty: all of its frameworks
+    except_images: tuple[str, ...] = ()
+    requirement: str = ""  # what to solve for when the bare name is not enough: `numpy<2`
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemPackage:
+    """A distribution package that images carry."""
+
+    name: str
+    flavors: tuple[Flavor, ...] = ("", "devel")
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A base image in a registry."""
+
+    cuda: str = ""  # toolkit, `12.6`; empty for a base without CUDA (ubuntu itself)
+    flavor: Literal["base", "runtime", "cudnn-runtime", "devel", "cudnn-devel", ""] = ""
+    distro: str
+    python: str  # the distribution's own
+    repository: str  # `nvidia/cuda`
+    tag: str
+    digest: str = ""  # empty: no source names one
+    digest_status: Literal["confirmed", "unconfirmed", "unknown"]
+    cudnn: str = ""
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A distribution release that a registry-free base can be made of."""
+
+    name: str  # `bookworm`
+    distro: str  # `debian12`
+    python: str
+    glibc: str
+    nvcc: str = ""  # distribution package that brings nvcc, if any
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolkit:
+    """One CUDA Toolkit minor release and what it needs of the driver."""
+
+    cuda: str
+    newest_update: str
+    drivers: tuple[tuple[str, str], ...]  # (release, driver packaged with it), oldest first
+    min_driver: str = ""  # by minor-version compatibility within the major; empty before CUDA 11
+    cc_min: str = ""
+    cc_max: str = ""
+    nvcc_wheel: str = ""  # requirement of the PyPI wheel that brings nvcc, `nvidia-cuda-nvcc-cu12==12.6.85`; empty: none known to work
+    devel_bases: tuple[str, ...] = ()  # distros with a `devel` flavor
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinorCompatibility:
+    """The driver floor of a whole CUDA major."""
+
+    major: str
+    min_driver: str
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A GPU architecture: when the toolkit learned it and when it dropped it."""
+
+    compute_capability: str
+    name: str = ""
+    first_toolkit: str = ""
+    dropped_in: str = ""
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """A GPU as nvidia-smi names it. Rates are dense TFLOP/s, memory in GB, bandwidth in GB/s, all from the source."""
+
+    names: tuple[str, ...]
+    gpu_class: str
+    architecture: str
+    compute_capability: str
+    memory_gb: float | None = None
+    bandwidth_gbs: float | None = None
+    pcie_gen: int | None = None
+    pcie_lanes: int | None = None
+    fp32_tflops: float | None = None
+    tf32_tensor_tflops: float | None = None
+    fp16_tensor_tflops: float | None = None
+    bf16_tensor_tflops: float | None = None
+    fp8_tensor_tflops: float | None = None
+    laptop: bool = False
+    note: str = ""
+    source: str
+    verified: str
+
+
+def version_key(text: str) -> Version:
+    """A version to compare by: `12.10` is newer than `12.9`."""
+    return Version(text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """What an image name stands for: a release and a flavor. Names, folders and tags derive from it."""
+
+    release: Release
+    flavor: Flavor = ""
+
+    @property
+    def name(self) -> str:
+        return self.release.name + (f"-{self.flavor}" if self.flavor else "")
+
+    @property
+    def framework(self) -> Framework:
+        return self.release.framework
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.release.cuda_provider != "none"
+
+    @property
+    def cuda_tag(self) -> str:
+        """`cu126`, or `cpu`."""
+        return "cu" + self.release.cuda.replace(".", "") if self.is_gpu else "cpu"

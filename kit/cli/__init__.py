@@ -1,0 +1,127 @@
+"""The `kit` command: the group, its global options, and the one door every error leaves through."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from dataclasses import dataclass
+
+import click
+
+from kit import __version__
+from kit.errors import KitError
+
+# Each command, the module that has it, and its help line: held here so that `kit --help` imports none of them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("catalog", "List the images, and whether each is locked and built."),
+    "show": ("catalog", "Show everything known about one image."),
+    "render": ("render", "Write Dockerfiles from the templates and the catalog."),
+    "lock": ("lock", "Solve and write the locks of images, or check them."),
+    "update": ("lock", "Ask registries for the digests of base images."),
+    "build": ("build", "Build images."),
+    "run": ("run", "Start a notebook, TensorBoard, a shell or a command in an image."),
+    "ps": ("lifecycle", "List the containers kit started."),
+    "logs": ("lifecycle", "Print what a container printed."),
+    "url": ("lifecycle", "Print the URL of a running service."),
+    "exec": ("lifecycle", "Run a command in a running container."),
+    "stop": ("lifecycle", "Stop containers."),
+    "rm": ("lifecycle", "Remove stopped containers."),
+    "matrix": ("matrix", "Print the CI matrix of images to build."),
+    "engine": ("engine", "Start or stop kit's private container engine."),
+    "base": ("base", "Make registry-free base images."),
+}
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The global options, as every command sees them (`ctx.obj`)."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: int = 0
+    debug: bool = False
+    yes: bool = False
+    host: str = ""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when one of them runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"kit.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            ctx.fail(f"no such command '{args[0]}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="Print data as JSON on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Print results and errors only.")
+@click.option("-v", "--verbose", count=True, help="Say more; twice: every program that is run.")
+@click.option("--debug", is_flag=True, envvar="KIT_DEBUG", help="Show tracebacks.  [env: KIT_DEBUG]")
+@click.option("-y", "--yes", is_flag=True, help="Answer yes to every question.")
+@click.version_option(__version__, prog_name="kit")
+@click.pass_context
+def group(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: int, debug: bool, yes: bool) -> None:
+    """Reproducible GPU environments: PyTorch and TensorFlow images for each CUDA, built, run and proven.
+
+    \b
+    kit list                        what there is
+    kit run torch-cu126 jupyter     a notebook on the GPU
+    """
+    ctx.obj = Options(json=as_json, quiet=quiet, verbose=verbose, debug=debug, yes=yes)
+    if verbose >= 2 or debug:
+        logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
+
+
+def main() -> None:
+    """Entry point: run the command, turn every error into its exit code."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("KIT_DEBUG"))
+    try:
+        group.main(standalone_mode=False)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # The reader went away (`kit list | head`); nothing is wrong, and nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except KitError as e:
+        if debug:
+            raise
+        from kit.cli.output import print_error
+
+        print_error(e)
+        sys.exit(e.exit_code)
+    except Exception as e:
+        if debug:
+            raise
+        sys.stderr.write(f"error: unexpected {type(e).__name__}: {e}\n"
+                         "hint: this is a defect in kit; run the command again with --debug and report what it prints\n")
+        sys.exit(70)
+    sys.exit(0)

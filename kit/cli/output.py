@@ -1,0 +1,48 @@
+"""How commands print: data to stdout, everything else to stderr; tables, JSON and errors look alike everywhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from kit.cli import Options
+from kit.errors import KitError
+
+
+def print_error(error: KitError) -> None:
+    """What happened, its details, and what to do next, on stderr."""
+    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
+    click.echo(error.message, err=True)
+    for line in error.details:
+        click.echo(f"  {line}", err=True)
+    if error.hint:
+        click.secho("hint: ", fg="cyan", nl=False, err=True)
+        click.echo(error.hint, err=True)
+
+
+def print_json(data: Any) -> None:
+    """Data for programs, on stdout."""
+    json.dump(data, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def say(options: Options, text: str) -> None:
+    """A line about what is going on, on stderr; silent under --quiet."""
+    if not options.quiet:
+        click.echo(text, err=True)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Aligned columns on stdout, the header bold on a terminal."""
+    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    click.secho(line(header), bold=True)
+    for row in rows:
+        click.echo(line(row))

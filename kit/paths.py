@@ -1,0 +1,92 @@
+"""Where things are, from a checkout or from an installed wheel; the only module that looks at __file__."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def catalog_dir() -> Path:
+    """The folder of the catalog's tables."""
+    return _PACKAGE / "catalog"
+
+
+def is_checkout() -> bool:
+    """True when kit runs from a source checkout, where `kit render` and `kit lock` may write."""
+    return (_PACKAGE.parent / "templates").is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file()
+
+
+@cache
+def root_dir() -> Path:
+    """The folder that holds `images/` and `templates/`: `KIT_ROOT`, the checkout, or the wheel's data."""
+    if override := os.environ.get("KIT_ROOT"):
+        return Path(override)
+    return _PACKAGE.parent if is_checkout() else _PACKAGE / "data"
+
+
+def templates_dir() -> Path:
+    return root_dir() / "templates"
+
+
+def images_dir() -> Path:
+    return root_dir() / "images"
+
+
+def compose_dir() -> Path:
+    return root_dir() / "compose"
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The XDG specification: a relative path in these variables is to be ignored.
+    return (Path(value) if value.startswith("/") else Path.home() / fallback) / "kit"
+
+
+def cache_dir() -> Path:
+    """Files that can be made again (base images, downloaded packages)."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def state_dir() -> Path:
+    """Small files about what runs on this machine (port reservations, passwd files)."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def engine_dir() -> Path:
+    """The private engine's own folder (`KIT_ENGINE_DIR`, or /var/lib/kit for root): programs, data, sockets, log."""
+    if override := os.environ.get("KIT_ENGINE_DIR"):
+        return Path(override)
+    return Path("/var/lib/kit")
+
+
+def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write a file whole or not at all: beside its place first, then renamed over it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as out:
+            out.write(text)
+        beside.chmod(mode)
+        beside.replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file while the block runs; other kit processes wait. Freed by the kernel on a crash."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

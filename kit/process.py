@@ -1,0 +1,127 @@
+"""The only place that starts processes: every call is logged, has a timeout, and fails as a KitError."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from kit.errors import CommandError, MissingProgramError
+
+log = logging.getLogger("kit.process")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """What a finished program left: its arguments, exit code and output (text, undecodable bytes replaced)."""
+
+    args: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
+    return {**os.environ, **(env or {})}
+
+
+@contextlib.contextmanager
+def _missing_program(args: Sequence[str]) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as e:
+        if e.filename is not None and e.filename != args[0]:
+            raise
+        raise MissingProgramError(f"the program `{args[0]}` is not installed") from None
+
+
+def run(args: Sequence[str], *, timeout_s: float = 120, env: Mapping[str, str] | None = None, input: str | None = None,
+        cwd: Path | None = None, check: bool = True) -> Completed:
+    """Run a program to its end and return what it printed.
+
+    `env` is added to the caller's environment. Raises CommandError when `check` and the exit code is not 0 (or when
+    `timeout_s` seconds pass, as exit code 124), MissingProgramError when the program does not exist.
+    """
+    log.debug("run: %s", shlex.join(args))
+    with _missing_program(args):
+        try:
+            done = subprocess.run(list(args), capture_output=True, timeout=timeout_s, env=_environment(env), cwd=cwd,
+                                  input=None if input is None else input.encode(), check=False,
+                                  stdin=subprocess.DEVNULL if input is None else None)
+        except subprocess.TimeoutExpired as e:
+            raise CommandError(tuple(args), 124, (e.stdout or b"").decode(errors="replace"),
+                               f"no end after {timeout_s:g} s") from None
+    result = Completed(args=tuple(args), returncode=done.returncode, stdout=done.stdout.decode(errors="replace"),
+                       stderr=done.stderr.decode(errors="replace"))
+    if check and result.returncode != 0:
+        raise CommandError(result.args, result.returncode, result.stdout, result.stderr)
+    return result
+
+
+def stream(args: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[str, str] | None = None,
+           cwd: Path | None = None, timeout_s: float | None = None) -> int:
+    """Run a program, hand each line it prints (stdout and stderr together) to `on_line`, return its exit code.
+
+    When the caller is interrupted the program is asked to stop (SIGINT, then SIGKILL after 10 s) before the
+    interruption goes on, so no half-finished child is left behind.
+    """
+    log.debug("stream: %s", shlex.join(args))
+    with _missing_program(args):
+        child = subprocess.Popen(list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                 env=_environment(env), cwd=cwd, start_new_session=True)
+    timer = threading.Timer(timeout_s, child.kill) if timeout_s is not None else None
+    if timer:
+        timer.start()
+    try:
+        assert child.stdout is not None
+        for raw in child.stdout:
+            on_line(raw.decode(errors="replace").rstrip("\r\n"))
+        return child.wait()
+    except BaseException:
+        _stop(child)
+        raise
+    finally:
+        if timer:
+            timer.cancel()
+
+
+def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
+    """Run a program on the caller's own terminal and return its exit code.
+
+    The terminal's Ctrl-C reaches the program, which decides what it means; this process waits for it to end.
+    """
+    log.debug("attach: %s", shlex.join(args))
+    with _missing_program(args):
+        child = subprocess.Popen(list(args), env=_environment(env))
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] | None = None) -> int:
+    """Start a program that outlives this one, in its own session, printing to `log_file`; returns its PID."""
+    log.debug("start: %s", shlex.join(args))
+    out: IO[bytes]
+    with _missing_program(args), log_file.open("ab") as out:
+        return subprocess.Popen(list(args), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=_environment(env),
+                                start_new_session=True).pid
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.send_signal(signal.SIGINT)
+    try:
+        child.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
