@@ -1,0 +1,119 @@
+"""Reads BuildKit's progress (`--progress=rawjson`): which step runs, which failed, and what it said last. Pure."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+KEPT_LINES = 40
+
+
+@dataclass(kw_only=True)
+class Step:
+    """One step of a build (BuildKit: a vertex)."""
+
+    name: str
+    started: datetime | None = None
+    completed: datetime | None = None
+    cached: bool = False
+    error: str = ""
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+
+    @property
+    def title(self) -> str:
+        return step_title(self.name)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds the step took; 0 while it is not finished."""
+        return (self.completed - self.started).total_seconds() if self.started and self.completed else 0.0
+
+    @property
+    def is_internal(self) -> bool:
+        return self.name.startswith("[internal]")
+
+
+class BuildLog:
+    """The steps of one build, in order of appearance; `feed` it every line buildx prints."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, Step] = {}
+        self.other: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def feed(self, line: str) -> list[Step]:
+        """Take one line; returns the steps that it finished."""
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            if line.strip():
+                self.other.append(line)
+            return []
+        finished = [step for raw in record.get("vertexes") or [] if (step := self._vertex(raw))]
+        for raw in record.get("logs") or []:
+            step = self.steps.get(raw.get("vertex", ""))
+            if step:
+                step.lines.extend(_decode(raw.get("data", "")).splitlines())
+        return finished
+
+    def _vertex(self, raw: dict[str, Any]) -> Step | None:
+        step = self.steps.setdefault(raw["digest"], Step(name=raw.get("name", "")))
+        was_completed = step.completed is not None
+        step.started = _time(raw.get("started")) or step.started
+        step.completed = _time(raw.get("completed")) or step.completed
+        step.cached = bool(raw.get("cached")) or step.cached
+        step.error = raw.get("error") or step.error
+        return step if step.completed and not was_completed else None
+
+    @property
+    def failed(self) -> Step | None:
+        """The step that failed; one that was only cancelled because another failed does not count."""
+        errors = [s for s in self.steps.values() if s.error]
+        return next((s for s in errors if "context canceled" not in s.error), errors[0] if errors else None)
+
+    @property
+    def running(self) -> list[Step]:
+        return [s for s in self.steps.values() if s.started and not s.completed and not s.is_internal]
+
+
+def step_title(name: str) -> str:
+    """A step's name for people: what it does, without its mounts."""
+    prefix, _, command = name.partition("RUN ")
+    if not command:
+        return name
+    if layer := re.search(r"source=/kit/(\w+)\.txt", command):
+        action = f"install the {layer[1]} wheels"
+    elif "apt-get install" in command:
+        action = "install system packages"
+    elif "useradd" in command:
+        action = "add the user"
+    elif "uv venv" in command:
+        action = "make the virtual environment"
+    else:
+        action = re.sub(r"--mount=\S+\s*", "", command)[:80]
+    return f"{prefix}{action}"
+
+
+def _time(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    # Nanoseconds are more than Python's parser takes before 3.11.
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", _six_digits(text)).replace("Z", "+00:00"))
+
+
+def _six_digits(text: str) -> str:
+    return re.sub(r"\.(\d{1,5})(?=Z|[+-])", lambda m: "." + m[1].ljust(6, "0"), text)
+
+
+def _decode(data: str) -> str:
+    try:
+        return base64.b64decode(data).decode(errors="replace")
+    except (binascii.Error, ValueError):
+        return ""

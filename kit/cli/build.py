@@ -1,0 +1,102 @@
+"""`kit build`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from kit.cli import Options
+
+if TYPE_CHECKING:
+    from kit.build import BuildOptions
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def build_options(command: F) -> F:
+    """The options that say how an image is built, for every command that may build one."""
+    for option in (
+        click.option("--base", type=click.Choice(["auto", "registry", "archive"]), default="auto", show_default=True,
+                     envvar="KIT_BASE", help="Where the base image comes from: a container registry, or made from the "
+                     "distribution's package archive.  [env: KIT_BASE]"),
+        click.option("--registry-mirror", default="", metavar="HOST", envvar="KIT_REGISTRY_MIRROR",
+                     help="Take base images from this registry.  [env: KIT_REGISTRY_MIRROR]"),
+        click.option("--ca-cert", type=click.Path(path_type=Path), envvar="KIT_CA_CERT", help="CA bundle (PEM) for "
+                     "builds behind a private certificate authority; never in the image.  [env: KIT_CA_CERT; default: "
+                     "SSL_CERT_FILE when it is not the system's, or the system's when it was added to]"),
+    ):
+        command = option(command)
+    return command
+
+
+def make_options(*, base: str, registry_mirror: str, ca_cert: Path | None, force: bool = False,
+                 no_cache: bool = False) -> BuildOptions:
+    """The options of a command line, with this machine's network settings."""
+    from kit.build import BuildOptions
+    from kit.network import read_settings
+
+    return BuildOptions(base=base, registry_mirror=registry_mirror,  # type: ignore[arg-type]  # click checked the choice
+                        network=read_settings(ca_cert=ca_cert), force=force, no_cache=no_cache)
+
+
+@click.command("build")
+@click.argument("names", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Every image that has a lock.")
+@click.option("--force", is_flag=True, help="Build again even when the image is up to date.")
+@click.option("--no-cache", is_flag=True, help="Run every step again.")
+@click.option("--check-repro", is_flag=True, help="Build twice from nothing and compare the digests; keeps no image.")
+@click.option("--push", default="", metavar="REPOSITORY", help="Push each image to REPOSITORY/NAME after building it.")
+@build_options
+@click.pass_obj
+def build_command(options: Options, *, names: tuple[str, ...], everything: bool, force: bool, no_cache: bool,
+                  check_repro: bool, push: str, base: str, registry_mirror: str, ca_cert: Path | None) -> None:
+    """Build images into the container engine's store. An image that is up to date is not built again."""
+    import dataclasses
+
+    from kit import build
+    from kit.catalog import load_catalog
+    from kit.cli.output import print_json, say
+    from kit.cli.progress import BuildDisplay
+    from kit.engine import connect
+    from kit.errors import BadInputError, CheckFailedError, KitError
+
+    catalog = load_catalog()
+    images = [catalog.find(name) for name in names]
+    if everything:
+        images = [image for image in catalog.images() if not catalog.unlocked_reason(image)]
+    if not images:
+        raise BadInputError("no image named", hint="name one or more (`kit list` shows them), or give --all")
+    wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, force=force, no_cache=no_cache)
+    engine = connect()
+    results: list[dict[str, Any]] = []
+    failures: list[KitError] = []
+    for image in images:
+        try:
+            with BuildDisplay(options, image.name) as progress:
+                if check_repro:
+                    first, second = (build.build_digest(catalog, image, engine, wanted, progress) for _ in range(2))
+                    results.append({"image": image.name, "digests": [first, second], "equal": first == second})
+                    if first != second:
+                        raise CheckFailedError(f"two builds of {image.name} differ", details=(first, second))
+                    say(options, f"{image.name}: two builds, one digest: {first}")
+                    continue
+                built = build.build(catalog, image, engine, wanted, progress)
+                if push:
+                    build.push(engine, built, push, progress)
+            results.append(dataclasses.asdict(built))
+            say(options, f"{image.name}: built in {built.seconds:.0f} s on {built.base}" if built.is_new
+                else f"{image.name}: up to date")
+        except KitError as e:
+            if len(images) == 1:
+                raise
+            from kit.cli.output import print_error
+
+            print_error(e)
+            failures.append(e)
+    if options.json:
+        print_json(results)
+    if failures:
+        raise CheckFailedError(f"{len(failures)} of {len(images)} images failed")

@@ -1,0 +1,43 @@
+"""`kit render`."""
+
+from __future__ import annotations
+
+import click
+
+from kit.cli import Options
+
+
+@click.command("render")
+@click.argument("names", nargs=-1)
+@click.option("--check", is_flag=True, help="Write nothing; fail when a file is not what it should be.")
+@click.pass_obj
+def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> None:
+    """Write images/NAME/Dockerfile from the templates and the catalog (all images without NAMES)."""
+    from kit import paths, render
+    from kit.catalog import load_catalog
+    from kit.cli.output import print_json, say
+    from kit.errors import BadInputError, CheckFailedError
+
+    catalog = load_catalog()
+    images = [catalog.find(name) for name in names] or catalog.images()
+    if check:
+        differences = render.check(catalog, images)
+        if options.json:
+            print_json([{"path": str(d.path), "problem": d.problem} for d in differences])
+        if differences:
+            raise CheckFailedError(f"{len(differences)} rendered file(s) are not what the catalog and the templates say",
+                                   details=tuple(f"{d.problem}: {d.path}" for d in differences),
+                                   hint="write them again: `kit render`")
+        say(options, f"{len(images)} images: rendered files are up to date")
+        return
+    if not paths.is_checkout():
+        raise BadInputError("kit render writes into a source checkout, and this kit is an installed package",
+                            hint="clone kit's repository and run it there")
+    changed = render.render(catalog, images)
+    for path in changed:
+        say(options, f"wrote {path.relative_to(paths.root_dir())}")
+    for folder in render.left_over(catalog):
+        say(options, f"left over: {folder.relative_to(paths.root_dir())} is no image of the catalog; remove it")
+    if options.json:
+        print_json([str(path) for path in changed])
+    say(options, f"{len(images)} images, {len(changed)} written")

@@ -1,0 +1,315 @@
+"""The container engine: the only module that talks to one, by its own command line.
+
+The command line rather than the Python SDK: the SDK has no BuildKit, does not read docker contexts, and its import
+alone takes longer than `kit run` may add to `docker run` (`make bench-cli` measures it).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from kit import process
+from kit.engine.messages import translate
+from kit.errors import CommandError, EngineError, EngineFeatureError, MissingProgramError, NoEngineError
+
+DEFAULT_SOCKET = Path("/var/run/docker.sock")
+NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A folder or file of the host, or a named volume, inside a container."""
+
+    source: str
+    target: str
+    is_volume: bool = False
+    read_only: bool = False
+
+    def argument(self) -> str:
+        kind = "volume" if self.is_volume else "bind"
+        return f"type={kind},source={self.source},target={self.target}" + (",readonly" if self.read_only else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSpec:
+    """Everything about a container to start, in the engine's terms."""
+
+    image: str
+    name: str
+    command: tuple[str, ...] = ()
+    user: str = ""
+    workdir: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secret_environment: Mapping[str, str] = field(default_factory=dict)  # values stay out of argument lists
+    mounts: tuple[Mount, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()  # (port on 127.0.0.1, port in the container)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    gpu_arguments: tuple[str, ...] = ()
+    shm_bytes: int = 0
+    remove: bool = False
+    interactive: bool = False
+    tty: bool = False
+    healthcheck: bool = False
+    restart: str = ""
+
+    def arguments(self) -> list[str]:
+        """The arguments of `docker run` for it."""
+        args = [f"--name={self.name}", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
+        if self.user:
+            args.append(f"--user={self.user}")
+        if self.workdir:
+            args.append(f"--workdir={self.workdir}")
+        args += [f"--env={name}={value}" for name, value in self.environment.items()]
+        args += [f"--env={name}" for name in self.secret_environment]
+        args += [f"--mount={mount.argument()}" for mount in self.mounts]
+        # Never on another address: a notebook server is a shell for whoever reaches it.
+        args += [f"--publish=127.0.0.1:{outer}:{inner}" for outer, inner in self.ports]
+        args += [f"--label={name}={value}" for name, value in self.labels.items()]
+        args += self.gpu_arguments
+        if self.shm_bytes:
+            args.append(f"--shm-size={self.shm_bytes}")
+        if self.remove:
+            args.append("--rm")
+        if self.interactive:
+            args.append("--interactive")
+        if self.tty:
+            args.append("--tty")
+        if not self.healthcheck:
+            args.append("--no-healthcheck")
+        if self.restart:
+            args.append(f"--restart={self.restart}")
+        return [*args, self.image, *self.command]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """What an engine says of itself."""
+
+    version: str
+    is_containerd_store: bool  # keeps OCI images: zstd layers and OCI export work
+    cdi_devices: tuple[str, ...]  # `nvidia.com/gpu=all`; empty when the engine does not list them
+    cdi_spec_dirs: tuple[str, ...]  # empty when CDI is off
+    runtimes: tuple[str, ...]
+    data_root: str
+    cpus: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container as the engine reports it."""
+
+    name: str
+    image: str
+    status: str  # running, exited, created …
+    exit_code: int
+    labels: Mapping[str, str]
+    environment: Mapping[str, str]
+    ports: Mapping[int, int]  # port in the container -> port on the host
+    started: str
+
+
+class Engine:
+    """A container engine that answers; made by `connect`."""
+
+    def __init__(self, *, program: str = "docker", environment: Mapping[str, str] | None = None) -> None:
+        self.program = program
+        self.environment = dict(environment or {})
+
+    def call(self, args: Sequence[str], *, timeout_s: float = 120, input: str | None = None,
+             environment: Mapping[str, str] | None = None) -> str:
+        """Run one command of the engine and return what it printed.
+
+        Raises the KitError kind its error text stands for (`kit.engine.messages`).
+        """
+        try:
+            return process.run([self.program, *args], timeout_s=timeout_s, input=input,
+                               env={**self.environment, **(environment or {})}).stdout
+        except CommandError as e:
+            raise translate(e) from e
+        except MissingProgramError:
+            raise NoEngineError(f"the program `{self.program}` is not installed", hint=NO_ENGINE_HINT) from None
+
+    @cached_property
+    def info(self) -> EngineInfo:
+        """The engine's own description (one call, kept)."""
+        raw = json.loads(self.call(["info", "--format={{json .}}"], timeout_s=20))
+        if raw.get("ServerErrors"):
+            raise NoEngineError("the container engine does not answer: " + "; ".join(raw["ServerErrors"]),
+                                hint=NO_ENGINE_HINT)
+        status = {row[0]: row[1] for row in raw.get("DriverStatus") or [] if len(row) == 2}
+        return EngineInfo(
+            version=raw.get("ServerVersion", ""),
+            is_containerd_store="containerd" in status.get("driver-type", ""),
+            cdi_devices=tuple(d["ID"] for d in raw.get("DiscoveredDevices") or [] if d.get("Source") == "cdi"),
+            cdi_spec_dirs=tuple(raw.get("CDISpecDirs") or ()),
+            runtimes=tuple(sorted(raw.get("Runtimes") or {})),
+            data_root=raw.get("DockerRootDir", ""),
+            cpus=int(raw.get("NCPU") or 0),
+            memory_bytes=int(raw.get("MemTotal") or 0),
+        )
+
+    def image_labels(self, reference: str) -> dict[str, str] | None:
+        """The labels of a local image, or None when there is no such image."""
+        try:
+            text = self.call(["image", "inspect", "--format={{json .Config.Labels}}", reference], timeout_s=30)
+        except EngineError as e:
+            if "no such image" in " ".join((e.message, *e.details)).lower():
+                return None
+            raise
+        return json.loads(text) or {}
+
+    def image_inspect(self, reference: str) -> dict[str, Any]:
+        """The engine's whole description of a local image."""
+        found: list[dict[str, Any]] = json.loads(self.call(["image", "inspect", reference], timeout_s=30))
+        return found[0]
+
+    def images_labelled(self, label: str) -> list[tuple[str, str]]:
+        """(reference, image ID) of local images that carry a label."""
+        text = self.call(["image", "ls", f"--filter=label={label}", "--format={{.Repository}}:{{.Tag}} {{.ID}}"],
+                         timeout_s=30)
+        return [(ref, image_id) for ref, image_id in (line.split() for line in text.splitlines() if line.strip())]
+
+    def require_buildx(self) -> str:
+        """The version of buildx. Without it the docker command line silently uses the old builder."""
+        try:
+            return self.call(["buildx", "version"], timeout_s=20).strip()
+        except EngineError:
+            raise EngineFeatureError("this docker has no buildx, so it cannot build with BuildKit",
+                                     hint="install the buildx plugin (package docker-buildx or docker-buildx-plugin), "
+                                          "or use kit's private engine: `kit engine up`") from None
+
+    def stream(self, args: Sequence[str], on_line: Callable[[str], None],
+               environment: Mapping[str, str] | None = None) -> int:
+        """Run one command of the engine, handing on each line as it comes; returns its exit code."""
+        return process.stream([self.program, *args], on_line, env={**self.environment, **(environment or {})})
+
+    def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+        """Run one command of the engine on the caller's terminal; returns its exit code."""
+        return process.attach([self.program, *args], env={**self.environment, **(environment or {})})
+
+    def run_attached(self, spec: ContainerSpec) -> int:
+        """Start a container on the caller's terminal and wait for it; returns its exit code."""
+        return self.attach(["run", "--pull=never", *spec.arguments()], spec.secret_environment)
+
+    def run_detached(self, spec: ContainerSpec) -> str:
+        """Start a container and leave it running; returns its ID. Nothing is left behind when it cannot start."""
+        try:
+            return self.call(["run", "--detach", "--pull=never", *spec.arguments()],
+                             environment=spec.secret_environment).strip()
+        except BaseException:
+            self.remove(spec.name, force=True)
+            raise
+
+    def containers(self, *, label: str = "kit.image") -> list[Container]:
+        """All containers with a label, running or not, newest first."""
+        names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
+        return [_container(raw) for raw in json.loads(self.call(["container", "inspect", *names]))] if names else []
+
+    def container(self, name: str) -> Container:
+        """One container by name. Raises NoSuchContainerError."""
+        return _container(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
+
+    def logs(self, name: str, *, tail: int) -> list[str]:
+        """The last lines a container printed, both streams."""
+        done = process.run([self.program, "logs", f"--tail={tail}", name], env=self.environment, check=False)
+        return (done.stdout + done.stderr).splitlines()[-tail:]
+
+    def stop(self, name: str, *, timeout_s: int = 10) -> None:
+        self.call(["stop", f"--time={timeout_s}", name], timeout_s=timeout_s + 60)
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove a container; with `force` also a running one, and it is no error when there is none."""
+        done = process.run([self.program, "rm", *(["--force"] if force else []), "--volumes", name],
+                           env=self.environment, check=False)
+        if done.returncode != 0 and not force:
+            raise translate(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+
+
+def _container(raw: dict[str, Any]) -> Container:
+    config, state = raw["Config"], raw["State"]
+    bindings = (raw.get("HostConfig") or {}).get("PortBindings") or {}
+    return Container(
+        name=raw["Name"].lstrip("/"),
+        image=config["Image"],
+        status=state["Status"],
+        exit_code=int(state.get("ExitCode") or 0),
+        labels=config.get("Labels") or {},
+        environment=dict(entry.partition("=")[::2] for entry in config.get("Env") or []),
+        ports={int(inner.split("/")[0]): int(outer[0]["HostPort"]) for inner, outer in bindings.items()
+               if outer and outer[0].get("HostPort")},
+        started=state.get("StartedAt", ""),
+    )
+
+
+def _answers(path: Path) -> bool:
+    """True when something listens on a unix socket. Raises PermissionError when the caller may not ask."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(2)
+        try:
+            client.connect(str(path))
+        except PermissionError:
+            raise
+        except OSError:
+            return False
+    return True
+
+
+def _has_context() -> bool:
+    """True when the user chose an engine for the docker command line: an address or a context."""
+    if os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT"):
+        return True
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    try:
+        return json.loads((folder / "config.json").read_text()).get("currentContext", "default") != "default"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def connect() -> Engine:
+    """The engine to use: the one the user's docker settings name, else the system's, else rootless, else kit's own.
+
+    `KIT_ENGINE=private` or `system` chooses. Raises NoEngineError with what to do when none answers.
+    """
+    from kit import private_engine
+
+    choice = os.environ.get("KIT_ENGINE", "")
+    if choice != "private":
+        if _has_context():
+            return Engine()
+        denied = False
+        try:
+            if _answers(DEFAULT_SOCKET):
+                return Engine()
+        except PermissionError:
+            denied = True
+        runtime = os.environ.get("XDG_RUNTIME_DIR")
+        if runtime and _answers(Path(runtime) / "docker.sock"):
+            return Engine(environment={"DOCKER_HOST": f"unix://{runtime}/docker.sock"})
+        if denied:
+            raise NoEngineError(f"no right to use the container engine at {DEFAULT_SOCKET}",
+                                hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`")
+    if choice != "system" and private_engine.is_up():
+        program = private_engine.docker_program()
+        return Engine(program=str(program) if program else "docker", environment=private_engine.environment())
+    raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
+
+
+def free_bytes(engine: Engine) -> int | None:
+    """Free space where a local engine keeps its data; None when it cannot be seen from here."""
+    root = Path(engine.info.data_root)
+    try:
+        stat = os.statvfs(root)
+    except OSError:
+        return None
+    return stat.f_bavail * stat.f_frsize
+
+
+__all__ = ["Container", "ContainerSpec", "Engine", "EngineInfo", "Mount", "connect", "free_bytes"]

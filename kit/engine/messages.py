@@ -1,0 +1,67 @@
+"""The one place that reads the engine's error text: each known text becomes the kind of error it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kit.errors import (
+    BaseNotFoundError,
+    CommandError,
+    DiskFullError,
+    EngineError,
+    GpuUnavailableError,
+    KitError,
+    NetworkError,
+    NoEngineError,
+    NoSuchContainerError,
+    PortTakenError,
+)
+
+# (part of the text in lower case, kind, what happened, what to do); the first that matches wins.
+KNOWN: tuple[tuple[str, type[KitError], str, str], ...] = (
+    ("no space left on device", DiskFullError, "no space left where the container engine keeps its data",
+     "free some with `docker system prune` (build cache: `docker builder prune`), or move the engine's data"),
+    ("port is already allocated", PortTakenError, "the port is in use", "leave out --port to get a free one"),
+    ("address already in use", PortTakenError, "the port is in use", "leave out --port to get a free one"),
+    ("unresolvable cdi devices", GpuUnavailableError, "the engine knows no such GPU",
+     "list what it knows with `docker info`; make a new specification with `sudo nvidia-ctk cdi generate "
+     "--output=/etc/cdi/nvidia.yaml`"),
+    ("could not select device driver", GpuUnavailableError, "the engine has no way to pass a GPU through",
+     "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk runtime configure --runtime=docker` and restart docker"),
+    ("cannot connect to the docker daemon", NoEngineError, "no container engine answers",
+     "start kit's private engine with `kit engine up`, or install Docker Engine"),
+    ("is the docker daemon running", NoEngineError, "no container engine answers",
+     "start kit's private engine with `kit engine up`, or install Docker Engine"),
+    ("permission denied while trying to connect", NoEngineError, "no right to use the container engine",
+     "add yourself to its group and log in again: `sudo usermod -aG docker $USER`"),
+    ("no such container", NoSuchContainerError, "there is no such container", "`kit ps` lists what runs"),
+)
+
+# The same for what a registry says while a build looks for its base image.
+REGISTRY: tuple[tuple[str, type[KitError], str, str], ...] = (
+    ("manifest unknown", BaseNotFoundError, "the registry does not have this base image", ""),
+    ("not found: not found", BaseNotFoundError, "the registry does not have this base image", ""),
+    (": not found", BaseNotFoundError, "the registry does not have this base image", ""),
+    ("pull access denied", BaseNotFoundError, "the registry does not have this base image", ""),
+    ("no such host", NetworkError, "the registry cannot be reached", ""),
+    ("connection refused", NetworkError, "the registry cannot be reached", ""),
+    ("i/o timeout", NetworkError, "the registry cannot be reached", ""),
+    ("deadline exceeded", NetworkError, "the registry cannot be reached", ""),
+    ("failed to do request", NetworkError, "the registry cannot be reached", ""),
+)
+
+
+def recognise(lines: Iterable[str], known: tuple[tuple[str, type[KitError], str, str], ...] = KNOWN) -> KitError | None:
+    """The error a text stands for, with the telling line as its detail; None when it is none of the known."""
+    for line in lines:
+        lower = line.lower()
+        for part, kind, message, hint in known:
+            if part in lower:
+                return kind(message, hint=hint, details=(line.strip(),))
+    return None
+
+
+def translate(error: CommandError) -> KitError:
+    """A failed command of the engine as the kind of error its text stands for; EngineError when it is not known."""
+    lines = (error.stderr.strip() or error.stdout.strip()).splitlines()
+    return recognise(lines) or EngineError(error.message, details=tuple(lines[-8:]))

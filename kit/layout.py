@@ -1,0 +1,35 @@
+"""Where things are inside an image: the agreement between the templates that build it and `kit run` that starts it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+UID = 1000
+HOME = "/home/kit"
+VENV = "/opt/kit/venv"
+CONSTRAINTS = "/opt/kit/constraints.txt"
+WORKSPACE = "/workspace"
+CA_FILE = "/run/kit/ca.crt"
+JUPYTER_PORT = 8888
+TENSORBOARD_PORT = 6006
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeVolume:
+    """A folder of the home directory that outlives the container, in a named volume of its user."""
+
+    name: str
+    path: str
+    per_image: bool = False  # what `pip install` adds fits one image's Python and lock only
+
+
+VOLUMES: tuple[HomeVolume, ...] = (
+    HomeVolume(name="home", path=HOME),
+    HomeVolume(name="local", path=f"{HOME}/.local", per_image=True),
+    HomeVolume(name="pip", path=f"{HOME}/.cache/pip"),
+    HomeVolume(name="huggingface", path=f"{HOME}/.cache/huggingface"),
+    HomeVolume(name="torch", path=f"{HOME}/.cache/torch"),
+    HomeVolume(name="keras", path=f"{HOME}/.keras"),
+    HomeVolume(name="cuda", path=f"{HOME}/.cache/cuda"),
+)
+HOME_DIRS: tuple[str, ...] = (HOME, f"{HOME}/.cache", *(v.path for v in VOLUMES[1:]), WORKSPACE)

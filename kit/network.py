@@ -1,0 +1,94 @@
+"""How this machine reaches the network (proxies, mirrors, a private certificate authority), read from its own settings."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kit.errors import BadInputError
+
+SYSTEM_BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
+# Where an administrator puts certificates of the company's own; what is here is in the bundle too.
+LOCAL_ANCHORS = (Path("/usr/local/share/ca-certificates"), Path("/etc/pki/ca-trust/source/anchors"))
+PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings:
+    """What a build or a container needs to reach the network as this machine does."""
+
+    ca_file: Path | None = None
+    proxies: Mapping[str, str]
+    index_url: str = ""
+
+    @property
+    def needs_host_network(self) -> bool:
+        """True when a proxy or mirror listens on this machine's loopback, where a container does not see it."""
+        urls = [*(v for k, v in self.proxies.items() if k != "no_proxy"), self.index_url]
+        return any(urlsplit(url).hostname in LOOPBACK for url in urls if url)
+
+    def shell_script(self) -> str:
+        """The settings as a shell script to source; empty when there are none."""
+        variables = {name: value for name, value in self.proxies.items()}
+        variables |= {name.upper(): value for name, value in self.proxies.items()}
+        if self.index_url:
+            variables |= {"UV_DEFAULT_INDEX": self.index_url, "PIP_INDEX_URL": self.index_url}
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def read_settings(*, ca_cert: Path | None = None, environment: Mapping[str, str] | None = None) -> NetworkSettings:
+    """This machine's settings; `ca_cert` is the caller's own choice. Raises BadInputError when that is no certificate."""
+    env = os.environ if environment is None else environment
+    return NetworkSettings(ca_file=ca_file(ca_cert, env), proxies=proxies(env), index_url=index_url(env))
+
+
+def ca_file(chosen: Path | None, env: Mapping[str, str], *, bundles: tuple[Path, ...] = SYSTEM_BUNDLES,
+            anchors: tuple[Path, ...] = LOCAL_ANCHORS) -> Path | None:
+    """The certificates a container must be given: the chosen file, else SSL_CERT_FILE when it is not the system's own,
+    else the system's bundle when an administrator added to it. None when a container's own certificates do.
+    """
+    if chosen is not None:
+        try:
+            text = chosen.read_text(errors="replace")
+        except OSError as e:
+            raise BadInputError(f"the certificate file {chosen} cannot be read: {e.strerror}") from None
+        if "-----BEGIN CERT" not in text:
+            raise BadInputError(f"{chosen} has no PEM certificate in it", hint="give the CA bundle in PEM form")
+        return chosen
+    named = Path(env["SSL_CERT_FILE"]) if env.get("SSL_CERT_FILE") else None
+    if named and named.is_file() and named not in bundles:
+        return named
+    bundle = next((b for b in bundles if b.is_file()), None)
+    is_extended = any(any(folder.glob("*.crt")) or any(folder.glob("*.pem")) for folder in anchors if folder.is_dir())
+    return bundle if is_extended else None
+
+
+def proxies(env: Mapping[str, str]) -> dict[str, str]:
+    """The proxy variables that are set, by their lower-case names."""
+    found = {name: env.get(name) or env.get(name.upper()) or "" for name in PROXY_VARIABLES}
+    return {name: value for name, value in found.items() if value}
+
+
+def index_url(env: Mapping[str, str]) -> str:
+    """The Python package index this machine is set to use; empty for the default one."""
+    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
+        if env.get(name):
+            return env[name]
+    home = Path(env.get("HOME", "/"))
+    files = [Path(env["PIP_CONFIG_FILE"])] if env.get("PIP_CONFIG_FILE") else []
+    files += [home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")]
+    for file in files:
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(file, encoding="utf-8")
+        except (OSError, configparser.Error, UnicodeDecodeError):
+            continue  # pip itself reports a broken file; kit then uses the default index
+        if url := parser.get("global", "index-url", fallback=""):
+            return url
+    return ""

@@ -1,0 +1,49 @@
+"""Free ports on this machine's loopback, kept apart between kit processes that look for one at the same time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from kit import paths
+from kit.errors import PortTakenError
+
+SEARCHED = 1000
+
+
+def is_free(port: int) -> bool:
+    """True when nothing listens on 127.0.0.1:port (nor on every address)."""
+    with socket.socket() as probe:
+        # As the engine's proxy does: a port in TIME_WAIT can be taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def reserved(start: int, *, exact: bool, folder: Path | None = None) -> Iterator[int]:
+    """A free port from `start` upwards, nobody else's while the block runs.
+
+    The reservation is a lock on a small file, which the kernel frees when this process dies. Raises PortTakenError
+    when `exact` and `start` is in use, or when no port is free.
+    """
+    folder = folder or paths.state_dir() / "ports"
+    folder.mkdir(parents=True, exist_ok=True)
+    for port in range(start, start + 1 if exact else min(start + SEARCHED, 65536)):
+        with (folder / str(port)).open("a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if is_free(port):
+                yield port
+                return
+    if exact:
+        raise PortTakenError(f"port {start} on 127.0.0.1 is in use", hint="leave out --port to get the next free one")
+    raise PortTakenError(f"no free port from {start} to {min(start + SEARCHED, 65536) - 1} on 127.0.0.1")

@@ -1,0 +1,309 @@
+"""Start containers of kit's images: a service that stays up and answers, or a command on the caller's terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kit import layout, paths, ports
+from kit.catalog.model import Image
+from kit.engine import Container, ContainerSpec, Engine, Mount
+from kit.errors import BadInputError, NoSuchContainerError, NotReadyError, PortTakenError
+from kit.gpu import host_has_gpu, inject
+from kit.network import NetworkSettings
+
+Service = Literal["jupyter", "tensorboard"]
+SERVICES: tuple[Service, ...] = ("jupyter", "tensorboard")
+SHM_LIMIT = 16 * 2**30
+START_TRIES = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What the user asked to run, and where."""
+
+    image: Image
+    reference: str
+    service: Service | None = None
+    command: tuple[str, ...] = ()
+    gpus: str | None = None  # None: what the host has
+    port: int | None = None
+    folder: Path
+    user: str  # "UID:GID"
+    environment: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    logdir: str = "."
+    restart: str = ""
+    network: NetworkSettings
+    is_terminal: bool = False
+    has_input: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A service that answered."""
+
+    name: str
+    url: str
+    note: str
+
+
+def caller(environment: dict[str, str] | None = None) -> str:
+    """The caller's UID:GID; under sudo the user's who called it, so that files belong to a person and not to root."""
+    env = os.environ if environment is None else environment
+    if os.geteuid() == 0 and env.get("SUDO_UID") and env.get("SUDO_GID"):
+        return f"{env['SUDO_UID']}:{env['SUDO_GID']}"
+    return f"{os.getuid()}:{os.getgid()}"
+
+
+def parse_user(text: str) -> str:
+    """`UID` or `UID:GID`, in numbers. Raises BadInputError."""
+    uid, _, gid = text.partition(":")
+    if not uid.isdecimal() or (gid and not gid.isdecimal()) or int(uid) >= 2**32 - 1:
+        raise BadInputError(f"--user {text}: not a UID or UID:GID in numbers")
+    return f"{uid}:{gid or uid}"
+
+
+def shm_bytes(memory_bytes: int) -> int:
+    """Shared memory for DataLoader workers: half the machine's memory, at most 16 GiB."""
+    return min(memory_bytes // 2, SHM_LIMIT)
+
+
+def volume_mounts(image: Image, uid: str) -> tuple[Mount, ...]:
+    """The user's own named volumes: home, caches, and what `pip install` adds to this image."""
+    return tuple(Mount(source=f"kit-{uid}-{image.name}-{v.name}" if v.per_image else f"kit-{uid}-{v.name}",
+                       target=v.path, is_volume=True) for v in layout.VOLUMES)
+
+
+def service_command(request: RunRequest) -> tuple[str, ...]:
+    """What the container runs for a service."""
+    if request.service == "tensorboard":
+        return ("tensorboard", f"--logdir={request.logdir}", "--host=0.0.0.0", f"--port={layout.TENSORBOARD_PORT}")
+    command = ("jupyter", "lab", "--ip=0.0.0.0", f"--port={layout.JUPYTER_PORT}", "--no-browser",
+               f"--ServerApp.root_dir={layout.WORKSPACE}")
+    # Root only when the caller is root; the server refuses it otherwise and would never answer.
+    return (*command, "--allow-root") if request.user.startswith("0:") else command
+
+
+def passwd_file(user: str) -> Path:
+    """A passwd file that has the caller, for programs that look their own name up; made once per user."""
+    uid, _, gid = user.partition(":")
+    file = paths.state_dir() / "passwd" / f"{uid}-{gid}"
+    name = "root" if uid == "0" else "kit"
+    lines = [f"{name}:x:{uid}:{gid}:{name}:{layout.HOME}:/bin/bash"]
+    if uid != "0":
+        lines.insert(0, "root:x:0:0:root:/root:/bin/bash")
+    text = "".join(f"{line}\n" for line in lines)
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        paths.write_text(file, text)
+    return file
+
+
+def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> tuple[ContainerSpec, str]:
+    """The container for a request, and a line for the user (may be empty). Raises what `kit.gpu.inject` raises."""
+    image, uid = request.image, request.user.partition(":")[0]
+    injection = inject(request.gpus, engine.info, is_gpu_image=image.is_gpu, has_gpu=host_has_gpu(), image=image.name)
+    kind = request.service or "run"
+    environment = {"USER": "root" if uid == "0" else "kit", **dict(injection.environment), **request.network.proxies}
+    mounts = [Mount(source=str(request.folder), target=layout.WORKSPACE),
+              Mount(source=str(passwd_file(request.user)), target="/etc/passwd", read_only=True),
+              *volume_mounts(image, uid), *request.mounts]
+    if request.network.ca_file:
+        mounts.append(Mount(source=str(request.network.ca_file.resolve()), target=layout.CA_FILE, read_only=True))
+        environment |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"), layout.CA_FILE)
+    environment |= dict(request.environment)
+    inner = layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT
+    return ContainerSpec(
+        image=request.reference,
+        name=f"kit-{image.name}-{kind}-{secrets.token_hex(2)}",
+        command=service_command(request) if request.service else request.command,
+        user=request.user,
+        workdir=layout.WORKSPACE,
+        environment=environment,
+        secret_environment={"JUPYTER_TOKEN": token} if request.service == "jupyter" else {},
+        mounts=tuple(mounts),
+        ports=((port, inner),) if request.service else (),
+        labels={"kit.image": image.name, "kit.service": request.service or "", "kit.user": request.user,
+                "kit.gpus": " ".join(injection.arguments), "kit.client": f"{socket.gethostname()}:{os.getpid()}"},
+        gpu_arguments=injection.arguments,
+        shm_bytes=shm_bytes(engine.info.memory_bytes),
+        remove=not request.service,
+        interactive=request.has_input,
+        tty=request.is_terminal,
+        healthcheck=request.service == "jupyter",
+        restart=request.restart,
+    ), injection.note
+
+
+def run_command(request: RunRequest, engine: Engine, on_message: Callable[[str], None]) -> int:
+    """Run a command on the caller's terminal and return its exit code; the container is gone afterwards."""
+    spec, note = make_spec(request, engine, port=0, token="")
+    if note:
+        on_message(note)
+    return engine.run_attached(spec)
+
+
+def start_service(request: RunRequest, engine: Engine, on_message: Callable[[str], None], *,
+                  timeout_s: float = 90) -> Started:
+    """Start a service and return when it has answered with its token.
+
+    Raises PortTakenError when the asked port is in use, NotReadyError (with the service's last lines) when it does not
+    answer within `timeout_s` seconds; the container is removed then, and also when the caller is interrupted.
+    """
+    sweep(engine)
+    token = secrets.token_urlsafe(24)
+    first = request.port or (layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT)
+    for _ in range(START_TRIES):
+        with ports.reserved(first, exact=request.port is not None) as port:
+            spec, note = make_spec(request, engine, port=port, token=token)
+            try:
+                engine.run_detached(spec)
+            except PortTakenError:
+                # Another program took it between the look and the start.
+                if request.port is not None:
+                    raise
+                first = port + 1
+                continue
+        break
+    else:
+        raise PortTakenError(f"no free port found in {START_TRIES} tries")
+    if note:
+        on_message(note)
+    try:
+        url = service_url(request.service, port, token)
+        _wait(engine, spec.name, request.service, port, token, timeout_s)
+    except BaseException:
+        engine.remove(spec.name, force=True)
+        raise
+    return Started(name=spec.name, url=url, note=note)
+
+
+def service_url(service: str | None, port: int, token: str) -> str:
+    """The address to open in a browser."""
+    return f"http://127.0.0.1:{port}/lab?token={token}" if service == "jupyter" else f"http://127.0.0.1:{port}/"
+
+
+def answers(service: str | None, port: int, token: str) -> bool:
+    """True when the service answers on this port, and (Jupyter) takes this token: not another server on the same port."""
+    path = "/api/status" if service == "jupyter" else "/"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+    if service == "jupyter":
+        request.add_header("Authorization", f"token {token}")
+    # Never through a proxy: the address is this machine's own.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=3) as response:
+            body = response.read()
+            return response.status == 200 and (service != "jupyter" or "started" in json.loads(body))
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _wait(engine: Engine, name: str, service: str | None, port: int, token: str, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    next_look = time.monotonic() + 2
+    while time.monotonic() < end:
+        if answers(service, port, token):
+            return
+        if time.monotonic() >= next_look:
+            container = engine.container(name)
+            if container.status not in ("running", "created", "restarting"):
+                raise NotReadyError(f"{service} ended with exit code {container.exit_code} instead of answering",
+                                    details=tuple(engine.logs(name, tail=15)))
+            next_look = time.monotonic() + 2
+        time.sleep(0.1)
+    raise NotReadyError(f"{service} did not answer on port {port} within {timeout_s:g} s",
+                        details=tuple(engine.logs(name, tail=15)))
+
+
+def sweep(engine: Engine) -> list[str]:
+    """Remove containers that a killed kit of this host left created but never started; returns their names."""
+    host = socket.gethostname()
+    removed = []
+    for container in engine.containers():
+        owner, _, pid = container.labels.get("kit.client", "").rpartition(":")
+        if container.status == "created" and owner == host and not Path(f"/proc/{pid}").exists():
+            engine.remove(container.name, force=True)
+            removed.append(container.name)
+    return removed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A container as `kit ps` shows it."""
+
+    name: str
+    image: str
+    service: str
+    url: str
+    status: str
+    gpus: str
+    user: str
+    started: str
+
+
+def describe(container: Container) -> Running:
+    """A container with its URL, which has the token in it, from what the engine knows."""
+    service = container.labels.get("kit.service", "")
+    port = next(iter(container.ports.values()), 0)
+    token = container.environment.get("JUPYTER_TOKEN", "")
+    is_up = service and port and container.status == "running"
+    return Running(name=container.name, image=container.labels["kit.image"], service=service,
+                   url=service_url(service, port, token) if is_up else "", status=container.status,
+                   gpus=container.labels.get("kit.gpus", ""), user=container.labels.get("kit.user", ""),
+                   started=container.started)
+
+
+def listed(engine: Engine, *, everything: bool) -> list[Running]:
+    """The containers kit started; those that ended too when `everything`."""
+    return [describe(c) for c in engine.containers(label="kit.client") if everything or c.status == "running"]
+
+
+def find(engine: Engine, name: str) -> Container:
+    """The container of kit's that a name stands for: its own name, with or without `kit-`, the start of one, or the
+    image's name, if only one container fits. Raises NoSuchContainerError, also when several do.
+    """
+    all_of_them = engine.containers(label="kit.client")
+    for test in (lambda c: c.name in (name, f"kit-{name}"),
+                 lambda c: c.name.startswith((name, f"kit-{name}"))):
+        found = [c for c in all_of_them if test(c)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            running = [c for c in found if c.status == "running"]
+            if len(running) == 1:
+                return running[0]
+            raise NoSuchContainerError(f"'{name}' stands for {len(found)} containers",
+                                       details=tuple(c.name for c in found), hint="give one whole name")
+    raise NoSuchContainerError(f"no container of kit's is named '{name}'",
+                               details=tuple(c.name for c in all_of_them), hint="`kit ps --all` lists them")
+
+
+def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...]]:
+    """What the words after the image's name mean: a service, or a command (`shell` and nothing at all: a shell)."""
+    if not words or words == ("shell",):
+        return None, ("bash",)
+    for service in SERVICES:
+        if words[0] == service:
+            if len(words) > 1:
+                raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}",
+                                    hint=f"to run the program itself: kit run NAME -- {' '.join(words)}")
+            return service, ()
+    return None, words
+
+
+
+def check_gpus(request: RunRequest, engine: Engine) -> None:
+    """Raise what stands against the GPUs that were asked for, before anything is built or downloaded."""
+    if request.image.is_gpu or request.gpus is not None:
+        inject(request.gpus, engine.info, is_gpu_image=request.image.is_gpu, has_gpu=host_has_gpu(),
+               image=request.image.name)
