@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import tarfile
 import tempfile
@@ -28,6 +29,7 @@ from kit.render import base_reference, render_dockerfile
 BaseChoice = Literal["registry", "archive", "auto"]
 # How long `--base auto` waits for a registry before it takes the archive.
 REGISTRY_PATIENCE_S = 8
+STEP_SCRIPTS = ("begin.sh", "end.sh")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def reference_of(image: Image) -> str:
 def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
     """A hash of all that decides what is in the image: equal fingerprint, nothing to build."""
     digest = hashlib.sha256()
-    for part in (dockerfile, requirements, base_identity):
+    for part in (dockerfile, step_scripts(), requirements, base_identity):
         digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()
 
@@ -145,10 +147,11 @@ def choose_base(catalog: Catalog, image: Image, engine: Engine, options: BuildOp
     if options.registry_mirror:
         reference = f"{options.registry_mirror.removeprefix('https://').rstrip('/')}/{reference}"
     suites = catalog.suites_for(image)
-    if options.base == "archive" and not suites:
-        raise IncompatibleError(f"{image.name} cannot be built on a registry-free base: "
-                                + catalog.why_no_archive(image),
-                                hint="build it where a container registry can be reached, with --base registry")
+    if refusal := archive_refusal(catalog, image):
+        suites = []
+        if options.base == "archive":
+            raise IncompatibleError(f"{image.name} cannot be built on a registry-free base: {refusal}",
+                                    hint="build it where a container registry can be reached, with --base registry")
     if options.base != "archive":
         problem = _registry_problem(engine, reference, row.digest_status)
         if problem is None:
@@ -161,6 +164,17 @@ def choose_base(catalog: Catalog, image: Image, engine: Engine, options: BuildOp
     suite = suites[0]
     made = base.ensure(suite.name, engine.environment, on_message=progress.message)
     return ChosenBase(source="archive", reference=made.reference, python=suite.python, identity=f"archive:{suite.name}")
+
+
+def archive_refusal(catalog: Catalog, image: Image) -> str:
+    """Why the image cannot stand on a registry-free base; empty when it can."""
+    if image.release.cuda_provider == "base":
+        return "it takes CUDA and cuDNN from its base image, which only a registry has"
+    if not catalog.suites_for(image):
+        return "its wheels are for Pythons that no distribution release in the catalog has"
+    if image.flavor == "devel" and not catalog.toolkit(image.release.cuda).nvcc_wheels:
+        return f"no wheel brings nvcc for CUDA {image.release.cuda}, so only a `devel` base image has it"
+    return ""
 
 
 def _registry_problem(engine: Engine, reference: str, digest_status: str) -> KitError | None:
@@ -236,7 +250,7 @@ def _buildx(image: Image, engine: Engine, inputs: Inputs, chosen: ChosenBase, ma
 @contextlib.contextmanager
 def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
     """The arguments for what a build gets beside its folder: uv, and the machine's CA, proxies and mirrors as secrets."""
-    arguments = [f"--build-context=uv={_uv_folder()}"]
+    arguments = [f"--build-context=kit={_kit_context()}"]
     if network.ca_file:
         arguments.append(f"--secret=id=ca,src={network.ca_file}")
     if network.needs_host_network:
@@ -249,19 +263,31 @@ def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
         yield arguments
 
 
-def _uv_folder() -> Path:
-    """A folder with nothing but the uv program, for the build to mount."""
+def _kit_context() -> Path:
+    """A folder with what the steps of a build mount: the uv program, and the scripts that open and close a step."""
     import uv
 
     program = Path(uv.find_uv_bin())
     stat = program.stat()
-    folder = paths.cache_dir() / "uv" / f"{stat.st_size}-{stat.st_mtime_ns}"
-    if not (folder / "uv").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        beside = folder / f".uv.{time.monotonic_ns()}"
-        shutil.copy(program, beside)
-        beside.replace(folder / "uv")
+    mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
+    folder = paths.cache_dir() / "build-context" / mark
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent))
+        shutil.copy(program, beside / "uv")
+        for name in STEP_SCRIPTS:
+            shutil.copy(paths.templates_dir() / name, beside / name)
+        # Another kit process may have been faster: then its folder is as good as this one.
+        try:
+            beside.rename(folder)
+        except OSError:
+            shutil.rmtree(beside)
     return folder
+
+
+def step_scripts() -> str:
+    """The text of the scripts that every step sources: what they do is part of what an image is."""
+    return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in STEP_SCRIPTS)
 
 
 def build_error(name: str, log: BuildLog, code: int) -> KitError:
@@ -271,9 +297,11 @@ def build_error(name: str, log: BuildLog, code: int) -> KitError:
     text = [*(lines if step else []), step.error if step else "", *log.other]
     if known := recognise(text):
         return known
-    if step and ("FROM" in step.name or "load metadata" in step.name) and (known := recognise(text, REGISTRY)):
-        return BaseNotFoundError(known.message, details=known.details,
-                                 hint="`kit update` asks the registry for the present digests; `--base archive` needs none")
+    if step and re.search(r"^\[[^]]*\] (FROM|load metadata) ", step.name) and (known := recognise(text, REGISTRY)):
+        hint = "`kit update` asks the registry for the present digests; `--base archive` needs none"
+        if isinstance(known, NetworkError):
+            hint = "give a mirror with --registry-mirror, or build without a registry: --base archive"
+        return type(known)(known.message, details=known.details, hint=hint)
     where = f"in the step \"{step.title}\"" if step else f"with exit code {code}"
     details = lines[-15:] or ([step.error] if step else [])
     return BuildFailedError(f"the build of {name} failed {where}", details=tuple(details),

@@ -8,7 +8,7 @@ import json
 import re
 from collections import deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 KEPT_LINES = 40
@@ -56,20 +56,22 @@ class BuildLog:
             if line.strip():
                 self.other.append(line)
             return []
-        finished = [step for raw in record.get("vertexes") or [] if (step := self._vertex(raw))]
-        for raw in record.get("logs") or []:
-            step = self.steps.get(raw.get("vertex", ""))
+        finished = [step for raw in _rows(record, "vertexes") if (step := self._vertex(raw))]
+        for raw in _rows(record, "logs"):
+            step = self.steps.get(str(raw.get("vertex")))
             if step:
-                step.lines.extend(_decode(raw.get("data", "")).splitlines())
+                step.lines.extend(_decode(str(raw.get("data", ""))).splitlines())
         return finished
 
     def _vertex(self, raw: dict[str, Any]) -> Step | None:
-        step = self.steps.setdefault(raw["digest"], Step(name=raw.get("name", "")))
+        if not isinstance(raw.get("digest"), str):
+            return None
+        step = self.steps.setdefault(raw["digest"], Step(name=str(raw.get("name", ""))))
         was_completed = step.completed is not None
         step.started = _time(raw.get("started")) or step.started
         step.completed = _time(raw.get("completed")) or step.completed
         step.cached = bool(raw.get("cached")) or step.cached
-        step.error = raw.get("error") or step.error
+        step.error = str(raw.get("error") or step.error)
         return step if step.completed and not was_completed else None
 
     @property
@@ -88,7 +90,7 @@ def step_title(name: str) -> str:
     prefix, _, command = name.partition("RUN ")
     if not command:
         return name
-    if layer := re.search(r"source=/kit/(\w+)\.txt", command):
+    if layer := re.search(r"install_layer (\w+)", command):
         action = f"install the {layer[1]} wheels"
     elif "apt-get install" in command:
         action = "install system packages"
@@ -101,11 +103,21 @@ def step_title(name: str) -> str:
     return f"{prefix}{action}"
 
 
-def _time(text: str | None) -> datetime | None:
-    if not text:
+def _rows(record: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The objects in a list of a record; a program that prints other JSON must not end the build."""
+    rows = record.get(key)
+    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+
+def _time(text: object) -> datetime | None:
+    if not isinstance(text, str) or not text:
         return None
-    # Nanoseconds are more than Python's parser takes before 3.11.
-    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", _six_digits(text)).replace("Z", "+00:00"))
+    try:
+        # Nanoseconds are more than Python's parser takes before 3.11.
+        found = datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", _six_digits(text)).replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=timezone.utc)
 
 
 def _six_digits(text: str) -> str:

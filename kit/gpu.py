@@ -36,7 +36,7 @@ def parse_request(text: str) -> tuple[str, ...]:
         return ()
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if not re.fullmatch(r"all|\d+(:\d+)?|(GPU|MIG)-[0-9a-zA-Z/-]+", name):
+        if not re.fullmatch(r"all|[0-9]+(:[0-9]+)?|(GPU|MIG)-[0-9a-zA-Z/-]+", name):
             raise BadInputError(f"--gpus {text}: '{name}' is no GPU",
                                 hint="give all, none, indexes such as 0,3, or UUIDs such as GPU-5f0e…")
     if "all" in names and len(names) > 1:
@@ -53,7 +53,10 @@ def spec_devices(folders: tuple[str, ...]) -> tuple[str, ...]:
     for folder in folders:
         for file in sorted(Path(folder).glob("*")) if Path(folder).is_dir() else []:
             if file.suffix in (".yaml", ".yml", ".json"):
-                text = file.read_text(encoding="utf-8", errors="replace")
+                try:
+                    text = file.read_text(encoding="utf-8", errors="replace")
+                except OSError:
+                    continue
                 if re.search(rf"""["']?kind["']?\s*:\s*["']?{re.escape(CDI_KIND)}["']?""", text):
                     names = re.findall(r"""["']?name["']?\s*:\s*["']?([A-Za-z0-9:._-]+)["']?""", text)
                     found += [f"{CDI_KIND}={name}" for name in names]
@@ -86,10 +89,12 @@ def inject(request: str | None, info: EngineInfo, *, is_gpu_image: bool, has_gpu
         missing = [d for d in devices if d not in listed]
         if not missing:
             return Injection(arguments=tuple(f"--device={d}" for d in devices))
-        if request is not None:
-            raise GpuUnavailableError(f"the engine knows no {', '.join(missing)}",
-                                      details=("it knows: " + ", ".join(listed),),
-                                      hint="`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` lists the GPUs anew")
+        if request is None:
+            # A specification written by hand need not have `all`: what the host has is then everything it lists.
+            return Injection(arguments=tuple(f"--device={d}" for d in dict.fromkeys(listed)))
+        raise GpuUnavailableError(f"the engine knows no {', '.join(missing)}",
+                                  details=("it knows: " + ", ".join(listed),),
+                                  hint="`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` lists the GPUs anew")
     if "nvidia" in info.runtimes:
         value = "all" if wanted == ("all",) else '"device=' + ",".join(wanted) + '"'
         return Injection(arguments=(f"--gpus={value}",))

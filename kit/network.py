@@ -31,7 +31,7 @@ class NetworkSettings:
     def needs_host_network(self) -> bool:
         """True when a proxy or mirror listens on this machine's loopback, where a container does not see it."""
         urls = [*(v for k, v in self.proxies.items() if k != "no_proxy"), self.index_url]
-        return any(urlsplit(url).hostname in LOOPBACK for url in urls if url)
+        return any(_host(url) in LOOPBACK for url in urls)
 
     def shell_script(self) -> str:
         """The settings as a shell script to source; empty when there are none."""
@@ -40,6 +40,14 @@ class NetworkSettings:
         if self.index_url:
             variables |= {"UV_DEFAULT_INDEX": self.index_url, "PIP_INDEX_URL": self.index_url}
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+
+
+def _host(url: str) -> str | None:
+    try:
+        # `http_proxy=127.0.0.1:3128` is common, and without a scheme the host would be read as one.
+        return urlsplit(url if "//" in url else f"//{url}").hostname
+    except ValueError:
+        return None
 
 
 def read_settings(*, ca_cert: Path | None = None, environment: Mapping[str, str] | None = None) -> NetworkSettings:

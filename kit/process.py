@@ -71,13 +71,14 @@ def stream(args: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[
     """Run a program, hand each line it prints (stdout and stderr together) to `on_line`, return its exit code.
 
     When the caller is interrupted the program is asked to stop (SIGINT, then SIGKILL after 10 s) before the
-    interruption goes on, so no half-finished child is left behind.
+    interruption goes on, so no half-finished child is left behind. After `timeout_s` seconds it is killed, which the
+    exit code says (-9). Both reach what the program itself started (docker runs buildx as a child).
     """
     log.debug("stream: %s", shlex.join(args))
     with _missing_program(args):
         child = subprocess.Popen(list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                  env=_environment(env), cwd=cwd, start_new_session=True)
-    timer = threading.Timer(timeout_s, child.kill) if timeout_s is not None else None
+    timer = threading.Timer(timeout_s, _signal, (child, signal.SIGKILL)) if timeout_s is not None else None
     if timer:
         timer.start()
     try:
@@ -118,10 +119,15 @@ def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] 
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        child.send_signal(signal.SIGINT)
+    _signal(child, signal.SIGINT)
     try:
         child.wait(timeout=10)
     except subprocess.TimeoutExpired:
-        child.kill()
+        _signal(child, signal.SIGKILL)
         child.wait()
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Signal a child that leads its own session, and all that it started there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)

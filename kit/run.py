@@ -68,9 +68,11 @@ def caller(environment: dict[str, str] | None = None) -> str:
 def parse_user(text: str) -> str:
     """`UID` or `UID:GID`, in numbers. Raises BadInputError."""
     uid, _, gid = text.partition(":")
-    if not uid.isdecimal() or (gid and not gid.isdecimal()) or int(uid) >= 2**32 - 1:
-        raise BadInputError(f"--user {text}: not a UID or UID:GID in numbers")
-    return f"{uid}:{gid or uid}"
+    for number in (uid, gid or uid):
+        if not (number.isascii() and number.isdecimal()) or int(number) >= 2**32 - 1:
+            raise BadInputError(f"--user {text}: not a UID or UID:GID in numbers",
+                                hint="give numbers such as 1000:1000, or leave out --user to run as yourself")
+    return f"{int(uid)}:{int(gid or uid)}"
 
 
 def shm_bytes(memory_bytes: int) -> int:
@@ -113,7 +115,7 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
     image, uid = request.image, request.user.partition(":")[0]
     injection = inject(request.gpus, engine.info, is_gpu_image=image.is_gpu, has_gpu=host_has_gpu(), image=image.name)
     kind = request.service or "run"
-    environment = {"USER": "root" if uid == "0" else "kit", **dict(injection.environment), **request.network.proxies}
+    environment = {"USER": "root" if uid == "0" else "kit", **dict(injection.environment)}
     mounts = [Mount(source=str(request.folder), target=layout.WORKSPACE),
               Mount(source=str(passwd_file(request.user)), target="/etc/passwd", read_only=True),
               *volume_mounts(image, uid), *request.mounts]
@@ -121,6 +123,10 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
         mounts.append(Mount(source=str(request.network.ca_file.resolve()), target=layout.CA_FILE, read_only=True))
         environment |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"), layout.CA_FILE)
     environment |= dict(request.environment)
+    # A proxy's address may have a password in it.
+    secret = {name: value for name, value in request.network.proxies.items() if name not in environment}
+    if request.service == "jupyter":
+        secret["JUPYTER_TOKEN"] = token
     inner = layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT
     return ContainerSpec(
         image=request.reference,
@@ -129,7 +135,7 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
         user=request.user,
         workdir=layout.WORKSPACE,
         environment=environment,
-        secret_environment={"JUPYTER_TOKEN": token} if request.service == "jupyter" else {},
+        secret_environment=secret,
         mounts=tuple(mounts),
         ports=((port, inner),) if request.service else (),
         labels={"kit.image": image.name, "kit.service": request.service or "", "kit.user": request.user,
@@ -292,14 +298,18 @@ def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...]]
     """What the words after the image's name mean: a service, or a command (`shell` and nothing at all: a shell)."""
     if not words or words == ("shell",):
         return None, ("bash",)
+    if words[0] == "--":
+        # click leaves the sign in place once it has stopped reading options, which it does at the image's name.
+        return None, words[1:] or ("bash",)
     for service in SERVICES:
         if words[0] == service:
             if len(words) > 1:
-                raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}",
-                                    hint=f"to run the program itself: kit run NAME -- {' '.join(words)}")
+                hint = f"to run the program itself: kit run NAME -- {' '.join(words)}"
+                if words[1].startswith("-"):
+                    hint = f"options of kit's come before the name: kit run {' '.join(words[1:])} NAME {service}; {hint}"
+                raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}", hint=hint)
             return service, ()
     return None, words
-
 
 
 def check_gpus(request: RunRequest, engine: Engine) -> None:

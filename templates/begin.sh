@@ -10,14 +10,14 @@ if [ -f /run/secrets/ca ]; then
 fi
 export UV_CACHE_DIR=/run/kit/cache UV_LINK_MODE=copy UV_NO_INSTALLER_METADATA=1 UV_PYTHON_DOWNLOADS=never
 
-# install_wheels VENV: this layer's part of the lock, exactly, then byte code that stays valid when file times change.
+# install_layer NAME VENV: this layer's part of the lock, exactly, then byte code that stays valid when file times change.
 # One process and a fixed hash seed: the bytes depend on both. A wheel may carry files that are not for this Python
 # version; they stay uncompiled.
-install_wheels() {
+install_layer() {
     if grep -q == /run/kit/wheels.txt; then
-        /run/kit/uv pip install --quiet --python "$1" --no-deps --require-hashes --only-binary :all: \
+        /run/kit/uv pip install --quiet --python "$2" --no-deps --require-hashes --only-binary :all: \
             --requirement /run/kit/wheels.txt
     fi
-    find "$1" -newermt "@$start" -name '*.py' | LC_ALL=C sort > /run/kit-sources
-    PYTHONHASHSEED=0 "$1/bin/python" -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
+    find "$2" -newermt "@$start" -name '*.py' | LC_ALL=C sort > /run/kit-sources
+    PYTHONHASHSEED=0 "$2/bin/python" -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
 }

@@ -12,9 +12,10 @@ Flavor = Literal["", "devel"]
 # Who brings CUDA and cuDNN into the image: `nvidia-*` wheels, the framework's own wheel (old PyTorch index builds),
 # the base image (TensorFlow before its CUDA wheels), or nobody (CPU).
 CudaProvider = Literal["wheels", "bundled", "base", "none"]
-Layer = Literal["cuda", "framework", "apps"]
+Layer = Literal["cuda", "framework", "apps", "devel"]
 
 SHORT_NAMES: dict[Framework, str] = {"torch": "torch", "tensorflow": "tf"}
+# The layers every image has, in the order they are installed; `devel` is a fourth that only `-devel` images have.
 LAYERS: tuple[Layer, ...] = ("cuda", "framework", "apps")
 
 
@@ -39,6 +40,7 @@ class Release:
     ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
     distro: str  # registry base: `ubuntu22.04`
     suites: tuple[str, ...] = ()  # archive bases that can carry it, best first: `bookworm`
+    note: str = ""  # what a reader of the row should know: why something is missing or bounded
     unlocked: str = ""  # why it has no lock yet; empty: it must have one
     source: str
     verified: str
@@ -54,6 +56,17 @@ class Package:
     images: tuple[str, ...] = ()  # only these images; empty: all of its frameworks
     except_images: tuple[str, ...] = ()
     requirement: str = ""  # what to solve for when the bare name is not enough: `numpy<2`
+    note: str = ""
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerRule:
+    """Which locked packages go into a layer, by shell pattern; what no rule names goes into `apps`."""
+
+    name: Layer
+    patterns: tuple[str, ...]  # `nvidia-*`
+    reason: str
     source: str
 
 
@@ -75,11 +88,13 @@ class Base:
     flavor: Literal["base", "runtime", "cudnn-runtime", "devel", "cudnn-devel", ""] = ""
     distro: str
     python: str  # the distribution's own
+    glibc: str  # the distribution's own: wheels are built for a lowest one
     repository: str  # `nvidia/cuda`
     tag: str
     digest: str = ""  # empty: no source names one
     digest_status: Literal["confirmed", "unconfirmed", "unknown"]
     cudnn: str = ""
+    note: str = ""
     source: str
     verified: str
 
@@ -93,6 +108,8 @@ class Suite:
     python: str
     glibc: str
     nvcc: str = ""  # distribution package that brings nvcc, if any
+    nvcc_cuda: str = ""  # the CUDA that package is of
+    nvcc_component: str = ""  # the archive component it is in, `non-free`
     source: str
 
 
@@ -102,12 +119,17 @@ class Toolkit:
 
     cuda: str
     newest_update: str
-    drivers: tuple[tuple[str, str], ...]  # (release, driver packaged with it), oldest first
+    drivers: tuple[tuple[str, str], ...] = ()  # (release, driver released with it), oldest first
     min_driver: str = ""  # by minor-version compatibility within the major; empty before CUDA 11
     cc_min: str = ""
     cc_max: str = ""
-    nvcc_wheel: str = ""  # requirement of the PyPI wheel that brings nvcc, `nvidia-cuda-nvcc-cu12==12.6.85`; empty: none known to work
+    nvcc_wheels: tuple[str, ...] = ()  # requirements of the PyPI wheels that bring nvcc and its headers; empty: none do
+    nvcc_note: str = ""  # what was looked at to know that
     devel_bases: tuple[str, ...] = ()  # distros with a `devel` flavor
+    targets: tuple[str, ...] = ()  # what its ptxas compiles for, `sm_90a`; empty when no wheel of it could be asked
+    require_branches: tuple[str, ...] = ()  # older driver branches its images' NVIDIA_REQUIRE_CUDA still lets through
+    require_brands: str = ""
+    note: str = ""
     source: str
     verified: str
 
@@ -118,6 +140,7 @@ class MinorCompatibility:
 
     major: str
     min_driver: str
+    note: str = ""
     source: str
     verified: str
 
@@ -130,6 +153,7 @@ class Architecture:
     name: str = ""
     first_toolkit: str = ""
     dropped_in: str = ""
+    note: str = ""
     source: str
     verified: str
 
@@ -151,8 +175,13 @@ class Gpu:
     fp16_tensor_tflops: float | None = None
     bf16_tensor_tflops: float | None = None
     fp8_tensor_tflops: float | None = None
+    fp16_non_tensor_tflops: float | None = None
+    tensor_source: str = ""
+    tensor_verified: str = ""
     laptop: bool = False
     note: str = ""
+    conflicts: tuple[str, ...] = ()  # what other sources say where they differ
+    fields_verified: tuple[tuple[str, str], ...] = ()  # (field, how well it is known)
     source: str
     verified: str
 

@@ -7,11 +7,12 @@ import logging
 import os
 import sys
 from dataclasses import dataclass
+from itertools import takewhile
 
 import click
 
 from kit import __version__
-from kit.errors import KitError
+from kit.errors import BadInputError, KitError
 
 # Each command, the module that has it, and its help line: held here so that `kit --help` imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -96,14 +97,22 @@ def group(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: int, debug
 
 def main() -> None:
     """Entry point: run the command, turn every error into its exit code."""
-    debug = "--debug" in sys.argv or bool(os.environ.get("KIT_DEBUG"))
+    # Global options come before the command; a `--debug` after it is the command's, or its program's.
+    debug = "--debug" in takewhile(lambda word: word.startswith("-"), sys.argv[1:]) or bool(os.environ.get("KIT_DEBUG"))
     try:
         group.main(standalone_mode=False)
     except click.exceptions.Exit as e:
         sys.exit(e.exit_code)
-    except click.ClickException as e:
+    except click.exceptions.NoArgsIsHelpError as e:
         e.show()
         sys.exit(2)
+    except click.ClickException as e:
+        from kit.cli.output import print_error
+
+        context = getattr(e, "ctx", None)
+        command = context.command_path if context else "kit"
+        print_error(BadInputError(" ".join(e.format_message().split()), hint=f"`{command} --help` shows what it takes"))
+        sys.exit(BadInputError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
@@ -112,15 +121,19 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except KitError as e:
-        if debug:
-            raise
         from kit.cli.output import print_error
 
+        if debug:
+            import traceback
+
+            traceback.print_exc()
         print_error(e)
         sys.exit(e.exit_code)
     except Exception as e:
         if debug:
-            raise
+            import traceback
+
+            traceback.print_exc()
         sys.stderr.write(f"error: unexpected {type(e).__name__}: {e}\n"
                          "hint: this is a defect in kit; run the command again with --debug and report what it prints\n")
         sys.exit(70)

@@ -64,7 +64,7 @@ def url_command(options: Options, *, name: str) -> None:
         click.echo(found.url)
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
 def exec_command(*, name: str, words: tuple[str, ...]) -> None:
@@ -76,6 +76,7 @@ def exec_command(*, name: str, words: tuple[str, ...]) -> None:
 
     engine = connect()
     container = run.find(engine, name)
+    words = words[1:] if words[:1] == ("--",) else words
     terminal = ["--interactive", *(["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else [])]
     click.get_current_context().exit(engine.attach(["exec", *terminal, container.name, *(words or ("bash",))]))
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from kit.engine import Mount
 
 
-@click.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command("run", context_settings={"allow_interspersed_args": False})
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[jupyter|tensorboard|shell|COMMAND...]")
 @click.option("--gpus", help="all, none, indexes (0,3) or UUIDs.  [default: all the host has]")

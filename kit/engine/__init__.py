@@ -211,7 +211,13 @@ class Engine:
     def containers(self, *, label: str = "kit.image") -> list[Container]:
         """All containers with a label, running or not, newest first."""
         names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
-        return [_container(raw) for raw in json.loads(self.call(["container", "inspect", *names]))] if names else []
+        if not names:
+            return []
+        done = process.run([self.program, "container", "inspect", *names], env=self.environment, check=False)
+        # One that ended and was removed since the list was made is no error: the rest is printed all the same.
+        if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
+            raise translate(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+        return [_container(raw) for raw in json.loads(done.stdout or "[]")]
 
     def container(self, name: str) -> Container:
         """One container by name. Raises NoSuchContainerError."""
@@ -268,7 +274,7 @@ def _has_context() -> bool:
         return True
     folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
     try:
-        return json.loads((folder / "config.json").read_text()).get("currentContext", "default") != "default"
+        return bool(json.loads((folder / "config.json").read_text()).get("currentContext", "default") != "default")
     except (OSError, ValueError, AttributeError):
         return False
 

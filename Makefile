@@ -1,0 +1,188 @@
+# One entry for people and for CI. `make` lists what there is. Needed on the machine: python3 (3.10 or newer), make,
+# git, a package mirror and a PyPI mirror; what else a target needs, it installs or starts.
+
+IMAGE ?= torch-cu126
+SERVICE ?= jupyter
+PYTHON ?= python3
+ONLY ?=
+PYTEST_ARGS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+BIN := .venv/bin
+KIT := $(BIN)/kit
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+
+# apt_install PACKAGE: from the distribution; the package lists are fetched first when they are missing or old.
+define apt_install
+apt_install() {
+    if ! command -v apt-get >/dev/null; then
+        echo "error: $$1 is needed, and this system has no apt-get: install it with the system's package manager" >&2
+        return 1
+    fi
+    echo "installing $$1 from the distribution" >&2
+    local apt=($(SUDO) env DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes apt-get -qq -o DPkg::Lock::Timeout=120)
+    "$${apt[@]}" install --yes --no-install-recommends "$$1" >/dev/null 2>&1 && return
+    "$${apt[@]}" update >&2 && "$${apt[@]}" install --yes --no-install-recommends "$$1" >/dev/null
+}
+endef
+
+# Starts the private engine if none answers (kit's exit code 10); `started` then says so.
+define need_engine
+started=""
+code=0
+$(KIT) --quiet ps >/dev/null 2>&1 || code=$$?
+if [ "$$code" = 10 ]; then
+    echo "no container engine answers: starting kit's private one" >&2
+    $(SUDO) $(KIT) engine up
+    started=yes
+fi
+endef
+
+# Stops the engine when the recipe ends, however it ends, but only one that the recipe started.
+define engine_ends_with_recipe
+stop_engine() { if [ -n "$$started" ]; then $(SUDO) $(KIT) --quiet engine down >/dev/null; fi; }
+trap stop_engine EXIT
+endef
+
+##@ Use
+.PHONY: help run build/% run/%
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " }
+	/^##@/ { printf "\n%s\n", substr($$0, 5) }
+	/^[a-zA-Z0-9_%\/-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: .venv/ready ## Build IMAGE (torch-cu126), start SERVICE (jupyter) in it and print the URL
+	@$(need_engine)
+	$(KIT) run $(IMAGE) $(SERVICE)
+
+run/%: ## The same for one image, `make run/tf-cpu`
+	@$(MAKE) run IMAGE=$*
+
+build/%: .venv/ready ## Build one image, `make build/tf-cpu`
+	@$(need_engine)
+	$(KIT) build $*
+
+##@ Test
+.PHONY: setup browser test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+
+setup: .venv/ready ## Make the virtual environment
+	@:
+
+test: .venv/ready browser ## Run all tests, real builds and runs included; at the end: what was skipped and why
+	@$(need_engine)
+	$(engine_ends_with_recipe)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-unit: .venv/ready ## Run the tests that need no engine
+	@$(BIN)/python -m pytest -m "not engine and not gpu" $(PYTEST_ARGS)
+
+check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine
+
+lint: lint-python lint-types lint-shell lint-dockerfiles lint-generated ## All linters, and whether generated files are up to date
+
+lint-python: .venv/ready
+	@$(BIN)/ruff check
+
+lint-types: .venv/ready
+	@$(BIN)/mypy
+
+lint-shell: .venv/ready
+	@$(BIN)/shellcheck .ci/run
+	# begin.sh and end.sh are halves of one script: neither finds the other (SC1091), nor what it sets (SC2154).
+	$(BIN)/shellcheck --shell=sh --exclude=SC1091,SC2154 templates/*.sh
+
+lint-dockerfiles: .venv/ready
+	@$(BIN)/hadolint images/*/Dockerfile
+
+lint-generated: .venv/ready
+	@$(KIT) render --check
+	$(KIT) lock --check
+
+# Chromium opens a page of JupyterLab in one test. Ubuntu has it as a snap alone, which does not run in a container.
+browser:
+	@for program in chromium chromium-browser google-chrome google-chrome-stable; do
+	    if command -v "$$program" >/dev/null; then exit 0; fi
+	done
+	$(apt_install)
+	if [ "$$(. /etc/os-release && echo "$$ID")" = debian ] && apt_install chromium; then exit 0; fi
+	echo "note: no Chromium on this machine; the test that opens JupyterLab in it will be skipped" >&2
+
+##@ Upkeep
+.PHONY: lock render update readme clean
+
+lock: .venv/ready ## Solve the locks again of images whose rows changed
+	@$(KIT) lock
+
+render: .venv/ready ## Write Dockerfiles from templates, catalog and locks
+	@$(KIT) render
+
+update: .venv/ready ## Ask registries for the digests of base images
+	@$(KIT) update
+
+readme: .venv/ready ## Write the README's table of images
+	@$(KIT) matrix --format markdown --into README.md
+
+clean: ## Remove the private engine with all its images, and the virtual environment
+	@if [ -x $(KIT) ]; then $(SUDO) $(KIT) --yes engine down --purge; fi
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+
+##@ CI and benchmarks
+.PHONY: ci-jobs ci-matrix ci-image bench-build bench-cli
+
+ci-jobs: .venv/ready ## The job matrix, as GitHub's workflow takes it
+	@matrix="$$($(KIT) matrix --format github $(addprefix --only ,$(ONLY)))"
+	echo "matrix=$$matrix"
+
+ci-matrix: .venv/ready ## What CI does, for all locked images or ONLY="tf-cpu torch-cu126"
+	@images="$$($(KIT) --quiet matrix $(addprefix --only ,$(ONLY)))"
+	for image in $$images; do
+	    $(MAKE) ci-image IMAGE="$$image"
+	done
+
+# The one place that says what CI does with an image; .github/workflows/image.yml calls it.
+ci-image: .venv/ready ## What CI does with IMAGE: build, import the framework, start JupyterLab, stop
+	@$(need_engine)
+	$(engine_ends_with_recipe)
+	case "$(IMAGE)" in torch*) module=torch ;; tf*) module=tensorflow ;; *) echo "unknown framework" >&2; exit 2 ;; esac
+	$(KIT) build "$(IMAGE)"
+	$(KIT) run "$(IMAGE)" python -c "import $$module; print('$$module', $$module.__version__)"
+	service="$$($(KIT) --json run "$(IMAGE)" jupyter)"
+	field() { $(BIN)/python -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$$service" "$$1"; }
+	name="$$(field name)"
+	trap '$(KIT) --quiet rm --force "$$name"; stop_engine' EXIT
+	$(BIN)/python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=30)' "$$(field url)"
+	$(KIT) stop "$$name"
+	echo "$(IMAGE): built, imports $$module, JupyterLab answers"
+
+bench-build: .venv/ready ## Time and size of a build, beside the same packages as people write them
+	@$(need_engine)
+	$(BIN)/python -m bench.build
+
+bench-cli: .venv/ready ## Time of kit's commands, beside docker's
+	@$(need_engine)
+	$(BIN)/python -m bench.cli
+
+# The virtual environment. uv takes the package index and the certificates that pip and the system are set to use.
+.venv/ready: pyproject.toml
+	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+	    echo "error: kit needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2
+	    exit 1
+	fi
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
+	    $(apt_install)
+	    $(PYTHON) -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+	    echo "making the virtual environment .venv" >&2
+	    $(PYTHON) -m venv --clear .venv
+	fi
+	[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	index="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)}"
+	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"
+	export UV_SYSTEM_CERTS="$${UV_SYSTEM_CERTS:-true}"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	touch $@

@@ -1,0 +1,273 @@
+"""The host's Debian or Ubuntu archive, and packages taken from it without installing anything.
+
+Everything apt writes goes to a folder of kit's own; only its settings (proxy, credentials) are the host's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from kit import process
+from kit.errors import CommandError, DiskFullError, NetworkError, UnsupportedHostError
+from kit.paths import write_text
+
+ETC_APT = Path("/etc/apt")
+OS_RELEASE = Path("/etc/os-release")
+KEYRINGS = Path("/usr/share/keyrings")
+
+INSTALL_INSTEAD = ("install Docker Engine from your distribution's packages (`docker` or `moby-engine`, with buildx), "
+                   "rootless Docker, or Podman with its Docker socket, and run the command again")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One archive, one suite: what one line of a sources.list says."""
+
+    uri: str
+    suite: str
+    components: tuple[str, ...]
+    options: Mapping[str, str]
+
+    @property
+    def line(self) -> str:
+        options = " ".join(f"{key}={value}" for key, value in sorted(self.options.items()))
+        return " ".join(["deb", *([f"[{options}]"] if options else []), self.uri, self.suite, *self.components])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distribution:
+    """Which archive a system belongs to: `debian` or `ubuntu`, and the release's code name."""
+
+    family: str
+    codename: str
+
+    @property
+    def keyring(self) -> Path:
+        """The keys its archive is signed with, as its own keyring package installs them."""
+        candidates = [KEYRINGS / f"{self.family}-archive-keyring.{ending}" for ending in ("gpg", "pgp")]
+        return next((file for file in candidates if file.is_file()), candidates[0])
+
+
+def parse_one_line(text: str) -> list[Source]:
+    """The `deb` lines of a sources.list; source packages, comments and lines apt would refuse are left out."""
+    found = []
+    for line in text.splitlines():
+        match = re.fullmatch(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?", line)
+        if match:
+            options = dict(part.split("=", 1) for part in (match[1] or "").split() if "=" in part)
+            found.append(Source(uri=match[2].rstrip("/"), suite=match[3], components=tuple(match[4].split()),
+                                options={key.lower(): value for key, value in options.items()}))
+    return found
+
+
+def parse_deb822(text: str) -> list[Source]:
+    """The enabled `deb` stanzas of a .sources file, one Source for each URI and suite."""
+    found = []
+    text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+    for stanza in re.split(r"\n[ \t]*\n", text):
+        fields: dict[str, str] = {}
+        key = ""
+        for line in stanza.splitlines():
+            if line[:1] in (" ", "\t") and key:
+                fields[key] += "\n" + line
+            elif ":" in line:
+                key, _, value = line.partition(":")
+                key = key.strip().lower()
+                fields[key] = value
+        if "deb" not in fields.get("types", "").split() or fields.get("enabled", "").strip().lower() in ("no", "false"):
+            continue
+        options: dict[str, str] = {key: fields[key].strip() for key in ("signed-by", "check-valid-until", "check-date", "trusted")
+                   if key in fields and "\n" not in fields[key].strip()}
+        found += [Source(uri=uri.rstrip("/"), suite=suite, components=tuple(fields.get("components", "").split()),
+                         options=options)
+                  for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
+    return found
+
+
+def host_sources(etc: Path = ETC_APT) -> list[Source]:
+    """Every source the host's apt reads, in its order."""
+    found = parse_one_line(_text(etc / "sources.list"))
+    for file in sorted((etc / "sources.list.d").glob("*")):
+        if file.suffix == ".list":
+            found += parse_one_line(_text(file))
+        elif file.suffix == ".sources":
+            found += parse_deb822(_text(file))
+    return found
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def host_distribution(os_release: Path = OS_RELEASE) -> Distribution:
+    """The host's archive. Raises UnsupportedHostError on a system whose packages are neither Debian's nor Ubuntu's."""
+    fields = {key: value.strip("\"'") for key, _, value in
+              (line.partition("=") for line in _text(os_release).splitlines())}
+    name, like = fields.get("ID", ""), fields.get("ID_LIKE", "").split()
+    if name == "ubuntu" or fields.get("UBUNTU_CODENAME"):
+        codename = fields.get("UBUNTU_CODENAME") or fields.get("VERSION_CODENAME", "")
+        if codename:
+            return Distribution(family="ubuntu", codename=codename)
+    elif name == "debian" or "debian" in like:
+        codename = fields.get("DEBIAN_CODENAME") or fields.get("VERSION_CODENAME", "")
+        if codename:
+            return Distribution(family="debian", codename=codename)
+    raise UnsupportedHostError(
+        f"kit can take programs from the Debian and Ubuntu archives only; this is {fields.get('PRETTY_NAME', 'unknown')}",
+        hint=INSTALL_INSTEAD)
+
+
+def main_archive(sources: Iterable[Source], distribution: Distribution) -> Source:
+    """The source that is the distribution's main archive, told apart from third-party ones that use its suite names.
+
+    Other projects' archives name their suites `bookworm main` too; only the distribution's own also has `-updates`,
+    is signed by its keyring, or has its name as the last part of the path. Signatures are checked by apt afterwards.
+    """
+    sources = list(sources)
+    codename = distribution.codename
+    aliases = {codename, "stable", "oldstable", "testing"} if distribution.family == "debian" else {codename}
+    with_updates = {source.uri for source in sources if source.suite == f"{codename}-updates"}
+
+    def score(source: Source) -> int:
+        signed_by = source.options.get("signed-by", "")
+        path = urlsplit(source.uri).path.rstrip("/")
+        return (4 * (source.uri in with_updates) + 3 * (f"{distribution.family}-archive-keyring" in signed_by)
+                + 2 * (path.rpartition("/")[2] in (distribution.family, "ubuntu-ports")) + (source.suite == codename)
+                - 4 * (signed_by != "" and f"{distribution.family}-archive" not in signed_by))
+
+    fitting = [source for source in sources if source.suite in aliases and "main" in source.components
+               and not source.uri.startswith("cdrom:")]
+    best = max(fitting, key=score, default=None)
+    if best is None or score(best) < 2:
+        raise UnsupportedHostError(
+            f"none of this machine's apt sources is {distribution.family.capitalize()}'s main archive ({codename} main)",
+            hint="add it to /etc/apt/sources.list (a mirror near you is fine) and run the command again")
+    return best
+
+
+def suite_of(archive: Source, suite: str, components: Sequence[str], distribution: Distribution) -> Source:
+    """Another suite of the same archive, signed by the distribution's keyring and by nothing else."""
+    kept = {key: value for key, value in archive.options.items() if key in ("check-valid-until", "check-date")}
+    return Source(uri=archive.uri, suite=suite, components=tuple(components),
+                  options={**kept, "signed-by": str(distribution.keyring)})
+
+
+def without_credentials(uri: str) -> str:
+    """The URI with no user name or password in it."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def resolved_uri(uri: str) -> str:
+    """An address other machines can use: a `mirror+file:` list gives its first mirror."""
+    if not uri.startswith("mirror+file:"):
+        return uri
+    lines = _text(Path(urlsplit(uri).path)).splitlines()
+    first = next((line.split()[0] for line in lines if line.strip() and not line.startswith("#")), uri)
+    return first.rstrip("/")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Apt:
+    """An apt that reads the given sources and writes below `folder` only; nothing is ever installed."""
+
+    folder: Path
+    sources: tuple[Source, ...]
+
+    def update(self) -> None:
+        """Fetch the package lists. Raises NetworkError when the archive does not answer."""
+        for name in ("lists/partial", "cache/archives/partial"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "sources.list", "".join(source.line + "\n" for source in self.sources))
+        write_text(self.folder / "apt.conf", apt_configuration(self.folder))
+        self._apt("apt-get", "-o", "APT::Update::Error-Mode=any", "update")
+
+    def download(self, names: Sequence[str], folder: Path) -> list[Path]:
+        """Download exactly these packages into `folder`, whatever they depend on."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._apt("apt-get", "download", *names, cwd=folder)
+        return sorted(folder.glob("*.deb"))
+
+    def download_missing(self, names: Sequence[str]) -> list[Path]:
+        """Download these packages and those of their dependencies which the host has not installed."""
+        self._apt("apt-get", "install", "--download-only", "--no-install-recommends", "-y", *names)
+        return sorted((self.folder / "cache/archives").glob("*.deb"))
+
+    def has(self, name: str) -> bool:
+        """True when the archive has a package of that name."""
+        return bool(self._apt("apt-cache", "show", name, check=False).stdout.strip())
+
+    def _apt(self, *args: str, cwd: Path | None = None, check: bool = True) -> process.Completed:
+        try:
+            return process.run(args, timeout_s=900, cwd=cwd, check=check,
+                               env={"APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C.UTF-8",
+                                    "DEBIAN_FRONTEND": "noninteractive"})
+        except CommandError as e:
+            raise apt_error(e, self.sources) from None
+
+
+def apt_configuration(folder: Path) -> str:
+    """The apt.conf of an apt that keeps to `folder`; read after the host's own, so a proxy set there stays."""
+    return "".join(f'{key} "{value}";\n' for key, value in {
+        "Dir::Etc::sourcelist": folder / "sources.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        # The host's pins are about what is installed on it; here they could only hide a version.
+        "Dir::Etc::preferences": "/dev/null",
+        "Dir::Etc::preferencesparts": "/dev/null",
+        "Dir::State::lists": folder / "lists",
+        "Dir::Cache": folder / "cache",
+        "Dir::Cache::pkgcache": "",
+        "Dir::Cache::srcpkgcache": "",
+        "APT::Sandbox::User": "root",
+        "APT::Keep-Downloaded-Packages": "true",
+        "APT::Get::AllowUnauthenticated": "false",
+        "Acquire::Languages": "none",
+        "Acquire::Retries": "3",
+        "Acquire::http::Timeout": "30",
+        "Debug::NoLocking": "true",
+    }.items())
+
+
+def apt_error(error: CommandError, sources: Sequence[Source]) -> DiskFullError | NetworkError | UnsupportedHostError:
+    """What an apt failure means, with the lines of its output that say why."""
+    text = error.stdout + error.stderr
+    why = tuple(line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:")))[-6:]
+    where = ", ".join(sorted({f"{without_credentials(source.uri)} {source.suite}" for source in sources}))
+    if "No space left" in text or "don't have enough free space" in text:
+        return DiskFullError("no space left for downloading packages", hint="free some space", details=why)
+    if "Unable to locate package" in text or "has no installation candidate" in text or "unmet dependencies" in text:
+        return UnsupportedHostError(f"the package archive ({where}) has not what kit needs", details=why,
+                                    hint=INSTALL_INSTEAD)
+    return NetworkError(f"the package archive ({where}) cannot be used", details=why,
+                        hint="check the network, the proxy and the mirror in /etc/apt, with `apt-get update`")
+
+
+def unpack(packages: Iterable[Path], root: Path) -> None:
+    """Unpack packages below `root`, as dpkg would lay them out, running none of their scripts."""
+    root.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        try:
+            process.run(["dpkg", "-x", str(package), str(root)], timeout_s=300)
+        except CommandError as e:
+            if "No space left" in e.stderr:
+                raise DiskFullError(f"no space left for unpacking {package.name}", hint="free some space") from None
+            raise
+
+
+def architecture() -> str:
+    """The machine's architecture in Debian's words (`amd64`, `arm64`)."""
+    return process.run(["dpkg", "--print-architecture"]).stdout.strip()
+
+
+def search_path() -> str:
+    """PATH with the folders of system programs, which a plain user's PATH may lack."""
+    return os.pathsep.join(dict.fromkeys([*os.environ.get("PATH", "/usr/bin:/bin").split(os.pathsep),
+                                          "/usr/local/sbin", "/usr/sbin", "/sbin"]))

@@ -1,0 +1,86 @@
+"""An image archive made from one root file system, byte for byte the same for the same input."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import hashlib
+import io
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import IO, Any
+
+SUITE_LABEL, PACKAGES_LABEL, EPOCH_LABEL = "kit.base.suite", "kit.base.packages", "kit.base.epoch"
+
+
+def packages_hash(dpkg_status: str, architecture: str) -> str:
+    """One hash for what is installed: over the sorted `name=version` lines and the architecture."""
+    packages = []
+    for stanza in dpkg_status.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in stanza.splitlines() if re.match(r"(Package|Version): ", line))
+        if len(fields) == 2:
+            packages.append(f"{fields['Package']}={fields['Version']}")
+    return hashlib.sha256("\n".join([architecture, *sorted(packages)]).encode()).hexdigest()
+
+
+def write_image(target: Path, root: Path, *, reference: str, suite: str, content_hash: str, epoch: int) -> None:
+    """Write an archive that both the OCI layout's and the older `docker save` layout's readers understand."""
+    layer = root.with_name("layer.tar.gz")
+    diff_id, compressed = hashlib.sha256(), hashlib.sha256()
+    # No name and no time in the gzip header: the same root file system is the same layer.
+    with root.open("rb") as source, layer.open("wb") as out, \
+            gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=5, mtime=0) as packed:
+        while chunk := source.read(1 << 20):
+            diff_id.update(chunk)
+            packed.write(chunk)
+    with layer.open("rb") as packed_file:
+        while chunk := packed_file.read(1 << 20):
+            compressed.update(chunk)
+    created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    labels = {SUITE_LABEL: suite, PACKAGES_LABEL: content_hash, EPOCH_LABEL: str(epoch)}
+    config = _json({
+        "architecture": apt.architecture(), "os": "linux", "created": created,
+        "config": {"Cmd": ["/bin/bash"], "Labels": labels,
+                   "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id.hexdigest()}"]},
+        "history": [{"created": created, "created_by": f"kit base make {suite}"}],
+    })
+    config_name = hashlib.sha256(config).hexdigest()
+    manifest = _json({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": f"sha256:{config_name}",
+                   "size": len(config)},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                    "digest": f"sha256:{compressed.hexdigest()}", "size": layer.stat().st_size}],
+    })
+    manifest_name = hashlib.sha256(manifest).hexdigest()
+    index = _json({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": f"sha256:{manifest_name}",
+                       "size": len(manifest),
+                       "annotations": {"io.containerd.image.name": f"docker.io/{reference}",
+                                       "org.opencontainers.image.ref.name": suite}}],
+    })
+    older = _json([{"Config": f"blobs/sha256/{config_name}", "RepoTags": [reference],
+                    "Layers": [f"blobs/sha256/{compressed.hexdigest()}"]}])
+    with target.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index,
+                              "manifest.json": older, f"blobs/sha256/{config_name}": config,
+                              f"blobs/sha256/{manifest_name}": manifest}.items():
+            _add(tar, name, io.BytesIO(content), len(content))
+        with layer.open("rb") as packed_file:
+            _add(tar, f"blobs/sha256/{compressed.hexdigest()}", packed_file, layer.stat().st_size)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = size, 0o644, 0
+    tar.addfile(member, content)
+
+
+def _json(data: Any) -> bytes:
+    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
+
+

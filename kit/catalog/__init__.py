@@ -1,0 +1,438 @@
+"""The catalog: loads the tables into frozen dataclasses, refuses what breaks a rule, and knows which images exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import re
+import sys
+import types
+import typing
+from collections.abc import Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from kit import paths
+from kit.catalog.model import (
+    SHORT_NAMES,
+    Architecture,
+    Base,
+    Flavor,
+    Framework,
+    Gpu,
+    Image,
+    Layer,
+    LayerRule,
+    MinorCompatibility,
+    Package,
+    Release,
+    Suite,
+    SystemPackage,
+    Toolkit,
+    version_key,
+)
+from kit.errors import CatalogError, NoSuchImageError
+
+# The standard library's, or what it was made of where Python is older.
+toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+Row = TypeVar("Row")
+
+PINS_FILE = "pins.json"
+_NAME = re.compile(r"(?P<short>[a-z]+)(?P<version>\d+(?:\.\d+)*)?(?:-(?P<tag>cpu|cu\d+))?(?P<devel>-devel)?")
+_FRAMEWORKS: dict[str, Framework] = {**{short: name for name, short in SHORT_NAMES.items()}, "tensorflow": "tensorflow"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pin:
+    """The digest a registry itself gave for a tag."""
+
+    repository: str
+    tag: str
+    digest: str
+    confirmed: str  # the day the registry was asked, `2026-11-21`
+
+
+class Catalog:
+    """The tables of one folder. Each file is read when first asked for: a command pays only for what it uses."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    # -- tables
+
+    @cached_property
+    def releases(self) -> tuple[Release, ...]:
+        rows = self._table("frameworks.toml", "release", Release)
+        _refuse_duplicates("frameworks.toml", "release", [row.name for row in rows])
+        for row in rows:
+            _check_release(row)
+        return rows
+
+    @cached_property
+    def packages(self) -> tuple[Package, ...]:
+        return self._table("packages.toml", "package", Package)
+
+    @cached_property
+    def system_packages(self) -> tuple[SystemPackage, ...]:
+        rows = self._table("packages.toml", "system_package", SystemPackage)
+        _refuse_duplicates("packages.toml", "system_package", [row.name for row in rows])
+        return rows
+
+    @cached_property
+    def layer_rules(self) -> tuple[LayerRule, ...]:
+        return self._table("packages.toml", "layer", LayerRule)
+
+    @cached_property
+    def bases(self) -> tuple[Base, ...]:
+        """The base images, a digest that a registry confirmed (`kit update`) put in place of the row's lead."""
+        rows = self._table("bases.toml", "base", Base)
+        _refuse_duplicates("bases.toml", "base", [f"{row.repository}:{row.tag}" for row in rows])
+        _refuse_duplicates("bases.toml", "base", [f"CUDA {row.cuda or '-'}, flavor {row.flavor or '-'}, {row.distro}"
+                                                  for row in rows])
+        for row in rows:
+            if (row.digest == "") != (row.digest_status == "unknown"):
+                raise CatalogError(f"bases.toml: [[base]] `{row.tag}`: digest_status is `{row.digest_status}`, "
+                                   f"but digest is `{row.digest}`",
+                                   hint="a row without a digest is `unknown`, and only such a row")
+        pins = {(pin.repository, pin.tag): pin for pin in self.pins}
+        return tuple(
+            dataclasses.replace(row, digest=pin.digest, digest_status="confirmed",
+                                verified=f"confirmed by the registry on {pin.confirmed}")
+            if (pin := pins.get((row.repository, row.tag))) else row
+            for row in rows)
+
+    @cached_property
+    def suites(self) -> tuple[Suite, ...]:
+        rows = self._table("bases.toml", "suite", Suite)
+        _refuse_duplicates("bases.toml", "suite", [row.name for row in rows])
+        return rows
+
+    @cached_property
+    def toolkits(self) -> tuple[Toolkit, ...]:
+        rows = self._table("cuda.toml", "toolkit", Toolkit)
+        _refuse_duplicates("cuda.toml", "toolkit", [row.cuda for row in rows])
+        return rows
+
+    @cached_property
+    def minor_compatibility(self) -> tuple[MinorCompatibility, ...]:
+        rows = self._table("cuda.toml", "minor_compatibility", MinorCompatibility)
+        _refuse_duplicates("cuda.toml", "minor_compatibility", [row.major for row in rows])
+        return rows
+
+    @cached_property
+    def architectures(self) -> tuple[Architecture, ...]:
+        rows = self._table("cuda.toml", "architecture", Architecture)
+        _refuse_duplicates("cuda.toml", "architecture", [row.compute_capability for row in rows])
+        return rows
+
+    @cached_property
+    def gpus(self) -> tuple[Gpu, ...]:
+        return self._table("gpus.toml", "gpu", Gpu)
+
+    @cached_property
+    def pins(self) -> tuple[Pin, ...]:
+        """What `kit update` wrote; nothing when it never ran."""
+        path = self.folder / PINS_FILE
+        if not path.is_file():
+            return ()
+        try:
+            rows = json.loads(path.read_text(encoding="utf-8"))["pins"]
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}",
+                               hint="delete it, then `kit update` writes it anew") from None
+        return tuple(_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+
+    # -- images
+
+    def images(self) -> list[Image]:
+        """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
+        return [Image(release=release, flavor=flavor) for release in self.releases
+                for flavor in typing.get_args(Flavor) if not flavor or self._has_devel(release)]
+
+    def find(self, name: str) -> Image:
+        """The image a name stands for; raises NoSuchImageError, with the nearest names, when there is none.
+
+        A name is a row's own, or narrows as much as it says: `torch` (newest locked GPU image), `torch2.6`,
+        `torch-cu126` (newest release for that CUDA), `torch2.6.0-cu124`, `tf2.21-cpu`, each with `-devel` or not.
+        """
+        for release in self.releases:
+            if name == release.name:
+                return Image(release=release)
+        match = _NAME.fullmatch(name)
+        if match is None or match["short"] not in _FRAMEWORKS:
+            raise self._no_such_image(name)
+        plain = name.removesuffix("-devel")
+        chosen = next((r for r in self.releases if r.name == plain), None) or self._newest(
+            _FRAMEWORKS[match["short"]], match["version"] or "", match["tag"] or "")
+        if chosen is None:
+            raise self._no_such_image(name)
+        if not match["devel"]:
+            return Image(release=chosen)
+        if not self._has_devel(chosen):
+            why = f"no `devel` base image of CUDA {chosen.cuda} for {chosen.distro} is known" if chosen.cuda \
+                else "it is for the CPU"
+            raise NoSuchImageError(f"`{chosen.name}` has no `-devel` flavor: {why}",
+                                   hint=f"`{chosen.name}` is the image without the compiler; `kit list --all` shows "
+                                        "those that have one")
+        return Image(release=chosen, flavor="devel")
+
+    def aliases(self, image: Image) -> list[str]:
+        """The other names that find the image now."""
+        short = SHORT_NAMES[image.framework]
+        version = version_key(image.release.version)
+        minor = f"{version.major}.{version.minor}"
+        suffix = f"-{image.flavor}" if image.flavor else ""
+        names = [short, f"{short}-{image.cuda_tag}", f"{short}{minor}", f"{short}{image.release.version}",
+                 f"{short}{minor}-{image.cuda_tag}", f"{short}{image.release.version}-{image.cuda_tag}"]
+        found = []
+        for name in dict.fromkeys(n + suffix for n in names):
+            try:
+                if name != image.name and self.find(name) == image:
+                    found.append(name)
+            except NoSuchImageError:
+                continue
+        return found
+
+    def unlocked_reason(self, image: Image) -> str:
+        """Why the image has no lock; empty when it has one or must have one.
+
+        A row's reason holds until someone locks the image where its index can be reached.
+        """
+        if not image.release.unlocked or (paths.images_dir() / image.name / "requirements.lock").is_file():
+            return ""
+        return image.release.unlocked
+
+    def base_for(self, image: Image) -> Base:
+        """The registry base the image stands on.
+
+        NVIDIA's `base` flavor where wheels bring CUDA (nothing is there twice), `cudnn-runtime` where the base must
+        bring it, the `devel` one of each for `-devel`; the plain distribution for the CPU, and where NVIDIA has no
+        base of that CUDA for the distribution and wheels bring everything.
+        """
+        release = image.release
+        if release.cuda_provider == "none":
+            return self._base("", "", release.distro, image)
+        devel = image.flavor == "devel"
+        if release.cuda_provider == "base":
+            return self._base(release.cuda, "cudnn-devel" if devel else "cudnn-runtime", release.distro, image)
+        if devel:
+            return self._base(release.cuda, "devel", release.distro, image)
+        exists = any((b.cuda, b.flavor, b.distro) == (release.cuda, "base", release.distro) for b in self.bases)
+        return self._base(release.cuda, "base", release.distro, image) if exists \
+            else self._base("", "", release.distro, image)
+
+    def suites_for(self, image: Image) -> list[Suite]:
+        """The distribution releases a registry-free base of the image can be made of, best first."""
+        return [self.suite(name) for name in image.release.suites]
+
+    def suite(self, name: str) -> Suite:
+        for suite in self.suites:
+            if suite.name == name:
+                return suite
+        raise CatalogError(f"bases.toml: there is no [[suite]] `{name}`",
+                           hint=f"there are: {', '.join(s.name for s in self.suites)}")
+
+    def pythons_for(self, image: Image) -> list[str]:
+        """The Python of each base the image can stand on, lowest first: its lock must serve all of them."""
+        found = {self.base_for(image).python, *(suite.python for suite in self.suites_for(image))}
+        return sorted(found, key=version_key)
+
+    def packages_for(self, image: Image) -> list[Package]:
+        """The packages the image carries beside the framework, by name."""
+        name = image.release.name
+        rows = [p for p in self.packages if image.framework in p.frameworks and (not p.images or name in p.images)
+                and name not in p.except_images]
+        _refuse_duplicates("packages.toml", f"package (for the image `{name}`)", [row.name for row in rows])
+        return sorted(rows, key=lambda row: row.name)
+
+    def layer_of(self, package: str) -> Layer:
+        """The layer a locked package is installed in."""
+        import fnmatch
+
+        for rule in self.layer_rules:
+            if any(fnmatch.fnmatchcase(package, pattern) for pattern in rule.patterns):
+                return rule.name
+        return "apps"
+
+    def toolkit(self, cuda: str) -> Toolkit:
+        for toolkit in self.toolkits:
+            if toolkit.cuda == cuda:
+                return toolkit
+        raise CatalogError(f"cuda.toml: there is no [[toolkit]] `{cuda}`",
+                           hint=f"add the row; there are: {', '.join(t.cuda for t in self.toolkits)}")
+
+    def min_driver(self, image: Image) -> str:
+        """The oldest driver that can run the image; empty for the CPU.
+
+        The floor of the CUDA major (minor-version compatibility); before CUDA 11 there was none, and the driver
+        released with the toolkit is what it takes.
+        """
+        if not image.release.cuda:
+            return ""
+        toolkit = self.toolkit(image.release.cuda)
+        return toolkit.min_driver or toolkit.drivers[0][1]
+
+    # -- inside
+
+    def _has_devel(self, release: Release) -> bool:
+        return release.cuda != "" and release.distro in self.toolkit(release.cuda).devel_bases
+
+    def _newest(self, framework: Framework, version: str, tag: str) -> Release | None:
+        asked = version.split(".") if version else []
+        fitting = [r for r in self.releases if r.framework == framework and r.version.split(".")[:len(asked)] == asked
+                   and (not tag or tag == Image(release=r).cuda_tag)]
+        if not tag:
+            # Without a CUDA in the name: a GPU image before a CPU one, one that can be built before one that cannot.
+            return max(fitting, default=None, key=lambda r: (r.cuda != "", not r.unlocked, version_key(r.version),
+                                                             version_key(r.cuda or "0")))
+        return max(fitting, default=None, key=lambda r: version_key(r.version))
+
+    def _base(self, cuda: str, flavor: str, distro: str, image: Image) -> Base:
+        for base in self.bases:
+            if (base.cuda, base.flavor, base.distro) == (cuda, flavor, distro):
+                return base
+        wanted = f"CUDA {cuda}, flavor {flavor}, {distro}" if cuda else f"{distro} without CUDA"
+        raise CatalogError(f"bases.toml: no [[base]] for `{image.name}`: {wanted}", hint="add the row")
+
+    def _no_such_image(self, name: str) -> NoSuchImageError:
+        import difflib
+
+        images = self.images()
+        names = dict.fromkeys([i.name for i in images] + [alias for i in images for alias in self.aliases(i)])
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        return NoSuchImageError(f"there is no image `{name}`",
+                                hint=(f"nearest: {', '.join(near)}; " if near else "") + "`kit list` shows all")
+
+    def _table(self, file: str, table: str, row_type: type[Row]) -> tuple[Row, ...]:
+        document = self._documents(file)
+        rows = document.get(table, [])
+        if not isinstance(rows, list):
+            raise CatalogError(f"{file}: `{table}` must be a list of tables, written [[{table}]]")
+        return tuple(_row(file, table, row_type, row, i) for i, row in enumerate(rows))
+
+    def _documents(self, file: str) -> dict[str, Any]:
+        if file not in self._parsed:
+            self._parsed[file] = _parse(self.folder / file)
+        return self._parsed[file]
+
+    @cached_property
+    def _parsed(self) -> dict[str, dict[str, Any]]:
+        return {}
+
+
+def load_catalog(folder: Path | None = None) -> Catalog:
+    """The catalog of a folder, by default kit's own. Tables are read when used; a bad one raises CatalogError then."""
+    return Catalog(folder or paths.catalog_dir())
+
+
+# The tables each file may have: a misspelt [[relese]] must not be silently ignored.
+_TABLES: dict[str, tuple[str, ...]] = {
+    "frameworks.toml": ("release",),
+    "packages.toml": ("package", "system_package", "layer"),
+    "bases.toml": ("base", "suite"),
+    "cuda.toml": ("toolkit", "minor_compatibility", "architecture"),
+    "gpus.toml": ("gpu",),
+}
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CatalogError(f"{path} is missing") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise CatalogError(f"{path} cannot be read: {e}") from None
+    except toml.TOMLDecodeError as e:
+        raise CatalogError(f"{path} is not valid TOML: {e}", hint="correct the line that is named") from None
+    for table in document:
+        if table not in _TABLES[path.name]:
+            raise CatalogError(f"{path.name}: unknown table `{table}`", hint=_suggest(table, _TABLES[path.name]))
+    return document
+
+
+@cache
+def _hints(row_type: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(row_type)
+
+
+def _row(file: str, table: str, row_type: type[Row], values: Any, index: int) -> Row:
+    """One row as its dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
+    if not isinstance(values, dict):
+        raise CatalogError(f"{file}: row {index + 1} of `{table}` is not a table")
+    label = next((str(values[key]) for key in ("name", "tag", "cuda", "major", "compute_capability", "names")
+                  if key in values), "")
+    where = f"{file}: [[{table}]] row {index + 1}" + (f" (`{label}`)" if label else "")
+    kind: Any = row_type
+    hints = _hints(kind)
+    for key in values:
+        if key not in hints:
+            raise CatalogError(f"{where}: unknown key `{key}`", hint=_suggest(key, tuple(hints)))
+    arguments: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if field.name in values:
+            arguments[field.name] = _convert(f"{where}: key `{field.name}`", hints[field.name], values[field.name])
+        elif field.default is dataclasses.MISSING:
+            raise CatalogError(f"{where}: the key `{field.name}` is missing",
+                               hint="every row says where it is from" if field.name == "source" else "")
+    return row_type(**arguments)
+
+
+def _convert(where: str, hint: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in args:
+            raise CatalogError(f"{where}: `{value}` is not one of {', '.join(repr(a) for a in args)}")
+        return value
+    if origin in (typing.Union, types.UnionType):  # `float | None`: a key that is written has a value
+        return _convert(where, next(a for a in args if a is not type(None)), value)
+    if origin is tuple:
+        if typing.get_origin(args[0]) is tuple and isinstance(value, dict):  # pairs are written as a table
+            return tuple((_convert(where, str, k), _convert(where, str, v)) for k, v in value.items())
+        if not isinstance(value, list) or typing.get_origin(args[0]) is tuple:
+            raise CatalogError(f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, "
+                               f"not {value!r}")
+        return tuple(_convert(where, args[0], item) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise CatalogError(f"{where}: expected {_TYPE_NAMES[hint]}, not {value!r}",
+                           hint="versions are written in quotes" if hint is str else "")
+    return value
+
+
+_TYPE_NAMES: dict[Any, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
+
+
+def _suggest(word: str, known: Sequence[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}"
+
+
+def _refuse_duplicates(file: str, table: str, keys: list[str]) -> None:
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            raise CatalogError(f"{file}: [[{table}]]: `{key}` is there twice", hint="remove or rename one of the rows")
+        seen.add(key)
+
+
+def _check_release(row: Release) -> None:
+    """The rules that join a release's keys; a name that says another version than the row would mislead everyone."""
+    where = f"frameworks.toml: [[release]] `{row.name}`"
+    if (row.cuda_provider == "none") != (row.cuda == ""):
+        raise CatalogError(f"{where}: cuda is `{row.cuda}`, but cuda_provider is `{row.cuda_provider}`",
+                           hint="a CPU release has no cuda and the provider `none`")
+    short, version, tag = SHORT_NAMES[row.framework], version_key(row.version), Image(release=row).cuda_tag
+    allowed = (f"{short}{version.major}.{version.minor}-{tag}", f"{short}-{tag}")
+    if row.name not in allowed:
+        raise CatalogError(f"{where}: the name does not match {row.framework} {row.version}, "
+                           f"{f'CUDA {row.cuda}' if row.cuda else 'CPU'}",
+                           hint=f"it must be `{allowed[0]}` (or `{allowed[1]}`)")
+    if bool(row.index) != bool(row.index_packages):
+        raise CatalogError(f"{where}: `index` and `index_packages` go together",
+                           hint="an index is pinned to the packages that may come from it")

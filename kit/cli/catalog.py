@@ -1,0 +1,188 @@
+"""`kit list` and `kit show`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kit.cli import Options
+
+if TYPE_CHECKING:
+    from kit.catalog import Catalog
+    from kit.catalog.model import Image
+
+
+@click.command("list")
+@click.option("--all", "everything", is_flag=True, help="Also the -devel images.")
+@click.pass_obj
+def list_command(options: Options, *, everything: bool) -> None:
+    """List the images, and whether each is locked and built."""
+    from kit.catalog import load_catalog
+    from kit.cli.output import print_json, print_table, say
+
+    catalog = load_catalog()
+    images = [image for image in catalog.images() if everything or not image.flavor]
+    built = built_names()
+    rows = [describe(catalog, image, built) for image in images]
+    if options.json:
+        print_json(rows)
+        return
+    print_table(("name", "version", "CUDA", "cuDNN", "Python", "min driver", "locked", "built"),
+                [(row["name"], row["version"], row["cuda"] or "-", row["cudnn"] or "-", row["python"],
+                  row["min_driver"] or "-", "yes" if row["locked"] else "no", _yes_no(row["built"])) for row in rows])
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        if row["unlocked_reason"]:
+            reasons.setdefault(row["unlocked_reason"], []).append(row["name"])
+    if reasons:
+        click.echo()
+    for reason, names in reasons.items():
+        click.echo(f"unlocked: {', '.join(names)}: {reason}")
+    hidden = len(catalog.images()) - len(images)
+    if hidden:
+        say(options, f"{hidden} more with the compiler (-devel): kit list --all; everything about one: kit show NAME")
+
+
+@click.command("show")
+@click.argument("name")
+@click.pass_obj
+def show_command(options: Options, *, name: str) -> None:
+    """Show everything known about one image, and where each fact is from."""
+    from kit.catalog import load_catalog
+    from kit.cli.output import print_json
+
+    catalog = load_catalog()
+    image = catalog.find(name)
+    facts = {**describe(catalog, image, built_names()), **_more(catalog, image)}
+    if options.json:
+        print_json(facts)
+        return
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        lines = _lines(value)
+        click.echo(f"{key.replace('_', ' '):{width}}  {lines[0] if lines else '-'}")
+        for line in lines[1:]:
+            click.echo(f"{'':{width}}  {line}")
+
+
+def describe(catalog: Catalog, image: Image, built: frozenset[str] | None) -> dict[str, Any]:
+    """What `kit list --json` says of an image. Its keys are an interface; `built` is null when no engine answers."""
+    release, base = image.release, catalog.base_for(image)
+    reason = catalog.unlocked_reason(image)
+    return {
+        "name": image.name,
+        "framework": release.framework,
+        "version": release.version,
+        "cuda": release.cuda,
+        "cudnn": release.cudnn,
+        "python": base.python,
+        "provider": release.cuda_provider,
+        "base": f"{base.repository}:{base.tag}",
+        "min_driver": catalog.min_driver(image),
+        "compute_capabilities": list(release.compute_capabilities),
+        "locked": not reason,
+        "unlocked_reason": reason,
+        "built": None if built is None else image.name in built,
+    }
+
+
+def built_names() -> frozenset[str] | None:
+    """The images the engine has; None when no engine answers at once."""
+    # Most commands that list images run where no engine is: two look-ups decide that without importing its adapter.
+    if not _engine_is_likely():
+        return None
+    from kit.errors import KitError
+
+    try:
+        from kit.engine import connect
+
+        found = connect().images_labelled("kit.image")
+    except KitError:
+        return None
+    # `kit/NAME:latest`
+    return frozenset(reference.rpartition("/")[2].partition(":")[0] for reference, _ in found
+                     if reference.startswith("kit/"))
+
+
+def _engine_is_likely() -> bool:
+    import os
+    from pathlib import Path
+
+    from kit import paths
+
+    if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "KIT_ENGINE")):
+        return True
+    sockets = [Path("/var/run/docker.sock"), paths.engine_dir(),
+               Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "docker.sock"]
+    config = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    return any(path.exists() for path in (*sockets, config))
+
+
+def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
+    from kit import paths
+    from kit.errors import LockError, UnlockedError
+    from kit.locks import read_lock
+
+    release, base = image.release, catalog.base_for(image)
+    covered = [gpu for gpu in catalog.gpus if gpu.compute_capability in _runs_on(image)]
+    facts: dict[str, Any] = {
+        "aliases": catalog.aliases(image),
+        "requirements": list(release.requirements),
+        "packages": [p.requirement or p.name for p in catalog.packages_for(image)],
+        "platforms": list(release.platforms),
+        "pythons": list(release.pythons),
+        "ptx": list(release.ptx),
+        "gpus_covered": len(covered),
+        "base_digest": base.digest,
+        "base_digest_status": base.digest_status,
+        "suites": list(release.suites),
+        "note": release.note,
+        "source": release.source,
+        "verified": release.verified,
+        "base_source": base.source,
+    }
+    if release.cuda:
+        toolkit = catalog.toolkit(release.cuda)
+        facts["driver_source"] = toolkit.source
+        facts["nvcc"] = toolkit.nvcc_note
+    try:
+        lock = read_lock(paths.images_dir() / image.name, image)
+        facts |= {"locked_packages": len(lock.packages), "locked_on": lock.snapshot, "lock_hash": lock.lock_hash}
+    except UnlockedError:
+        pass
+    except LockError as e:
+        facts["lock_problem"] = e.message
+    return facts
+
+
+def _runs_on(image: Image) -> frozenset[str]:
+    """Compute capabilities whose GPUs the image's code runs on.
+
+    Machine code runs on its own capability and on later minors of the same major; PTX is compiled for anything newer.
+    """
+    from kit.catalog import load_catalog
+
+    def pair(capability: str) -> tuple[int, int]:
+        major, minor = capability.split(".")
+        return int(major), int(minor)
+
+    exact = [pair(c) for c in image.release.compute_capabilities]
+    ptx = [pair(c) for c in image.release.ptx]
+    known = {gpu.compute_capability for gpu in load_catalog().gpus}
+    return frozenset(c for c in known if any(m == pair(c)[0] and n <= pair(c)[1] for m, n in exact)
+                     or any(p <= pair(c) for p in ptx))
+
+
+def _yes_no(value: bool | None) -> str:
+    return "-" if value is None else "yes" if value else "no"
+
+
+def _lines(value: Any) -> list[str]:
+    if isinstance(value, bool) or value is None:
+        return [_yes_no(value)]
+    if isinstance(value, list):
+        import textwrap
+
+        return textwrap.wrap(", ".join(str(v) for v in value), width=88)
+    return [str(value)] if value != "" else []

@@ -1,0 +1,99 @@
+"""`kit engine`: start, stop and look at kit's private container engine."""
+
+from __future__ import annotations
+
+import click
+
+from kit.cli import Options
+
+
+@click.group()
+def engine_command() -> None:
+    """Start or stop kit's private container engine, for machines that have none.
+
+    Docker Engine's programs come from the distribution's archive and are not installed; everything is in one
+    folder (KIT_ENGINE_DIR, /var/lib/kit). Needs root.
+    """
+
+
+@engine_command.command("up")
+@click.option("--store", type=click.Choice(["containerd", "overlay2"]), default=None,
+              help="The image store; each has its own images.  [default: the last one used, first containerd]")
+@click.option("--registry-mirror", "registry_mirrors", multiple=True, metavar="URL",
+              help="Ask this registry for Docker Hub's images first; repeatable.")
+@click.option("--insecure-registry", "insecure_registries", multiple=True, metavar="HOST[:PORT]",
+              help="A registry to reach over plain HTTP, beside this machine's own; repeatable.")
+@click.option("--update", is_flag=True, help="Download the newest programs first.")
+@click.pass_obj
+def up_command(options: Options, *, store: str | None, registry_mirrors: tuple[str, ...],
+               insecure_registries: tuple[str, ...], update: bool) -> None:
+    """Start the engine; says so if it is up already."""
+    from typing import cast
+
+    from kit import private_engine
+    from kit.cli.output import say
+
+    started = private_engine.up(store=cast("private_engine.Store | None", store), registry_mirrors=registry_mirrors,
+                                insecure_registries=insecure_registries, update=update,
+                                say=lambda text: say(options, text))
+    found = private_engine.status()
+    say(options, f"private engine {'started' if started else 'is up already'}: Docker {found.version}, "
+                 f"{found.store} store, {found.socket}")
+    if options.json:
+        _print(options)
+
+
+@engine_command.command("down")
+@click.option("--purge", is_flag=True, help="Also delete its images, containers, volumes and programs.")
+@click.pass_obj
+def down_command(options: Options, *, purge: bool) -> None:
+    """Stop the engine and its containers; nothing of it stays on the machine but its folder."""
+    from kit import private_engine
+    from kit.cli.output import say
+
+    if purge and not options.yes:
+        click.confirm(f"Delete all images, containers and volumes in {private_engine.places().folder}?",
+                      abort=True, err=True)
+    stopped = private_engine.down(purge=purge, say=lambda text: say(options, text))
+    say(options, "private engine stopped" if stopped else "private engine was not up")
+    if options.json:
+        _print(options)
+
+
+@engine_command.command("status")
+@click.pass_context
+def status_command(ctx: click.Context) -> None:
+    """Say whether the engine is up; exit code 0 when it is, 1 when not."""
+    running = _print(ctx.obj)
+    ctx.exit(0 if running else 1)
+
+
+@engine_command.command("env")
+def env_command() -> None:
+    """Print what makes plain `docker` use the engine: eval "$(kit engine env)"."""
+    import shlex
+
+    from kit import private_engine
+
+    for name, value in private_engine.environment().items():
+        if name == "PATH":
+            click.echo(f"export PATH={shlex.quote(value.partition(':')[0])}:\"$PATH\"")
+        else:
+            click.echo(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
+
+
+def _print(options: Options) -> bool:
+    from dataclasses import asdict
+
+    from kit import private_engine
+    from kit.cli.output import print_json
+
+    found = private_engine.status()
+    if options.json:
+        print_json(asdict(found))
+    elif found.running:
+        for name, value in asdict(found).items():
+            click.echo(f"{name.replace('_', ' '):<10}{str(value).lower() if isinstance(value, bool) else value}")
+    else:
+        click.echo("the private engine is not up (`kit engine up` starts it)")
+    return found.running

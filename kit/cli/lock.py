@@ -1,0 +1,132 @@
+"""`kit lock` and `kit update`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from kit.cli import Options
+
+if TYPE_CHECKING:
+    from kit.catalog import Catalog
+    from kit.catalog.model import Image
+    from kit.errors import KitError
+
+
+@click.command("lock")
+@click.argument("names", nargs=-1)
+@click.option("--check", is_flag=True, help="Write nothing; fail when a lock is not what the catalog asks for.")
+@click.option("--solve", "again", is_flag=True, help="With --check: solve again and compare (needs the package index).")
+@click.option("--upgrade", is_flag=True, help="Take the newest versions that fit, not the locked ones.")
+@click.pass_obj
+def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again: bool, upgrade: bool) -> None:
+    """Solve and write the locks of images (all without NAMES).
+
+    Locked versions stay while they fit; --upgrade lets go of them. An image that the catalog calls unlocked is tried
+    when it is named.
+    """
+    from kit import locks, paths
+    from kit.catalog import load_catalog
+    from kit.errors import BadInputError
+
+    if again and not check:
+        raise BadInputError("--solve goes with --check", hint="`kit lock` alone solves and writes")
+    if check and upgrade:
+        raise BadInputError("--check writes nothing, so it cannot --upgrade", hint="leave one of them out")
+    catalog = load_catalog()
+    images = locks.chosen_images(catalog, names)
+    if check:
+        _each(options, images, lambda image: _check(catalog, image, again=again), "lock is up to date",
+              "locks are not up to date")
+        return
+    if not paths.is_checkout():
+        raise BadInputError("kit lock writes into a source checkout, and this kit is an installed package",
+                            hint="clone kit's repository and run it there")
+    _each(options, images, lambda image: _lock(catalog, image, upgrade=upgrade, named=bool(names)), "locked",
+          "images could not be locked")
+
+
+@click.command("update")
+@click.argument("names", nargs=-1)
+@click.option("--registry-mirror", default="", metavar="HOST", envvar="KIT_REGISTRY_MIRROR",
+              help="A registry that answers for Docker Hub.  [env: KIT_REGISTRY_MIRROR]")
+@click.pass_obj
+def update_command(options: Options, *, names: tuple[str, ...], registry_mirror: str) -> None:
+    """Ask a registry for the digests of the base images (of all images, or of NAMES), and pin them."""
+    import datetime
+
+    from kit import locks, paths
+    from kit.catalog import load_catalog
+    from kit.catalog.update import Registry, update
+    from kit.cli.output import print_json, say
+    from kit.errors import BadInputError, CheckFailedError
+
+    if not paths.is_checkout():
+        raise BadInputError("kit update writes into a source checkout, and this kit is an installed package",
+                            hint="clone kit's repository and run it there")
+    catalog = load_catalog()
+    bases = list(dict.fromkeys(catalog.base_for(image) for image in locks.chosen_images(catalog, names))) \
+        if names else list(catalog.bases)
+    today = datetime.datetime.now(datetime.timezone.utc).date()
+    found, failed = update(catalog, bases, Registry(registry_mirror), today=today,
+                           progress=lambda line: say(options, line))
+    changed = [c for c in found if c.after != c.before]
+    for change in changed:
+        say(options, f"{change.base.tag}: {change.before or 'no digest'} -> {change.after}")
+    if options.json:
+        print_json([{"repository": c.base.repository, "tag": c.base.tag, "before": c.before, "after": c.after}
+                    for c in found])
+    say(options, f"{len(found)} tags confirmed, {len(changed)} digests changed; "
+                 "`kit lock` and `kit render` write them into the images")
+    if failed:
+        raise CheckFailedError(f"{len(failed)} tags are not in the registry any more",
+                               details=tuple(e.message for e in failed), hint=failed[0].hint)
+
+
+def _check(catalog: Catalog, image: Image, *, again: bool) -> str:
+    from kit import locks
+    from kit.errors import CheckFailedError
+
+    locks.check(catalog, image)
+    if again and not catalog.unlocked_reason(image) and not locks.resolves_the_same(catalog, image):
+        raise CheckFailedError(f"`{image.name}` solves to something else than its lock",
+                               hint=f"`kit lock {image.name}` brings it up to date")
+    return "up to date"
+
+
+def _lock(catalog: Catalog, image: Image, *, upgrade: bool, named: bool) -> str:
+    from kit import locks
+
+    reason = catalog.unlocked_reason(image)
+    if reason and not named:
+        locks.write_unlocked(catalog, image)
+        return f"unlocked: {reason}"
+    return "written" if locks.solve(catalog, image, upgrade=upgrade) else "unchanged"
+
+
+def _each(options: Options, images: Sequence[Image], work: Callable[[Image], str], good: str, bad: str) -> None:
+    """Do the work for every image, say how each went, and fail at the end when any did."""
+    from kit.cli.output import print_json, say
+    from kit.errors import CheckFailedError, KitError
+
+    results: list[dict[str, str]] = []
+    failed: list[tuple[Image, KitError]] = []
+    for number, image in enumerate(images, 1):
+        try:
+            outcome = work(image)
+        except KitError as e:
+            if len(images) == 1:
+                raise
+            failed.append((image, e))
+            outcome = f"failed: {e.message}"
+        results.append({"image": image.name, "outcome": outcome})
+        say(options, f"[{number}/{len(images)}] {image.name}: {outcome}")
+    if options.json:
+        print_json(results)
+    if failed:
+        details = tuple(line for image, e in failed
+                        for line in (f"{image.name}: {e.message}", *(f"  {detail}" for detail in e.details)))
+        raise CheckFailedError(f"{len(failed)} of {len(images)} {bad}", details=details, hint=failed[0][1].hint)
+    say(options, f"{len(images)} images: {good}" if len(images) != 1 else good)

@@ -1,0 +1,89 @@
+"""What all private engines of one machine share: set up by the first that starts, put back by the last that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kit.paths import write_text
+from kit.private_engine import network, processes
+
+RUN = Path("/run")
+USERS = RUN / "kit-engines"
+# Folders that Docker and containerd use whatever they are told; each engine sees one of its own in their place.
+SHADOWED = (RUN / "containerd", RUN / "docker", RUN / "runc", Path("/opt/containerd"))
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    # The lock is on /run itself, so that no lock file is left behind.
+    handle = os.open(RUN, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def enter(engine: str, pid: int) -> None:
+    """Prepare the machine for an engine that process `pid` is about to start; `settle` says who runs it then."""
+    with _locked():
+        others = _live()
+        before = USERS / "before.json"
+        if not others or not before.is_file():
+            made = [str(folder) for folder in SHADOWED if not folder.exists()]
+            write_text(before, json.dumps({"ip_forward": network.forwarding(), "made": made}))
+        for folder in SHADOWED:
+            folder.mkdir(exist_ok=True, mode=0o711)
+        network.set_forwarding("1")
+        _write(engine, pid)
+
+
+def settle(engine: str, pid: int) -> None:
+    """The engine runs, as process `pid`."""
+    with _locked():
+        _write(engine, pid)
+
+
+def leave(engine: str) -> None:
+    """The engine has ended: if it was the last, the machine is put back as it was before the first."""
+    with _locked():
+        with contextlib.suppress(FileNotFoundError):
+            (USERS / f"{engine}.engine").unlink()
+        if _live():
+            return
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            before = json.loads((USERS / "before.json").read_text())
+            network.set_forwarding(before["ip_forward"])
+            for folder in before["made"]:
+                # A folder that something else uses by now is not empty, and stays.
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()
+        if USERS.is_dir():
+            for file in USERS.iterdir():
+                file.unlink()
+            USERS.rmdir()
+
+
+def _write(engine: str, pid: int) -> None:
+    write_text(USERS / f"{engine}.engine", json.dumps({"pid": pid, "start": processes.start_time(pid)}))
+
+
+def _live() -> list[str]:
+    """The engines that run; entries of engines that were killed, or are from before a reboot, are removed."""
+    found = []
+    for file in USERS.glob("*.engine"):
+        try:
+            entry = json.loads(file.read_text())
+            alive = entry["start"] != "" and processes.start_time(entry["pid"]) == entry["start"]
+        except (OSError, ValueError, KeyError):
+            alive = False
+        if alive:
+            found.append(file.stem)
+        else:
+            file.unlink(missing_ok=True)
+    return found

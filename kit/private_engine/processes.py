@@ -1,0 +1,75 @@
+"""Which processes belong to an engine, found without its help, and ended when it cannot do so any more."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+PROC = Path("/proc")
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def start_time(pid: int) -> str:
+    """When a process started, in clock ticks: with its PID this names it for good. Empty when it is gone or a zombie."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in ("Z", "X") else fields[19]
+
+
+def is_alive(pid: int) -> bool:
+    """True when the process runs; a zombie of ours is collected and counts as ended."""
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(pid, os.WNOHANG)
+    return start_time(pid) != ""
+
+
+def belonging_to(mark: str, cgroup: str) -> list[int]:
+    """Processes that have `mark` (`NAME=value`) in their environment, or are in the control group `cgroup`."""
+    found = []
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            in_group = any(f"/{cgroup}/" in f"{line.rpartition(':')[2]}/"
+                           for line in (entry / "cgroup").read_text().splitlines())
+            if in_group or mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def kill_all(mark: str, cgroup: str) -> None:
+    """Kill every process of the engine's, again and again until none is left (a shim may be starting one)."""
+    end = time.monotonic() + 20
+    while (found := [pid for pid in belonging_to(mark, cgroup) if is_alive(pid)]) and time.monotonic() < end:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
+    """Look often until `done()`; False when that took longer than `timeout_s` seconds."""
+    end = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def remove_cgroups(name: str) -> None:
+    """Remove an engine's control groups, in every hierarchy; those with a process in them stay."""
+    if not CGROUPS.is_dir():
+        return
+    for hierarchy in (CGROUPS, *(entry for entry in CGROUPS.iterdir() if entry.is_dir() and not entry.is_symlink())):
+        top = hierarchy / name
+        if top.is_dir():
+            for folder, _, _ in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):
+                    Path(folder).rmdir()

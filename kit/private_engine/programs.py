@@ -1,0 +1,173 @@
+"""The programs of a Docker Engine, unpacked from the distribution's packages and installed nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kit import apt
+from kit.apt import Apt, Distribution, Source
+from kit.errors import UnsupportedHostError
+from kit.paths import write_text
+
+ARCHITECTURES = ("amd64", "arm64")
+# What Debian's Docker packages are linked against; older systems cannot run them.
+MINIMUM_GLIBC = (2, 34)
+
+DOCKER_PACKAGES = {
+    "debian": ("docker.io", "docker-cli", "containerd", "docker-buildx", "docker-compose"),
+    "ubuntu": ("docker.io", "containerd", "docker-buildx", "docker-compose-v2"),
+}
+# `docker run --init` mounts this into containers, so it must be the static one; older suites have it in `tini`.
+INIT_PACKAGES: dict[str, tuple[str, ...]] = {"debian": ("tini-static", "tini"), "ubuntu": ()}
+# Program -> package; from the host's own suite, so that they fit its libraries and kernel.
+HOST_PROGRAMS = {"runc": "runc", "iptables": "iptables"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """A folder of ready programs: `bin` for PATH, `plugins` for the docker CLI."""
+
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+    @property
+    def plugins(self) -> Path:
+        return self.folder / "plugins"
+
+    @property
+    def is_ready(self) -> bool:
+        return (self.folder / "ready.json").is_file()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages they came from, as `name_version_architecture`."""
+        return tuple(json.loads((self.folder / "ready.json").read_text())["packages"])
+
+
+def ensure(folder: Path, *, say: Callable[[str], None], update: bool = False) -> Programs:
+    """The programs in `folder`, downloaded first if they are not there or `update` asks for the newest.
+
+    Raises UnsupportedHostError where Debian's packages cannot run, NetworkError when the archive does not answer.
+    An interrupted download leaves no folder that looks ready.
+    """
+    programs = Programs(folder=folder)
+    if programs.is_ready and not update:
+        return programs
+    check_host()
+    distribution = apt.host_distribution()
+    archive = apt.main_archive(apt.host_sources(), distribution)
+    beside = folder.with_name(folder.name + ".new")
+    shutil.rmtree(beside, ignore_errors=True)
+    say(f"downloading Docker Engine's programs from the {distribution.family.capitalize()} archive")
+    try:
+        docker, host = docker_sources(archive, distribution), host_suite(archive, distribution)
+        lists = Apt(folder=beside / "apt-docker", sources=docker)
+        lists.update()
+        init = [name for name in INIT_PACKAGES[distribution.family] if lists.has(name)][:1]
+        packages = lists.download([*DOCKER_PACKAGES[distribution.family], *init], beside / "debs")
+        apt.unpack(packages, beside / "root")
+        missing = [name for program, name in HOST_PROGRAMS.items() if not shutil.which(program, path=apt.search_path())]
+        if missing:
+            say(f"and {' and '.join(missing)}, which this machine has not")
+            lists = Apt(folder=beside / "apt-host", sources=host)
+            lists.update()
+            missing_packages = lists.download_missing(missing)
+            apt.unpack(missing_packages, beside / "host")
+            packages += missing_packages
+        _link(beside, folder)
+        write_text(beside / "ready.json", json.dumps({"packages": sorted(file.stem for file in packages)}))
+        for name in ("apt-docker", "apt-host", "debs"):
+            shutil.rmtree(beside / name, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return programs
+
+
+def check_host() -> None:
+    """Raise UnsupportedHostError where the archive's programs cannot run."""
+    if platform.system() != "Linux":
+        raise UnsupportedHostError(f"the private engine runs on Linux, this is {platform.system()}",
+                                   hint="install Docker Desktop or Podman")
+    for program in ("apt-get", "dpkg"):
+        if not shutil.which(program):
+            raise UnsupportedHostError(f"this system has no `{program}`", hint=apt.INSTALL_INSTEAD)
+    found = glibc_version()
+    if found < MINIMUM_GLIBC:
+        raise UnsupportedHostError(
+            f"Docker Engine's packages need glibc {'.'.join(map(str, MINIMUM_GLIBC))} or newer, "
+            f"this system has {'.'.join(map(str, found)) or 'another C library'}", hint=apt.INSTALL_INSTEAD)
+    if (machine := apt.architecture()) not in ARCHITECTURES:
+        raise UnsupportedHostError(f"the private engine is for {' and '.join(ARCHITECTURES)}, this is {machine}",
+                                   hint=apt.INSTALL_INSTEAD)
+
+
+def glibc_version() -> tuple[int, ...]:
+    """The C library's version; empty when it is not glibc."""
+    try:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+    except (ValueError, OSError):
+        return ()
+    return tuple(int(part) for part in version.split(".")[:2]) if name == "glibc" else ()
+
+
+def docker_sources(archive: Source, distribution: Distribution) -> tuple[Source, ...]:
+    """Where new enough Docker packages are: Debian's testing, Ubuntu's updates."""
+    if distribution.family == "debian":
+        # Only the Go programs come from there; they need nothing of testing's libraries.
+        return (apt.suite_of(archive, "testing", ("main",), distribution),)
+    return host_suite(archive, distribution)
+
+
+def host_suite(archive: Source, distribution: Distribution) -> tuple[Source, ...]:
+    """The host's own release, as its archive has it now."""
+    components = ("main", "universe") if distribution.family == "ubuntu" else ("main",)
+    suites = (distribution.codename, f"{distribution.codename}-updates")
+    return tuple(apt.suite_of(archive, suite, components, distribution) for suite in suites)
+
+
+def _link(folder: Path, final: Path) -> None:
+    """Fill `bin` and `plugins`; the paths are those after the folder has been renamed to `final`."""
+    (folder / "bin").mkdir()
+    (folder / "plugins").mkdir()
+    for place in ("usr/bin", "usr/sbin", "bin", "sbin"):
+        for program in sorted((folder / "root" / place).glob("*")):
+            _symlink(folder / "bin" / program.name, final / "root" / place / program.name)
+        for program in sorted((folder / "host" / place).glob("*")):
+            # Beside the program lie libraries the host has not: it is told where, and nothing else is.
+            write_text(folder / "bin" / program.name, wrapper(final / "host", place, program.name), mode=0o755)
+    for plugin in sorted((folder / "root").glob("usr/lib*/docker/cli-plugins/docker-*")):
+        _symlink(folder / "plugins" / plugin.name, final / "root" / plugin.relative_to(folder / "root"))
+    if (folder / "host").is_dir() and not (folder / "bin/iptables").exists():
+        # `iptables` is an alternative that a package script would have made.
+        for name in ("iptables", "ip6tables"):
+            _symlink(folder / "bin" / name, final / "bin" / f"{name}-nft")
+
+
+def _symlink(link: Path, target: Path) -> None:
+    if not link.is_symlink():
+        link.symlink_to(target)
+
+
+def wrapper(root: Path, place: str, name: str) -> str:
+    """A script that starts an unpacked program with the libraries unpacked beside it."""
+    return ("#!/bin/sh\n"
+            f"root={shlex.quote(str(root))}\n"
+            'for lib in "$root"/usr/lib/*-linux-gnu* "$root"/lib/*-linux-gnu*; do\n'
+            '  [ -d "$lib" ] && LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"\n'
+            '  [ -d "$lib/xtables" ] && export XTABLES_LIBDIR="$lib/xtables"\n'
+            "done\n"
+            "export LD_LIBRARY_PATH\n"
+            f'exec "$root/{place}/{name}" "$@"\n')

@@ -1,0 +1,182 @@
+"""`kit build` on a real engine: what is in an image, what is not, and what happens when it goes wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from bench.registry import local_registry
+from kit.build import reference_of
+from kit.catalog import load_catalog
+from kit.engine import Engine
+from tests.engine.conftest import KIT, Kit, as_environment
+from tests.engine.notebook import execute
+
+pytestmark = pytest.mark.engine
+MARK = "a certificate of the test's own, which no image may have"
+
+
+def labels(engine: Engine, name: str) -> dict[str, str]:
+    found = engine.image_labels(reference_of(load_catalog().find(name)))
+    assert found is not None
+    return found
+
+
+def test_up_to_date_image_is_not_built_again(kit: Kit, tf_cpu: str) -> None:
+    done = kit("--json", "build", tf_cpu)
+    assert [built["is_new"] for built in json.loads(done.stdout)] == [False]
+    assert "up to date" in done.stderr
+
+
+def test_labels_say_what_the_image_is(tf_cpu: str, engine: Engine) -> None:
+    found = labels(engine, tf_cpu)
+    image = load_catalog().find(tf_cpu)
+    assert found["kit.framework"] == "tensorflow"
+    assert found["org.opencontainers.image.version"] == image.release.version
+    assert found["kit.base-source"] == "archive"
+    assert found["kit.python"] == load_catalog().suites_for(image)[0].python
+    assert found["org.opencontainers.image.created"].endswith("T00:00:00Z")
+
+
+def test_image_carries_every_promised_package(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    modules = ("tensorflow keras keras_tuner jupyterlab ipywidgets tensorboard numpy pandas scipy matplotlib sklearn PIL "
+               "cv2 tqdm").split()
+    kit("-q", "run", "-C", str(workspace), tf_cpu, "python", "-c", f"import {', '.join(modules)}")
+
+
+def test_default_user_is_not_root_and_byte_code_is_checked_hash(engine: Engine, tf_cpu: str) -> None:
+    reference = reference_of(load_catalog().find(tf_cpu))
+    script = ("import os, importlib.util, pathlib, jupyterlab; "
+              "p = importlib.util.cache_from_source(jupyterlab.__file__); "
+              "print(os.getuid(), pathlib.Path(p).read_bytes()[4])")
+    assert engine.call(["run", "--rm", reference, "python", "-c", script]).split() == ["1000", "3"]
+
+
+def test_no_file_is_newer_than_the_epoch_in_what_wheels_brought(engine: Engine, tf_cpu: str) -> None:
+    reference = reference_of(load_catalog().find(tf_cpu))
+    assert engine.call(["run", "--rm", reference, "find", "/opt", "-newermt", "1 hour ago"]) == ""
+
+
+def test_two_cold_builds_have_one_digest(kit: Kit, tf_cpu: str) -> None:
+    done = kit("--json", "build", tf_cpu, "--base", "archive", "--check-repro")
+    result = json.loads(done.stdout)[0]
+    assert result["equal"]
+    assert result["digests"][0].startswith("sha256:")
+
+
+def test_ca_is_in_no_layer_and_no_history(kit: Kit, engine: Engine, tf_cpu: str, tmp_path: Path) -> None:
+    from kit.network import ca_file
+
+    own = ca_file(None, os.environ)
+    bundle = tmp_path / "ca.pem"
+    bundle.write_text((own.read_text() if own else "") + f"# {MARK}\n-----BEGIN CERT" + "IFICATE-----\n"
+                      if own else Path("/etc/ssl/certs/ca-certificates.crt").read_text() + f"# {MARK}\n")
+    kit("build", tf_cpu, "--base", "archive", "--no-cache", "--ca-cert", str(bundle))
+    reference = reference_of(load_catalog().find(tf_cpu))
+    assert MARK not in engine.call(["history", "--no-trunc", "--format={{json .}}", reference])
+    assert str(bundle) not in engine.call(["image", "inspect", reference])
+    archive = tmp_path / "image.tar"
+    engine.call(["save", "--output", str(archive), reference], timeout_s=300)
+    mark, seen = MARK.encode(), 0
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if not member.isfile():
+                continue
+            stream = tar.extractfile(member)
+            assert stream is not None
+            head = stream.read(4)
+            stream.seek(0)
+            plain: io.IOBase = zstandard.ZstdDecompressor().stream_reader(stream) if head == b"\x28\xb5\x2f\xfd" else stream  # type: ignore[assignment]
+            tail = b""
+            while chunk := plain.read(1 << 22):
+                assert mark not in tail + chunk, f"the CA is in {member.name}"
+                tail = chunk[-len(mark):]
+            seen += 1
+    assert seen > 5
+
+
+def test_failed_step_is_named_with_its_last_lines(kit: Kit, tmp_path: Path) -> None:
+    # A mirror that does not answer is the commonest way for a step to fail.
+    done = kit("build", "tf-cpu", "--base", "archive", "--no-cache", code=1,
+               env=as_environment(UV_DEFAULT_INDEX="http://127.0.0.1:9/simple", HTTPS_PROXY="", NO_PROXY="*"))
+    assert "install the framework wheels" in done.stderr
+    assert len(done.stderr.splitlines()) < 40
+    assert "Traceback" not in done.stderr
+
+
+def test_killed_build_then_the_same_command_succeeds(kit: Kit, tf_cpu: str) -> None:
+    process = subprocess.Popen([KIT, "build", tf_cpu, "--base", "archive", "--force"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(1.5)
+    process.kill()
+    process.wait()
+    kit("build", tf_cpu, "--base", "archive", "--force")
+
+
+def test_interrupted_build_ends_with_its_own_exit_code(tf_cpu: str) -> None:
+    process = subprocess.Popen([KIT, "build", tf_cpu, "--base", "archive", "--no-cache"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(4)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
+def test_base_that_the_registry_does_not_have(kit: Kit, tmp_path: Path) -> None:
+    with local_registry(tmp_path) as registry:
+        done = kit("build", "torch-cu126", "--base", "registry", "--registry-mirror", registry, "--force", code=15)
+    assert "kit update" in done.stderr
+    assert "nvidia/cuda" in done.stderr
+
+
+def test_registry_that_does_not_answer(kit: Kit) -> None:
+    done = kit("build", "torch-cu126", "--base", "registry", "--registry-mirror", "127.0.0.1:9", "--force", code=19)
+    assert "--base archive" in done.stderr
+
+
+def test_devel_and_base_provided_images_refuse_the_archive(kit: Kit) -> None:
+    assert "registry" in kit("build", "tf2.10-cu112", "--base", "archive", code=3).stderr
+    assert "nvcc" in kit("build", "torch-cu126-devel", "--base", "archive", code=3).stderr
+
+
+def test_unlocked_image_says_why_and_how(kit: Kit) -> None:
+    done = kit("build", "torch-cu118", code=7)
+    assert "kit lock torch-cu118" in done.stderr
+
+
+def test_torch_cuda_image_runs_in_a_notebook(kit: Kit, engine: Engine, torch_cuda: str, workspace: Path) -> None:
+    started = json.loads(kit("--json", "run", "-C", str(workspace), torch_cuda, "jupyter").stdout)
+    try:
+        code = ("import torch, torchvision, torchaudio, torch_geometric\n"
+                "print(torch.version.cuda, torch.cuda.get_arch_list(), torch.ones(2, 3).sum().item())")
+        release = load_catalog().find(torch_cuda).release
+        printed = execute(started["url"], code)
+        assert printed.startswith(release.cuda)
+        assert printed.rstrip().endswith("6.0")
+    finally:
+        kit("rm", "--force", started["name"])
+    found = labels(engine, torch_cuda)
+    assert found["kit.cuda"] == release.cuda
+    assert found["kit.compute-capabilities"].split() == list(release.compute_capabilities)
+
+
+def test_torch_compile_works_with_the_image_s_compiler(kit: Kit, torch_cuda: str, workspace: Path) -> None:
+    code = "import torch; print(torch.compile(lambda x: (x * 2 + 1).sum())(torch.ones(8)).item())"
+    assert kit("-q", "run", "-C", str(workspace), torch_cuda, "python", "-c", code).stdout == "24.0\n"
+
+
+def test_no_environment_sets_a_library_path(engine: Engine, torch_cuda: str) -> None:
+    environment = engine.image_inspect(reference_of(load_catalog().find(torch_cuda)))["Config"]["Env"]
+    names = {entry.partition("=")[0] for entry in environment}
+    assert "LD_LIBRARY_PATH" not in names
+    assert {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_CACHE_PATH"} <= names

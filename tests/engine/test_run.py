@@ -1,0 +1,204 @@
+"""`kit run` and the life of its containers, on a real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from kit.engine import Engine
+from tests.engine.conftest import KIT, Kit, containers
+from tests.engine.notebook import execute, get, split
+
+pytestmark = pytest.mark.engine
+HUGE_UID = 1234567890
+
+
+def test_exit_code_output_and_input_pass_through(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+    before = containers(engine)
+    done = kit("-q", "run", "-C", str(workspace), tf_cpu, "sh", "-c", "echo out; echo err >&2; exit 7", code=7)
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    piped = subprocess.run([KIT, "-q", "run", "-C", str(workspace), tf_cpu, "cat"], input="through\n", text=True,
+                           capture_output=True, check=True)
+    assert piped.stdout == "through\n"
+    assert containers(engine) == before
+
+
+def test_huge_uid_writes_as_itself(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    script = "id -u; id -un; touch made ~/in-home ~/.cache/pip/in-cache && python -c 'import getpass; print(getpass.getuser())'"
+    done = kit("-q", "run", "-C", str(workspace), "--user", str(HUGE_UID), tf_cpu, "sh", "-c", script)
+    assert done.stdout.split() == [str(HUGE_UID), "kit", "kit"]
+    assert (workspace / "made").stat().st_uid == HUGE_UID
+
+
+def test_home_and_caches_outlive_the_container(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    arguments = ("-q", "run", "-C", str(workspace), "--user", "54321", tf_cpu, "sh", "-c")
+    kit(*arguments, "date > ~/.cache/huggingface/kept")
+    assert kit(*arguments, "cat ~/.cache/huggingface/kept").stdout.strip()
+
+
+def test_container_has_no_privileges(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    done = kit("-q", "run", "-C", str(workspace), tf_cpu, "grep", "-E", "CapEff|NoNewPrivs|CapBnd", "/proc/self/status")
+    fields = dict(line.split(":\t") for line in done.stdout.splitlines())
+    assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0
+    assert fields["NoNewPrivs"] == "1"
+
+
+def test_shared_memory_is_half_the_machine(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+    done = kit("-q", "run", "-C", str(workspace), tf_cpu, "df", "--output=size", "-B1", "/dev/shm")
+    expected = min(engine.info.memory_bytes // 2, 16 * 2**30)
+    assert abs(int(done.stdout.split()[-1]) - expected) < 2**20
+
+
+def test_pip_adds_packages_and_cannot_replace_locked_ones(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    arguments = ("-q", "run", "-C", str(workspace), "--user", "54322", tf_cpu, "sh", "-c")
+    kit(*arguments, "pip install --quiet cowsay && python -c 'import cowsay'")
+    assert kit(*arguments, "python -c 'import cowsay; print(cowsay.__name__)'").stdout == "cowsay\n"
+    refused = kit(*arguments, "pip install --quiet 'numpy<1.20'", code=1)
+    assert "numpy" in refused.stderr
+    kit(*arguments, "pip uninstall --quiet --yes cowsay")
+
+
+def test_jupyter_answers_with_its_token_only(jupyter: dict[str, str]) -> None:
+    address, token = split(jupyter["url"])
+    assert get(f"{address}/api/status", token=token)[0] == 200
+    assert get(f"{address}/api/status")[0] == 403
+    assert get(f"{address}/api/status", token="0" * len(token))[0] == 403
+    assert len(token) >= 32
+
+
+def test_notebook_cell_runs_tensorflow(jupyter: dict[str, str], workspace: Path) -> None:
+    code = ("import tensorflow as tf, os\n"
+            "print(int(tf.reduce_sum(tf.ones((3, 4)))), os.getcwd())\nopen('from-kernel', 'w').write('x')")
+    assert execute(jupyter["url"], code) == "12 /workspace\n"
+    assert (workspace / "from-kernel").read_text() == "x"
+
+
+def test_life_cycle_by_name(kit: Kit, jupyter: dict[str, str]) -> None:
+    name = jupyter["name"]
+    row = next(r for r in json.loads(kit("--json", "ps").stdout) if r["name"] == name)
+    assert (row["image"], row["service"], row["status"], row["url"]) == ("tf-cpu", "jupyter", "running", jupyter["url"])
+    assert kit("url", name).stdout.strip() == jupyter["url"]
+    assert kit("url", name.removeprefix("kit-")).stdout.strip() == jupyter["url"]
+    assert kit("exec", name, "sh", "-c", "pwd; exit 3", code=3).stdout == "/workspace\n"
+    logs = kit("logs", name)
+    assert "Jupyter Server" in logs.stdout + logs.stderr
+    assert "running" in kit("rm", name, code=2).stderr
+    kit("stop", name)
+    assert all(r["name"] != name for r in json.loads(kit("--json", "ps").stdout))
+    assert next(r for r in json.loads(kit("--json", "ps", "--all").stdout) if r["name"] == name)["url"] == ""
+    kit("url", name, code=13)
+
+
+def test_token_is_in_no_argument_list(jupyter: dict[str, str]) -> None:
+    _, token = split(jupyter["url"])
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            assert token.encode() not in process.read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+def listening() -> set[tuple[str, int]]:
+    """(address, port) of every TCP socket that listens on this machine."""
+    found = set()
+    for table, family in (("/proc/net/tcp", socket.AF_INET), ("/proc/net/tcp6", socket.AF_INET6)):
+        for line in Path(table).read_text().splitlines()[1:]:
+            local, state = line.split()[1], line.split()[3]
+            if state == "0A":
+                address, port = local.split(":")
+                words = [bytes.fromhex(address[i:i + 8])[::-1] for i in range(0, len(address), 8)]
+                found.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
+    return found
+
+
+def test_twenty_notebooks_at_once_get_twenty_ports_on_loopback(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    before = listening()
+
+    def start(_: int) -> dict[str, str]:
+        started: dict[str, str] = json.loads(kit("--json", "run", "-C", str(workspace), tf_cpu, "jupyter").stdout)
+        return started
+
+    with ThreadPoolExecutor(20) as pool:
+        started = list(pool.map(start, range(20)))
+    try:
+        new = listening() - before
+        ports = {int(split(s["url"])[0].rpartition(":")[2]) for s in started}
+        assert len(ports) == 20
+        assert ports <= {port for _, port in new}
+        assert {address for address, _ in new} == {"127.0.0.1"}
+        for s in started:
+            address, token = split(s["url"])
+            assert get(f"{address}/api/status", token=token)[0] == 200
+    finally:
+        kit("rm", "--force", *(s["name"] for s in started))
+
+
+def test_tensorboard_answers(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    started = json.loads(kit("--json", "run", "-C", str(workspace), "--logdir", "runs", tf_cpu, "tensorboard").stdout)
+    try:
+        status, body = get(started["url"])
+        assert status == 200
+        assert b"TensorBoard" in body
+    finally:
+        kit("rm", "--force", started["name"])
+
+
+def test_asked_port_in_use_is_refused_and_leaves_nothing(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+    before = containers(engine)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        done = kit("run", "-C", str(workspace), "--port", str(port), tf_cpu, "jupyter", code=16)
+    assert f"port {port}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert containers(engine) == before
+
+
+def test_service_that_ends_is_reported_with_its_last_lines(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+    before = containers(engine)
+    done = kit("run", "-C", str(workspace), "--env", "JUPYTER_CONFIG_PATH=/nowhere", "--env", "JUPYTER_PREFER_ENV_PATH=x",
+               "--env", "PYTHONHOME=/nowhere", tf_cpu, "jupyter", code=18)
+    assert "ended with exit code" in done.stderr
+    assert containers(engine) == before
+
+
+@pytest.mark.parametrize("delay_s", [0.3, 0.8, 1.5])
+def test_interrupt_during_start_leaves_no_container(tf_cpu: str, engine: Engine, workspace: Path, delay_s: float) -> None:
+    before = containers(engine)
+    process = subprocess.Popen([KIT, "run", "-C", str(workspace), tf_cpu, "jupyter"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    time.sleep(delay_s)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    if process.returncode != 0:  # on a fast machine the last delay may come after the start
+        assert process.returncode == 130
+        assert containers(engine) == before
+    else:
+        for name in containers(engine) - before:
+            engine.remove(name, force=True)
+
+
+def test_killed_during_start_then_the_same_command_succeeds(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+    before = containers(engine)
+    process = subprocess.Popen([KIT, "run", "-C", str(workspace), tf_cpu, "jupyter"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(0.6)
+    process.kill()
+    process.wait()
+    started = json.loads(kit("--json", "run", "-C", str(workspace), tf_cpu, "jupyter").stdout)
+    address, token = split(started["url"])
+    assert get(f"{address}/api/status", token=token)[0] == 200
+    # What the killed one may have left is either running, and `kit ps` shows it, or swept away.
+    left = containers(engine) - before - {started["name"]}
+    shown = {r["name"] for r in json.loads(kit("--json", "ps").stdout)}
+    assert left <= shown
+    kit("rm", "--force", started["name"], *left)

@@ -1,0 +1,302 @@
+"""The loader on small catalogs, and the rules the real one must keep."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.catalog import Catalog, load_catalog
+from kit.catalog.model import version_key
+from kit.errors import CatalogError, NoSuchImageError
+
+RELEASE = """
+[[release]]
+name = "torch2.6-cu124"
+framework = "torch"
+version = "2.6.0"
+cuda = "12.4"
+cuda_provider = "wheels"
+requirements = ["torch==2.6.0"]
+pythons = ["3.10"]
+platforms = ["linux/amd64"]
+distro = "ubuntu22.04"
+source = "a page"
+verified = "pypi"
+"""
+TOOLKIT = """
+[[toolkit]]
+cuda = "12.4"
+newest_update = "12.4.1"
+drivers = { "12.4 GA" = "550.54.14" }
+min_driver = "525.60.13"
+devel_bases = ["ubuntu22.04"]
+source = "a page"
+verified = "two-sources"
+"""
+BASE = """
+[[base]]
+cuda = "12.4"
+flavor = "base"
+distro = "ubuntu22.04"
+python = "3.10"
+glibc = "2.35"
+repository = "nvidia/cuda"
+tag = "12.4.1-base-ubuntu22.04"
+digest_status = "unknown"
+source = "a page"
+verified = "one-source"
+"""
+
+
+def write(folder: Path, *, release: str = RELEASE, toolkit: str = TOOLKIT, base: str = BASE,
+          packages: str = "") -> Catalog:
+    for name, text in (("frameworks", release), ("cuda", toolkit), ("bases", base), ("packages", packages),
+                       ("gpus", "")):
+        (folder / f"{name}.toml").write_text(text, encoding="utf-8")
+    return load_catalog(folder)
+
+
+def test_small_catalog(tmp_path: Path) -> None:
+    catalog = write(tmp_path)
+    assert [image.name for image in catalog.images()] == ["torch2.6-cu124", "torch2.6-cu124-devel"]
+    assert catalog.toolkits[0].drivers == (("12.4 GA", "550.54.14"),)
+    assert catalog.min_driver(catalog.find("torch")) == "525.60.13"
+
+
+def test_tables_are_read_when_used(tmp_path: Path) -> None:
+    catalog = write(tmp_path)
+    (tmp_path / "gpus.toml").write_text("not = [valid", encoding="utf-8")
+    assert catalog.find("torch-cu124").release.version == "2.6.0"
+    with pytest.raises(CatalogError):
+        _ = catalog.gpus
+
+
+@pytest.mark.parametrize(("change", "message", "hint"), [
+    (lambda t: t + 'requirments = ["x"]\n', "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): unknown key "
+     "`requirments`", "did you mean `requirements`?"),
+    (lambda t: t.replace('version = "2.6.0"\n', ""), "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): the key "
+     "`version` is missing", ""),
+    (lambda t: t.replace('source = "a page"\n', ""), "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): the key "
+     "`source` is missing", "every row says where it is from"),
+    (lambda t: t.replace('version = "2.6.0"', "version = 2.6"), "frameworks.toml: [[release]] row 1 "
+     "(`torch2.6-cu124`): key `version`: expected a string, not 2.6", "versions are written in quotes"),
+    (lambda t: t.replace('["torch==2.6.0"]', '"torch==2.6.0"'), "frameworks.toml: [[release]] row 1 "
+     "(`torch2.6-cu124`): key `requirements`: expected a list, not 'torch==2.6.0'", ""),
+    (lambda t: t.replace('"wheels"', '"weels"'), "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): key "
+     "`cuda_provider`: `weels` is not one of 'wheels', 'bundled', 'base', 'none'", ""),
+    (lambda t: t.replace("[[release]]", "[[relese]]"), "frameworks.toml: unknown table `relese`",
+     "did you mean `release`?"),
+    (lambda t: t.replace("[[release]]", "[release]"), "frameworks.toml: `release` must be a list of tables, written "
+     "[[release]]", ""),
+    (lambda t: t + t, "frameworks.toml: [[release]]: `torch2.6-cu124` is there twice",
+     "remove or rename one of the rows"),
+    (lambda t: t.replace('name = "torch2.6-cu124"', 'name = "torch2.7-cu124"'), "frameworks.toml: [[release]] "
+     "`torch2.7-cu124`: the name does not match torch 2.6.0, CUDA 12.4", "it must be `torch2.6-cu124` (or `torch-cu124`)"),
+    (lambda t: t.replace('cuda = "12.4"', 'cuda = ""'), "frameworks.toml: [[release]] `torch2.6-cu124`: cuda is ``, "
+     "but cuda_provider is `wheels`", "a CPU release has no cuda and the provider `none`"),
+])
+def test_a_bad_release_is_refused(tmp_path: Path, change: object, message: str, hint: str) -> None:
+    catalog = write(tmp_path, release=change(RELEASE))  # type: ignore[operator]
+    with pytest.raises(CatalogError) as error:
+        catalog.images()
+    assert (error.value.message, error.value.hint) == (message, hint)
+
+
+def test_malformed_toml_names_file_and_line(tmp_path: Path) -> None:
+    catalog = write(tmp_path, release=RELEASE + 'name = "again\n')
+    with pytest.raises(CatalogError, match=r"frameworks\.toml is not valid TOML: .*line 14"):
+        catalog.images()
+
+
+def test_a_missing_table_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match=r"frameworks\.toml is missing"):
+        load_catalog(tmp_path).images()
+
+
+def test_a_missing_base_or_toolkit_row_is_an_error(tmp_path: Path) -> None:
+    catalog = write(tmp_path, base="", toolkit="")
+    with pytest.raises(CatalogError, match=r"no \[\[toolkit\]\] `12\.4`"):
+        catalog.images()
+    catalog = write(tmp_path, base="")
+    with pytest.raises(CatalogError, match=r"no \[\[base\]\] for `torch2\.6-cu124`"):
+        catalog.base_for(catalog.find("torch"))
+
+
+def test_a_package_that_two_rows_give_one_image_is_refused(tmp_path: Path) -> None:
+    row = '[[package]]\nname = "keras"\nframeworks = ["torch"]\nsource = "a page"\n'
+    catalog = write(tmp_path, packages=row + row)
+    with pytest.raises(CatalogError, match="`keras` is there twice"):
+        catalog.packages_for(catalog.find("torch"))
+
+
+def test_a_confirmed_pin_wins_over_the_lead(tmp_path: Path) -> None:
+    catalog = write(tmp_path)
+    assert catalog.base_for(catalog.find("torch")).digest == ""
+    pin = {"repository": "nvidia/cuda", "tag": "12.4.1-base-ubuntu22.04", "digest": "sha256:" + "a" * 64,
+           "confirmed": "2026-11-21"}
+    (tmp_path / "pins.json").write_text(json.dumps({"pins": [pin]}), encoding="utf-8")
+    base = load_catalog(tmp_path).base_for(catalog.find("torch"))
+    assert (base.digest, base.digest_status) == ("sha256:" + "a" * 64, "confirmed")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"pins": [{"tag": 1}]}', '{"pins": 3}'])
+def test_unreadable_pins_are_refused(tmp_path: Path, text: str) -> None:
+    write(tmp_path)
+    (tmp_path / "pins.json").write_text(text, encoding="utf-8")
+    with pytest.raises(CatalogError, match=r"pins\.json"):
+        _ = load_catalog(tmp_path).bases
+
+
+def test_a_digest_and_its_status_go_together(tmp_path: Path) -> None:
+    catalog = write(tmp_path, base=BASE.replace('"unknown"', '"unconfirmed"'))
+    with pytest.raises(CatalogError, match="digest_status is `unconfirmed`, but digest is ``"):
+        _ = catalog.bases
+
+
+@given(st.text(max_size=24))
+def test_any_text_is_an_image_or_a_clear_refusal(name: str) -> None:
+    catalog = load_catalog()
+    try:
+        image = catalog.find(name)
+    except NoSuchImageError as e:
+        assert name in e.message
+    else:
+        assert image in catalog.images()
+
+
+# The catalog that ships.
+
+CATALOG = load_catalog()
+IMAGES = CATALOG.images()
+NAMES = {image.name for image in IMAGES}
+
+
+@pytest.mark.parametrize("table", ["releases", "packages", "system_packages", "layer_rules", "bases", "suites", "toolkits",
+                                   "minor_compatibility", "architectures", "gpus"])
+def test_every_row_has_a_source(table: str) -> None:
+    rows = getattr(CATALOG, table)
+    assert rows
+    for row in rows:
+        assert row.source.strip(), row
+        assert getattr(row, "verified", "none").strip(), row
+
+
+def test_the_images_that_were_asked_for_are_there() -> None:
+    assert NAMES >= {
+        "torch1.13-cu117", "torch2.0-cu117", "torch2.4-cu121", "torch2.6-cu124", "torch2.7-cu126", "torch2.10-cu128",
+        "torch2.14-cu130", "torch2.15-cu132", "tf2.14-cu118", "tf2.15-cu122", "tf2.17-cu123", "tf2.19-cu125",
+        "tf2.21-cu125", "tf-cpu", "tf2.10-cu112", "tf2.4-cu110", "torch-cpu", "torch-cu118", "torch1.8-cu111",
+        "torch1.5-cu101"}
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+def test_every_image_resolves_fully(image) -> None:  # type: ignore[no-untyped-def]
+    assert CATALOG.find(image.name) == image
+    base = CATALOG.base_for(image)
+    pythons = CATALOG.pythons_for(image)
+    assert set(pythons) <= set(image.release.pythons), "a base has a Python that the wheels do not support"
+    assert pythons == sorted(pythons, key=version_key)
+    assert base.distro == image.release.distro
+    assert bool(CATALOG.min_driver(image)) == image.is_gpu
+    if image.is_gpu:
+        major = image.release.cuda.split(".")[0]
+        floors = {row.major: row.min_driver for row in CATALOG.minor_compatibility}
+        assert CATALOG.min_driver(image) == floors.get(major, CATALOG.toolkit(image.release.cuda).drivers[0][1])
+    if image.release.cuda_provider == "base":
+        assert base.flavor in ("cudnn-runtime", "cudnn-devel")
+        assert base.cudnn == image.release.cudnn
+        assert not image.release.suites, "a registry-free base has no CUDA to give"
+    packages = {package.name for package in CATALOG.packages_for(image)}
+    assert packages >= {"jupyterlab", "ipywidgets", "tensorboard", "numpy", "pandas", "scipy", "matplotlib",
+                        "scikit-learn", "pillow", "opencv-python-headless", "tqdm", "pip"}
+    assert ("torch-geometric" in packages) == (image.framework == "torch")
+    assert ("keras-tuner" in packages) == (image.framework == "tensorflow")
+
+
+def test_compute_capabilities_are_known_ones() -> None:
+    known = {row.compute_capability for row in CATALOG.architectures}
+    for release in CATALOG.releases:
+        for capability in (*release.compute_capabilities, *release.ptx):
+            assert capability in known, release.name
+        if release.cuda and release.cuda_provider != "none" and not release.unlocked:
+            assert release.compute_capabilities, release.name
+            toolkit = CATALOG.toolkit(release.cuda)
+            newest = max(release.compute_capabilities, key=version_key)
+            assert version_key(newest) <= version_key(toolkit.cc_max), release.name
+
+
+def test_every_gpu_has_a_known_architecture() -> None:
+    known = {row.compute_capability for row in CATALOG.architectures}
+    assert len(CATALOG.gpus) == 149
+    for gpu in CATALOG.gpus:
+        assert gpu.compute_capability in known, gpu.names
+
+
+def test_aliases_find_their_image() -> None:
+    for image in IMAGES:
+        for alias in CATALOG.aliases(image):
+            assert CATALOG.find(alias) == image
+
+
+def test_text_has_no_unknown_digests() -> None:
+    for base in CATALOG.bases:
+        assert base.digest == "" or re.fullmatch(r"sha256:[0-9a-f]{64}", base.digest)
+
+
+@pytest.mark.parametrize(("asked", "name"), [
+    ("torch2.7-cu126", "torch2.7-cu126"),
+    ("torch-cu126", "torch2.7-cu126"),
+    ("torch2.7.1-cu126", "torch2.7-cu126"),
+    ("torch2.6", "torch2.6-cu124"),
+    ("torch2.7", "torch2.7-cu126"),  # torch-cu118 is 2.7 too, and has no lock
+    ("torch-cu117", "torch2.0-cu117"),
+    ("torch2.1", None),  # not 2.10
+    ("torch", "torch2.15-cu132"),
+    ("torch-devel", "torch2.15-cu132-devel"),
+    ("torch-cpu", "torch-cpu"),
+    ("torch2.15-cpu", "torch-cpu"),
+    ("torch-cu118", "torch-cu118"),
+    ("torch2.7-cu118", "torch-cu118"),
+    ("torch-cu126-devel", "torch2.7-cu126-devel"),
+    ("tf", "tf2.21-cu125"),
+    ("tensorflow", "tf2.21-cu125"),
+    ("tf2.21", "tf2.21-cu125"),
+    ("tf2.21-cpu", "tf-cpu"),
+    ("tf-cu125", "tf2.21-cu125"),
+    ("tf2.19-cu125", "tf2.19-cu125"),
+    ("tf-cpu-devel", None),
+    ("torch1.5-cu101-devel", None),
+    ("torch9-cu126", None),
+    ("jax-cu126", None),
+    ("", None),
+    ("-devel", None),
+    ("torch-cu126-devel-devel", None),
+])
+def test_names(asked: str, name: str | None) -> None:
+    if name is not None:
+        assert CATALOG.find(asked).name == name
+        return
+    with pytest.raises(NoSuchImageError):
+        CATALOG.find(asked)
+
+
+def test_an_unknown_name_gets_the_nearest() -> None:
+    with pytest.raises(NoSuchImageError) as error:
+        CATALOG.find("torch-cu162")
+    assert "torch-cu126" in error.value.hint
+    with pytest.raises(NoSuchImageError) as error:
+        CATALOG.find("tf-cpu-devel")
+    assert error.value.message == "`tf-cpu` has no `-devel` flavor: it is for the CPU"
+
+
+def test_rows_are_frozen() -> None:
+    release = CATALOG.releases[0]
+    assert {field.name for field in fields(release)} >= {"name", "source"}
+    with pytest.raises(AttributeError):
+        release.name = "other"  # type: ignore[misc]
