@@ -136,13 +136,13 @@ def main() -> None:
         say("kit build")
         with BuildDisplay(Options(), image.name) as progress:
             ours_s = timed(lambda: build.build(catalog, image, engine, options, progress))
-        ours = push_sizes(engine, registry, build.reference_of(image), image.name)
+        ours = push_sizes(engine, registry, image.reference, image.name)
         result |= {"kit_s": round(ours_s, 1), "kit_bytes": sum(ours.values())}
         say(f"  {ours_s:.1f} s, {sum(ours.values()) / 1e9:.2f} GB")
 
         say(f"one more package ({ONE_MORE})")
         more_s = one_more_package(image, engine, build.BuildOptions(base="archive", network=network))
-        more = push_sizes(engine, registry, build.reference_of(image), image.name)
+        more = push_sizes(engine, registry, image.reference, image.name)
         again = sum(size for digest, size in more.items() if digest not in ours)
         result |= {"one_more_s": round(more_s, 1), "one_more_bytes": again,
                    "one_more_share": round(again / sum(more.values()), 4)}
@@ -158,7 +158,7 @@ def main() -> None:
                        "time_ratio": round(ours_s / naive_s, 3),
                        "bytes_ratio": round(sum(ours.values()) / sum(naive.values()), 3)}
             say(f"  {naive_s:.1f} s, {sum(naive.values()) / 1e9:.2f} GB")
-        docker(engine, "rmi", build.reference_of(image))
+        docker(engine, "rmi", image.reference)
     print(json.dumps(result, indent=2))
 
 

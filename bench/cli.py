@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from kit.build import reference_of
+
 from kit.catalog import load_catalog
 from kit.engine import connect
 
@@ -52,7 +52,7 @@ def main() -> None:
         ("kit --help / import click", [KIT, "--help"], click, 1.8),
         ("kit list / import click", [KIT, "list"], click, 3.0),
         ("kit run NAME true / docker run --rm NAME true", [KIT, "-q", "run", image.name, "true"],
-         [engine.program, "run", "--rm", reference_of(image), "true"], 1.25),
+         [engine.program, "run", "--rm", image.reference, "true"], 1.25),
     ):
         a, b = compare(ours, rival, environment, arguments.rounds)
         rows.append({"what": name, "kit_s": round(a, 3), "rival_s": round(b, 3), "ratio": round(a / b, 2), "limit": limit,

@@ -57,7 +57,7 @@ def parse_one_line(text: str) -> list[Source]:
     """The `deb` lines of a sources.list; source packages, comments and lines apt would refuse are left out."""
     found = []
     for line in text.splitlines():
-        match = re.fullmatch(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?", line)
+        match = re.fullmatch(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?([^\s\[]\S*)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?", line)
         if match:
             options = dict(part.split("=", 1) for part in (match[1] or "").split() if "=" in part)
             found.append(Source(uri=match[2].rstrip("/"), suite=match[3], components=tuple(match[4].split()),
@@ -81,8 +81,9 @@ def parse_deb822(text: str) -> list[Source]:
                 fields[key] = value
         if "deb" not in fields.get("types", "").split() or fields.get("enabled", "").strip().lower() in ("no", "false"):
             continue
-        options: dict[str, str] = {key: fields[key].strip() for key in ("signed-by", "check-valid-until", "check-date", "trusted")
-                   if key in fields and "\n" not in fields[key].strip()}
+        # A key written out in the file cannot be said on one line; kit names the distribution's keyring itself.
+        options: dict[str, str] = {key: fields[key].strip() for key in ("signed-by", "check-valid-until", "check-date")
+                                   if key in fields and "\n" not in fields[key].strip()}
         found += [Source(uri=uri.rstrip("/"), suite=suite, components=tuple(fields.get("components", "").split()),
                          options=options)
                   for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
@@ -121,7 +122,8 @@ def host_distribution(os_release: Path = OS_RELEASE) -> Distribution:
         if codename:
             return Distribution(family="debian", codename=codename)
     raise UnsupportedHostError(
-        f"kit can take programs from the Debian and Ubuntu archives only; this is {fields.get('PRETTY_NAME', 'unknown')}",
+        "kit can take programs from the Debian and Ubuntu archives only; this is "
+        f"{fields.get('PRETTY_NAME', 'an unknown system')}",
         hint=INSTALL_INSTEAD)
 
 
@@ -148,7 +150,7 @@ def main_archive(sources: Iterable[Source], distribution: Distribution) -> Sourc
     best = max(fitting, key=score, default=None)
     if best is None or score(best) < 2:
         raise UnsupportedHostError(
-            f"none of this machine's apt sources is {distribution.family.capitalize()}'s main archive ({codename} main)",
+            f"no apt source of this machine is {distribution.family.capitalize()}'s main archive ({codename} main)",
             hint="add it to /etc/apt/sources.list (a mirror near you is fine) and run the command again")
     return best
 

@@ -6,14 +6,11 @@ import contextlib
 import hashlib
 import json
 import re
-import shutil
-import tarfile
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kit import paths
 from kit.buildlog import BuildLog, Step
@@ -22,9 +19,10 @@ from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.engine.messages import REGISTRY, recognise
 from kit.errors import BaseNotFoundError, BuildFailedError, IncompatibleError, KitError, LockError, NetworkError
-from kit.locks import Lock, is_stale, read_lock
 from kit.network import NetworkSettings
-from kit.render import base_reference, render_dockerfile
+
+if TYPE_CHECKING:
+    from kit.locks import Lock
 
 BaseChoice = Literal["registry", "archive", "auto"]
 # How long `--base auto` waits for a registry before it takes the archive.
@@ -76,11 +74,6 @@ class Progress:
 SILENT = Progress(message=lambda _: None, log=lambda *_: None)
 
 
-def reference_of(image: Image) -> str:
-    """The engine's name for an image of kit's."""
-    return f"kit/{image.name}:latest"
-
-
 def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
     """A hash of all that decides what is in the image: equal fingerprint, nothing to build."""
     digest = hashlib.sha256()
@@ -103,6 +96,9 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
 
     Raises UnlockedError, or LockError when the lock does not fit the catalog or the Dockerfile is not the templates'.
     """
+    from kit.locks import is_stale, read_lock
+    from kit.render import render_dockerfile
+
     folder = paths.images_dir() / image.name
     lock = read_lock(folder, image)
     if is_stale(lock, catalog, image):
@@ -117,23 +113,30 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
 
 
 def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:
-    """The image as the engine has it, if it is up to date with its inputs (and on the base that was asked for)."""
-    labels = engine.image_labels(reference_of(image))
-    if labels is None or "kit.fingerprint" not in labels:
+    """The image as the engine has it, if it is what its committed files say (and on the base that was asked for).
+
+    Quick, for `kit run`: it compares fingerprints and checks nothing else, which `build` does.
+    """
+    labels = engine.image_labels(image.reference)
+    if labels is None or "kit.fingerprint" not in labels or options.base not in ("auto", labels.get("kit.base-source")):
         return None
-    if options.base not in ("auto", labels.get("kit.base-source")):
+    folder = paths.images_dir() / image.name
+    try:
+        dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
+        requirements = (folder / "requirements.lock").read_text(encoding="utf-8")
+    except OSError:
         return None
-    inputs = read_inputs(catalog, image)
-    expected = fingerprint(inputs.dockerfile, inputs.lock.requirements, labels.get("kit.base-identity", ""))
+    identity = labels.get("kit.base-identity", "")
     # The base's identity is taken from the label, so it must be one this image can have today.
-    if labels["kit.fingerprint"] != expected or labels.get("kit.base-identity") not in _identities(catalog, image):
+    mark = fingerprint(dockerfile, requirements, identity)
+    if labels["kit.fingerprint"] != mark or identity not in _identities(catalog, image):
         return None
-    return Built(image=image.name, reference=reference_of(image), base=labels.get("kit.base", ""),
-                 fingerprint=expected, is_new=False, seconds=0.0)
+    return Built(image=image.name, reference=image.reference, base=labels.get("kit.base", ""),
+                 fingerprint=mark, is_new=False, seconds=0.0)
 
 
 def _identities(catalog: Catalog, image: Image) -> list[str]:
-    return [base_reference(catalog, image), *(f"archive:{suite.name}" for suite in catalog.suites_for(image))]
+    return [catalog.base_for(image).reference, *(f"archive:{suite.name}" for suite in catalog.suites_for(image))]
 
 
 def choose_base(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress) -> ChosenBase:
@@ -143,9 +146,11 @@ def choose_base(catalog: Catalog, image: Image, engine: Engine, options: BuildOp
     was asked for, IncompatibleError when no base can carry the image.
     """
     row = catalog.base_for(image)
-    reference = base_reference(catalog, image)
+    reference = row.reference
     if options.registry_mirror:
-        reference = f"{options.registry_mirror.removeprefix('https://').rstrip('/')}/{reference}"
+        # Docker Hub's own images have no owner in their name there, and `library` everywhere else.
+        host = options.registry_mirror.partition("://")[2] or options.registry_mirror
+        reference = f"{host.rstrip('/')}/{'' if '/' in row.repository else 'library/'}{reference}"
     suites = catalog.suites_for(image)
     if refusal := archive_refusal(catalog, image):
         suites = []
@@ -155,7 +160,7 @@ def choose_base(catalog: Catalog, image: Image, engine: Engine, options: BuildOp
     if options.base != "archive":
         problem = _registry_problem(engine, reference, row.digest_status)
         if problem is None:
-            return ChosenBase(source="registry", reference=reference, python=row.python, identity=base_reference(catalog, image))
+            return ChosenBase(source="registry", reference=reference, python=row.python, identity=row.reference)
         if options.base == "registry" or not suites or isinstance(problem, BaseNotFoundError):
             raise problem
         progress.message(f"the container registry does not answer: building on a registry-free {suites[0].distro} base")
@@ -198,18 +203,18 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
 
     Raises BuildFailedError with the failed step and its last lines, or the kind of error the engine's text stands for.
     """
+    inputs = read_inputs(catalog, image)
     if not options.force and not options.no_cache and (done := current(catalog, image, engine, options)):
         return done
     started = time.monotonic()
-    inputs = read_inputs(catalog, image)
     engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
     mark = fingerprint(inputs.dockerfile, inputs.lock.requirements, chosen.identity)
-    output = ["--tag", reference_of(image)]
+    output = ["--tag", image.reference]
     if engine.info.is_containerd_store:
-        output = ["--output", f"type=image,name={reference_of(image)},unpack=true,compression=zstd,oci-mediatypes=true"]
+        output = ["--output", f"type=image,name={image.reference},unpack=true,compression=zstd,oci-mediatypes=true"]
     _buildx(image, engine, inputs, chosen, mark, options, progress, output)
-    return Built(image=image.name, reference=reference_of(image), base=chosen.reference, fingerprint=mark, is_new=True,
+    return Built(image=image.name, reference=image.reference, base=chosen.reference, fingerprint=mark, is_new=True,
                  seconds=time.monotonic() - started)
 
 
@@ -219,6 +224,9 @@ def build_digest(catalog: Catalog, image: Image, engine: Engine, options: BuildO
     engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
     mark = fingerprint(inputs.dockerfile, inputs.lock.requirements, chosen.identity)
+    import tarfile
+    import tempfile
+
     with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
         archive = Path(folder) / "image.tar"
         _buildx(image, engine, inputs, chosen, mark, options, progress,
@@ -250,6 +258,8 @@ def _buildx(image: Image, engine: Engine, inputs: Inputs, chosen: ChosenBase, ma
 @contextlib.contextmanager
 def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
     """The arguments for what a build gets beside its folder: uv, and the machine's CA, proxies and mirrors as secrets."""
+    import tempfile
+
     arguments = [f"--build-context=kit={_kit_context()}"]
     if network.ca_file:
         arguments.append(f"--secret=id=ca,src={network.ca_file}")
@@ -265,6 +275,9 @@ def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
 
 def _kit_context() -> Path:
     """A folder with what the steps of a build mount: the uv program, and the scripts that open and close a step."""
+    import shutil
+    import tempfile
+
     import uv
 
     program = Path(uv.find_uv_bin())

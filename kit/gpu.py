@@ -57,7 +57,7 @@ def spec_devices(folders: tuple[str, ...]) -> tuple[str, ...]:
                     text = file.read_text(encoding="utf-8", errors="replace")
                 except OSError:
                     continue
-                if re.search(rf"""["']?kind["']?\s*:\s*["']?{re.escape(CDI_KIND)}["']?""", text):
+                if re.search(rf"""["']?kind["']?\s*:\s*["']?{re.escape(CDI_KIND)}(?![\w./-])""", text):
                     names = re.findall(r"""["']?name["']?\s*:\s*["']?([A-Za-z0-9:._-]+)["']?""", text)
                     found += [f"{CDI_KIND}={name}" for name in names]
     return tuple(found)

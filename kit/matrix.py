@@ -30,13 +30,14 @@ class Job:
 
 
 def jobs(catalog: Catalog, *, names: Sequence[str] = (), with_devel: bool = False) -> list[Job]:
-    """The images to build, in the catalog's order: all that have a lock, or those named (then locked or an error).
+    """The images to build, in the catalog's order: all that have a lock, or those named.
 
-    Without names the `-devel` images are left out unless `with_devel`: they differ by the compiler alone, and double
-    the machine time. Raises NoSuchImageError, UnlockedError.
+    Without names the `-devel` images are left out unless `with_devel`: they differ by the compiler alone, and
+    double the machine time. Raises NoSuchImageError, and UnlockedError for a name without a lock.
     """
     wanted = {catalog.find(name).name for name in names}
-    chosen = [image for image in catalog.images() if (image.name in wanted if names else with_devel or not image.flavor)]
+    chosen = [image for image in catalog.images()
+              if (image.name in wanted if names else with_devel or not image.flavor)]
     if names:
         for image in chosen:
             if reason := catalog.unlocked_reason(image):
@@ -58,7 +59,8 @@ def as_github(found: Iterable[Job]) -> str:
 
 def markdown_table(catalog: Catalog) -> str:
     """The images as a Markdown table, one row per framework release."""
-    header = ["image", "framework", "CUDA", "cuDNN", "Python, by base", "NVIDIA driver from", "`-devel`", "lock"]
+    header = ["image", "framework", "CUDA", "cuDNN", "Python, by base", "NVIDIA driver from", "base",
+              "`-devel`", "lock"]
     plain = [image for image in catalog.images() if not image.flavor]
     devel = {image.release.name for image in catalog.images() if image.flavor == "devel"}
     rows = [[
@@ -68,6 +70,7 @@ def markdown_table(catalog: Catalog) -> str:
         _short(image.release.cudnn) or "–",
         ", ".join(catalog.pythons_for(image)),
         catalog.min_driver(image) or "–",
+        "either" if image.release.cuda_provider != "base" and catalog.suites_for(image) else "registry",
         "yes" if image.release.name in devel else "–",
         "not yet" if catalog.unlocked_reason(image) else "yes",
     ] for image in plain]
@@ -76,7 +79,7 @@ def markdown_table(catalog: Catalog) -> str:
 
 
 def replace_table(text: str, table: str) -> str:
-    """A document with the text between its two markers replaced. Raises BadInputError when it has not both, in order."""
+    """A document with the text between its markers replaced. Raises BadInputError when it has not both."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -18,6 +18,19 @@ def parse_mounts(text: str) -> list[str]:
     return [re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), target) for target in targets]
 
 
+def changed_root(mountinfo: str | None = None) -> str:
+    """Where this process's root folder is when it was changed (chroot): empty for the root of a file system.
+
+    Processes in a chroot share the process table and the network with the machine around it.
+    """
+    if mountinfo is None:
+        mountinfo = Path("/proc/self/mountinfo").read_text()
+    roots = [fields[3] for fields in map(str.split, mountinfo.splitlines()) if len(fields) > 4 and fields[4] == "/"]
+    if not roots:
+        return f"@{Path('/').stat().st_ino}"
+    return "" if roots[-1] == "/" else roots[-1]
+
+
 def below(targets: Iterable[str], folder: Path) -> list[str]:
     """The mounts inside `folder`, innermost first; one on the folder itself is the user's own and not among them."""
     inside = [target for target in targets if target.startswith(f"{folder}/")]

@@ -18,6 +18,9 @@ from kit.errors import CommandError, MissingProgramError
 
 log = logging.getLogger("kit.process")
 
+# How long a program may take to end after it was interrupted, before it is killed.
+INTERRUPT_PATIENCE_S = 10.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
@@ -100,13 +103,13 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
     The terminal's Ctrl-C reaches the program, which decides what it means; this process waits for it to end.
     """
     log.debug("attach: %s", shlex.join(args))
-    with _missing_program(args):
-        child = subprocess.Popen(list(args), env=_environment(env))
-    while True:
-        try:
-            return child.wait()
-        except KeyboardInterrupt:
-            continue
+    # A handler that does nothing, and not an exception: raised in the middle of a wait, it can lose the exit code.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with _missing_program(args):
+            return subprocess.Popen(list(args), env=_environment(env)).wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] | None = None) -> int:
@@ -121,7 +124,7 @@ def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] 
 def _stop(child: subprocess.Popen[bytes]) -> None:
     _signal(child, signal.SIGINT)
     try:
-        child.wait(timeout=10)
+        child.wait(timeout=INTERRUPT_PATIENCE_S)
     except subprocess.TimeoutExpired:
         _signal(child, signal.SIGKILL)
         child.wait()

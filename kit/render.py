@@ -61,7 +61,7 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
         "org.opencontainers.image.title": image.name,
         "org.opencontainers.image.description": f"{release.framework} {release.version}{for_cuda}, JupyterLab and TensorBoard",
         "org.opencontainers.image.version": release.version,
-        "org.opencontainers.image.base.name": base_reference(catalog, image),
+        "org.opencontainers.image.base.name": catalog.base_for(image).reference,
         "kit.image": image.name,
         "kit.framework": release.framework,
         "kit.framework-version": release.version,
@@ -76,12 +76,6 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
     return {name: value for name, value in labels.items() if value}
 
 
-def base_reference(catalog: Catalog, image: Image) -> str:
-    """The registry base by tag, and by digest where one is known."""
-    base = catalog.base_for(image)
-    return f"{base.repository}:{base.tag}" + (f"@{base.digest}" if base.digest else "")
-
-
 def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
     """The Dockerfile of an image; `lock` is None for one that has none, and the text then says why."""
     epoch = lock.source_date_epoch if lock else 0
@@ -90,7 +84,7 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
         image=image,
         template=template,
         unlocked="" if lock else catalog.unlocked_reason(image),
-        base=base_reference(catalog, image),
+        base=catalog.base_for(image).reference,
         epoch=epoch,
         system_packages=sorted(p.name for p in catalog.system_packages if image.flavor in p.flavors),
         layers=LAYERS,
@@ -105,6 +99,18 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
     )
 
 
+def render_compose(image: Image) -> str:
+    """The compose file of an image: its notebook server with the GPUs, as `kit run` starts it."""
+    return _environment().get_template("compose.yaml.j2").render(
+        image=image,
+        reference=image.reference,
+        port=layout.JUPYTER_PORT,
+        workspace=layout.WORKSPACE,
+        uid=layout.UID,
+        volumes=layout.VOLUMES,
+    )
+
+
 def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
     """The image's lock; None when the catalog says that it has none."""
     try:
@@ -114,9 +120,10 @@ def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
 
 
 def expected_files(catalog: Catalog, images: list[Image]) -> dict[Path, str]:
-    """Every rendered file of these images, by path."""
-    return {paths.images_dir() / image.name / "Dockerfile": render_dockerfile(catalog, image, lock_or_none(catalog, image))
-            for image in images}
+    """Every rendered file of these images, by path: a Dockerfile each, a compose file for those without the compiler."""
+    files = {paths.images_dir() / image.name / "Dockerfile": render_dockerfile(catalog, image, lock_or_none(catalog, image))
+             for image in images}
+    return files | {paths.compose_dir() / f"{image.name}.yaml": render_compose(image) for image in images if not image.flavor}
 
 
 def render(catalog: Catalog, images: list[Image]) -> list[Path]:
@@ -141,7 +148,8 @@ def check(catalog: Catalog, images: list[Image]) -> list[Difference]:
 
 
 def left_over(catalog: Catalog) -> list[Path]:
-    """Folders under images/ whose name is no image of the catalog."""
+    """Folders under images/ and files under compose/ whose name is no image of the catalog."""
     names = {image.name for image in catalog.images()}
     root = paths.images_dir()
-    return sorted(f for f in root.iterdir() if f.is_dir() and f.name not in names) if root.is_dir() else []
+    folders = [f for f in root.iterdir() if f.is_dir() and f.name not in names] if root.is_dir() else []
+    return sorted(folders) + sorted(f for f in paths.compose_dir().glob("*.yaml") if f.stem not in names)

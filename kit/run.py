@@ -7,8 +7,6 @@ import os
 import secrets
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +30,6 @@ class RunRequest:
     """What the user asked to run, and where."""
 
     image: Image
-    reference: str
     service: Service | None = None
     command: tuple[str, ...] = ()
     gpus: str | None = None  # None: what the host has
@@ -129,7 +126,7 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
         secret["JUPYTER_TOKEN"] = token
     inner = layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT
     return ContainerSpec(
-        image=request.reference,
+        image=image.reference,
         name=f"kit-{image.name}-{kind}-{secrets.token_hex(2)}",
         command=service_command(request) if request.service else request.command,
         user=request.user,
@@ -200,6 +197,9 @@ def service_url(service: str | None, port: int, token: str) -> str:
 
 def answers(service: str | None, port: int, token: str) -> bool:
     """True when the service answers on this port, and (Jupyter) takes this token: not another server on the same port."""
+    import urllib.error
+    import urllib.request
+
     path = "/api/status" if service == "jupyter" else "/"
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
     if service == "jupyter":

@@ -1,6 +1,6 @@
 """Registry-free bases: a Debian root file system made from the package archive, as an image in the engine.
 
-The same packages from the same mirror give the same bytes, and so the same image ID on every machine.
+The same packages from the same mirror, laid out by the same mmdebstrap, give the same bytes and the same image ID.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def reference(suite: str) -> str:
 
 def find(suite: str, environment: Mapping[str, str] | None = None) -> BaseImage | None:
     """The base of that suite in the engine; None when it has none. Raises NoEngineError when no engine answers."""
-    found = _docker("image", "inspect", "--format", "{{json .Config.Labels}}", reference(suite), environment=environment,
-                    missing_is_fine=True)
+    found = _docker("image", "inspect", "--format", "{{json .Config.Labels}}", reference(suite),
+                    environment=environment, missing_is_fine=True)
     labels = json.loads(found) if found else None
     if not labels or labels.get(SUITE_LABEL) != suite or PACKAGES_LABEL not in labels:
         return None
@@ -74,21 +74,30 @@ def ensure(suite: str, environment: Mapping[str, str] | None = None, *, mirror: 
     # First, so that nothing is made for an engine that is not there.
     present = find(suite, environment)
     if present and not force:
-        on_message(f"{present.reference} is there already ({present.content_hash[:12]}); `--force` takes newer packages")
+        on_message(f"{present.reference} ({present.content_hash[:12]}) is there already; "
+                   "`kit base make --force` takes newer packages")
         return present
     folder = paths.cache_dir() / "base"
     with paths.locked(folder / f"{suite}.lock"):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
+        made = None
         if archive.is_file() and not force and not mirror:
             on_message(f"loading {reference(suite)} as it was made before")
-        else:
+            # An archive that was damaged on disk is no reason to fail: it can be made again.
+            with contextlib.suppress(EngineError):
+                made = _load(suite, archive, environment)
+        if made is None:
             make(suite, archive, mirror=mirror, on_message=on_message)
-        _docker("image", "load", "--quiet", "--input", str(archive), environment=environment)
-    made = find(suite, environment)
+            made = _load(suite, archive, environment)
     if made is None:
         raise EngineError(f"the engine took {archive} and has no {reference(suite)} now",
-                          hint=f"delete {archive} and run `kit base make {suite} --force`")
+                          hint=f"run `kit base make {suite} --force`")
     return made
+
+
+def _load(suite: str, archive: Path, environment: Mapping[str, str] | None) -> BaseImage | None:
+    _docker("image", "load", "--quiet", "--input", str(archive), environment=environment)
+    return find(suite, environment)
 
 
 def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[str], None] = _silent) -> str:
@@ -109,10 +118,11 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
             on_message(f"making {reference(suite)} from {apt.without_credentials(where.uri)}")
             root = work / "root.tar"
             bootstrap.make_root(program, suite, where, root, on_message)
-            content_hash = image.packages_hash(bootstrap.dpkg_status(root), apt.architecture())
+            architecture = apt.architecture()
+            content_hash = image.packages_hash(bootstrap.dpkg_status(root), architecture)
             beside = work / "image.tar"
-            image.write_image(beside, root, reference=reference(suite), suite=suite, content_hash=content_hash,
-                              epoch=where.epoch)
+            image.write_image(beside, root, reference=reference(suite), suite=suite, architecture=architecture,
+                              content_hash=content_hash, epoch=where.epoch)
             beside.replace(archive)
     finally:
         mounts.remove_tree(work)
@@ -152,4 +162,5 @@ def _engine_error(error: CommandError) -> KitError:
     if "no space left" in error.stderr.lower():
         return DiskFullError("no space left where the engine keeps its images", details=error.details,
                              hint="free some space, or remove images with `docker image prune`")
-    return EngineError("the engine refused the base image", details=error.details, hint="run the command again with -vv")
+    return EngineError("the engine refused the base image", details=error.details,
+                       hint="run the command again with -vv")

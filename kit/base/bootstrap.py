@@ -14,7 +14,14 @@ from pathlib import Path
 
 from kit import apt, process
 from kit.apt import Apt, Source
-from kit.errors import BadInputError, CommandError, DiskFullError, EngineError, NetworkError, UnsupportedHostError
+from kit.errors import (
+    BadInputError,
+    CommandError,
+    DiskFullError,
+    EngineError,
+    NetworkError,
+    UnsupportedHostError,
+)
 
 # Taken when the host's own mirror carries no Debian, as debootstrap and mmdebstrap do.
 DEFAULT_MIRROR = "http://deb.debian.org/debian"
@@ -24,10 +31,13 @@ APT_HELPER = "/usr/lib/apt/apt-helper"
 EXCLUDED_PATHS = ("path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/doc/*",
                   "path-exclude=/usr/share/lintian/*", "path-include=/usr/share/doc/*/copyright")
 # Traces of the making that differ from time to time, or between machines.
-TRACES = ("etc/resolv.conf", "etc/hostname", "etc/machine-id", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-",
-          "var/cache/ldconfig/aux-cache", "var/cache/debconf/*-old", "var/lib/dpkg/*-old", "var/lib/dbus/machine-id",
-          "var/log/apt", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log", "var/lib/apt/lists/*",
-          "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb", "run/mount", "etc/.pwd.lock")
+TRACES = (
+    "etc/resolv.conf", "etc/hostname", "etc/machine-id", "var/lib/dbus/machine-id", "run/mount",
+    "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd.lock",
+    "var/cache/ldconfig/aux-cache", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
+    "var/log/apt", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log",
+    "var/lib/apt/lists/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb",
+)
 
 
 # The lines of mmdebstrap that say which step begins; the others are for its developers.
@@ -160,7 +170,8 @@ def command(program: str, suite: str, where: Mirror, target: Path, *, keyring: P
         'mkdir -p "$1"/var/log/apt "$1"/var/lib/apt/lists/partial',
         'chown 42:0 "$1"/var/lib/apt/lists/partial && chmod 700 "$1"/var/lib/apt/lists/partial',
     ]
-    return [program, "--variant=apt", f"--architectures={architecture}", "--format=tar", "--skip=output/dev", f"--keyring={keyring}",
+    return [program, "--variant=apt", f"--architectures={architecture}", "--format=tar", "--skip=output/dev",
+            f"--keyring={keyring}",
             *(f"--aptopt={line}" for line in (*proxies, *where.settings, "Acquire::Retries \"3\";")),
             *(f"--dpkgopt={line}" for line in EXCLUDED_PATHS),
             *([f"--include={','.join(include)}"] if include else []),

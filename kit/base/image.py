@@ -25,23 +25,28 @@ def packages_hash(dpkg_status: str, architecture: str) -> str:
     return hashlib.sha256("\n".join([architecture, *sorted(packages)]).encode()).hexdigest()
 
 
-def write_image(target: Path, root: Path, *, reference: str, suite: str, content_hash: str, epoch: int) -> None:
+def write_image(target: Path, root: Path, *, reference: str, suite: str, architecture: str,
+                content_hash: str, epoch: int) -> None:
     """Write an archive that both the OCI layout's and the older `docker save` layout's readers understand."""
     layer = root.with_name("layer.tar.gz")
     diff_id, compressed = hashlib.sha256(), hashlib.sha256()
     # No name and no time in the gzip header: the same root file system is the same layer.
     with root.open("rb") as source, layer.open("wb") as out, \
             gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=5, mtime=0) as packed:
-        while chunk := source.read(1 << 20):
+        # The root file system comes without /dev (a rootless engine cannot make device nodes), but a container gets its
+        # own mounted there, and making the folder for it would change the layer of every later build step.
+        chunk = _folder("./dev", epoch)
+        while chunk:
             diff_id.update(chunk)
             packed.write(chunk)
+            chunk = source.read(1 << 20)
     with layer.open("rb") as packed_file:
         while chunk := packed_file.read(1 << 20):
             compressed.update(chunk)
     created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     labels = {SUITE_LABEL: suite, PACKAGES_LABEL: content_hash, EPOCH_LABEL: str(epoch)}
     config = _json({
-        "architecture": apt.architecture(), "os": "linux", "created": created,
+        "architecture": architecture, "os": "linux", "created": created,
         "config": {"Cmd": ["/bin/bash"], "Labels": labels,
                    "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id.hexdigest()}"]},
@@ -72,6 +77,13 @@ def write_image(target: Path, root: Path, *, reference: str, suite: str, content
             _add(tar, name, io.BytesIO(content), len(content))
         with layer.open("rb") as packed_file:
             _add(tar, f"blobs/sha256/{compressed.hexdigest()}", packed_file, layer.stat().st_size)
+
+
+def _folder(name: str, epoch: int) -> bytes:
+    """The entry of an empty folder, to stand before the other entries of a tar file."""
+    member = tarfile.TarInfo(name)
+    member.type, member.mode, member.mtime = tarfile.DIRTYPE, 0o755, epoch
+    return member.tobuf(tarfile.USTAR_FORMAT)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None:

@@ -61,8 +61,6 @@ class Catalog:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    # -- tables
-
     @cached_property
     def releases(self) -> tuple[Release, ...]:
         rows = self._table("frameworks.toml", "release", Release)
@@ -139,13 +137,11 @@ class Catalog:
         if not path.is_file():
             return ()
         try:
-            rows = json.loads(path.read_text(encoding="utf-8"))["pins"]
+            rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}",
                                hint="delete it, then `kit update` writes it anew") from None
         return tuple(_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
-
-    # -- images
 
     def images(self) -> list[Image]:
         """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
@@ -181,20 +177,7 @@ class Catalog:
 
     def aliases(self, image: Image) -> list[str]:
         """The other names that find the image now."""
-        short = SHORT_NAMES[image.framework]
-        version = version_key(image.release.version)
-        minor = f"{version.major}.{version.minor}"
-        suffix = f"-{image.flavor}" if image.flavor else ""
-        names = [short, f"{short}-{image.cuda_tag}", f"{short}{minor}", f"{short}{image.release.version}",
-                 f"{short}{minor}-{image.cuda_tag}", f"{short}{image.release.version}-{image.cuda_tag}"]
-        found = []
-        for name in dict.fromkeys(n + suffix for n in names):
-            try:
-                if name != image.name and self.find(name) == image:
-                    found.append(name)
-            except NoSuchImageError:
-                continue
-        return found
+        return [name for name in _possible_names(image) if name != image.name and self.find(name) == image]
 
     def unlocked_reason(self, image: Image) -> str:
         """Why the image has no lock; empty when it has one or must have one.
@@ -275,8 +258,6 @@ class Catalog:
         toolkit = self.toolkit(image.release.cuda)
         return toolkit.min_driver or toolkit.drivers[0][1]
 
-    # -- inside
-
     def _has_devel(self, release: Release) -> bool:
         return release.cuda != "" and release.distro in self.toolkit(release.cuda).devel_bases
 
@@ -300,8 +281,7 @@ class Catalog:
     def _no_such_image(self, name: str) -> NoSuchImageError:
         import difflib
 
-        images = self.images()
-        names = dict.fromkeys([i.name for i in images] + [alias for i in images for alias in self.aliases(i)])
+        names = dict.fromkeys(n for image in self.images() for n in (image.name, *_possible_names(image)))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         return NoSuchImageError(f"there is no image `{name}`",
                                 hint=(f"nearest: {', '.join(near)}; " if near else "") + "`kit list` shows all")
@@ -326,6 +306,15 @@ class Catalog:
 def load_catalog(folder: Path | None = None) -> Catalog:
     """The catalog of a folder, by default kit's own. Tables are read when used; a bad one raises CatalogError then."""
     return Catalog(folder or paths.catalog_dir())
+
+
+def _possible_names(image: Image) -> list[str]:
+    """Names that narrow as little or as much as a name can; each finds this image or a newer one that fits it too."""
+    short, version = SHORT_NAMES[image.framework], version_key(image.release.version)
+    minor, suffix = f"{version.major}.{version.minor}", f"-{image.flavor}" if image.flavor else ""
+    names = [short, f"{short}-{image.cuda_tag}", f"{short}{minor}", f"{short}{image.release.version}",
+             f"{short}{minor}-{image.cuda_tag}", f"{short}{image.release.version}-{image.cuda_tag}"]
+    return [name + suffix for name in dict.fromkeys(names)]
 
 
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.

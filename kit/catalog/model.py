@@ -98,6 +98,11 @@ class Base:
     source: str
     verified: str
 
+    @property
+    def reference(self) -> str:
+        """What FROM names: the tag, and the digest where one is known."""
+        return f"{self.repository}:{self.tag}" + (f"@{self.digest}" if self.digest else "")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
@@ -201,6 +206,11 @@ class Image:
     @property
     def name(self) -> str:
         return self.release.name + (f"-{self.flavor}" if self.flavor else "")
+
+    @property
+    def reference(self) -> str:
+        """The engine's name for the built image."""
+        return f"kit/{self.name}:latest"
 
     @property
     def framework(self) -> Framework:

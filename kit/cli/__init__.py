@@ -100,9 +100,8 @@ def main() -> None:
     # Global options come before the command; a `--debug` after it is the command's, or its program's.
     debug = "--debug" in takewhile(lambda word: word.startswith("-"), sys.argv[1:]) or bool(os.environ.get("KIT_DEBUG"))
     try:
-        group.main(standalone_mode=False)
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
+        # Without standalone mode click returns what a command exits with instead of exiting.
+        code = group.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as e:
         e.show()
         sys.exit(2)
@@ -116,10 +115,11 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        # The reader went away (`kit list | head`); nothing is wrong, and nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except SystemExit:
+        # click's own way out when the reader went away (`kit list | head`): nothing is wrong, and it says 1.
+        if type(sys.stdout) is click.utils.PacifyFlushWrapper:
+            sys.exit(0)
+        raise
     except KitError as e:
         from kit.cli.output import print_error
 
@@ -137,4 +137,4 @@ def main() -> None:
         sys.stderr.write(f"error: unexpected {type(e).__name__}: {e}\n"
                          "hint: this is a defect in kit; run the command again with --debug and report what it prints\n")
         sys.exit(70)
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.model import Image
 
+ENGINE_WAIT_S = 1.0
+
 
 @click.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also the -devel images.")
@@ -21,10 +23,13 @@ def list_command(options: Options, *, everything: bool) -> None:
     from kit.catalog import load_catalog
     from kit.cli.output import print_json, print_table, say
 
+    built = BuiltNames()
     catalog = load_catalog()
     images = [image for image in catalog.images() if everything or not image.flavor]
-    built = built_names()
-    rows = [describe(catalog, image, built) for image in images]
+    rows = [describe(catalog, image) for image in images]
+    names = built.get()
+    for row in rows:
+        row["built"] = None if names is None else row["name"] in names
     if options.json:
         print_json(rows)
         return
@@ -37,8 +42,8 @@ def list_command(options: Options, *, everything: bool) -> None:
             reasons.setdefault(row["unlocked_reason"], []).append(row["name"])
     if reasons:
         click.echo()
-    for reason, names in reasons.items():
-        click.echo(f"unlocked: {', '.join(names)}: {reason}")
+    for reason, unlocked in reasons.items():
+        click.echo(f"unlocked: {', '.join(unlocked)}: {reason}")
     hidden = len(catalog.images()) - len(images)
     if hidden:
         say(options, f"{hidden} more with the compiler (-devel): kit list --all; everything about one: kit show NAME")
@@ -54,7 +59,9 @@ def show_command(options: Options, *, name: str) -> None:
 
     catalog = load_catalog()
     image = catalog.find(name)
-    facts = {**describe(catalog, image, built_names()), **_more(catalog, image)}
+    names = BuiltNames().get()
+    built = None if names is None else image.name in names
+    facts = {**describe(catalog, image), "built": built, **_more(catalog, image)}
     if options.json:
         print_json(facts)
         return
@@ -66,8 +73,8 @@ def show_command(options: Options, *, name: str) -> None:
             click.echo(f"{'':{width}}  {line}")
 
 
-def describe(catalog: Catalog, image: Image, built: frozenset[str] | None) -> dict[str, Any]:
-    """What `kit list --json` says of an image. Its keys are an interface; `built` is null when no engine answers."""
+def describe(catalog: Catalog, image: Image) -> dict[str, Any]:
+    """What `kit list --json` says of an image, `built` aside. The keys are an interface."""
     release, base = image.release, catalog.base_for(image)
     reason = catalog.unlocked_reason(image)
     return {
@@ -83,26 +90,40 @@ def describe(catalog: Catalog, image: Image, built: frozenset[str] | None) -> di
         "compute_capabilities": list(release.compute_capabilities),
         "locked": not reason,
         "unlocked_reason": reason,
-        "built": None if built is None else image.name in built,
     }
 
 
-def built_names() -> frozenset[str] | None:
-    """The images the engine has; None when no engine answers at once."""
-    # Most commands that list images run where no engine is: two look-ups decide that without importing its adapter.
-    if not _engine_is_likely():
-        return None
-    from kit.errors import KitError
+class BuiltNames:
+    """The names of the images the engine has, asked for while the command does its own work."""
 
-    try:
-        from kit.engine import connect
+    def __init__(self) -> None:
+        import threading
 
-        found = connect().images_labelled("kit.image")
-    except KitError:
-        return None
-    # `kit/NAME:latest`
-    return frozenset(reference.rpartition("/")[2].partition(":")[0] for reference, _ in found
-                     if reference.startswith("kit/"))
+        self._found: frozenset[str] | None = None
+        # A daemon: an engine that hangs must not keep the command from ending.
+        self._thread = threading.Thread(target=self._ask, daemon=True)
+        self._asked = _engine_is_likely()
+        if self._asked:
+            self._thread.start()
+
+    def _ask(self) -> None:
+        from kit.errors import KitError
+
+        try:
+            from kit.engine import connect
+
+            found = connect().images_labelled("kit.image")
+        except KitError:
+            return
+        # `kit/NAME:latest`
+        self._found = frozenset(reference.rpartition("/")[2].partition(":")[0] for reference, _ in found
+                                if reference.startswith("kit/"))
+
+    def get(self) -> frozenset[str] | None:
+        """The names; None when no engine answers, or not soon."""
+        if self._asked:
+            self._thread.join(timeout=ENGINE_WAIT_S)
+        return self._found
 
 
 def _engine_is_likely() -> bool:
@@ -125,7 +146,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
     from kit.locks import read_lock
 
     release, base = image.release, catalog.base_for(image)
-    covered = [gpu for gpu in catalog.gpus if gpu.compute_capability in _runs_on(image)]
+    covered = [gpu for gpu in catalog.gpus if gpu.compute_capability in _runs_on(catalog, image)]
     facts: dict[str, Any] = {
         "aliases": catalog.aliases(image),
         "requirements": list(release.requirements),
@@ -156,20 +177,18 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
     return facts
 
 
-def _runs_on(image: Image) -> frozenset[str]:
+def _runs_on(catalog: Catalog, image: Image) -> frozenset[str]:
     """Compute capabilities whose GPUs the image's code runs on.
 
     Machine code runs on its own capability and on later minors of the same major; PTX is compiled for anything newer.
     """
-    from kit.catalog import load_catalog
-
     def pair(capability: str) -> tuple[int, int]:
         major, minor = capability.split(".")
         return int(major), int(minor)
 
     exact = [pair(c) for c in image.release.compute_capabilities]
     ptx = [pair(c) for c in image.release.ptx]
-    known = {gpu.compute_capability for gpu in load_catalog().gpus}
+    known = {gpu.compute_capability for gpu in catalog.gpus}
     return frozenset(c for c in known if any(m == pair(c)[0] and n <= pair(c)[1] for m, n in exact)
                      or any(p <= pair(c) for p in ptx))
 

@@ -28,6 +28,8 @@ def print_json(data: Any) -> None:
     """Data for programs, on stdout."""
     json.dump(data, sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+    # Here and not when the program ends, where a reader that went away would be an error.
+    sys.stdout.flush()
 
 
 def say(options: Options, text: str) -> None:

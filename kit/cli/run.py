@@ -49,7 +49,7 @@ def run_command(options: Options, *, name: str, words: tuple[str, ...], gpus: st
     image = catalog.find(name)
     service, command = run.as_command(words)
     request = run.RunRequest(
-        image=image, reference=build.reference_of(image), service=service, command=command, gpus=gpus, port=port,
+        image=image, service=service, command=command, gpus=gpus, port=port,
         folder=folder.resolve(), user=run.parse_user(user) if user else run.caller(),
         environment=tuple(_variable(text) for text in variables), mounts=tuple(_mount(text) for text in mounts),
         logdir=logdir, restart="" if restart == "no" else restart,

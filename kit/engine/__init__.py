@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kit import process
+from kit.engine import api
 from kit.engine.messages import translate
 from kit.errors import CommandError, EngineError, EngineFeatureError, MissingProgramError, NoEngineError
 
@@ -119,9 +120,11 @@ class Container:
 class Engine:
     """A container engine that answers; made by `connect`."""
 
-    def __init__(self, *, program: str = "docker", environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, program: str = "docker", environment: Mapping[str, str] | None = None,
+                 socket_path: Path | None = None) -> None:
         self.program = program
         self.environment = dict(environment or {})
+        self.socket_path = socket_path  # to ask directly; None: only by the command line
 
     def call(self, args: Sequence[str], *, timeout_s: float = 120, input: str | None = None,
              environment: Mapping[str, str] | None = None) -> str:
@@ -140,7 +143,8 @@ class Engine:
     @cached_property
     def info(self) -> EngineInfo:
         """The engine's own description (one call, kept)."""
-        raw = json.loads(self.call(["info", "--format={{json .}}"], timeout_s=20))
+        answer = api.get(self.socket_path, "/info") if self.socket_path else None
+        raw = answer[1] if answer and answer[0] == 200 else json.loads(self.call(["info", "--format={{json .}}"], timeout_s=20))
         if raw.get("ServerErrors"):
             raise NoEngineError("the container engine does not answer: " + "; ".join(raw["ServerErrors"]),
                                 hint=NO_ENGINE_HINT)
@@ -158,6 +162,9 @@ class Engine:
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
+        answer = api.get(self.socket_path, f"/images/{reference}/json") if self.socket_path else None
+        if answer and answer[0] in (200, 404):
+            return (answer[1]["Config"].get("Labels") or {}) if answer[0] == 200 else None
         try:
             text = self.call(["image", "inspect", "--format={{json .Config.Labels}}", reference], timeout_s=30)
         except EngineError as e:
@@ -286,36 +293,27 @@ def connect() -> Engine:
     """
     from kit import private_engine
 
-    choice = os.environ.get("KIT_ENGINE", "")
+    choice, denied = os.environ.get("KIT_ENGINE", ""), False
     if choice != "private":
         if _has_context():
-            return Engine()
-        denied = False
+            return Engine(socket_path=api.local_socket(os.environ.get("DOCKER_HOST", "")))
         try:
             if _answers(DEFAULT_SOCKET):
-                return Engine()
+                return Engine(socket_path=DEFAULT_SOCKET)
         except PermissionError:
             denied = True
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         if runtime and _answers(Path(runtime) / "docker.sock"):
-            return Engine(environment={"DOCKER_HOST": f"unix://{runtime}/docker.sock"})
-        if denied:
-            raise NoEngineError(f"no right to use the container engine at {DEFAULT_SOCKET}",
-                                hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`")
+            return Engine(environment={"DOCKER_HOST": f"unix://{runtime}/docker.sock"},
+                          socket_path=Path(runtime) / "docker.sock")
     if choice != "system" and private_engine.is_up():
         program = private_engine.docker_program()
-        return Engine(program=str(program) if program else "docker", environment=private_engine.environment())
+        return Engine(program=str(program) if program else "docker", environment=private_engine.environment(),
+                      socket_path=private_engine.socket_path())
+    if denied:
+        raise NoEngineError(f"no right to use the container engine at {DEFAULT_SOCKET}",
+                            hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`")
     raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
 
 
-def free_bytes(engine: Engine) -> int | None:
-    """Free space where a local engine keeps its data; None when it cannot be seen from here."""
-    root = Path(engine.info.data_root)
-    try:
-        stat = os.statvfs(root)
-    except OSError:
-        return None
-    return stat.f_bavail * stat.f_frsize
-
-
-__all__ = ["Container", "ContainerSpec", "Engine", "EngineInfo", "Mount", "connect", "free_bytes"]
+__all__ = ["Container", "ContainerSpec", "Engine", "EngineInfo", "Mount", "connect"]

@@ -51,7 +51,7 @@ def _silent(_: str) -> None:
 
 def places() -> Places:
     """The files of the engine that KIT_ENGINE_DIR names, or the machine's."""
-    return Places(folder=paths.engine_dir().absolute())
+    return Places(folder=paths.engine_dir().absolute(), root=mounts.changed_root())
 
 
 def socket_path() -> Path:

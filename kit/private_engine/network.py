@@ -149,7 +149,8 @@ def rules(plan: Plan) -> list[tuple[str, ...]]:
         ("-t", "nat", "-A", "POSTROUTING", "-s", pool, "!", "-d", pool, *mark, "-j", "MASQUERADE"),
         ("-t", "filter", "-N", chain),
         ("-t", "filter", "-A", chain, "-s", pool, "-j", "ACCEPT"),
-        ("-t", "filter", "-A", chain, "-d", pool, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"),
+        ("-t", "filter", "-A", chain, "-d", pool, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED",
+         "-j", "ACCEPT"),
         ("-t", "filter", "-A", chain, "-d", pool, "-j", "DROP"),
         ("-t", "filter", "-I", "FORWARD", *mark, "-j", chain),
     ]
@@ -176,8 +177,7 @@ def add_rules(plan: Plan, iptables: str) -> None:
         except CommandError as e:
             remove_rules(plan.chain, iptables)
             raise EngineError("the firewall rules of the engine's containers cannot be added", details=e.details,
-                              hint="the kernel needs NAT and connection tracking (nf_nat, nf_conntrack), and kit needs root"
-                              ) from None
+                              hint="the kernel needs NAT and connection tracking (nf_nat, nf_conntrack)") from None
 
 
 def remove_rules(chain: str, iptables: str) -> None:

@@ -14,7 +14,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def start_time(pid: int) -> str:
-    """When a process started, in clock ticks: with its PID this names it for good. Empty when it is gone or a zombie."""
+    """When a process started, in clock ticks: with its PID this names it for good. Empty for one that has ended."""
     try:
         fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -33,7 +33,8 @@ def belonging_to(mark: str, cgroup: str) -> list[int]:
     """Processes that have `mark` (`NAME=value`) in their environment, or are in the control group `cgroup`."""
     found = []
     for entry in PROC.iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+        # A zombie holds nothing any more, and is its parent's to collect.
+        if not entry.name.isdigit() or int(entry.name) == os.getpid() or not start_time(int(entry.name)):
             continue
         with contextlib.suppress(OSError):
             in_group = any(f"/{cgroup}/" in f"{line.rpartition(':')[2]}/"
@@ -65,11 +66,18 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
 
 def remove_cgroups(name: str) -> None:
     """Remove an engine's control groups, in every hierarchy; those with a process in them stay."""
+    # The kernel calls a group busy until the last process killed in it is wholly gone.
+    wait_until(lambda: not _remove_once(name), 5)
+
+
+def _remove_once(name: str) -> list[Path]:
+    """Try it, and return what could not be removed."""
     if not CGROUPS.is_dir():
-        return
-    for hierarchy in (CGROUPS, *(entry for entry in CGROUPS.iterdir() if entry.is_dir() and not entry.is_symlink())):
-        top = hierarchy / name
-        if top.is_dir():
-            for folder, _, _ in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):
-                    Path(folder).rmdir()
+        return []
+    hierarchies = [CGROUPS, *(entry for entry in CGROUPS.iterdir() if entry.is_dir() and not entry.is_symlink())]
+    tops = [hierarchy / name for hierarchy in hierarchies if (hierarchy / name).is_dir()]
+    for top in tops:
+        for folder, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+    return [top for top in tops if top.is_dir()]

@@ -27,7 +27,7 @@ DOCKER_PACKAGES = {
 # `docker run --init` mounts this into containers, so it must be the static one; older suites have it in `tini`.
 INIT_PACKAGES: dict[str, tuple[str, ...]] = {"debian": ("tini-static", "tini"), "ubuntu": ()}
 # Program -> package; from the host's own suite, so that they fit its libraries and kernel.
-HOST_PROGRAMS = {"runc": "runc", "iptables": "iptables"}
+HOST_PROGRAMS = {"runc": "runc", "iptables": "iptables", "mount": "mount"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ def _link(folder: Path, final: Path) -> None:
             write_text(folder / "bin" / program.name, wrapper(final / "host", place, program.name), mode=0o755)
     for plugin in sorted((folder / "root").glob("usr/lib*/docker/cli-plugins/docker-*")):
         _symlink(folder / "plugins" / plugin.name, final / "root" / plugin.relative_to(folder / "root"))
-    if (folder / "host").is_dir() and not (folder / "bin/iptables").exists():
+    if (folder / "bin/iptables-nft").exists():
         # `iptables` is an alternative that a package script would have made.
         for name in ("iptables", "ip6tables"):
             _symlink(folder / "bin" / name, final / "bin" / f"{name}-nft")

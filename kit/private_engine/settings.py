@@ -23,10 +23,12 @@ class Places:
     """The files of the engine in one folder; every name that must differ between engines derives from the folder."""
 
     folder: Path
+    # Tells apart two root file systems that have the same folder and share the kernel's tables (a chroot).
+    root: str = ""
 
     @property
     def id(self) -> str:
-        return hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]
+        return hashlib.sha256(f"{self.folder}{self.root}".encode()).hexdigest()[:8]
 
     @property
     def run(self) -> Path:

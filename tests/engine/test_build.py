@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -15,9 +17,13 @@ import pytest
 import zstandard
 
 from bench.registry import local_registry
-from kit.build import reference_of
+from kit import locks, paths, render
+from kit.build import BuildOptions, build
 from kit.catalog import load_catalog
+from kit.catalog.update import Registry, update
 from kit.engine import Engine
+from kit.errors import LockError
+from kit.network import read_settings
 from tests.engine.conftest import KIT, Kit, as_environment
 from tests.engine.notebook import execute
 
@@ -26,7 +32,7 @@ MARK = "a certificate of the test's own, which no image may have"
 
 
 def labels(engine: Engine, name: str) -> dict[str, str]:
-    found = engine.image_labels(reference_of(load_catalog().find(name)))
+    found = engine.image_labels(load_catalog().find(name).reference)
     assert found is not None
     return found
 
@@ -54,7 +60,7 @@ def test_image_carries_every_promised_package(kit: Kit, tf_cpu: str, workspace: 
 
 
 def test_default_user_is_not_root_and_byte_code_is_checked_hash(engine: Engine, tf_cpu: str) -> None:
-    reference = reference_of(load_catalog().find(tf_cpu))
+    reference = load_catalog().find(tf_cpu).reference
     script = ("import os, importlib.util, pathlib, jupyterlab; "
               "p = importlib.util.cache_from_source(jupyterlab.__file__); "
               "print(os.getuid(), pathlib.Path(p).read_bytes()[4])")
@@ -62,7 +68,7 @@ def test_default_user_is_not_root_and_byte_code_is_checked_hash(engine: Engine, 
 
 
 def test_no_file_is_newer_than_the_epoch_in_what_wheels_brought(engine: Engine, tf_cpu: str) -> None:
-    reference = reference_of(load_catalog().find(tf_cpu))
+    reference = load_catalog().find(tf_cpu).reference
     assert engine.call(["run", "--rm", reference, "find", "/opt", "-newermt", "1 hour ago"]) == ""
 
 
@@ -81,7 +87,7 @@ def test_ca_is_in_no_layer_and_no_history(kit: Kit, engine: Engine, tf_cpu: str,
     bundle.write_text((own.read_text() if own else "") + f"# {MARK}\n-----BEGIN CERT" + "IFICATE-----\n"
                       if own else Path("/etc/ssl/certs/ca-certificates.crt").read_text() + f"# {MARK}\n")
     kit("build", tf_cpu, "--base", "archive", "--no-cache", "--ca-cert", str(bundle))
-    reference = reference_of(load_catalog().find(tf_cpu))
+    reference = load_catalog().find(tf_cpu).reference
     assert MARK not in engine.call(["history", "--no-trunc", "--format={{json .}}", reference])
     assert str(bundle) not in engine.call(["image", "inspect", reference])
     archive = tmp_path / "image.tar"
@@ -176,7 +182,62 @@ def test_torch_compile_works_with_the_image_s_compiler(kit: Kit, torch_cuda: str
 
 
 def test_no_environment_sets_a_library_path(engine: Engine, torch_cuda: str) -> None:
-    environment = engine.image_inspect(reference_of(load_catalog().find(torch_cuda)))["Config"]["Env"]
+    environment = engine.image_inspect(load_catalog().find(torch_cuda).reference)["Config"]["Env"]
     names = {entry.partition("=")[0] for entry in environment}
     assert "LD_LIBRARY_PATH" not in names
     assert {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_CACHE_PATH"} <= names
+
+
+def test_engine_without_buildx_is_refused(kit: Kit, engine: Engine, tmp_path: Path) -> None:
+    done = kit("build", "tf-cpu", "--force", code=11,
+               env=as_environment(DOCKER_HOST=f"unix://{engine.socket_path}", DOCKER_CONFIG=str(tmp_path),
+                                  PATH=f"{_docker_without_plugins(engine, tmp_path)}:{os.environ['PATH']}"))
+    assert "buildx" in done.stderr
+
+
+def _docker_without_plugins(engine: Engine, folder: Path) -> Path:
+    """The engine's docker with no plug-in: the old builder, as a bare `docker` package has it."""
+    program = folder / "bin" / "docker"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n[ \"$1\" != buildx ] || { echo \"docker: unknown command: docker buildx\" >&2; exit 1; }\n"
+                       f"exec {engine.program} \"$@\"\n")
+    program.chmod(0o755)
+    return program.parent
+
+
+def test_base_confirmed_by_a_registry_and_built_from_it(engine: Engine, tf_cpu: str, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kit update` against a registry, lock, render, and a build on the digest it confirmed."""
+    image = load_catalog().find("tf-cpu")
+    row = load_catalog().base_for(image)
+    shutil.copytree(paths.catalog_dir(), tmp_path / "catalog", ignore=shutil.ignore_patterns("*.py", "__pycache__", "pins.json"))
+    shutil.copytree(paths.templates_dir(), tmp_path / "templates")
+    shutil.copytree(paths.images_dir() / image.name, tmp_path / "images" / image.name)
+    monkeypatch.setenv("KIT_ROOT", str(tmp_path))
+    paths.root_dir.cache_clear()
+    (tmp_path / "registry").mkdir()
+    before = engine.image_labels(image.reference)
+    with local_registry(tmp_path / "registry") as registry:
+        pushed = f"{registry}/library/{row.repository}:{row.tag}"
+        for command in (["tag", "kit/base:bookworm", pushed], ["push", pushed], ["rmi", pushed]):
+            engine.call(command)
+        update(load_catalog(tmp_path / "catalog"), [row], Registry(registry), today=datetime.date(2026, 11, 21))
+        catalog = load_catalog(tmp_path / "catalog")
+        confirmed = catalog.base_for(image)
+        assert confirmed.digest_status == "confirmed"
+        assert confirmed.digest not in ("", row.digest)
+        options = BuildOptions(base="registry", registry_mirror=registry, network=read_settings())
+        with pytest.raises(LockError, match="stale"):
+            build(catalog, image, engine, options)
+        locks.solve(catalog, image)
+        render.render(catalog, [image])
+        built = build(catalog, image, engine, options)
+    paths.root_dir.cache_clear()
+    assert built.is_new
+    assert built.base == f"{pushed}@{confirmed.digest}"
+    after = engine.image_labels(image.reference)
+    assert after is not None
+    assert before is not None
+    assert after["kit.base-source"] == "registry"
+    assert before["kit.base-source"] == "archive"
+    assert confirmed.digest in after["org.opencontainers.image.base.name"]

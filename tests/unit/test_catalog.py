@@ -97,7 +97,8 @@ def test_tables_are_read_when_used(tmp_path: Path) -> None:
     (lambda t: t + t, "frameworks.toml: [[release]]: `torch2.6-cu124` is there twice",
      "remove or rename one of the rows"),
     (lambda t: t.replace('name = "torch2.6-cu124"', 'name = "torch2.7-cu124"'), "frameworks.toml: [[release]] "
-     "`torch2.7-cu124`: the name does not match torch 2.6.0, CUDA 12.4", "it must be `torch2.6-cu124` (or `torch-cu124`)"),
+     "`torch2.7-cu124`: the name does not match torch 2.6.0, CUDA 12.4",
+     "it must be `torch2.6-cu124` (or `torch-cu124`)"),
     (lambda t: t.replace('cuda = "12.4"', 'cuda = ""'), "frameworks.toml: [[release]] `torch2.6-cu124`: cuda is ``, "
      "but cuda_provider is `wheels`", "a CPU release has no cuda and the provider `none`"),
 ])
@@ -164,10 +165,9 @@ def test_any_text_is_an_image_or_a_clear_refusal(name: str) -> None:
     catalog = load_catalog()
     try:
         image = catalog.find(name)
-    except NoSuchImageError as e:
-        assert name in e.message
-    else:
-        assert image in catalog.images()
+    except NoSuchImageError as refusal:
+        image, said = None, refusal.message
+    assert name in said if image is None else image in catalog.images()
 
 
 # The catalog that ships.
@@ -177,8 +177,8 @@ IMAGES = CATALOG.images()
 NAMES = {image.name for image in IMAGES}
 
 
-@pytest.mark.parametrize("table", ["releases", "packages", "system_packages", "layer_rules", "bases", "suites", "toolkits",
-                                   "minor_compatibility", "architectures", "gpus"])
+@pytest.mark.parametrize("table", ["releases", "packages", "system_packages", "layer_rules", "bases", "suites",
+                                   "toolkits", "minor_compatibility", "architectures", "gpus"])
 def test_every_row_has_a_source(table: str) -> None:
     rows = getattr(CATALOG, table)
     assert rows
@@ -188,11 +188,12 @@ def test_every_row_has_a_source(table: str) -> None:
 
 
 def test_the_images_that_were_asked_for_are_there() -> None:
-    assert NAMES >= {
+    wanted = {
         "torch1.13-cu117", "torch2.0-cu117", "torch2.4-cu121", "torch2.6-cu124", "torch2.7-cu126", "torch2.10-cu128",
         "torch2.14-cu130", "torch2.15-cu132", "tf2.14-cu118", "tf2.15-cu122", "tf2.17-cu123", "tf2.19-cu125",
         "tf2.21-cu125", "tf-cpu", "tf2.10-cu112", "tf2.4-cu110", "torch-cpu", "torch-cu118", "torch1.8-cu111",
         "torch1.5-cu101"}
+    assert wanted <= NAMES
 
 
 @pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)

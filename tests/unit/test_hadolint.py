@@ -11,6 +11,7 @@ import pytest
 from kit import paths
 
 HADOLINT = Path(sys.executable).with_name("hadolint")
+DOCKERFILES = sorted(paths.images_dir().glob("*/Dockerfile"))
 
 
 def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
@@ -18,7 +19,7 @@ def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
                           capture_output=True, text=True, check=False, timeout=60)
 
 
-@pytest.mark.parametrize("file", sorted(paths.images_dir().glob("*/Dockerfile")), ids=lambda file: file.parent.name)
+@pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.parent.name)
 def test_dockerfile(file: Path) -> None:
     done = hadolint(file)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

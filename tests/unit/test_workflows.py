@@ -18,6 +18,7 @@ from kit.matrix import Job
 
 ROOT = paths.root_dir()
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
+PINNED = re.compile(r"\./\.github/workflows/[\w.-]+|[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
 CHECK = Path(sys.executable).with_name("check-jsonschema")
 
 each_workflow = pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
@@ -39,8 +40,8 @@ def steps(document: dict[Any, Any]) -> Iterator[dict[str, Any]]:
 
 
 def conforms(schema: str, *files: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CHECK, "--builtin-schema", schema, *files], capture_output=True, text=True, check=False,
-                          timeout=60)
+    return subprocess.run([CHECK, "--builtin-schema", schema, *files], capture_output=True, text=True,
+                          check=False, timeout=60)
 
 
 def test_there_are_workflows() -> None:
@@ -68,8 +69,7 @@ def test_the_schema_would_refuse_a_wrong_workflow(tmp_path: Path) -> None:
 def test_actions_are_pinned_by_commit_with_their_version_beside(file: Path) -> None:
     for line in file.read_text(encoding="utf-8").splitlines():
         if match := re.match(r"\s*(?:- )?uses: (.*)", line):
-            assert re.fullmatch(r"\./\.github/workflows/[\w.-]+|[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+",
-                                match[1]), line
+            assert PINNED.fullmatch(match[1]), line
 
 
 @each_workflow
@@ -80,7 +80,8 @@ def test_rights_are_read_only_but_for_publishing(file: Path) -> None:
         return
     assert document["permissions"] == {"contents": "read"}
     more = {name: job["permissions"] for name, job in document["jobs"].items() if "permissions" in job}
-    assert more == ({"publish": {"contents": "read", "packages": "write"}} if file.name == "images.yml" else {})
+    publishes = {"publish": {"contents": "read", "packages": "write"}}
+    assert more == (publishes if file.name == "images.yml" else {})
 
 
 @each_workflow
@@ -97,7 +98,8 @@ def test_publishing_happens_on_tags_alone() -> None:
 
 @each_workflow
 def test_make_targets_and_called_workflows_exist(file: Path) -> None:
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
     document = load(file)
     for step in steps(document):
         for called in re.findall(r"\bmake (?:--silent )?([a-z-]+)", step.get("run", "")):

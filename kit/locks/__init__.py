@@ -1,0 +1,304 @@
+"""Locks: read, solve, write and compare what exactly goes into an image; only solving runs a program (uv).
+
+An image's folder has two files. `requirements.lock` is what uv solved, every wheel with its hashes, in one section per
+layer. `lock.json` says what it was solved from (a hash over those inputs), for which base, and when.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from kit import paths
+from kit.catalog import Catalog
+from kit.catalog.model import LAYERS, Image, Layer, version_key
+from kit.errors import CheckFailedError, LockError, UnlockedError
+from kit.locks.format import (
+    KEYS,
+    LOCK_FILE,
+    REQUIREMENTS_FILE,
+    SCHEMA,
+    Lock,
+    LockedBase,
+    Requirement,
+    parse_requirements,
+    read_lock,
+    sha256,
+    split_layers,
+)
+
+__all__ = [
+    "LOCK_FILE",
+    "REQUIREMENTS_FILE",
+    "SCHEMA",
+    "Lock",
+    "LockedBase",
+    "Requirement",
+    "check",
+    "chosen_images",
+    "devel_requirements",
+    "differences",
+    "inputs",
+    "inputs_hash",
+    "is_stale",
+    "locked_base",
+    "parse_requirements",
+    "read_lock",
+    "resolves_the_same",
+    "sha256",
+    "solve",
+    "split_layers",
+    "write_unlocked",
+]
+
+
+def inputs(catalog: Catalog, image: Image) -> dict[str, Any]:
+    """Everything the solver is told about an image: what changes here needs another lock, anything else does not."""
+    release = image.release
+    return {
+        "name": image.name,
+        "requirements": list(release.requirements),
+        "constraints": list(release.constraints),
+        "overrides": list(release.overrides),
+        "index": release.index,
+        "index_packages": list(release.index_packages),
+        "platforms": list(release.platforms),
+        "packages": [p.requirement or p.name for p in catalog.packages_for(image)],
+        "layers": {rule.name: list(rule.patterns) for rule in catalog.layer_rules},
+        "devel": list(devel_requirements(catalog, image)),
+        "pythons": catalog.pythons_for(image),
+    }
+
+
+def inputs_hash(catalog: Catalog, image: Image) -> str:
+    return sha256(json.dumps(inputs(catalog, image), sort_keys=True, separators=(",", ":")))
+
+
+def devel_requirements(catalog: Catalog, image: Image) -> tuple[str, ...]:
+    """The wheels that bring nvcc to a `-devel` image on a registry-free base; empty when none do."""
+    return catalog.toolkit(image.release.cuda).nvcc_wheels if image.flavor == "devel" else ()
+
+
+def locked_base(catalog: Catalog, image: Image) -> LockedBase:
+    base = catalog.base_for(image)
+    return LockedBase(reference=f"{base.repository}:{base.tag}", digest=base.digest, digest_status=base.digest_status)
+
+
+def is_stale(lock: Lock, catalog: Catalog, image: Image) -> bool:
+    """True when the catalog says something else now than when the lock was made."""
+    return bool(differences(lock, catalog, image))
+
+
+def differences(lock: Lock, catalog: Catalog, image: Image) -> list[str]:
+    """What the catalog says otherwise now than when the lock was made, one line each."""
+    found = []
+    if lock.inputs_hash != inputs_hash(catalog, image):
+        found.append("what it was solved from has changed (requirements, constraints, packages or Pythons)")
+    now = locked_base(catalog, image)
+    if lock.base != now:
+        found.append(f"the base is {now.reference} {now.digest or 'without a digest'} ({now.digest_status}) now, "
+                     f"and was {lock.base.reference} {lock.base.digest or 'without one'} ({lock.base.digest_status})")
+    if list(lock.suites) != list(image.release.suites):
+        found.append("the suites have changed")
+    return found
+
+
+def check(catalog: Catalog, image: Image, folder: Path | None = None) -> None:
+    """Compare an image's lock with the catalog, without a network; raises CheckFailedError or LockError.
+
+    An image that is unlocked on purpose passes when its lock.json says so with the catalog's reason.
+    """
+    folder = folder or paths.images_dir() / image.name
+    again = f"`kit lock {image.name}` brings it up to date"
+    try:
+        lock = read_lock(folder, image)
+    except UnlockedError:
+        reason = catalog.unlocked_reason(image)
+        expected = _lock_json(catalog, image, unlocked=reason, requirements="", uv="", snapshot="")
+        if not reason:
+            raise CheckFailedError(f"`{image.name}` has no lock, and the catalog says it must have one",
+                                   hint=again) from None
+        if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected:
+            raise CheckFailedError(f"the lock of `{image.name}` is out of date", hint=again) from None
+        return
+    if found := differences(lock, catalog, image):
+        raise CheckFailedError(f"the lock of `{image.name}` is out of date", details=tuple(found), hint=again)
+    expected = _lock_json(catalog, image, unlocked="", requirements=lock.requirements, uv=lock.uv,
+                          snapshot=lock.snapshot, epoch=lock.source_date_epoch)
+    if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected:
+        raise LockError(f"{folder / LOCK_FILE} is not what kit wrote", hint=f"it was edited; {again}")
+    if image.flavor:
+        plain = read_lock(folder.parent / image.release.name, Image(release=image.release))
+        if any(plain.layers[layer] != lock.layers[layer] for layer in LAYERS):
+            raise CheckFailedError(f"the lock of `{image.name}` does not hold the packages of `{plain.image}`",
+                                   hint=again)
+    for layer, text in lock.layers.items():
+        for entry in parse_requirements(text, str(folder / REQUIREMENTS_FILE)):
+            if layer != "devel" and catalog.layer_of(entry.name) != layer:
+                raise LockError(f"{folder / REQUIREMENTS_FILE}: `{entry.name}` is in the layer `{layer}` and belongs "
+                                f"to `{catalog.layer_of(entry.name)}`", hint=again)
+
+
+def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datetime.date | None = None) -> bool:
+    """Solve an image with uv and write its lock; returns whether anything changed.
+
+    Versions that are locked already stay while they fit, unless `upgrade`. Nothing is written when anything fails.
+    """
+    from kit.locks.solver import require_wheels
+
+    folder = paths.images_dir() / image.name
+    before = _present(folder)
+    uv, entries = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), upgrade=upgrade)
+    requirements = _requirements_text(catalog, image, entries)
+    require_wheels(catalog, image, requirements)
+    snapshot = (today or datetime.datetime.now(datetime.timezone.utc).date()).isoformat()
+    present = {} if upgrade else _values(before.get(LOCK_FILE, ""))
+    if requirements == before.get(REQUIREMENTS_FILE):
+        # Nothing else is installed than before, so the image keeps its date, and with it its digest.
+        snapshot, uv = present.get("snapshot") or snapshot, present.get("uv") or uv
+    # The time of all files in the image. It stays while the lock grows: a new one would change every layer, and one
+    # more package would ship all of them again.
+    epoch = present.get("source_date_epoch") or _midnight(snapshot)
+    after = {REQUIREMENTS_FILE: requirements,
+             LOCK_FILE: _lock_json(catalog, image, unlocked="", requirements=requirements, uv=uv, snapshot=snapshot,
+                                   epoch=epoch)}
+    _write(folder, before, after)
+    return before != after
+
+
+def write_unlocked(catalog: Catalog, image: Image) -> bool:
+    """Write the lock.json of an image that has no lock on purpose; returns whether anything changed."""
+    folder = paths.images_dir() / image.name
+    before = _present(folder)
+    after = {LOCK_FILE: _lock_json(catalog, image, unlocked=catalog.unlocked_reason(image), requirements="", uv="",
+                                   snapshot="")}
+    _write(folder, before, after)
+    return before != after
+
+
+def resolves_the_same(catalog: Catalog, image: Image) -> bool:
+    """Solve again, over the network, and say whether the lock on disk is what comes out; writes nothing."""
+    before = _present(paths.images_dir() / image.name).get(REQUIREMENTS_FILE, "")
+    return _requirements_text(catalog, image, _solve(catalog, image, before)[1]) == before
+
+
+def _present(folder: Path) -> dict[str, str]:
+    found = {}
+    for name in (REQUIREMENTS_FILE, LOCK_FILE):
+        try:
+            found[name] = (folder / name).read_bytes().decode("utf-8", errors="replace")
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def _write(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+    # requirements.lock first: if the second write fails, the hash in the old lock.json says that they do not belong
+    # together.
+    for name, text in after.items():
+        if before.get(name) != text:
+            paths.write_text(folder / name, text)
+    for name in before:
+        if name not in after:
+            (folder / name).unlink()
+
+
+def _values(lock_json: str) -> dict[str, Any]:
+    try:
+        data = json.loads(lock_json)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _lock_json(catalog: Catalog, image: Image, *, unlocked: str, requirements: str, uv: str, snapshot: str,
+               epoch: int = 0) -> str:
+    layers = split_layers(requirements) if requirements else {}
+    values: dict[str, Any] = {
+        "_": f"Generated by `kit lock {image.name}`; do not edit.",
+        "schema": SCHEMA,
+        "image": image.name,
+        "unlocked": unlocked,
+        "inputs_hash": inputs_hash(catalog, image),
+        "requirements_hash": sha256(requirements) if requirements else "",
+        "base": dataclasses.asdict(locked_base(catalog, image)),
+        "suites": list(image.release.suites),
+        "pythons": catalog.pythons_for(image),
+        "uv": uv,
+        "snapshot": snapshot,
+        "source_date_epoch": epoch,
+        "packages": sum(len(parse_requirements(text)) for text in layers.values()),
+        "layers": {layer: sha256(text) for layer, text in layers.items()},
+    }
+    return json.dumps({key: values[key] for key in KEYS}, indent=2) + "\n"
+
+
+def _midnight(day: str) -> int:
+    return int(datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.timezone.utc).timestamp())
+
+
+def _requirements_text(catalog: Catalog, image: Image, entries: Mapping[Layer, Iterable[Requirement]]) -> str:
+    parts = [f"# Generated by `kit lock {image.name}`; do not edit.\n"]
+    for layer, found in entries.items():
+        parts.append(f"\n# layer: {layer}\n")
+        parts += [r.text() for r in sorted(found, key=lambda r: (r.name, version_key(r.version), r.marker))]
+    return "".join(parts)
+
+
+def _solve(catalog: Catalog, image: Image, present: str, *,
+           upgrade: bool = False) -> tuple[str, dict[Layer, list[Requirement]]]:
+    """uv's version, and the entries of each layer."""
+    from kit.locks.solver import compile_requirements
+
+    with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
+        folder = Path(temporary)
+        if image.flavor:
+            plain = _plain_lock(catalog, Image(release=image.release), upgrade=upgrade)
+            by_layer = {layer: parse_requirements(text) for layer, text in plain.layers.items()}
+            by_layer["devel"] = _solve_devel(folder, catalog, image, by_layer, present)
+            return plain.uv, by_layer
+        uv, entries = compile_requirements(folder, catalog, image, tuple(image.release.requirements) + tuple(
+            p.requirement or p.name for p in catalog.packages_for(image)), present)
+        by_layer = {layer: [] for layer in LAYERS}
+        for entry in entries:
+            by_layer[catalog.layer_of(entry.name)].append(entry)
+        return uv, by_layer
+
+
+def _plain_lock(catalog: Catalog, image: Image, *, upgrade: bool) -> Lock:
+    """The lock that a `-devel` image adds to; brought up to date first where it is not."""
+    folder = paths.images_dir() / image.name
+    try:
+        lock = read_lock(folder, image)
+    except LockError:
+        lock = None
+    if lock is None or is_stale(lock, catalog, image):
+        solve(catalog, image, upgrade=upgrade)
+        lock = read_lock(folder, image)
+    return lock
+
+
+def _solve_devel(folder: Path, catalog: Catalog, image: Image, plain: Mapping[Layer, list[Requirement]],
+                 present: str) -> list[Requirement]:
+    from kit.locks.solver import compile_requirements
+
+    wanted = devel_requirements(catalog, image)
+    if not wanted:
+        return []
+    # The plain image's packages are constraints: a compiler must not move what the framework was solved with.
+    entries = [e for layer in LAYERS for e in plain[layer]]
+    pinned = tuple(f"{e.name}=={e.version}" + (f" ; {e.marker}" if e.marker else "") for e in entries)
+    _, found = compile_requirements(folder, catalog, image, wanted, present, more_constraints=pinned)
+    names = {e.name for e in entries}
+    return [e for e in found if e.name not in names]
+
+
+def chosen_images(catalog: Catalog, names: Iterable[str]) -> list[Image]:
+    """The images that names stand for, each once; all when there are no names."""
+    chosen = list(names)
+    return list(dict.fromkeys(catalog.find(name) for name in chosen)) if chosen else catalog.images()

@@ -1,0 +1,186 @@
+"""What uv is asked, and what is made of its answer; the only code that runs it for a lock."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from kit import process
+from kit.catalog import Catalog
+from kit.catalog.model import Image
+from kit.errors import CommandError, KitError, LockError, NetworkError
+from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
+from kit.network import read_settings
+
+# uv's names for docker's platforms, and the markers of that machine.
+_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
+# uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
+_UV_NEWEST_GLIBC = 40
+# uv wants an interpreter of its own even for another version's packages; without a name it looks for that version.
+_INTERPRETER = ("--python", sys.executable, "--no-python-downloads")
+
+
+def compile_requirements(folder: Path, catalog: Catalog, image: Image, requirements: tuple[str, ...], present: str,
+                         more_constraints: tuple[str, ...] = ()) -> tuple[str, list[Requirement]]:
+    """uv's version and its solution of the requirements for an image; `folder` is for its files.
+
+    Entries of the text `present` keep their versions where they fit. Raises LockError when nothing fits, NetworkError
+    when an index does not answer.
+    """
+    release = image.release
+    pythons = catalog.pythons_for(image)
+    machines = [_MACHINES[p] for p in release.platforms]
+    (folder / "pyproject.toml").write_text(_pyproject(image, requirements, pythons, machines), encoding="utf-8")
+    (folder / "constraints.txt").write_text(_lines(release.constraints + more_constraints), encoding="utf-8")
+    (folder / "overrides.txt").write_text(_lines(release.overrides), encoding="utf-8")
+    # uv takes the versions of an output file that is already there as its preferences.
+    (folder / "solved.txt").write_text(present, encoding="utf-8")
+    version = process.run([_uv(), "--version"]).stdout.split()[1]
+    try:
+        process.run([*_clean_environment(), _uv(), "--no-config", "pip", "compile", "pyproject.toml", *_INTERPRETER,
+                     "--universal", "--python-version", pythons[0], "--generate-hashes", "--only-binary", ":all:",
+                     "--constraint", "constraints.txt", "--override", "overrides.txt", "--no-annotate", "--no-header",
+                     "--no-emit-index-url", "--no-emit-find-links", "--quiet", "--output-file", "solved.txt"],
+                    cwd=folder, timeout_s=900)
+    except CommandError as e:
+        raise _solve_error(image, e) from None
+    text = (folder / "solved.txt").read_text(encoding="utf-8")
+    environments = marker_environments(pythons, machines)
+    entries = [for_these(entry, environments) for entry in parse_requirements(text, f"uv's answer for {image.name}")]
+    return version, [entry for entry in entries if entry is not None]
+
+
+def for_these(entry: Requirement, environments: list[dict[str, str]]) -> Requirement | None:
+    """The entry with the shortest marker that says the same in these environments; None when it is for none of them."""
+    if not entry.marker:
+        return entry
+    wanted = _evaluate(entry.marker, environments)
+    if not any(wanted):
+        return None
+    if all(wanted):
+        return dataclasses.replace(entry, marker="")
+    # uv repeats the environment a requirement was solved for in every marker (`… and sys_platform == 'linux'`).
+    clauses = entry.marker.split(" and ")
+    if "(" not in entry.marker and " or " not in entry.marker:
+        for clause in list(clauses):
+            fewer = [c for c in clauses if c != clause]
+            if fewer and _evaluate(" and ".join(fewer), environments) == wanted:
+                clauses = fewer
+    return dataclasses.replace(entry, marker=" and ".join(clauses))
+
+
+def _evaluate(marker: str, environments: list[dict[str, str]]) -> list[bool]:
+    from packaging.markers import Marker
+
+    parsed = Marker(marker)
+    return [parsed.evaluate(environment) for environment in environments]
+
+
+def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
+    """Ask uv whether every base the image can stand on finds a wheel for every entry.
+
+    A universal solution promises versions that fit together, not that each has a wheel for each Python and glibc.
+    """
+    base = catalog.base_for(image)
+    bases = {(base.python, base.glibc), *((suite.python, suite.glibc) for suite in catalog.suites_for(image))}
+    for python, glibc in sorted(bases):
+        for machine in (_MACHINES[p] for p in image.release.platforms):
+            platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
+            with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
+                (Path(temporary) / REQUIREMENTS_FILE).write_text(requirements, encoding="utf-8")
+                try:
+                    process.run([*_clean_environment(), _uv(), "--no-config", "pip", "install", "--dry-run", "--quiet",
+                                 "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", "target",
+                                 "--python-version", python, "--python-platform", platform, *_INTERPRETER,
+                                 *_index_arguments(image), "--requirements", REQUIREMENTS_FILE],
+                                cwd=Path(temporary), timeout_s=600)
+                except CommandError as e:
+                    error = _solve_error(image, e)
+                    error.message += f" (wheels for Python {python}, {platform})"
+                    raise error from None
+
+
+def _index_arguments(image: Image) -> list[str]:
+    if not image.release.index:
+        return []
+    return ["--find-links" if image.release.index.endswith(".html") else "--index", image.release.index]
+
+
+def _uv() -> str:
+    import uv
+
+    return os.fspath(uv.find_uv_bin())
+
+
+def _solve_error(image: Image, error: CommandError) -> KitError:
+    last = error.details
+    text = error.stderr.lower()
+    if any(sign in text for sign in ("failed to fetch", "dns error", "connection", "timed out", "error sending request",
+                                     "could not connect")):
+        hint = "set UV_DEFAULT_INDEX to a PyPI mirror that can be reached from here"
+        if image.release.index:
+            hint = f"run it where {image.release.index} can be reached, or {hint}"
+        return NetworkError(f"the package index does not answer, so `{image.name}` cannot be locked", details=last,
+                            hint=hint)
+    return LockError(f"no set of packages fits the rows of `{image.name}`", details=last,
+                     hint="loosen a requirement or add a constraint in kit/catalog; nothing was written")
+
+
+def marker_environments(pythons: Iterable[str], machines: Iterable[str]) -> list[dict[str, str]]:
+    """The environments a lock must serve, as markers see them: each Python at its first and at a late patch release."""
+    return [{"python_version": python, "python_full_version": f"{python}.{patch}", "implementation_name": "cpython",
+             "implementation_version": f"{python}.{patch}", "platform_python_implementation": "CPython",
+             "os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "platform_machine": machine,
+             "platform_release": "", "platform_version": "", "extra": ""}
+            for python, patch, machine in itertools.product(pythons, ("0", "99"), machines)]
+
+
+def _pyproject(image: Image, requirements: tuple[str, ...], pythons: list[str], machines: list[str]) -> str:
+    lines = ["[project]", 'name = "kit-lock"', 'version = "0"', f'requires-python = ">={pythons[0]}"']
+    lines += ["dependencies = ["]
+    lines += [f"  {json.dumps(_for_environments(r, pythons, machines))}," for r in requirements]
+    lines += ["]"]
+    if image.release.index:
+        # `explicit`: nothing but the packages named may come from this index, whatever else it carries.
+        lines += ["[[tool.uv.index]]", 'name = "framework"', f'url = "{image.release.index}"', "explicit = true"]
+        lines += ['format = "flat"'] if image.release.index.endswith(".html") else []
+        lines += ["[tool.uv.sources]", *(f'{p} = {{ index = "framework" }}' for p in image.release.index_packages)]
+    return "\n".join(lines) + "\n"
+
+
+def _for_environments(requirement: str, pythons: list[str], machines: list[str]) -> str:
+    """The requirement for Linux on the image's machines, up to its highest Python.
+
+    What hangs on it inherits the marker, so nothing is solved that could never be installed. (uv's `environments`
+    setting would do the same, but uv reads it together with the user's own configuration, which must have no say.)
+    """
+    head, _, own = requirement.partition(" ; ")
+    major, minor = pythons[-1].split(".")
+    machine = " or ".join(f"platform_machine == '{m}'" for m in machines)
+    marker = f"sys_platform == 'linux' and ({machine}) and python_full_version < '{major}.{int(minor) + 1}'"
+    return f"{head} ; {marker}" + (f" and ({own})" if own else "")
+
+
+def _clean_environment() -> list[str]:
+    """`env` without the UV_ variables that would change what is solved; those that say how to reach PyPI stay.
+
+    Beside them what this machine is set to: uv by itself reads neither pip's index nor the system's certificates.
+    """
+    stay = {"UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS",
+            "UV_HTTP_TIMEOUT", "UV_HTTP_RETRIES", "UV_CACHE_DIR", "UV_CONCURRENT_DOWNLOADS", "UV_OFFLINE"}
+    drop = sorted(name for name in os.environ if name.startswith("UV_") and name not in stay)
+    settings = read_settings()
+    add = [f"UV_DEFAULT_INDEX={settings.index_url}"] if settings.index_url else []
+    if settings.ca_file and not os.environ.get("SSL_CERT_FILE"):
+        add.append(f"SSL_CERT_FILE={settings.ca_file}")
+    return ["env", *itertools.chain.from_iterable(("-u", name) for name in drop), *add]
+
+
+def _lines(items: Iterable[str]) -> str:
+    return "".join(f"{item}\n" for item in items)

@@ -1,0 +1,101 @@
+"""`kit list` and `kit show`: their output, and the keys programs read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kit.catalog import load_catalog
+
+KEYS = ["name", "framework", "version", "cuda", "cudnn", "python", "provider", "base", "min_driver",
+        "compute_capabilities", "locked", "unlocked_reason", "built"]
+
+
+def test_list_is_a_table_with_the_reasons_below(kit: Callable[..., Any]) -> None:
+    result = kit("list")
+    assert result.code == 0
+    header, *lines = result.out.splitlines()
+    assert header.split() == ["name", "version", "CUDA", "cuDNN", "Python", "min", "driver", "locked", "built"]
+    rows = lines[:lines.index("")]
+    images = [image for image in load_catalog().images() if not image.flavor]
+    assert [row.split()[0] for row in rows] == [image.name for image in images]
+    torch = next(row for row in rows if row.startswith("torch2.7-cu126"))
+    assert torch.split() == ["torch2.7-cu126", "2.7.1", "12.6", "9.5.1.17", "3.12", "525.60.13", "yes", "-"]
+    reasons = lines[lines.index("") + 1:]
+    assert [line.split()[1] for line in reasons] == ["torch1.5-cu101:", "torch1.8-cu111:", "torch-cu118:", "torch-cpu:"]
+    assert all(line.startswith("unlocked: ") and "`kit lock " in line for line in reasons)
+    assert "kit list --all" in result.err
+
+
+def test_all_shows_devel_images_and_quiet_says_no_more(kit: Callable[..., Any]) -> None:
+    result = kit("--quiet", "list", "--all")
+    assert "torch2.7-cu126-devel" in result.out
+    assert result.err == ""
+
+
+def test_json_keys_are_an_interface(kit: Callable[..., Any]) -> None:
+    result = kit("--json", "list", "--all")
+    rows = json.loads(result.out)
+    assert [row["name"] for row in rows] == [image.name for image in load_catalog().images()]
+    assert all(list(row) == KEYS for row in rows)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["torch2.7-cu126"] == {
+        "name": "torch2.7-cu126", "framework": "torch", "version": "2.7.1", "cuda": "12.6", "cudnn": "9.5.1.17",
+        "python": "3.12", "provider": "wheels", "base": "nvidia/cuda:12.6.3-base-ubuntu24.04",
+        "min_driver": "525.60.13", "compute_capabilities": ["5.0", "6.0", "7.0", "7.5", "8.0", "8.6", "9.0"],
+        "locked": True, "unlocked_reason": "", "built": None}
+    assert by_name["torch-cpu"]["locked"] is False
+    assert "kit lock torch-cpu" in by_name["torch-cpu"]["unlocked_reason"]
+
+
+def test_built_is_what_the_engine_has(kit: Callable[..., Any], fake_docker: Any) -> None:
+    fake_docker.reply("image", "ls", stdout="kit/tf-cpu:latest 0123456789ab\nother/kit:1 ba9876543210\n")
+    rows = {row["name"]: row["built"] for row in json.loads(kit("--json", "list").out)}
+    assert rows["tf-cpu"] is True
+    assert rows["torch2.7-cu126"] is False
+
+
+def test_an_engine_that_hangs_does_not_hold_the_list_up(kit: Callable[..., Any], fake_docker: Any) -> None:
+    fake_docker.reply("image", "ls", stdout="kit/tf-cpu:latest 0123456789ab\n", sleep=30)
+    started = time.monotonic()
+    rows = json.loads(kit("--json", "list").out)
+    assert time.monotonic() - started < 10
+    assert {row["built"] for row in rows} == {None}
+
+
+def test_show_names_every_fact_and_source(kit: Callable[..., Any]) -> None:
+    result = kit("show", "torch-cu126")
+    assert result.code == 0
+    lines = {line.split("  ")[0]: line for line in result.out.splitlines() if not line.startswith(" ")}
+    assert lines["aliases"].endswith("torch-cu126, torch2.7, torch2.7.1, torch2.7.1-cu126")
+    assert "PyPI metadata of torch 2.7.1" in lines["source"]
+    assert "unconfirmed" in lines["base digest status"]
+    assert int(lines["gpus covered"].split()[-1]) > 50
+    facts = json.loads(kit("--json", "show", "torch-cu126").out)
+    assert list(facts)[:len(KEYS)] == KEYS
+    assert facts["locked_packages"] > 100
+
+
+def test_gpus_covered_follow_machine_code_and_ptx() -> None:
+    from kit.cli.catalog import _runs_on
+
+    catalog = load_catalog()
+    torch = _runs_on(catalog, catalog.find("torch2.7-cu126"))
+    assert {"5.2", "6.1", "8.9", "9.0"} <= torch, "later minors of a major run its machine code"
+    assert not {"3.7", "10.0", "12.0"} & torch, "no machine code, and no PTX to compile"
+    tensorflow = _runs_on(catalog, catalog.find("tf2.21-cu125"))
+    assert {"9.0", "10.0", "12.0"} <= tensorflow, "newer than its PTX"
+    assert "5.2" not in tensorflow
+
+
+@pytest.mark.parametrize("name", ["torch-cu162", "torhc"])
+def test_show_suggests_the_nearest_name(kit: Callable[..., Any], name: str) -> None:
+    result = kit("show", name)
+    assert result.code == 4
+    assert f"there is no image `{name}`" in result.err
+    assert "nearest: " in result.err
+    assert result.out == ""

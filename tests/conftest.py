@@ -1,0 +1,190 @@
+"""What all tests share: a machine of their own (home, settings), a fake docker, and the `kit` command."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from kit import locks, paths, render
+from kit.catalog import Catalog, load_catalog
+from kit.catalog.model import Image
+from kit.engine import Engine
+from kit.errors import KitError
+
+try:
+    from tests.fake_docker import FakeDocker, info
+except ImportError:  # this file was copied beside the tests of its own rules (tests/unit/test_conftest.py)
+    FakeDocker = info = None  # type: ignore[assignment,misc]
+
+REPOSITORY = Path(paths.__file__).resolve().parent.parent
+# Settings of whoever runs the tests that would reach the code under test.
+FOREIGN = ("DOCKER_", "BUILDX_", "KIT_", "XDG_", "UV_", "PIP_", "SUDO_", "SSL_CERT_")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+@cache
+def engine_problem() -> str:
+    """Why engine tests cannot run here; empty when an engine answers."""
+    from kit.engine import connect
+
+    try:
+        return "" if connect().info.version else "the engine does not say its version"
+    except KitError as e:
+        return f"{e.message}: {e.hint}"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("engine") and (problem := engine_problem()):
+        if os.environ.get("KIT_REQUIRE_ENGINE") == "1":
+            pytest.fail(f"KIT_REQUIRE_ENGINE=1, but {problem}", pytrace=False)
+        pytest.skip(f"needs a container engine: {problem}")
+    if item.get_closest_marker("gpu"):
+        from kit.gpu import host_has_gpu
+
+        if not host_has_gpu():
+            pytest.skip("needs an NVIDIA GPU: this host has no NVIDIA driver loaded")
+
+
+@pytest.fixture(autouse=True)
+def own_machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory,
+                monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests other than `engine` and `gpu` ones see an empty home, no settings of their caller, no engine."""
+    if request.node.get_closest_marker("engine") or request.node.get_closest_marker("gpu"):
+        yield
+        return
+    for name in os.environ:
+        if name.startswith(FOREIGN) or name.lower() in PROXIES:
+            monkeypatch.delenv(name)
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
+    monkeypatch.setattr("kit.engine.DEFAULT_SOCKET", home / "no-docker.sock")
+    paths.root_dir.cache_clear()
+    yield
+    paths.root_dir.cache_clear()
+
+
+@pytest.fixture
+def fake_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDocker]:
+    """A `docker` first on PATH, chosen by DOCKER_HOST: it answers `info`, and what the test says."""
+    fake = FakeDocker(tmp_path / "fake-docker")
+    fake.reply("info", stdout=info())
+    monkeypatch.setenv("PATH", f"{fake.bin}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///fake.sock")
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def engine(fake_docker: FakeDocker) -> Engine:
+    """An engine whose program is the fake docker."""
+    return Engine(program=str(fake_docker.program))
+
+
+@pytest.fixture(scope="session")
+def catalog() -> Catalog:
+    return load_catalog()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """A folder with templates and the files of one image, lock included, that a test may change."""
+
+    root: Path
+    image: Image
+    catalog: Catalog
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "images" / self.image.name
+
+    def lock(self, requirements: str) -> None:
+        """Lock the image to these requirements, as `kit lock` would have, and render its Dockerfile."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        base = locks.locked_base(self.catalog, self.image)
+        (self.folder / locks.REQUIREMENTS_FILE).write_text(requirements)
+        (self.folder / locks.LOCK_FILE).write_text(
+            json.dumps(
+                {
+                    "_": "for a test",
+                    "schema": locks.SCHEMA,
+                    "image": self.image.name,
+                    "unlocked": "",
+                    "inputs_hash": locks.inputs_hash(self.catalog, self.image),
+                    "requirements_hash": locks.sha256(requirements),
+                    "base": {
+                        "reference": base.reference,
+                        "digest": base.digest,
+                        "digest_status": base.digest_status,
+                    },
+                    "suites": list(self.image.release.suites),
+                    "pythons": self.catalog.pythons_for(self.image),
+                    "uv": "0.0",
+                    "snapshot": "2026-11-21",
+                    "source_date_epoch": 1795219200,
+                    "packages": 1,
+                    "layers": {},
+                }
+            )
+        )
+        render.render(self.catalog, [self.image])
+
+
+REQUIREMENTS = ("# layer: cuda\n# layer: framework\ntensorflow==2.21.0 \\\n    --hash=sha256:" + "0" * 64
+                + "\n# layer: apps\n# layer: devel\n")
+
+
+@pytest.fixture
+def project(tmp_path: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """KIT_ROOT with a copy of the templates and a locked `tf-cpu`."""
+    root = tmp_path / "root"
+    (root / "templates").mkdir(parents=True)
+    for file in (REPOSITORY / "templates").iterdir():
+        (root / "templates" / file.name).write_text(file.read_text())
+    monkeypatch.setenv("KIT_ROOT", str(root))
+    paths.root_dir.cache_clear()
+    made = Project(root=root, image=catalog.find("tf-cpu"), catalog=catalog)
+    made.lock(REQUIREMENTS)
+    return made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a `kit` command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def kit(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Result]]:
+    """Runs `kit ARGUMENTS…` as the entry point does; what the programs it starts print is captured too."""
+    from kit.cli import main
+
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*args: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["kit", *args])
+        root.handlers[:] = []  # pytest's own, with which kit's would not be set up
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        assert isinstance(ended.value.code, int)
+        return Result(code=ended.value.code, out=printed.out, err=printed.err)
+
+    yield run
+    root.handlers[:] = handlers
+    root.setLevel(level)

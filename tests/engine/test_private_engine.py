@@ -1,0 +1,236 @@
+"""The private engine for real: a second one beside the machine's, started, broken and stopped; nothing may be left."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kit import base, mounts, private_engine, process
+from kit.errors import BadInputError, EngineError
+from kit.private_engine import network, processes
+
+pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="the private engine needs root")]
+
+
+@dataclass(frozen=True)
+class Traces:
+    """Everything an engine could leave on a machine."""
+
+    processes: frozenset[str]
+    mounts: frozenset[str]
+    interfaces: frozenset[str]
+    rules: tuple[str, ...]
+    forwarding: str
+    folders: frozenset[str]
+    cgroups: frozenset[str]
+
+
+def rules() -> tuple[str, ...]:
+    programs = Path(os.environ["KIT_ENGINE_PROGRAMS"]) / "bin"
+    found: list[str] = []
+    for name in ("iptables", "ip6tables"):
+        program = str(programs / name) if (programs / name).exists() else name
+        for table in ("filter", "nat", "raw", "mangle"):
+            listing = process.run([program, "-w", "10", "-t", table, "-S"], check=False).stdout
+            found += [f"{name} {table} {line}" for line in listing.splitlines()]
+    return tuple(found)
+
+
+def traces(folder: Path) -> Traces:
+    own, here = str(folder), private_engine.places()
+    running = set(map(str, processes.belonging_to(here.mark, here.cgroup)))
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if own in (command := (entry / "cmdline").read_bytes().decode(errors="replace")):
+                running.add(command)
+    groups = [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/{here.cgroup}")]
+    return Traces(
+        processes=frozenset(running), rules=rules(),
+        mounts=frozenset(m for m in mounts.parse_mounts(mounts.MOUNTS.read_text()) if own in m),
+        interfaces=frozenset(e.name for e in network.CLASS_NET.iterdir() if not e.name.startswith("veth")),
+        forwarding=network.forwarding(), cgroups=frozenset(groups),
+        folders=frozenset(str(p) for p in (*Path("/run").iterdir(), *Path("/opt").iterdir())))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An engine folder of the test's own, with the programs of the machine's engine (downloaded if it has none)."""
+    from kit import paths
+    from kit.private_engine import programs
+
+    shared = Path(os.environ.get("KIT_ENGINE_PROGRAMS") or paths.engine_dir() / "programs")
+    with paths.locked(paths.engine_dir() / "lock"):
+        programs.ensure(shared, say=print)
+    monkeypatch.setenv("KIT_ENGINE_PROGRAMS", str(shared))
+    monkeypatch.setenv("KIT_ENGINE_DIR", str(tmp_path / "e"))
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    yield tmp_path / "e"
+    private_engine.down(purge=True)
+
+
+def docker(*args: str, timeout_s: float = 120) -> str:
+    program = private_engine.docker_program()
+    assert program is not None
+    done = process.run([str(program), *args], check=False, env=private_engine.environment(), timeout_s=timeout_s)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("store", ["containerd", "overlay2"])
+def test_up_serves_and_down_leaves_nothing(folder: Path, store: private_engine.Store) -> None:
+    before = traces(folder)
+    assert private_engine.up(store=store)
+    found = private_engine.status()
+    assert found.running
+    assert found.store == store
+    assert found.data_root.startswith(str(folder))
+    info = json.loads(docker("info", "--format", "{{json .}}"))
+    assert info["Driver"] == {"containerd": "overlayfs", "overlay2": "overlay2"}[store]
+    assert info["CgroupDriver"] == "cgroupfs"
+    assert docker("buildx", "version")
+    assert docker("compose", "version")
+    during = traces(folder)
+    assert not during.mounts, "the engine's mounts are in its own namespace"
+    assert private_engine.places().bridge in during.interfaces
+    docker("network", "create", "own")
+
+    started = time.monotonic()
+    assert not private_engine.up(), "up already"
+    assert time.monotonic() - started < 2
+
+    assert private_engine.down()
+    assert traces(folder) == before
+    assert not private_engine.is_up()
+    assert not private_engine.down()
+    assert (folder / "data").is_dir(), "images are kept"
+    private_engine.down(purge=True)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
+def test_down_ends_running_containers(folder: Path, kill: bool) -> None:
+    before = traces(folder)
+    private_engine.up()
+    image = base.ensure("bookworm", private_engine.environment(), on_message=print).reference
+    docker("network", "create", "own")
+    for name, options in {"one": ["--init"], "two": ["--network", "own", "--restart", "always"]}.items():
+        docker("run", "--detach", "--name", name, *options, "--publish", "127.0.0.1::80", image, "sleep", "1000")
+    assert docker("exec", "two", "getent", "hosts", "two"), "containers of one network find each other by name"
+    assert len(traces(folder).cgroups) > 0
+    assert not traces(folder).mounts
+    if kill:
+        os.kill(private_engine.status().pid, signal.SIGKILL)
+    private_engine.down()
+    assert traces(folder) == before
+
+    private_engine.up()
+    assert docker("ps", "--format", "{{.Names}}") == "two", "it was to be started again always"
+
+
+def test_containers_reach_the_network_and_ports_are_on_loopback_only(folder: Path) -> None:
+    private_engine.up()
+    image = base.ensure("bookworm", private_engine.environment(), on_message=print).reference
+    docker("network", "create", "own")
+    for network_name in ("bridge", "own"):
+        said = docker("run", "--rm", "--network", network_name, image, "sh", "-c",
+                      "cat /proc/net/route; apt-get -o APT::Update::Error-Mode=any update && echo reached")
+        assert said.endswith("reached"), said
+    docker("run", "--detach", "--name", "published", "--publish", "127.0.0.1::80", image, "sleep", "1000")
+    port = int(docker("port", "published", "80").rpartition(":")[2])
+    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+                 if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")]
+    assert listening == [f"0100007F:{port:04X}"]
+
+
+def test_killed_daemon_is_cleared_and_started_again(folder: Path) -> None:
+    before = traces(folder)
+    private_engine.up()
+    docker("network", "create", "own")
+    first = private_engine.status().pid
+    os.kill(first, signal.SIGKILL)
+    assert processes.wait_until(lambda: not processes.is_alive(first), 10)
+    assert not private_engine.is_up() and private_engine.places().socket.exists(), "a stale socket"
+    assert private_engine.up()
+    assert private_engine.status().pid != first
+    os.kill(private_engine.status().pid, signal.SIGKILL)
+    private_engine.down()
+    assert traces(folder) == before, "down clears after a killed daemon as well"
+
+
+def test_stale_pid_of_another_program_is_left_alone(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "state.json").write_text(json.dumps({"pid": os.getppid(), "store": "containerd"}))
+    (folder / "run").mkdir()
+    (folder / "run/docker.sock").touch()
+    (folder / "run/docker.pid").write_text(str(os.getppid()))
+    assert private_engine.up()
+    assert processes.is_alive(os.getppid())
+
+
+def test_calls_at_once_start_one_engine(folder: Path) -> None:
+    results: list[bool] = []
+    threads = [threading.Thread(target=lambda: results.append(private_engine.up())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False, False, False, True]
+
+
+def test_two_engines_do_not_touch_each_other(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    private_engine.up()
+    first = rules()
+    subnet = docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}")
+    with monkeypatch.context() as other:
+        other.setenv("KIT_ENGINE_DIR", str(tmp_path / "f"))
+        private_engine.up(store="overlay2")
+        assert docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}") != subnet
+        private_engine.down(purge=True)
+    assert private_engine.is_up()
+    assert rules() == first
+    assert network.forwarding() == "1"
+
+
+def test_another_store_needs_a_restart(folder: Path) -> None:
+    private_engine.up()
+    with pytest.raises(BadInputError, match="containerd"):
+        private_engine.up(store="overlay2")
+    private_engine.down()
+    private_engine.up(store="overlay2")
+    private_engine.down()
+    private_engine.up()
+    assert private_engine.status().store == "overlay2", "the last one used"
+
+
+def test_daemon_that_cannot_start_says_why_and_leaves_nothing(folder: Path) -> None:
+    before = traces(folder)
+    with pytest.raises(EngineError) as caught:
+        private_engine.up(registry_mirrors=["no url at all"])
+    assert any("mirror" in line for line in caught.value.details)
+    assert str(folder / "engine.log") in caught.value.hint
+    assert traces(folder) == before
+
+
+def test_registry_mirror_reaches_the_daemon(folder: Path) -> None:
+    private_engine.up(registry_mirrors=["https://mirror.invalid"], insecure_registries=["registry.invalid:5000"])
+    found = json.loads(docker("info", "--format", "{{json .RegistryConfig}}"))
+    assert found["Mirrors"] == ["https://mirror.invalid/"]
+    assert "registry.invalid:5000" in found["IndexConfigs"]
+    assert "127.0.0.0/8" in found["InsecureRegistryCIDRs"]
+
+
+def test_socket_belongs_to_the_user_who_called_sudo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", "1234")
+    private_engine.up()
+    assert private_engine.socket_path().stat().st_uid == 1234
+    assert private_engine.socket_path().stat().st_mode & 0o007 == 0

@@ -1,0 +1,152 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.errors import BadInputError
+from kit.network import NetworkSettings, ca_file, index_url, proxies, read_settings
+
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    file = tmp_path / "bundle.crt"
+    file.write_text(PEM)
+    return file
+
+
+@pytest.fixture
+def own(tmp_path):
+    file = tmp_path / "company.pem"
+    file.write_text(PEM)
+    return file
+
+
+def test_the_file_that_was_chosen_wins(bundle, own):
+    assert ca_file(own, {"SSL_CERT_FILE": "/other"}, bundles=(bundle,), anchors=()) == own
+
+
+def test_a_file_that_cannot_be_read_is_bad_input(tmp_path):
+    with pytest.raises(BadInputError, match=r"nothing\.pem cannot be read: No such file"):
+        ca_file(tmp_path / "nothing.pem", {})
+
+
+def test_a_folder_is_bad_input(tmp_path):
+    with pytest.raises(BadInputError, match="cannot be read"):
+        ca_file(tmp_path, {})
+
+
+def test_a_file_without_a_certificate_is_bad_input(tmp_path):
+    der = tmp_path / "ca.der"
+    der.write_bytes(b"\x30\x82\xff\x00")
+    with pytest.raises(BadInputError, match="no PEM certificate") as caught:
+        ca_file(der, {})
+    assert "PEM" in caught.value.hint
+
+
+def test_the_file_of_the_environment_is_taken_when_it_is_not_the_systems(bundle, own):
+    assert ca_file(None, {"SSL_CERT_FILE": str(own)}, bundles=(bundle,), anchors=()) == own
+    assert ca_file(None, {"SSL_CERT_FILE": str(bundle)}, bundles=(bundle,), anchors=()) is None
+    assert ca_file(None, {"SSL_CERT_FILE": "/no/such/file"}, bundles=(bundle,), anchors=()) is None
+
+
+@pytest.mark.parametrize("name", ["company.crt", "company.pem"])
+def test_the_systems_bundle_is_taken_when_an_administrator_added_to_it(tmp_path, bundle, name):
+    anchors = tmp_path / "anchors"
+    anchors.mkdir()
+    assert ca_file(None, {}, bundles=(bundle,), anchors=(anchors,)) is None
+    (anchors / name).write_text(PEM)
+    assert (
+        ca_file(None, {}, bundles=(Path("/no/bundle"), bundle), anchors=(Path("/no/folder"), anchors))
+        == bundle
+    )
+    assert ca_file(None, {"SSL_CERT_FILE": str(bundle)}, bundles=(bundle,), anchors=(anchors,)) == bundle
+
+
+def test_proxies_are_read_in_both_spellings_and_empty_ones_left_out():
+    assert proxies(
+        {"http_proxy": "http://a:1", "HTTPS_PROXY": "http://b:2", "no_proxy": "", "FTP_PROXY": "x"}
+    ) == {"http_proxy": "http://a:1", "https_proxy": "http://b:2"}
+
+
+def test_the_lower_case_spelling_goes_first():
+    assert proxies({"http_proxy": "http://a:1", "HTTP_PROXY": "http://b:2"}) == {"http_proxy": "http://a:1"}
+
+
+@pytest.mark.parametrize("env", [
+    {"UV_DEFAULT_INDEX": "https://m/simple", "UV_INDEX_URL": "x", "PIP_INDEX_URL": "y"},
+    {"UV_INDEX_URL": "https://m/simple", "PIP_INDEX_URL": "y"}, {"PIP_INDEX_URL": "https://m/simple"}])
+def test_the_index_of_the_environment(env, tmp_path):
+    assert index_url({"HOME": str(tmp_path), **env}) == "https://m/simple"
+
+
+def test_the_index_of_pips_files(tmp_path):
+    def write(name, url):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"[global]\nindex-url = {url}\ntimeout = 5%\n")
+
+    env = {"HOME": str(tmp_path)}
+    write(".pip/pip.conf", "https://old/simple")
+    assert index_url(env) == "https://old/simple"
+    write(".config/pip/pip.conf", "https://new/simple")
+    assert index_url(env) == "https://new/simple"
+    write("own.conf", "https://own/simple")
+    assert index_url({**env, "PIP_CONFIG_FILE": str(tmp_path / "own.conf")}) == "https://own/simple"
+
+
+@pytest.mark.parametrize("content", [b"no section\n", b"\xff\xfe", b"[global\n", b"[other]\nx = 1\n"])
+def test_a_broken_pip_file_is_passed_over(tmp_path, content):
+    broken = tmp_path / "broken.conf"
+    broken.write_bytes(content)
+    good = tmp_path / ".pip/pip.conf"
+    good.parent.mkdir()
+    good.write_text("[global]\nindex-url = https://good/simple\n")
+    assert index_url({"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(broken)}) == "https://good/simple"
+
+
+@pytest.mark.parametrize(("settings", "expected"), [
+    (NetworkSettings(proxies={}), False),
+    (NetworkSettings(proxies={"http_proxy": "http://proxy.example:3128"}), False),
+    (NetworkSettings(proxies={"no_proxy": "localhost,127.0.0.1"}), False),
+    (NetworkSettings(proxies={"https_proxy": "http://127.0.0.1:3128"}), True),
+    (NetworkSettings(proxies={"http_proxy": "127.0.0.1:3128"}), True),
+    (NetworkSettings(proxies={"http_proxy": "localhost:3128"}), True),
+    (NetworkSettings(proxies={"all_proxy": "socks5://[::1]:1080"}), True),
+    (NetworkSettings(proxies={"http_proxy": "http://[broken"}), False),
+    (NetworkSettings(proxies={}, index_url="http://localhost:8080/simple"), True),
+    (NetworkSettings(proxies={}, index_url="https://mirror.example/localhost/simple"), False)])
+def test_what_listens_on_this_machines_loopback_needs_the_hosts_network(settings, expected):
+    assert settings.needs_host_network is expected
+
+
+def test_without_settings_there_is_no_script():
+    assert NetworkSettings(proxies={}).shell_script() == ""
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0\x1f"), min_size=1))
+def test_the_script_sets_exactly_the_values_whatever_is_in_them(value):
+    settings = NetworkSettings(proxies={"http_proxy": value}, index_url=value)
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'eval "$1"; printf "%s\\037" "$http_proxy" "$HTTP_PROXY" "$UV_DEFAULT_INDEX" "$PIP_INDEX_URL"',
+            "sh",
+            settings.shell_script(),
+        ],
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.split(b"\x1f")[:4] == [value.encode()] * 4
+    assert done.stderr == b""
+
+
+def test_read_settings_takes_this_process_environment_by_default(monkeypatch, own):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://m/simple")
+    settings = read_settings(ca_cert=own)
+    assert settings == NetworkSettings(ca_file=own, proxies={"https_proxy": "http://proxy:1"}, index_url="https://m/simple")

@@ -1,0 +1,146 @@
+import contextlib
+import multiprocessing
+import os
+import signal
+import socket
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kit import ports
+from kit.errors import PortTakenError
+
+CONTEXT = multiprocessing.get_context("fork")
+
+
+@contextlib.contextmanager
+def listening(address: str = "127.0.0.1", port: int = 0):
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((address, port))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def start() -> int:
+    """The first of some ports that nothing uses, below the range that the kernel gives to clients."""
+    for port in range(21000, 32000, 50):
+        if all(ports.is_free(p) for p in range(port, port + 30)):
+            return port
+    pytest.skip("no 30 free ports in a row on this machine")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
+def test_a_port_that_is_listened_on_is_not_free(address):
+    with listening(address) as port:
+        assert not ports.is_free(port)
+    assert ports.is_free(port)
+
+
+def test_a_port_just_left_by_a_connection_is_free(start):
+    with listening(port=start) as port, socket.create_connection(("127.0.0.1", port)):
+        pass  # the closed connection stays in TIME_WAIT, which docker's proxy does not mind either
+    assert ports.is_free(start)
+
+
+def test_the_first_port_is_taken_when_it_is_free(tmp_path, start):
+    with ports.reserved(start, exact=False, folder=tmp_path) as port:
+        assert port == start
+
+
+def test_used_and_reserved_ports_are_passed_over(tmp_path, start):
+    with (listening(port=start), ports.reserved(start, exact=False, folder=tmp_path) as first,
+          ports.reserved(start, exact=False, folder=tmp_path) as second):
+        assert (first, second) == (start + 1, start + 2)
+
+
+def test_a_reservation_ends_with_its_block_also_after_an_error(tmp_path, start):
+    with pytest.raises(RuntimeError), ports.reserved(start, exact=True, folder=tmp_path):
+        raise RuntimeError
+    with ports.reserved(start, exact=True, folder=tmp_path) as port:
+        assert port == start
+
+
+def test_an_exact_port_in_use_is_an_error_with_a_way_out(tmp_path):
+    with (
+        listening() as port,
+        pytest.raises(PortTakenError, match=f"port {port} on 127.0.0.1 is in use") as caught,
+        ports.reserved(port, exact=True, folder=tmp_path),
+    ):
+        pass
+    assert "--port" in caught.value.hint
+
+
+def test_an_exact_port_that_another_kit_holds_is_an_error(tmp_path, start):
+    with ports.reserved(start, exact=True, folder=tmp_path), pytest.raises(PortTakenError), \
+            ports.reserved(start, exact=True, folder=tmp_path):
+        pass
+
+
+def test_the_search_ends_at_the_last_port(tmp_path):
+    with contextlib.ExitStack() as stack:
+        if ports.is_free(65535):
+            stack.enter_context(listening(port=65535))
+        with pytest.raises(PortTakenError, match="no free port from 65535 to 65535"), \
+                ports.reserved(65535, exact=False, folder=tmp_path):
+            pass
+
+
+@settings(max_examples=25)
+@given(used=st.sets(st.integers(0, 9)))
+def test_the_lowest_port_nobody_holds_is_chosen(tmp_path_factory, used):
+    folder = tmp_path_factory.mktemp("ports")
+    start = next(p for p in range(21000, 32000, 50) if all(ports.is_free(q) for q in range(p, p + 11)))
+    with contextlib.ExitStack() as stack:
+        for offset in used:
+            stack.enter_context(ports.reserved(start + offset, exact=True, folder=folder))
+        with ports.reserved(start, exact=False, folder=folder) as port:
+            assert port == start + min(set(range(11)) - used)
+
+
+def _hold(folder, start, found, release):
+    with ports.reserved(start, exact=False, folder=folder) as port:
+        found.put(port)
+        release.wait(30)
+
+
+def test_twenty_processes_at_once_get_twenty_ports(tmp_path, start):
+    found, release = CONTEXT.Queue(), CONTEXT.Event()
+    holders = [CONTEXT.Process(target=_hold, args=(tmp_path, start, found, release)) for _ in range(20)]
+    for holder in holders:
+        holder.start()
+    got = [found.get(timeout=20) for _ in holders]
+    release.set()
+    for holder in holders:
+        holder.join(20)
+    assert sorted(got) == list(range(start, start + 20))
+
+
+def test_a_killed_holder_frees_its_port(tmp_path, start):
+    found, release = CONTEXT.Queue(), CONTEXT.Event()
+    holder = CONTEXT.Process(target=_hold, args=(tmp_path, start, found, release))
+    holder.start()
+    assert found.get(timeout=20) == start
+    with pytest.raises(PortTakenError), ports.reserved(start, exact=True, folder=tmp_path):
+        pass
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join(20)
+    with ports.reserved(start, exact=True, folder=tmp_path) as port:
+        assert port == start
+
+
+def test_reservations_are_kept_in_the_state_folder_of_the_user(start):
+    from kit import paths
+
+    with ports.reserved(start, exact=True):
+        assert (paths.state_dir() / "ports" / str(start)).is_file()
+
+
+def test_looking_for_a_port_takes_no_noticeable_time(tmp_path, start):
+    begun = time.monotonic()
+    with ports.reserved(start, exact=False, folder=tmp_path):
+        assert time.monotonic() - begun < 0.1

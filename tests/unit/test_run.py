@@ -1,0 +1,427 @@
+import dataclasses
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit import layout, paths, ports, run
+from kit.engine import Mount
+from kit.errors import BadInputError, GpuUnavailableError, NoSuchContainerError, NotReadyError, PortTakenError
+from kit.network import NetworkSettings
+from kit.run import RunRequest
+from tests.fake_docker import container, info
+
+
+@pytest.fixture
+def request_(catalog, tmp_path):
+    return RunRequest(
+        image=catalog.find("tf-cpu"),
+        service="jupyter",
+        folder=tmp_path,
+        user="1000:1000",
+        network=NetworkSettings(proxies={}),
+    )
+
+
+@pytest.fixture
+def first_port(monkeypatch):
+    """A port nothing uses, in the place of Jupyter's own: this machine may have a Jupyter."""
+    port = next(p for p in range(22000, 32000, 20) if all(ports.is_free(q) for q in range(p, p + 10)))
+    monkeypatch.setattr(layout, "JUPYTER_PORT", port)
+    return port
+
+
+def change(request_, **changes):
+    return dataclasses.replace(request_, **changes)
+
+
+def spec_of(request_, engine, **more):
+    return run.make_spec(request_, engine, port=8890, token="s3cret", **more)[0]
+
+
+# -- who
+
+
+def test_the_caller_is_whoever_called(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1234)
+    monkeypatch.setattr(os, "getuid", lambda: 1234)
+    monkeypatch.setattr(os, "getgid", lambda: 99)
+    assert run.caller({"SUDO_UID": "5", "SUDO_GID": "6"}) == "1234:99", (
+        "the variables mean something to root only"
+    )
+
+
+def test_under_sudo_the_caller_is_who_called_sudo(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert run.caller({"SUDO_UID": "1234567890", "SUDO_GID": "6"}) == "1234567890:6"
+    assert run.caller({"SUDO_UID": "5"}) == f"{os.getuid()}:{os.getgid()}"
+
+
+@pytest.mark.parametrize(
+    ("text", "user"),
+    [
+        ("0", "0:0"),
+        ("1000", "1000:1000"),
+        ("1000:5", "1000:5"),
+        ("7:", "7:7"),
+        ("1234567890:1234567890", "1234567890:1234567890"),
+        ("007", "7:7"),
+        ("4294967294", "4294967294:4294967294"),
+    ],
+)
+def test_users_in_numbers(text, user):
+    assert run.parse_user(text) == user
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":", ":5", "me", "1000:me", "-1", "1.5", "1:2:3", "4294967295", "1:4294967295", "٣", "1 "]
+)
+def test_users_that_docker_could_not_take_are_bad_input(text):
+    with pytest.raises(BadInputError, match="--user"):
+        run.parse_user(text)
+
+
+@given(st.integers(0, 2**32 - 2), st.integers(0, 2**32 - 2))
+def test_any_uid_and_gid_is_kept(uid, gid):
+    assert run.parse_user(f"{uid}:{gid}") == f"{uid}:{gid}"
+
+
+@pytest.mark.parametrize(("user", "lines"), [
+    ("1234567890:7", ["root:x:0:0:root:/root:/bin/bash", "kit:x:1234567890:7:kit:/home/kit:/bin/bash"]),
+    ("0:0", ["root:x:0:0:root:/home/kit:/bin/bash"])])
+def test_the_passwd_file_has_the_user(user, lines):
+    file = run.passwd_file(user)
+    assert file.read_text().splitlines() == lines
+    before = file.stat().st_mtime_ns
+    assert run.passwd_file(user) == file
+    assert file.stat().st_mtime_ns == before, "written once"
+    file.write_text("damaged")
+    assert run.passwd_file(user).read_text().splitlines() == lines
+
+
+# -- what is started
+
+
+@given(st.integers(0, 2**44))
+def test_shared_memory_is_half_the_memory_and_at_most_16_gib(memory):
+    assert run.shm_bytes(memory) == min(memory // 2, 17179869184)
+
+
+def test_a_notebook_server_is_started_for_its_user_on_the_loopback_with_a_hidden_token(
+    request_, engine, tmp_path
+):
+    spec = spec_of(request_, engine)
+    assert spec.command == ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser",
+                            "--ServerApp.root_dir=/workspace")
+    assert (spec.user, spec.workdir, spec.ports) == ("1000:1000", "/workspace", ((8890, 8888),))
+    assert spec.secret_environment == {"JUPYTER_TOKEN": "s3cret"}
+    assert "s3cret" not in " ".join(spec.arguments())
+    assert f"--mount=type=bind,source={tmp_path},target=/workspace" in spec.arguments()
+    assert [a for a in spec.arguments() if a.startswith("--publish")] == ["--publish=127.0.0.1:8890:8888"]
+    assert spec.shm_bytes == 25276502016 // 2
+    assert (spec.remove, spec.healthcheck) == (False, True)
+
+
+def test_names_are_different_each_time_and_say_what_runs(request_, engine):
+    names = {spec_of(request_, engine).name for _ in range(20)}
+    assert len(names) == 20
+    assert all(name.startswith("kit-tf-cpu-jupyter-") for name in names)
+
+
+def test_a_command_is_removed_when_it_ends_and_publishes_nothing(request_, engine):
+    spec = spec_of(change(request_, service=None, command=("true",)), engine)
+    assert (spec.command, spec.remove, spec.ports, spec.secret_environment) == (("true",), True, (), {})
+    assert spec.labels["kit.service"] == ""
+
+
+def test_tensorboard_has_its_own_port_and_log_folder(request_, engine):
+    spec = spec_of(change(request_, service="tensorboard", logdir="runs"), engine)
+    assert spec.command == ("tensorboard", "--logdir=runs", "--host=0.0.0.0", "--port=6006")
+    assert spec.ports == ((8890, 6006),)
+    assert "JUPYTER_TOKEN" not in spec.secret_environment
+
+
+def test_root_must_be_allowed_to_run_a_notebook_server_and_nobody_else_is(request_):
+    assert "--allow-root" in run.service_command(change(request_, user="0:0"))
+    assert "--allow-root" not in run.service_command(request_)
+
+
+def test_caches_are_volumes_of_the_user_and_installed_packages_of_the_image_too(catalog):
+    mounts = {m.target: m.source for m in run.volume_mounts(catalog.find("tf-cpu"), "7")}
+    assert mounts["/home/kit"] == "kit-7-home"
+    assert mounts["/home/kit/.local"] == "kit-7-tf-cpu-local"
+    assert mounts["/home/kit/.cache/huggingface"] == "kit-7-huggingface"
+    assert all(m.is_volume for m in run.volume_mounts(catalog.find("tf-cpu"), "7"))
+
+
+def test_the_users_own_variables_and_mounts_come_last(request_, engine):
+    spec = spec_of(change(request_, environment=(("USER", "me"), ("A", "=b")),
+                          mounts=(Mount(source="/data", target="/data", read_only=True),)), engine)
+    assert (spec.environment["USER"], spec.environment["A"]) == ("me", "=b")
+    assert spec.mounts[-1].target == "/data"
+
+
+def test_the_certificates_are_mounted_and_every_program_is_told(request_, engine, tmp_path):
+    real, link = tmp_path / "real.crt", tmp_path / "link.crt"
+    real.write_text("x")
+    link.symlink_to(real)
+    spec = spec_of(change(request_, network=NetworkSettings(ca_file=link, proxies={})), engine)
+    assert Mount(source=str(real), target=layout.CA_FILE, read_only=True) in spec.mounts
+    assert {spec.environment[n] for n in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")} == {
+        layout.CA_FILE
+    }
+
+
+def test_a_proxys_password_is_in_no_argument(request_, engine):
+    network = NetworkSettings(proxies={"https_proxy": "http://me:pass@proxy:1", "no_proxy": "x"})
+    spec = spec_of(change(request_, network=network, environment=(("no_proxy", "mine"),)), engine)
+    assert spec.secret_environment["https_proxy"] == "http://me:pass@proxy:1"
+    assert "pass@" not in " ".join(spec.arguments())
+    assert "--env=no_proxy=mine" in spec.arguments()
+    assert "--env=no_proxy" not in spec.arguments(), "the user's own value is not covered by the machine's"
+
+
+def test_gpus_are_injected_and_noted_on_the_container(request_, engine, fake_docker, catalog):
+    fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": "nvidia.com/gpu=all"}]))
+    spec = spec_of(change(request_, image=catalog.find("torch-cu126")), engine)
+    assert "--device=nvidia.com/gpu=all" in spec.arguments()
+    assert spec.labels["kit.gpus"] == "--device=nvidia.com/gpu=all"
+
+
+def test_gpus_that_cannot_be_had_are_refused_before_anything_is_built(request_, engine, catalog):
+    with pytest.raises(GpuUnavailableError):
+        run.check_gpus(change(request_, image=catalog.find("torch-cu126"), gpus="all"), engine)
+    with pytest.raises(GpuUnavailableError):
+        run.check_gpus(change(request_, gpus="0"), engine)
+    run.check_gpus(change(request_, gpus="none"), engine)
+
+
+def test_an_image_for_the_cpu_does_not_need_to_know_about_gpus(request_, engine, fake_docker):
+    run.check_gpus(request_, engine)
+    assert fake_docker.called("info") == [], "one call of the engine less for each `kit run`"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), (None, ("bash",))),
+        (("shell",), (None, ("bash",))),
+        (("jupyter",), ("jupyter", ())),
+        (("tensorboard",), ("tensorboard", ())),
+        (("python", "-c", "1"), (None, ("python", "-c", "1"))),
+        (("shell", "x"), (None, ("shell", "x"))),
+        (("--", "jupyter", "--version"), (None, ("jupyter", "--version"))),
+        (("--",), (None, ("bash",))),
+        (("python", "--", "x"), (None, ("python", "--", "x"))),
+    ],
+)
+def test_words_after_the_name(words, expected):
+    assert run.as_command(words) == expected
+
+
+def test_a_service_with_further_words_is_bad_input_with_a_way_out():
+    with pytest.raises(BadInputError, match="jupyter takes no further words, got: notebook") as caught:
+        run.as_command(("jupyter", "notebook"))
+    assert "kit run NAME -- jupyter notebook" in caught.value.hint
+    with pytest.raises(BadInputError) as caught:
+        run.as_command(("jupyter", "--port", "9999"))
+    assert "kit run --port 9999 NAME jupyter" in caught.value.hint
+
+
+# -- starting
+
+
+def test_a_service_is_started_and_its_url_has_its_port_and_token(request_, engine, fake_docker, first_port):
+    fake_docker.reply("run", serve=200)
+    started = run.start_service(request_, engine, print)
+    token = fake_docker.called("run")[0].env["JUPYTER_TOKEN"]
+    assert started.url == f"http://127.0.0.1:{first_port}/lab?token={token}"
+    assert len(token) >= 32
+    assert fake_docker.called("rm") == []
+
+
+def test_a_second_service_gets_the_next_port(request_, engine, fake_docker, first_port):
+    fake_docker.reply("run", serve=200)
+    urls = [run.start_service(request_, engine, print).url for _ in range(2)]
+    assert [url.split("/")[2] for url in urls] == [f"127.0.0.1:{first_port}", f"127.0.0.1:{first_port + 1}"]
+    assert len({url.split("=")[1] for url in urls}) == 2, "each has a token of its own"
+
+
+def test_a_port_taken_between_the_look_and_the_start_is_passed_over(
+    request_, engine, fake_docker, first_port
+):
+    fake_docker.reply("run", serve=200)
+    fake_docker.reply("run", stderr="docker: Error: port is already allocated\n", code=125, times=2)
+    started = run.start_service(request_, engine, print)
+    assert f":{first_port + 2}/" in started.url
+    assert len(fake_docker.called("rm")) == 2, "what could not start is removed"
+
+
+def test_an_asked_port_is_used_or_refused(request_, engine, fake_docker, first_port):
+    fake_docker.reply("run", stderr="docker: Error: port is already allocated\n", code=125)
+    with pytest.raises(PortTakenError):
+        run.start_service(change(request_, port=first_port), engine, print)
+    assert len(fake_docker.called("run")) == 1
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind(("127.0.0.1", first_port))
+        server.listen()
+        with pytest.raises(PortTakenError, match=f"port {first_port} on"):
+            run.start_service(change(request_, port=first_port), engine, print)
+    assert len(fake_docker.called("run")) == 1
+
+
+def test_a_search_for_a_port_ends(request_, engine, fake_docker, first_port, monkeypatch):
+    monkeypatch.setattr(run, "START_TRIES", 3)
+    fake_docker.reply("run", stderr="docker: Error: address already in use\n", code=125)
+    with pytest.raises(PortTakenError, match="in 3 tries"):
+        run.start_service(request_, engine, print)
+
+
+def test_a_server_that_does_not_take_the_token_is_not_the_one_that_was_started(
+    request_, engine, fake_docker, first_port
+):
+    fake_docker.reply("run", serve=403)
+    fake_docker.reply("logs", stdout="".join(f"line {n}\n" for n in range(30)))
+    with pytest.raises(NotReadyError, match=r"did not answer on port \d+ within 0.5 s") as caught:
+        run.start_service(request_, engine, print, timeout_s=0.5)
+    assert caught.value.details == tuple(f"line {n}" for n in range(15, 30))
+    name = next(a for a in fake_docker.called("run")[0].args if a.startswith("--name=")).removeprefix(
+        "--name="
+    )
+    assert fake_docker.calls[-1].args == ["rm", "--force", "--volumes", name]
+
+
+def test_a_container_that_ends_instead_of_answering_is_reported_with_its_last_lines(
+        request_, engine, fake_docker, first_port):
+    fake_docker.reply(
+        "container", "inspect", stdout=json.dumps([container(state={"Status": "exited", "ExitCode": 3})])
+    )
+    fake_docker.reply("logs", stderr="ModuleNotFoundError: jupyterlab\n")
+    started = time.monotonic()
+    with pytest.raises(NotReadyError, match="jupyter ended with exit code 3 instead of answering") as caught:
+        run.start_service(request_, engine, print)
+    assert caught.value.details == ("ModuleNotFoundError: jupyterlab",)
+    assert time.monotonic() - started < 5, "not only after the whole time"
+    assert fake_docker.called("rm")
+
+
+def test_an_interrupted_start_leaves_no_container(request_, engine, fake_docker, first_port, monkeypatch):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "answers", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run.start_service(request_, engine, print)
+    assert fake_docker.calls[-1].args[:2] == ["rm", "--force"]
+
+
+def test_no_answer_is_no_answer(first_port):
+    assert not run.answers("jupyter", first_port, "x")
+    assert not run.answers("tensorboard", first_port, "")
+
+
+def test_the_machines_proxy_is_not_asked_for_the_machines_own_address(
+        request_, engine, fake_docker, first_port, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    fake_docker.reply("run", serve=200)
+    assert run.start_service(request_, engine, print, timeout_s=10).url
+
+
+def test_a_command_passes_its_exit_code_on_and_says_that_it_runs_on_the_cpu(
+        request_, engine, fake_docker, catalog, monkeypatch):
+    monkeypatch.setattr(run, "host_has_gpu", lambda: False)
+    fake_docker.reply("run", code=9)
+    said = []
+    wanted = change(request_, image=catalog.find("torch-cu126"), service=None, command=("false",))
+    assert run.run_command(wanted, engine, said.append) == 9
+    assert said == ["no NVIDIA GPU on this host: running on the CPU"]
+    assert "--rm" in fake_docker.called("run")[0].args
+
+
+def test_containers_that_a_killed_kit_of_this_host_left_unstarted_are_removed(engine, fake_docker):
+    host = socket.gethostname()
+
+    def one(name, status, client):
+        return container(name, state={"Status": status}, labels={"kit.client": client})
+
+    fake_docker.reply("ps", stdout="a\n")
+    fake_docker.reply(
+        "container",
+        "inspect",
+        stdout=json.dumps(
+            [
+                one("kit-dead", "created", f"{host}:4194999"),
+                one("kit-alive", "created", f"{host}:{os.getpid()}"),
+                one("kit-running", "running", f"{host}:4194999"),
+                one("kit-elsewhere", "created", "other-host:4194999"),
+                one("kit-none", "created", ""),
+            ]
+        ),
+    )
+    assert not Path("/proc/4194999").exists()
+    assert run.sweep(engine) == ["kit-dead"]
+    assert [call.args[-1] for call in fake_docker.called("rm")] == ["kit-dead"]
+
+
+# -- by name
+
+
+@pytest.fixture
+def some(fake_docker):
+    fake_docker.reply("ps", stdout="a\n")
+    fake_docker.reply(
+        "container",
+        "inspect",
+        stdout=json.dumps(
+            [
+                container("kit-tf-cpu-jupyter-aa11"),
+                container("kit-tf-cpu-jupyter-aa22", state={"Status": "exited"}),
+                container(
+                    "kit-torch2.7-cu126-run-bb33", labels={"kit.service": "", "kit.image": "torch2.7-cu126"}
+                ),
+            ]
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", ["kit-tf-cpu-jupyter-aa11", "tf-cpu-jupyter-aa11", "tf-cpu", "kit-tf"])
+def test_a_container_is_found_by_its_name_or_as_the_only_running_one(engine, some, name):
+    assert run.find(engine, name).name == "kit-tf-cpu-jupyter-aa11"
+
+
+@pytest.mark.parametrize("name", ["torch2.7-cu126", "torch", "kit-torch2.7-cu126-run-bb33"])
+def test_a_container_is_found_by_the_start_of_its_name(engine, some, name):
+    assert run.find(engine, name).name == "kit-torch2.7-cu126-run-bb33"
+
+
+def test_a_name_for_several_lists_them(engine, some):
+    with pytest.raises(NoSuchContainerError, match="'kit-' stands for 3 containers") as caught:
+        run.find(engine, "kit-")
+    assert len(caught.value.details) == 3
+
+
+def test_a_name_for_none_lists_what_there_is(engine, some):
+    with pytest.raises(NoSuchContainerError, match="no container of kit's is named 'x'") as caught:
+        run.find(engine, "x")
+    assert len(caught.value.details) == 3
+    assert "kit ps --all" in caught.value.hint
+
+
+def test_what_runs_is_described_with_its_url(engine, some):
+    found = run.listed(engine, everything=False)
+    assert [(r.name, r.service, r.status) for r in found] == [
+        ("kit-tf-cpu-jupyter-aa11", "jupyter", "running"), ("kit-torch2.7-cu126-run-bb33", "", "running")]
+    assert found[0].url == "http://127.0.0.1:8890/lab?token=se=cret"
+    assert found[1].url == "", "a command has none"
+    assert [r.url for r in run.listed(engine, everything=True) if r.status == "exited"] == [""]
+
+
+def test_state_is_kept_under_the_users_state_folder(request_, engine):
+    spec_of(request_, engine)
+    assert (paths.state_dir() / "passwd/1000-1000").is_file()
