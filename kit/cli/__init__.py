@@ -6,7 +6,9 @@ import importlib
 import logging
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 from itertools import takewhile
 
 import click
@@ -35,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 INTERRUPTED = 130
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,17 @@ class Options:
     debug: bool = False
     yes: bool = False
     host: str = ""
+
+
+def json_option(command: Command) -> Command:
+    """`--json` on a command that reports, as beside the global one: both `kit --json list` and `kit list --json`."""
+
+    def note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.obj = replace(ctx.obj, json=True)
+
+    return click.option("--json", is_flag=True, expose_value=False, callback=note,
+                        help="Print data as JSON on standard output.")(command)
 
 
 class LazyGroup(click.Group):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 
 @click.group()
@@ -16,6 +16,7 @@ def base_command() -> None:
 @click.argument("suite", default="bookworm")
 @click.option("--mirror", default="", metavar="URL", help="A Debian mirror.  [default: the one this machine uses]")
 @click.option("--force", is_flag=True, help="Make it anew with today's packages, also when it is there.")
+@json_option
 @click.pass_obj
 def make_command(options: Options, *, suite: str, mirror: str, force: bool) -> None:
     """Make the base image of SUITE (bookworm, bullseye, trixie; default bookworm) in the engine.

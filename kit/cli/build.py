@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 if TYPE_CHECKING:
     from kit.build import BuildOptions
@@ -50,6 +50,7 @@ def make_options(*, base: str, registry_mirror: str, ca_cert: Path | None, force
 @click.option("--check-repro", is_flag=True, help="Build twice from nothing and compare the digests; keeps no image.")
 @click.option("--push", default="", metavar="REPOSITORY", help="Push each image to REPOSITORY/NAME after building it.")
 @build_options
+@json_option
 @click.pass_obj
 def build_command(options: Options, *, names: tuple[str, ...], everything: bool, force: bool, no_cache: bool,
                   check_repro: bool, push: str, base: str, registry_mirror: str, ca_cert: Path | None) -> None:

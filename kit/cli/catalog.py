@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -17,6 +17,7 @@ ENGINE_WAIT_S = 1.0
 
 @click.command("list")
 @click.option("--all", "everything", is_flag=True, help="Also the -devel images.")
+@json_option
 @click.pass_obj
 def list_command(options: Options, *, everything: bool) -> None:
     """List the images, and whether each is locked and built."""
@@ -51,6 +52,7 @@ def list_command(options: Options, *, everything: bool) -> None:
 
 @click.command("show")
 @click.argument("name")
+@json_option
 @click.pass_obj
 def show_command(options: Options, *, name: str) -> None:
     """Show everything known about one image, and where each fact is from."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 
 @click.group()
@@ -24,6 +24,7 @@ def engine_command() -> None:
 @click.option("--insecure-registry", "insecure_registries", multiple=True, metavar="HOST[:PORT]",
               help="A registry to reach over plain HTTP, beside this machine's own; repeatable.")
 @click.option("--update", is_flag=True, help="Download the newest programs first.")
+@json_option
 @click.pass_obj
 def up_command(options: Options, *, store: str | None, registry_mirrors: tuple[str, ...],
                insecure_registries: tuple[str, ...], update: bool) -> None:
@@ -45,6 +46,7 @@ def up_command(options: Options, *, store: str | None, registry_mirrors: tuple[s
 
 @engine_command.command("down")
 @click.option("--purge", is_flag=True, help="Also delete its images, containers, volumes and programs.")
+@json_option
 @click.pass_obj
 def down_command(options: Options, *, purge: bool) -> None:
     """Stop the engine and its containers; nothing of it stays on the machine but its folder."""
@@ -61,6 +63,7 @@ def down_command(options: Options, *, purge: bool) -> None:
 
 
 @engine_command.command("status")
+@json_option
 @click.pass_context
 def status_command(ctx: click.Context) -> None:
     """Say whether the engine is up; exit code 0 when it is, 1 when not."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 
 @click.command("ps")
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that ended too.")
+@json_option
 @click.pass_obj
 def ps_command(options: Options, *, everything: bool) -> None:
     """List the containers kit started."""
@@ -45,6 +46,7 @@ def logs_command(*, name: str, follow: bool, tail: int | None) -> None:
 
 @click.command("url")
 @click.argument("name")
+@json_option
 @click.pass_obj
 def url_command(options: Options, *, name: str) -> None:
     """Print the URL of a running service, with its token."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--check", is_flag=True, help="Write nothing; fail when a lock is not what the catalog asks for.")
 @click.option("--solve", "again", is_flag=True, help="With --check: solve again and compare (needs the package index).")
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that fit, not the locked ones.")
+@json_option
 @click.pass_obj
 def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again: bool, upgrade: bool) -> None:
     """Solve and write the locks of images (all without NAMES).
@@ -52,6 +53,7 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
 @click.argument("names", nargs=-1)
 @click.option("--registry-mirror", default="", metavar="HOST", envvar="KIT_REGISTRY_MIRROR",
               help="A registry that answers for Docker Hub.  [env: KIT_REGISTRY_MIRROR]")
+@json_option
 @click.pass_obj
 def update_command(options: Options, *, names: tuple[str, ...], registry_mirror: str) -> None:
     """Ask a registry for the digests of the base images (of all images, or of NAMES), and pin them."""

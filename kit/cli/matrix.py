@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 
 @click.command("matrix")
@@ -19,6 +19,7 @@ from kit.cli import Options
 @click.option("--into", metavar="FILE",
               type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="With markdown: replace the table in FILE instead of printing it.")
+@json_option
 @click.pass_obj
 def matrix_command(options: Options, *, form: str, names: tuple[str, ...], with_devel: bool,
                    into: Path | None) -> None:

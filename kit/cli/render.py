@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 
 
 @click.command("render")
 @click.argument("names", nargs=-1)
 @click.option("--check", is_flag=True, help="Write nothing; fail when a file is not what it should be.")
+@json_option
 @click.pass_obj
 def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> None:
     """Write images/NAME/Dockerfile from the templates and the catalog (all images without NAMES)."""

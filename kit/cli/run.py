@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options
+from kit.cli import Options, json_option
 from kit.cli.build import build_options
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--restart", type=click.Choice(["no", "on-failure", "unless-stopped", "always"]), default="no",
               help="Whether the engine starts a service again after a crash or a reboot.")
 @build_options
+@json_option
 @click.pass_obj
 def run_command(options: Options, *, name: str, words: tuple[str, ...], gpus: str | None, port: int | None,
                 user: str | None, folder: Path, variables: tuple[str, ...], mounts: tuple[str, ...], logdir: str,

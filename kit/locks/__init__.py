@@ -130,7 +130,8 @@ def check(catalog: Catalog, image: Image, folder: Path | None = None) -> None:
         raise CheckFailedError(f"the lock of `{image.name}` is out of date", details=tuple(found), hint=again)
     expected = _lock_json(catalog, image, unlocked="", requirements=lock.requirements, uv=lock.uv,
                           snapshot=lock.snapshot, epoch=lock.source_date_epoch)
-    if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected:
+    is_a_day = lock.source_date_epoch % 86400 == 0 and lock.source_date_epoch <= _midnight(lock.snapshot)
+    if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected or not is_a_day:
         raise LockError(f"{folder / LOCK_FILE} is not what kit wrote", hint=f"it was edited; {again}")
     if image.flavor:
         plain = read_lock(folder.parent / image.release.name, Image(release=image.release))

@@ -108,6 +108,8 @@ def up(*, store: Store | None = None, registry_mirrors: Sequence[str] = (), inse
     UnsupportedHostError where it cannot run, with what to install instead; EngineError when it does not start.
     """
     here = places()
+    if os.geteuid() != 0 and store is None and not (registry_mirrors or insecure_registries or update) and is_up():
+        return False
     programs.check_host()
     _require_root("up")
     with paths.locked(here.lock_file):

@@ -17,6 +17,7 @@ from kit.catalog import Catalog, load_catalog
 from kit.catalog.model import LAYERS, Image
 from kit.errors import CheckFailedError, LockError, UnlockedError
 from kit.locks import solver
+from tests.conftest import Project
 
 CATALOG = load_catalog()
 IMAGES = CATALOG.images()
@@ -435,3 +436,20 @@ def test_an_interrupted_write_is_found(small: Catalog, tmp_path: Path, monkeypat
     monkeypatch.setattr(paths, "write_text", real)
     locks.solve(small, image, today=DAY)
     locks.check(small, image)
+
+
+def test_a_lock_that_grows_keeps_its_epoch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more package must not change the bytes of the layers it is not in; `--upgrade` starts anew."""
+    def solved(name: str) -> None:
+        entry = locks.parse_requirements(f"{name}==1.0 \\\n    --hash=sha256:" + "1" * 64 + "\n")
+        monkeypatch.setattr("kit.locks._solve", lambda *_, **__: ("0.0", {"cuda": [], "framework": [], "apps": entry}))
+
+    monkeypatch.setattr(solver, "require_wheels", lambda *_: None)
+    epoch = locks.read_lock(project.folder, project.image).source_date_epoch
+    solved("one-more")
+    assert locks.solve(project.catalog, project.image, today=datetime.date(2027, 5, 1))
+    grown = locks.read_lock(project.folder, project.image)
+    assert (grown.source_date_epoch, grown.snapshot) == (epoch, "2027-05-01")
+    solved("another")
+    assert locks.solve(project.catalog, project.image, upgrade=True, today=datetime.date(2027, 5, 2))
+    assert locks.read_lock(project.folder, project.image).source_date_epoch > epoch
