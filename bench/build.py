@@ -47,7 +47,11 @@ def docker(engine: Engine, *args: str) -> str:
 
 def pins(lock: Lock) -> str:
     """The lock's names and versions as people write a requirements file: no hashes."""
-    return "".join(line.rstrip(" \\") + "\n" for line in lock.requirements.splitlines() if "==" in line and not line.startswith("#"))
+    return "".join(
+        line.rstrip(" \\") + "\n"
+        for line in lock.requirements.splitlines()
+        if "==" in line and not line.startswith("#")
+    )
 
 
 def build_naive(engine: Engine, base_reference: str, lock: Lock, network: NetworkSettings, tag: str) -> None:
@@ -60,8 +64,20 @@ def build_naive(engine: Engine, base_reference: str, lock: Lock, network: Networ
         if script := network.shell_script():
             Path(folder, "environment").write_text(script)
             secrets.append(f"--secret=id=environment,src={folder}/environment")
-        docker(engine, "buildx", "build", "--quiet", "--provenance=false", f"--build-arg=BASE={base_reference}",
-               *secrets, "--tag", tag, "--file", str(NAIVE), folder)
+        docker(
+            engine,
+            "buildx",
+            "build",
+            "--quiet",
+            "--provenance=false",
+            f"--build-arg=BASE={base_reference}",
+            *secrets,
+            "--tag",
+            tag,
+            "--file",
+            str(NAIVE),
+            folder,
+        )
 
 
 def limit_seconds(lock: Lock, network: NetworkSettings) -> float:
@@ -73,9 +89,22 @@ def limit_seconds(lock: Lock, network: NetworkSettings) -> float:
         environment = {**os.environ, "UV_CACHE_DIR": f"{folder}/cache", "UV_LINK_MODE": "hardlink"}
         if network.index_url:
             environment["UV_DEFAULT_INDEX"] = network.index_url
-        command = [uv.find_uv_bin(), "pip", "install", "--quiet", "--target", f"{folder}/site", "--no-deps",
-                   "--require-hashes", "--only-binary", ":all:", "--python-version", "3.11",
-                   "--requirement", f"{folder}/requirements.txt"]
+        command = [
+            uv.find_uv_bin(),
+            "pip",
+            "install",
+            "--quiet",
+            "--target",
+            f"{folder}/site",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary",
+            ":all:",
+            "--python-version",
+            "3.11",
+            "--requirement",
+            f"{folder}/requirements.txt",
+        ]
         return timed(lambda: subprocess.run(command, check=True, env=environment))
 
 
@@ -92,9 +121,11 @@ def one_more_package(image: Image, engine: Engine, options: build.BuildOptions) 
         shutil.copytree(paths.catalog_dir(), root / "catalog", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
         with (root / "catalog/packages.toml").open("a") as rows:
             rows.write(f'\n[[package]]\nname = "{ONE_MORE}"\nsource = "the benchmark"\n')
-        script = ("import sys; from pathlib import Path; from kit import locks, render; "
-                  "from kit.catalog import load_catalog; c = load_catalog(Path(sys.argv[1])); i = c.find(sys.argv[2]); "
-                  "locks.solve(c, i); render.render(c, [i])")
+        script = (
+            "import sys; from pathlib import Path; from kit import locks, render; "
+            "from kit.catalog import load_catalog; c = load_catalog(Path(sys.argv[1])); i = c.find(sys.argv[2]); "
+            "locks.solve(c, i); render.render(c, [i])"
+        )
         environment = {**os.environ, "KIT_ROOT": folder}
         subprocess.run([sys.executable, "-c", script, str(root / "catalog"), image.name], check=True, env=environment)
         catalog = load_catalog(root / "catalog")
@@ -126,8 +157,14 @@ def main() -> None:
     options = build.BuildOptions(base="archive", network=network, no_cache=True)
     made = base.ensure(catalog.suites_for(image)[0].name, engine.environment, on_message=say)
     store = "containerd" if engine.info.is_containerd_store else "overlay2"
-    result: dict[str, object] = {"image": image.name, "packages": len(lock.packages), "store": store,
-                                 "engine": engine.info.version, "cpus": engine.info.cpus, "base": made.reference}
+    result: dict[str, object] = {
+        "image": image.name,
+        "packages": len(lock.packages),
+        "store": store,
+        "engine": engine.info.version,
+        "cpus": engine.info.cpus,
+        "base": made.reference,
+    }
 
     say("limit: uv into a folder")
     result["limit_s"] = round(limit_seconds(lock, network), 1)
@@ -144,8 +181,11 @@ def main() -> None:
         more_s = one_more_package(image, engine, build.BuildOptions(base="archive", network=network))
         more = push_sizes(engine, registry, image.reference, image.name)
         again = sum(size for digest, size in more.items() if digest not in ours)
-        result |= {"one_more_s": round(more_s, 1), "one_more_bytes": again,
-                   "one_more_share": round(again / sum(more.values()), 4)}
+        result |= {
+            "one_more_s": round(more_s, 1),
+            "one_more_bytes": again,
+            "one_more_share": round(again / sum(more.values()), 4),
+        }
         say(f"  {more_s:.1f} s, {again / 1e6:.1f} MB to push again")
 
         if not arguments.skip_naive:
@@ -154,9 +194,12 @@ def main() -> None:
             naive_s = timed(lambda: build_naive(engine, made.reference, lock, network, "kit-bench/naive:latest"))
             naive = push_sizes(engine, registry, "kit-bench/naive:latest", "naive")
             docker(engine, "rmi", "kit-bench/naive:latest")
-            result |= {"naive_s": round(naive_s, 1), "naive_bytes": sum(naive.values()),
-                       "time_ratio": round(ours_s / naive_s, 3),
-                       "bytes_ratio": round(sum(ours.values()) / sum(naive.values()), 3)}
+            result |= {
+                "naive_s": round(naive_s, 1),
+                "naive_bytes": sum(naive.values()),
+                "time_ratio": round(ours_s / naive_s, 3),
+                "bytes_ratio": round(sum(ours.values()) / sum(naive.values()), 3),
+            }
             say(f"  {naive_s:.1f} s, {sum(naive.values()) / 1e9:.2f} GB")
         docker(engine, "rmi", image.reference)
     print(json.dumps(result, indent=2))

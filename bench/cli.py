@@ -14,7 +14,6 @@ import sys
 import time
 from pathlib import Path
 
-
 from kit.catalog import load_catalog
 from kit.engine import connect
 
@@ -25,8 +24,14 @@ KIT = str(Path(PYTHON).with_name("kit"))
 def seconds(command: list[str], environment: dict[str, str]) -> float:
     """Wall-clock seconds of one run; the benchmark ends if the command fails."""
     started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-                   stdin=subprocess.DEVNULL)
+    subprocess.run(
+        command,
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
     return time.perf_counter() - started
 
 
@@ -51,12 +56,24 @@ def main() -> None:
     for name, ours, rival, limit in (
         ("kit --help / import click", [KIT, "--help"], click, 1.8),
         ("kit list / import click", [KIT, "list"], click, 3.0),
-        ("kit run NAME true / docker run --rm NAME true", [KIT, "-q", "run", image.name, "true"],
-         [engine.program, "run", "--rm", image.reference, "true"], 1.25),
+        (
+            "kit run NAME true / docker run --rm NAME true",
+            [KIT, "-q", "run", image.name, "true"],
+            [engine.program, "run", "--rm", image.reference, "true"],
+            1.25,
+        ),
     ):
         a, b = compare(ours, rival, environment, arguments.rounds)
-        rows.append({"what": name, "kit_s": round(a, 3), "rival_s": round(b, 3), "ratio": round(a / b, 2), "limit": limit,
-                     "rounds": arguments.rounds})
+        rows.append(
+            {
+                "what": name,
+                "kit_s": round(a, 3),
+                "rival_s": round(b, 3),
+                "ratio": round(a / b, 2),
+                "limit": limit,
+                "rounds": arguments.rounds,
+            }
+        )
         print(f"{name:50} {a:7.3f} s {b:7.3f} s  {a / b:5.2f}x  (limit {limit}x)", file=sys.stderr)
     print(json.dumps(rows, indent=2))
     sys.exit(any(row["ratio"] > row["limit"] for row in rows))

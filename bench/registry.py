@@ -14,8 +14,10 @@ from typing import Any
 
 from kit import apt, paths
 
-MANIFEST_TYPES = ("application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, "
-                  "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json")
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, "
+    "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json"
+)
 
 
 def registry_program() -> Path:
@@ -25,7 +27,9 @@ def registry_program() -> Path:
     if not program.is_file():
         distribution = apt.host_distribution()
         archive = apt.main_archive(apt.host_sources(), distribution)
-        source = apt.suite_of(archive, archive.suite, ["universe" if distribution.family == "ubuntu" else "main"], distribution)
+        source = apt.suite_of(
+            archive, archive.suite, ["universe" if distribution.family == "ubuntu" else "main"], distribution
+        )
         fetcher = apt.Apt(folder=folder / "apt", sources=(source,))
         fetcher.update()
         apt.unpack(fetcher.download(["docker-registry"], folder / "debs"), folder / "root")
@@ -44,10 +48,16 @@ def local_registry(folder: Path) -> Iterator[str]:
     """A registry on 127.0.0.1 that keeps its data in `folder`; yields `host:port`."""
     port = free_port()
     configuration = folder / "registry.json"
-    configuration.write_text(json.dumps({  # JSON is YAML
-        "version": 0.1, "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
-        "http": {"addr": f"127.0.0.1:{port}"}}))
+    configuration.write_text(
+        json.dumps(
+            {  # JSON is YAML
+                "version": 0.1,
+                "log": {"level": "error", "accesslog": {"disabled": True}},
+                "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+                "http": {"addr": f"127.0.0.1:{port}"},
+            }
+        )
+    )
     with (folder / "registry.log").open("wb") as log:
         server = subprocess.Popen([str(registry_program()), "serve", str(configuration)], stdout=log, stderr=log)
     try:

@@ -20,8 +20,10 @@ ETC_APT = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
 KEYRINGS = Path("/usr/share/keyrings")
 
-INSTALL_INSTEAD = ("install Docker Engine from your distribution's packages (`docker` or `moby-engine`, with buildx), "
-                   "rootless Docker, or Podman with its Docker socket, and run the command again")
+INSTALL_INSTEAD = (
+    "install Docker Engine from your distribution's packages (`docker` or `moby-engine`, with buildx), "
+    "rootless Docker, or Podman with its Docker socket, and run the command again"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,14 @@ def parse_one_line(text: str) -> list[Source]:
         match = re.fullmatch(r"\s*deb\s+(?:\[([^\]]*)\]\s+)?([^\s\[]\S*)\s+(\S+)((?:\s+[^\s#]+)*)\s*(?:#.*)?", line)
         if match:
             options = dict(part.split("=", 1) for part in (match[1] or "").split() if "=" in part)
-            found.append(Source(uri=match[2].rstrip("/"), suite=match[3], components=tuple(match[4].split()),
-                                options={key.lower(): value for key, value in options.items()}))
+            found.append(
+                Source(
+                    uri=match[2].rstrip("/"),
+                    suite=match[3],
+                    components=tuple(match[4].split()),
+                    options={key.lower(): value for key, value in options.items()},
+                )
+            )
     return found
 
 
@@ -82,11 +90,21 @@ def parse_deb822(text: str) -> list[Source]:
         if "deb" not in fields.get("types", "").split() or fields.get("enabled", "").strip().lower() in ("no", "false"):
             continue
         # A key written out in the file cannot be said on one line; kit names the distribution's keyring itself.
-        options: dict[str, str] = {key: fields[key].strip() for key in ("signed-by", "check-valid-until", "check-date")
-                                   if key in fields and "\n" not in fields[key].strip()}
-        found += [Source(uri=uri.rstrip("/"), suite=suite, components=tuple(fields.get("components", "").split()),
-                         options=options)
-                  for uri in fields.get("uris", "").split() for suite in fields.get("suites", "").split()]
+        options: dict[str, str] = {
+            key: fields[key].strip()
+            for key in ("signed-by", "check-valid-until", "check-date")
+            if key in fields and "\n" not in fields[key].strip()
+        }
+        found += [
+            Source(
+                uri=uri.rstrip("/"),
+                suite=suite,
+                components=tuple(fields.get("components", "").split()),
+                options=options,
+            )
+            for uri in fields.get("uris", "").split()
+            for suite in fields.get("suites", "").split()
+        ]
     return found
 
 
@@ -110,8 +128,9 @@ def _text(file: Path) -> str:
 
 def host_distribution(os_release: Path = OS_RELEASE) -> Distribution:
     """The host's archive. Raises UnsupportedHostError on a system whose packages are neither Debian's nor Ubuntu's."""
-    fields = {key: value.strip("\"'") for key, _, value in
-              (line.partition("=") for line in _text(os_release).splitlines())}
+    fields = {
+        key: value.strip("\"'") for key, _, value in (line.partition("=") for line in _text(os_release).splitlines())
+    }
     name, like = fields.get("ID", ""), fields.get("ID_LIKE", "").split()
     if name == "ubuntu" or fields.get("UBUNTU_CODENAME"):
         codename = fields.get("UBUNTU_CODENAME") or fields.get("VERSION_CODENAME", "")
@@ -124,7 +143,8 @@ def host_distribution(os_release: Path = OS_RELEASE) -> Distribution:
     raise UnsupportedHostError(
         "kit can take programs from the Debian and Ubuntu archives only; this is "
         f"{fields.get('PRETTY_NAME', 'an unknown system')}",
-        hint=INSTALL_INSTEAD)
+        hint=INSTALL_INSTEAD,
+    )
 
 
 def main_archive(sources: Iterable[Source], distribution: Distribution) -> Source:
@@ -141,25 +161,37 @@ def main_archive(sources: Iterable[Source], distribution: Distribution) -> Sourc
     def score(source: Source) -> int:
         signed_by = source.options.get("signed-by", "")
         path = urlsplit(source.uri).path.rstrip("/")
-        return (4 * (source.uri in with_updates) + 3 * (f"{distribution.family}-archive-keyring" in signed_by)
-                + 2 * (path.rpartition("/")[2] in (distribution.family, "ubuntu-ports")) + (source.suite == codename)
-                - 4 * (signed_by != "" and f"{distribution.family}-archive" not in signed_by))
+        return (
+            4 * (source.uri in with_updates)
+            + 3 * (f"{distribution.family}-archive-keyring" in signed_by)
+            + 2 * (path.rpartition("/")[2] in (distribution.family, "ubuntu-ports"))
+            + (source.suite == codename)
+            - 4 * (signed_by != "" and f"{distribution.family}-archive" not in signed_by)
+        )
 
-    fitting = [source for source in sources if source.suite in aliases and "main" in source.components
-               and not source.uri.startswith("cdrom:")]
+    fitting = [
+        source
+        for source in sources
+        if source.suite in aliases and "main" in source.components and not source.uri.startswith("cdrom:")
+    ]
     best = max(fitting, key=score, default=None)
     if best is None or score(best) < 2:
         raise UnsupportedHostError(
             f"no apt source of this machine is {distribution.family.capitalize()}'s main archive ({codename} main)",
-            hint="add it to /etc/apt/sources.list (a mirror near you is fine) and run the command again")
+            hint="add it to /etc/apt/sources.list (a mirror near you is fine) and run the command again",
+        )
     return best
 
 
 def suite_of(archive: Source, suite: str, components: Sequence[str], distribution: Distribution) -> Source:
     """Another suite of the same archive, signed by the distribution's keyring and by nothing else."""
     kept = {key: value for key, value in archive.options.items() if key in ("check-valid-until", "check-date")}
-    return Source(uri=archive.uri, suite=suite, components=tuple(components),
-                  options={**kept, "signed-by": str(distribution.keyring)})
+    return Source(
+        uri=archive.uri,
+        suite=suite,
+        components=tuple(components),
+        options={**kept, "signed-by": str(distribution.keyring)},
+    )
 
 
 def without_credentials(uri: str) -> str:
@@ -209,33 +241,44 @@ class Apt:
 
     def _apt(self, *args: str, cwd: Path | None = None, check: bool = True) -> process.Completed:
         try:
-            return process.run(args, timeout_s=900, cwd=cwd, check=check,
-                               env={"APT_CONFIG": str(self.folder / "apt.conf"), "LC_ALL": "C.UTF-8",
-                                    "DEBIAN_FRONTEND": "noninteractive"})
+            return process.run(
+                args,
+                timeout_s=900,
+                cwd=cwd,
+                check=check,
+                env={
+                    "APT_CONFIG": str(self.folder / "apt.conf"),
+                    "LC_ALL": "C.UTF-8",
+                    "DEBIAN_FRONTEND": "noninteractive",
+                },
+            )
         except CommandError as e:
             raise apt_error(e, self.sources) from None
 
 
 def apt_configuration(folder: Path) -> str:
     """The apt.conf of an apt that keeps to `folder`; read after the host's own, so a proxy set there stays."""
-    return "".join(f'{key} "{value}";\n' for key, value in {
-        "Dir::Etc::sourcelist": folder / "sources.list",
-        "Dir::Etc::sourceparts": "/dev/null",
-        # The host's pins are about what is installed on it; here they could only hide a version.
-        "Dir::Etc::preferences": "/dev/null",
-        "Dir::Etc::preferencesparts": "/dev/null",
-        "Dir::State::lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
-        "Dir::Cache::pkgcache": "",
-        "Dir::Cache::srcpkgcache": "",
-        "APT::Sandbox::User": "root",
-        "APT::Keep-Downloaded-Packages": "true",
-        "APT::Get::AllowUnauthenticated": "false",
-        "Acquire::Languages": "none",
-        "Acquire::Retries": "3",
-        "Acquire::http::Timeout": "30",
-        "Debug::NoLocking": "true",
-    }.items())
+    return "".join(
+        f'{key} "{value}";\n'
+        for key, value in {
+            "Dir::Etc::sourcelist": folder / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            # The host's pins are about what is installed on it; here they could only hide a version.
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Dir::State::lists": folder / "lists",
+            "Dir::Cache": folder / "cache",
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+            "APT::Sandbox::User": "root",
+            "APT::Keep-Downloaded-Packages": "true",
+            "APT::Get::AllowUnauthenticated": "false",
+            "Acquire::Languages": "none",
+            "Acquire::Retries": "3",
+            "Acquire::http::Timeout": "30",
+            "Debug::NoLocking": "true",
+        }.items()
+    )
 
 
 def apt_error(error: CommandError, sources: Sequence[Source]) -> DiskFullError | NetworkError | UnsupportedHostError:
@@ -246,10 +289,14 @@ def apt_error(error: CommandError, sources: Sequence[Source]) -> DiskFullError |
     if "No space left" in text or "don't have enough free space" in text:
         return DiskFullError("no space left for downloading packages", hint="free some space", details=why)
     if "Unable to locate package" in text or "has no installation candidate" in text or "unmet dependencies" in text:
-        return UnsupportedHostError(f"the package archive ({where}) has not what kit needs", details=why,
-                                    hint=INSTALL_INSTEAD)
-    return NetworkError(f"the package archive ({where}) cannot be used", details=why,
-                        hint="check the network, the proxy and the mirror in /etc/apt, with `apt-get update`")
+        return UnsupportedHostError(
+            f"the package archive ({where}) has not what kit needs", details=why, hint=INSTALL_INSTEAD
+        )
+    return NetworkError(
+        f"the package archive ({where}) cannot be used",
+        details=why,
+        hint="check the network, the proxy and the mirror in /etc/apt, with `apt-get update`",
+    )
 
 
 def unpack(packages: Iterable[Path], root: Path) -> None:
@@ -271,5 +318,8 @@ def architecture() -> str:
 
 def search_path() -> str:
     """PATH with the folders of system programs, which a plain user's PATH may lack."""
-    return os.pathsep.join(dict.fromkeys([*os.environ.get("PATH", "/usr/bin:/bin").split(os.pathsep),
-                                          "/usr/local/sbin", "/usr/sbin", "/sbin"]))
+    return os.pathsep.join(
+        dict.fromkeys(
+            [*os.environ.get("PATH", "/usr/bin:/bin").split(os.pathsep), "/usr/local/sbin", "/usr/sbin", "/sbin"]
+        )
+    )

@@ -102,13 +102,16 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
     folder = paths.images_dir() / image.name
     lock = read_lock(folder, image)
     if is_stale(lock, catalog, image):
-        raise LockError(f"the lock of {image.name} is stale: the catalog has changed since it was solved",
-                        hint=f"solve it again: `kit lock {image.name}`")
+        raise LockError(
+            f"the lock of {image.name} is stale: the catalog has changed since it was solved",
+            hint=f"solve it again: `kit lock {image.name}`",
+        )
     dockerfile = render_dockerfile(catalog, image, lock)
     file = folder / "Dockerfile"
     if not file.is_file() or file.read_text(encoding="utf-8") != dockerfile:
-        raise LockError(f"{file} is not what the templates and the catalog say",
-                        hint=f"write it again: `kit render {image.name}`")
+        raise LockError(
+            f"{file} is not what the templates and the catalog say", hint=f"write it again: `kit render {image.name}`"
+        )
     return Inputs(folder=folder, dockerfile=dockerfile, lock=lock)
 
 
@@ -131,15 +134,23 @@ def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOption
     mark = fingerprint(dockerfile, requirements, identity)
     if labels["kit.fingerprint"] != mark or identity not in _identities(catalog, image):
         return None
-    return Built(image=image.name, reference=image.reference, base=labels.get("kit.base", ""),
-                 fingerprint=mark, is_new=False, seconds=0.0)
+    return Built(
+        image=image.name,
+        reference=image.reference,
+        base=labels.get("kit.base", ""),
+        fingerprint=mark,
+        is_new=False,
+        seconds=0.0,
+    )
 
 
 def _identities(catalog: Catalog, image: Image) -> list[str]:
     return [catalog.base_for(image).reference, *(f"archive:{suite.name}" for suite in catalog.suites_for(image))]
 
 
-def choose_base(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress) -> ChosenBase:
+def choose_base(
+    catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress
+) -> ChosenBase:
     """The base to build on, made first when it comes from the archive.
 
     Raises BaseNotFoundError when the registry answers and does not have it, NetworkError when it does not answer and
@@ -155,8 +166,10 @@ def choose_base(catalog: Catalog, image: Image, engine: Engine, options: BuildOp
     if refusal := archive_refusal(catalog, image):
         suites = []
         if options.base == "archive":
-            raise IncompatibleError(f"{image.name} cannot be built on a registry-free base: {refusal}",
-                                    hint="build it where a container registry can be reached, with --base registry")
+            raise IncompatibleError(
+                f"{image.name} cannot be built on a registry-free base: {refusal}",
+                hint="build it where a container registry can be reached, with --base registry",
+            )
     if options.base != "archive":
         problem = _registry_problem(engine, reference, row.digest_status)
         if problem is None:
@@ -192,9 +205,14 @@ def _registry_problem(engine: Engine, reference: str, digest_status: str) -> Kit
             hint = "NVIDIA rebuilds and deletes tags: `kit update` asks for the present digests"
             if digest_status != "confirmed":
                 hint += f" (this one is {digest_status})"
-            return BaseNotFoundError(f"the registry does not have the base {reference}", hint=hint, details=found.details)
-        return NetworkError(f"the registry of {reference} does not answer", details=e.details[-1:],
-                            hint="give a mirror with --registry-mirror, or build without a registry: --base archive")
+            return BaseNotFoundError(
+                f"the registry does not have the base {reference}", hint=hint, details=found.details
+            )
+        return NetworkError(
+            f"the registry of {reference} does not answer",
+            details=e.details[-1:],
+            hint="give a mirror with --registry-mirror, or build without a registry: --base archive",
+        )
     return None
 
 
@@ -214,11 +232,19 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
     if engine.info.is_containerd_store:
         output = ["--output", f"type=image,name={image.reference},unpack=true,compression=zstd,oci-mediatypes=true"]
     _buildx(image, engine, inputs, chosen, mark, options, progress, output)
-    return Built(image=image.name, reference=image.reference, base=chosen.reference, fingerprint=mark, is_new=True,
-                 seconds=time.monotonic() - started)
+    return Built(
+        image=image.name,
+        reference=image.reference,
+        base=chosen.reference,
+        fingerprint=mark,
+        is_new=True,
+        seconds=time.monotonic() - started,
+    )
 
 
-def build_digest(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress = SILENT) -> str:
+def build_digest(
+    catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress = SILENT
+) -> str:
     """Build the image from nothing into an OCI archive and return the digest of its manifest; the store is untouched."""
     inputs = read_inputs(catalog, image)
     engine.require_buildx()
@@ -229,8 +255,16 @@ def build_digest(catalog: Catalog, image: Image, engine: Engine, options: BuildO
 
     with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
         archive = Path(folder) / "image.tar"
-        _buildx(image, engine, inputs, chosen, mark, options, progress,
-                ["--no-cache", "--output", f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"])
+        _buildx(
+            image,
+            engine,
+            inputs,
+            chosen,
+            mark,
+            options,
+            progress,
+            ["--no-cache", "--output", f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"],
+        )
         with tarfile.open(archive) as tar:
             index = tar.extractfile("index.json")
             assert index is not None
@@ -238,19 +272,42 @@ def build_digest(catalog: Catalog, image: Image, engine: Engine, options: BuildO
             return digest
 
 
-def _buildx(image: Image, engine: Engine, inputs: Inputs, chosen: ChosenBase, mark: str, options: BuildOptions,
-            progress: Progress, output: list[str]) -> None:
-    labels = {"kit.fingerprint": mark, "kit.base": chosen.reference, "kit.base-source": chosen.source,
-              "kit.base-identity": chosen.identity, "kit.python": chosen.python}
+def _buildx(
+    image: Image,
+    engine: Engine,
+    inputs: Inputs,
+    chosen: ChosenBase,
+    mark: str,
+    options: BuildOptions,
+    progress: Progress,
+    output: list[str],
+) -> None:
+    labels = {
+        "kit.fingerprint": mark,
+        "kit.base": chosen.reference,
+        "kit.base-source": chosen.source,
+        "kit.base-identity": chosen.identity,
+        "kit.python": chosen.python,
+    }
     log = BuildLog()
     with _contexts(options.network) as extra:
         code = engine.stream(
-            ["buildx", "build", "--progress=rawjson", "--provenance=false", "--sbom=false",
-             f"--build-arg=BASE={chosen.reference}", f"--build-arg=SOURCE_DATE_EPOCH={inputs.lock.source_date_epoch}",
-             *(f"--label={name}={value}" for name, value in labels.items()),
-             *(["--no-cache"] if options.no_cache and "--no-cache" not in output else []),
-             *extra, *output, str(inputs.folder)],
-            lambda line: progress.log(log, log.feed(line)))
+            [
+                "buildx",
+                "build",
+                "--progress=rawjson",
+                "--provenance=false",
+                "--sbom=false",
+                f"--build-arg=BASE={chosen.reference}",
+                f"--build-arg=SOURCE_DATE_EPOCH={inputs.lock.source_date_epoch}",
+                *(f"--label={name}={value}" for name, value in labels.items()),
+                *(["--no-cache"] if options.no_cache and "--no-cache" not in output else []),
+                *extra,
+                *output,
+                str(inputs.folder),
+            ],
+            lambda line: progress.log(log, log.feed(line)),
+        )
     if code != 0:
         raise build_error(image.name, log, code)
 
@@ -315,10 +372,13 @@ def build_error(name: str, log: BuildLog, code: int) -> KitError:
         if isinstance(known, NetworkError):
             hint = "give a mirror with --registry-mirror, or build without a registry: --base archive"
         return type(known)(known.message, details=known.details, hint=hint)
-    where = f"in the step \"{step.title}\"" if step else f"with exit code {code}"
+    where = f'in the step "{step.title}"' if step else f"with exit code {code}"
     details = lines[-15:] or ([step.error] if step else [])
-    return BuildFailedError(f"the build of {name} failed {where}", details=tuple(details),
-                            hint="the same command goes on from the last finished step; -vv shows every command")
+    return BuildFailedError(
+        f"the build of {name} failed {where}",
+        details=tuple(details),
+        hint="the same command goes on from the last finished step; -vv shows every command",
+    )
 
 
 def push(engine: Engine, built: Built, repository: str, progress: Progress = SILENT) -> str:
@@ -328,7 +388,10 @@ def push(engine: Engine, built: Built, repository: str, progress: Progress = SIL
     lines: list[str] = []
     if engine.stream(["push", reference], lines.append) != 0:
         known = recognise(lines, REGISTRY)
-        raise known or BuildFailedError(f"{reference} could not be pushed", details=tuple(lines[-5:]),
-                                        hint=f"log in first: `docker login {reference.split('/')[0]}`")
+        raise known or BuildFailedError(
+            f"{reference} could not be pushed",
+            details=tuple(lines[-5:]),
+            hint=f"log in first: `docker login {reference.split('/')[0]}`",
+        )
     progress.message(f"pushed {reference}")
     return reference

@@ -151,8 +151,10 @@ class CommandError(KitError):
 
     def __init__(self, args: tuple[str, ...], returncode: int, stdout: str, stderr: str) -> None:
         last = (stderr.strip() or stdout.strip()).splitlines()[-12:]
-        super().__init__(f"`{' '.join(args[:4])}{' …' if len(args) > 4 else ''}` failed with exit code {returncode}",
-                         details=tuple(last))
+        super().__init__(
+            f"`{' '.join(args[:4])}{' …' if len(args) > 4 else ''}` failed with exit code {returncode}",
+            details=tuple(last),
+        )
         self.command = args
         self.returncode = returncode
         self.stdout = stdout

@@ -12,8 +12,10 @@ from kit.errors import BadInputError, GpuUnavailableError
 CDI_KIND = "nvidia.com/gpu"
 # The driver's own device and its /proc entry: either means that this host has an NVIDIA driver loaded. WSL2 has neither.
 DRIVER_TRACES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
-TOOLKIT_HINT = ("install the NVIDIA Container Toolkit, then `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`; "
-                "or run on the CPU with --gpus none")
+TOOLKIT_HINT = (
+    "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`; "
+    "or run on the CPU with --gpus none"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,10 @@ def parse_request(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
         if not re.fullmatch(r"all|[0-9]+(:[0-9]+)?|(GPU|MIG)-[0-9a-zA-Z/-]+", name):
-            raise BadInputError(f"--gpus {text}: '{name}' is no GPU",
-                                hint="give all, none, indexes such as 0,3, or UUIDs such as GPU-5f0e…")
+            raise BadInputError(
+                f"--gpus {text}: '{name}' is no GPU",
+                hint="give all, none, indexes such as 0,3, or UUIDs such as GPU-5f0e…",
+            )
     if "all" in names and len(names) > 1:
         raise BadInputError(f"--gpus {text}: 'all' stands alone")
     return names
@@ -63,8 +67,9 @@ def spec_devices(folders: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def inject(request: str | None, info: EngineInfo, *, is_gpu_image: bool, has_gpu: bool,
-           image: str = "the image") -> Injection:
+def inject(
+    request: str | None, info: EngineInfo, *, is_gpu_image: bool, has_gpu: bool, image: str = "the image"
+) -> Injection:
     """How to start a container with the GPUs that were asked for; `request` None means: what the host has.
 
     A CDI device if the engine knows one, else the `nvidia` runtime, else GpuUnavailableError with the fix. The CPU is
@@ -77,8 +82,10 @@ def inject(request: str | None, info: EngineInfo, *, is_gpu_image: bool, has_gpu
         if not wanted:
             return Injection(environment=hidden if is_gpu_image else ())
         if not is_gpu_image:
-            raise GpuUnavailableError(f"{image} is built for the CPU, so --gpus {request} cannot work",
-                                      hint="`kit list` shows the images for each CUDA")
+            raise GpuUnavailableError(
+                f"{image} is built for the CPU, so --gpus {request} cannot work",
+                hint="`kit list` shows the images for each CUDA",
+            )
     elif not is_gpu_image:
         return Injection()
     else:
@@ -92,14 +99,18 @@ def inject(request: str | None, info: EngineInfo, *, is_gpu_image: bool, has_gpu
         if request is None:
             # A specification written by hand need not have `all`: what the host has is then everything it lists.
             return Injection(arguments=tuple(f"--device={d}" for d in dict.fromkeys(listed)))
-        raise GpuUnavailableError(f"the engine knows no {', '.join(missing)}",
-                                  details=("it knows: " + ", ".join(listed),),
-                                  hint="`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` lists the GPUs anew")
+        raise GpuUnavailableError(
+            f"the engine knows no {', '.join(missing)}",
+            details=("it knows: " + ", ".join(listed),),
+            hint="`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` lists the GPUs anew",
+        )
     if "nvidia" in info.runtimes:
         value = "all" if wanted == ("all",) else '"device=' + ",".join(wanted) + '"'
         return Injection(arguments=(f"--gpus={value}",))
     if request is None and not has_gpu:
         return Injection(environment=hidden, note="no NVIDIA GPU on this host: running on the CPU")
     what = "this host has an NVIDIA GPU, but" if has_gpu else f"--gpus {request or 'all'} was asked for, but"
-    raise GpuUnavailableError(f"{what} the container engine cannot pass one through: it lists no CDI device and has no "
-                              "`nvidia` runtime", hint=TOOLKIT_HINT)
+    raise GpuUnavailableError(
+        f"{what} the container engine cannot pass one through: it lists no CDI device and has no `nvidia` runtime",
+        hint=TOOLKIT_HINT,
+    )

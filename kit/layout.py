@@ -33,3 +33,5 @@ VOLUMES: tuple[HomeVolume, ...] = (
     HomeVolume(name="cuda", path=f"{HOME}/.cache/cuda"),
 )
 HOME_DIRS: tuple[str, ...] = (HOME, f"{HOME}/.cache", *(v.path for v in VOLUMES[1:]), WORKSPACE)
+# JupyterLab asks its makers for news and newer versions unless it is told not to; what is locked stays as it is.
+LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}

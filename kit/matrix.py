@@ -36,15 +36,21 @@ def jobs(catalog: Catalog, *, names: Sequence[str] = (), with_devel: bool = Fals
     double the machine time. Raises NoSuchImageError, and UnlockedError for a name without a lock.
     """
     wanted = {catalog.find(name).name for name in names}
-    chosen = [image for image in catalog.images()
-              if (image.name in wanted if names else with_devel or not image.flavor)]
+    chosen = [
+        image for image in catalog.images() if (image.name in wanted if names else with_devel or not image.flavor)
+    ]
     if names:
         for image in chosen:
             if reason := catalog.unlocked_reason(image):
-                raise UnlockedError(f"the image `{image.name}` has no lock: {reason}",
-                                    hint=f"run `kit lock {image.name}` where that can be reached")
-    return [_job(catalog, image) for image in chosen
-            if not catalog.unlocked_reason(image) and PLATFORM in image.release.platforms]
+                raise UnlockedError(
+                    f"the image `{image.name}` has no lock: {reason}",
+                    hint=f"run `kit lock {image.name}` where that can be reached",
+                )
+    return [
+        _job(catalog, image)
+        for image in chosen
+        if not catalog.unlocked_reason(image) and PLATFORM in image.release.platforms
+    ]
 
 
 def left_out(catalog: Catalog) -> list[str]:
@@ -59,21 +65,33 @@ def as_github(found: Iterable[Job]) -> str:
 
 def markdown_table(catalog: Catalog) -> str:
     """The images as a Markdown table, one row per framework release."""
-    header = ["image", "framework", "CUDA", "cuDNN", "Python, by base", "NVIDIA driver from", "base",
-              "`-devel`", "lock"]
+    header = [
+        "image",
+        "framework",
+        "CUDA",
+        "cuDNN",
+        "Python, by base",
+        "NVIDIA driver from",
+        "base",
+        "`-devel`",
+        "lock",
+    ]
     plain = [image for image in catalog.images() if not image.flavor]
     devel = {image.release.name for image in catalog.images() if image.flavor == "devel"}
-    rows = [[
-        f"`{image.name}`",
-        f"{image.framework} {image.release.version}",
-        image.release.cuda or "–",
-        _short(image.release.cudnn) or "–",
-        ", ".join(catalog.pythons_for(image)),
-        catalog.min_driver(image) or "–",
-        "either" if image.release.cuda_provider != "base" and catalog.suites_for(image) else "registry",
-        "yes" if image.release.name in devel else "–",
-        "not yet" if catalog.unlocked_reason(image) else "yes",
-    ] for image in plain]
+    rows = [
+        [
+            f"`{image.name}`",
+            f"{image.framework} {image.release.version}",
+            image.release.cuda or "–",
+            _short(image.release.cudnn) or "–",
+            ", ".join(catalog.pythons_for(image)),
+            catalog.min_driver(image) or "–",
+            "either" if image.release.cuda_provider != "base" and catalog.suites_for(image) else "registry",
+            "yes" if image.release.name in devel else "–",
+            "not yet" if catalog.unlocked_reason(image) else "yes",
+        ]
+        for image in plain
+    ]
     lines = ["| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows]]
     return "\n".join(lines) + "\n"
 
@@ -83,14 +101,21 @@ def replace_table(text: str, table: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise BadInputError("the file has no place for the table of images",
-                            hint=f"it goes between two lines: {BEGIN} and {END}")
+        raise BadInputError(
+            "the file has no place for the table of images", hint=f"it goes between two lines: {BEGIN} and {END}"
+        )
     return f"{before}{BEGIN}\n{table}{END}{after}"
 
 
 def _job(catalog: Catalog, image: Image) -> Job:
-    return Job(image=image.name, framework=image.framework, cuda=image.release.cuda, gpu=image.is_gpu,
-               python=catalog.base_for(image).python, platform=PLATFORM)
+    return Job(
+        image=image.name,
+        framework=image.framework,
+        cuda=image.release.cuda,
+        gpu=image.is_gpu,
+        python=catalog.base_for(image).python,
+        platform=PLATFORM,
+    )
 
 
 def _short(version: str) -> str:

@@ -56,8 +56,13 @@ def read_settings(*, ca_cert: Path | None = None, environment: Mapping[str, str]
     return NetworkSettings(ca_file=ca_file(ca_cert, env), proxies=proxies(env), index_url=index_url(env))
 
 
-def ca_file(chosen: Path | None, env: Mapping[str, str], *, bundles: tuple[Path, ...] = SYSTEM_BUNDLES,
-            anchors: tuple[Path, ...] = LOCAL_ANCHORS) -> Path | None:
+def ca_file(
+    chosen: Path | None,
+    env: Mapping[str, str],
+    *,
+    bundles: tuple[Path, ...] = SYSTEM_BUNDLES,
+    anchors: tuple[Path, ...] = LOCAL_ANCHORS,
+) -> Path | None:
     """The certificates a container must be given: the chosen file, else SSL_CERT_FILE when it is not the system's own,
     else the system's bundle when an administrator added to it. None when a container's own certificates do.
     """

@@ -46,8 +46,15 @@ def _missing_program(args: Sequence[str]) -> Iterator[None]:
         raise MissingProgramError(f"the program `{args[0]}` is not installed") from None
 
 
-def run(args: Sequence[str], *, timeout_s: float = 120, env: Mapping[str, str] | None = None, input: str | None = None,
-        cwd: Path | None = None, check: bool = True) -> Completed:
+def run(
+    args: Sequence[str],
+    *,
+    timeout_s: float = 120,
+    env: Mapping[str, str] | None = None,
+    input: str | None = None,
+    cwd: Path | None = None,
+    check: bool = True,
+) -> Completed:
     """Run a program to its end and return what it printed.
 
     `env` is added to the caller's environment. Raises CommandError when `check` and the exit code is not 0 (or when
@@ -56,21 +63,39 @@ def run(args: Sequence[str], *, timeout_s: float = 120, env: Mapping[str, str] |
     log.debug("run: %s", shlex.join(args))
     with _missing_program(args):
         try:
-            done = subprocess.run(list(args), capture_output=True, timeout=timeout_s, env=_environment(env), cwd=cwd,
-                                  input=None if input is None else input.encode(), check=False,
-                                  stdin=subprocess.DEVNULL if input is None else None)
+            done = subprocess.run(
+                list(args),
+                capture_output=True,
+                timeout=timeout_s,
+                env=_environment(env),
+                cwd=cwd,
+                input=None if input is None else input.encode(),
+                check=False,
+                stdin=subprocess.DEVNULL if input is None else None,
+            )
         except subprocess.TimeoutExpired as e:
-            raise CommandError(tuple(args), 124, (e.stdout or b"").decode(errors="replace"),
-                               f"no end after {timeout_s:g} s") from None
-    result = Completed(args=tuple(args), returncode=done.returncode, stdout=done.stdout.decode(errors="replace"),
-                       stderr=done.stderr.decode(errors="replace"))
+            raise CommandError(
+                tuple(args), 124, (e.stdout or b"").decode(errors="replace"), f"no end after {timeout_s:g} s"
+            ) from None
+    result = Completed(
+        args=tuple(args),
+        returncode=done.returncode,
+        stdout=done.stdout.decode(errors="replace"),
+        stderr=done.stderr.decode(errors="replace"),
+    )
     if check and result.returncode != 0:
         raise CommandError(result.args, result.returncode, result.stdout, result.stderr)
     return result
 
 
-def stream(args: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[str, str] | None = None,
-           cwd: Path | None = None, timeout_s: float | None = None) -> int:
+def stream(
+    args: Sequence[str],
+    on_line: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout_s: float | None = None,
+) -> int:
     """Run a program, hand each line it prints (stdout and stderr together) to `on_line`, return its exit code.
 
     When the caller is interrupted the program is asked to stop (SIGINT, then SIGKILL after 10 s) before the
@@ -79,8 +104,15 @@ def stream(args: Sequence[str], on_line: Callable[[str], None], *, env: Mapping[
     """
     log.debug("stream: %s", shlex.join(args))
     with _missing_program(args):
-        child = subprocess.Popen(list(args), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                 env=_environment(env), cwd=cwd, start_new_session=True)
+        child = subprocess.Popen(
+            list(args),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=_environment(env),
+            cwd=cwd,
+            start_new_session=True,
+        )
     timer = threading.Timer(timeout_s, _signal, (child, signal.SIGKILL)) if timeout_s is not None else None
     if timer:
         timer.start()
@@ -117,8 +149,9 @@ def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] 
     log.debug("start: %s", shlex.join(args))
     out: IO[bytes]
     with _missing_program(args), log_file.open("ab") as out:
-        return subprocess.Popen(list(args), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=_environment(env),
-                                start_new_session=True).pid
+        return subprocess.Popen(
+            list(args), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=_environment(env), start_new_session=True
+        ).pid
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,14 @@ class Difference:
 
 def _environment() -> jinja2.Environment:
     loader = jinja2.FileSystemLoader(paths.templates_dir())
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-                                     keep_trailing_newline=True, autoescape=False)
+    environment = jinja2.Environment(
+        loader=loader,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
     environment.globals["mounts"] = environment.get_template("macros.j2").module.mounts  # type: ignore[attr-defined]
     return environment
 
@@ -80,34 +87,44 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
     """The Dockerfile of an image; `lock` is None for one that has none, and the text then says why."""
     epoch = lock.source_date_epoch if lock else 0
     template = f"{image.framework}.Dockerfile.j2"
-    return _environment().get_template(template).render(
-        image=image,
-        template=template,
-        unlocked="" if lock else catalog.unlocked_reason(image),
-        base=catalog.base_for(image).reference,
-        epoch=epoch,
-        system_packages=sorted(p.name for p in catalog.system_packages if image.flavor in p.flavors),
-        layers=LAYERS,
-        environment=image_environment(image),
-        labels=image_labels(catalog, image, epoch=epoch, lock_hash=lock.lock_hash if lock else "unlocked"),
-        uid=layout.UID,
-        home=layout.HOME,
-        home_dirs=layout.HOME_DIRS,
-        venv=layout.VENV,
-        constraints=layout.CONSTRAINTS,
-        short_name=SHORT_NAMES[image.framework],
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            image=image,
+            template=template,
+            unlocked="" if lock else catalog.unlocked_reason(image),
+            base=catalog.base_for(image).reference,
+            epoch=epoch,
+            system_packages=sorted(p.name for p in catalog.system_packages if image.flavor in p.flavors),
+            # Nothing is installed for a layer without packages: images for the CPU have no CUDA wheels.
+            layers=[layer for layer in LAYERS if lock is None or "==" in lock.layers[layer]],
+            environment=image_environment(image),
+            labels=image_labels(catalog, image, epoch=epoch, lock_hash=lock.lock_hash if lock else "unlocked"),
+            uid=layout.UID,
+            home=layout.HOME,
+            home_dirs=layout.HOME_DIRS,
+            venv=layout.VENV,
+            constraints=layout.CONSTRAINTS,
+            lab_settings=json.dumps(layout.LAB_SETTINGS),
+            short_name=SHORT_NAMES[image.framework],
+        )
     )
 
 
 def render_compose(image: Image) -> str:
     """The compose file of an image: its notebook server with the GPUs, as `kit run` starts it."""
-    return _environment().get_template("compose.yaml.j2").render(
-        image=image,
-        reference=image.reference,
-        port=layout.JUPYTER_PORT,
-        workspace=layout.WORKSPACE,
-        uid=layout.UID,
-        volumes=layout.VOLUMES,
+    return (
+        _environment()
+        .get_template("compose.yaml.j2")
+        .render(
+            image=image,
+            reference=image.reference,
+            port=layout.JUPYTER_PORT,
+            workspace=layout.WORKSPACE,
+            uid=layout.UID,
+            volumes=layout.VOLUMES,
+        )
     )
 
 
@@ -121,9 +138,13 @@ def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
 
 def expected_files(catalog: Catalog, images: list[Image]) -> dict[Path, str]:
     """Every rendered file of these images, by path: a Dockerfile each, a compose file for those without the compiler."""
-    files = {paths.images_dir() / image.name / "Dockerfile": render_dockerfile(catalog, image, lock_or_none(catalog, image))
-             for image in images}
-    return files | {paths.compose_dir() / f"{image.name}.yaml": render_compose(image) for image in images if not image.flavor}
+    files = {
+        paths.images_dir() / image.name / "Dockerfile": render_dockerfile(catalog, image, lock_or_none(catalog, image))
+        for image in images
+    }
+    return files | {
+        paths.compose_dir() / f"{image.name}.yaml": render_compose(image) for image in images if not image.flavor
+    }
 
 
 def render(catalog: Catalog, images: list[Image]) -> list[Path]:

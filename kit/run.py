@@ -67,8 +67,10 @@ def parse_user(text: str) -> str:
     uid, _, gid = text.partition(":")
     for number in (uid, gid or uid):
         if not (number.isascii() and number.isdecimal()) or int(number) >= 2**32 - 1:
-            raise BadInputError(f"--user {text}: not a UID or UID:GID in numbers",
-                                hint="give numbers such as 1000:1000, or leave out --user to run as yourself")
+            raise BadInputError(
+                f"--user {text}: not a UID or UID:GID in numbers",
+                hint="give numbers such as 1000:1000, or leave out --user to run as yourself",
+            )
     return f"{int(uid)}:{int(gid or uid)}"
 
 
@@ -79,16 +81,28 @@ def shm_bytes(memory_bytes: int) -> int:
 
 def volume_mounts(image: Image, uid: str) -> tuple[Mount, ...]:
     """The user's own named volumes: home, caches, and what `pip install` adds to this image."""
-    return tuple(Mount(source=f"kit-{uid}-{image.name}-{v.name}" if v.per_image else f"kit-{uid}-{v.name}",
-                       target=v.path, is_volume=True) for v in layout.VOLUMES)
+    return tuple(
+        Mount(
+            source=f"kit-{uid}-{image.name}-{v.name}" if v.per_image else f"kit-{uid}-{v.name}",
+            target=v.path,
+            is_volume=True,
+        )
+        for v in layout.VOLUMES
+    )
 
 
 def service_command(request: RunRequest) -> tuple[str, ...]:
     """What the container runs for a service."""
     if request.service == "tensorboard":
         return ("tensorboard", f"--logdir={request.logdir}", "--host=0.0.0.0", f"--port={layout.TENSORBOARD_PORT}")
-    command = ("jupyter", "lab", "--ip=0.0.0.0", f"--port={layout.JUPYTER_PORT}", "--no-browser",
-               f"--ServerApp.root_dir={layout.WORKSPACE}")
+    command = (
+        "jupyter",
+        "lab",
+        "--ip=0.0.0.0",
+        f"--port={layout.JUPYTER_PORT}",
+        "--no-browser",
+        f"--ServerApp.root_dir={layout.WORKSPACE}",
+    )
     # Root only when the caller is root; the server refuses it otherwise and would never answer.
     return (*command, "--allow-root") if request.user.startswith("0:") else command
 
@@ -113,9 +127,12 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
     injection = inject(request.gpus, engine.info, is_gpu_image=image.is_gpu, has_gpu=host_has_gpu(), image=image.name)
     kind = request.service or "run"
     environment = {"USER": "root" if uid == "0" else "kit", **dict(injection.environment)}
-    mounts = [Mount(source=str(request.folder), target=layout.WORKSPACE),
-              Mount(source=str(passwd_file(request.user)), target="/etc/passwd", read_only=True),
-              *volume_mounts(image, uid), *request.mounts]
+    mounts = [
+        Mount(source=str(request.folder), target=layout.WORKSPACE),
+        Mount(source=str(passwd_file(request.user)), target="/etc/passwd", read_only=True),
+        *volume_mounts(image, uid),
+        *request.mounts,
+    ]
     if request.network.ca_file:
         mounts.append(Mount(source=str(request.network.ca_file.resolve()), target=layout.CA_FILE, read_only=True))
         environment |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"), layout.CA_FILE)
@@ -135,8 +152,13 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
         secret_environment=secret,
         mounts=tuple(mounts),
         ports=((port, inner),) if request.service else (),
-        labels={"kit.image": image.name, "kit.service": request.service or "", "kit.user": request.user,
-                "kit.gpus": " ".join(injection.arguments), "kit.client": f"{socket.gethostname()}:{os.getpid()}"},
+        labels={
+            "kit.image": image.name,
+            "kit.service": request.service or "",
+            "kit.user": request.user,
+            "kit.gpus": " ".join(injection.arguments),
+            "kit.client": f"{socket.gethostname()}:{os.getpid()}",
+        },
         gpu_arguments=injection.arguments,
         shm_bytes=shm_bytes(engine.info.memory_bytes),
         remove=not request.service,
@@ -155,8 +177,9 @@ def run_command(request: RunRequest, engine: Engine, on_message: Callable[[str],
     return engine.run_attached(spec)
 
 
-def start_service(request: RunRequest, engine: Engine, on_message: Callable[[str], None], *,
-                  timeout_s: float = 90) -> Started:
+def start_service(
+    request: RunRequest, engine: Engine, on_message: Callable[[str], None], *, timeout_s: float = 90
+) -> Started:
     """Start a service and return when it has answered with its token.
 
     Raises PortTakenError when the asked port is in use, NotReadyError (with the service's last lines) when it does not
@@ -223,12 +246,15 @@ def _wait(engine: Engine, name: str, service: str | None, port: int, token: str,
         if time.monotonic() >= next_look:
             container = engine.container(name)
             if container.status not in ("running", "created", "restarting"):
-                raise NotReadyError(f"{service} ended with exit code {container.exit_code} instead of answering",
-                                    details=tuple(engine.logs(name, tail=15)))
+                raise NotReadyError(
+                    f"{service} ended with exit code {container.exit_code} instead of answering",
+                    details=tuple(engine.logs(name, tail=15)),
+                )
             next_look = time.monotonic() + 2
         time.sleep(0.1)
-    raise NotReadyError(f"{service} did not answer on port {port} within {timeout_s:g} s",
-                        details=tuple(engine.logs(name, tail=15)))
+    raise NotReadyError(
+        f"{service} did not answer on port {port} within {timeout_s:g} s", details=tuple(engine.logs(name, tail=15))
+    )
 
 
 def sweep(engine: Engine) -> list[str]:
@@ -263,10 +289,16 @@ def describe(container: Container) -> Running:
     port = next(iter(container.ports.values()), 0)
     token = container.environment.get("JUPYTER_TOKEN", "")
     is_up = service and port and container.status == "running"
-    return Running(name=container.name, image=container.labels["kit.image"], service=service,
-                   url=service_url(service, port, token) if is_up else "", status=container.status,
-                   gpus=container.labels.get("kit.gpus", ""), user=container.labels.get("kit.user", ""),
-                   started=container.started)
+    return Running(
+        name=container.name,
+        image=container.labels["kit.image"],
+        service=service,
+        url=service_url(service, port, token) if is_up else "",
+        status=container.status,
+        gpus=container.labels.get("kit.gpus", ""),
+        user=container.labels.get("kit.user", ""),
+        started=container.started,
+    )
 
 
 def listed(engine: Engine, *, everything: bool) -> list[Running]:
@@ -279,8 +311,7 @@ def find(engine: Engine, name: str) -> Container:
     image's name, if only one container fits. Raises NoSuchContainerError, also when several do.
     """
     all_of_them = engine.containers(label="kit.client")
-    for test in (lambda c: c.name in (name, f"kit-{name}"),
-                 lambda c: c.name.startswith((name, f"kit-{name}"))):
+    for test in (lambda c: c.name in (name, f"kit-{name}"), lambda c: c.name.startswith((name, f"kit-{name}"))):
         found = [c for c in all_of_them if test(c)]
         if len(found) == 1:
             return found[0]
@@ -288,10 +319,16 @@ def find(engine: Engine, name: str) -> Container:
             running = [c for c in found if c.status == "running"]
             if len(running) == 1:
                 return running[0]
-            raise NoSuchContainerError(f"'{name}' stands for {len(found)} containers",
-                                       details=tuple(c.name for c in found), hint="give one whole name")
-    raise NoSuchContainerError(f"no container of kit's is named '{name}'",
-                               details=tuple(c.name for c in all_of_them), hint="`kit ps --all` lists them")
+            raise NoSuchContainerError(
+                f"'{name}' stands for {len(found)} containers",
+                details=tuple(c.name for c in found),
+                hint="give one whole name",
+            )
+    raise NoSuchContainerError(
+        f"no container of kit's is named '{name}'",
+        details=tuple(c.name for c in all_of_them),
+        hint="`kit ps --all` lists them",
+    )
 
 
 def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...]]:
@@ -306,7 +343,9 @@ def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...]]
             if len(words) > 1:
                 hint = f"to run the program itself: kit run NAME -- {' '.join(words)}"
                 if words[1].startswith("-"):
-                    hint = f"options of kit's come before the name: kit run {' '.join(words[1:])} NAME {service}; {hint}"
+                    hint = (
+                        f"options of kit's come before the name: kit run {' '.join(words[1:])} NAME {service}; {hint}"
+                    )
                 raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}", hint=hint)
             return service, ()
     return None, words
@@ -315,5 +354,10 @@ def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...]]
 def check_gpus(request: RunRequest, engine: Engine) -> None:
     """Raise what stands against the GPUs that were asked for, before anything is built or downloaded."""
     if request.image.is_gpu or request.gpus is not None:
-        inject(request.gpus, engine.info, is_gpu_image=request.image.is_gpu, has_gpu=host_has_gpu(),
-               image=request.image.name)
+        inject(
+            request.gpus,
+            engine.info,
+            is_gpu_image=request.image.is_gpu,
+            has_gpu=host_has_gpu(),
+            image=request.image.name,
+        )

@@ -54,8 +54,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory,
-                monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def own_machine(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
     """Tests other than `engine` and `gpu` ones see an empty home, no settings of their caller, no engine."""
     if request.node.get_closest_marker("engine") or request.node.get_closest_marker("gpu"):
         yield
@@ -138,8 +139,11 @@ class Project:
         render.render(self.catalog, [self.image])
 
 
-REQUIREMENTS = ("# layer: cuda\n# layer: framework\ntensorflow==2.21.0 \\\n    --hash=sha256:" + "0" * 64
-                + "\n# layer: apps\n# layer: devel\n")
+REQUIREMENTS = (
+    "# layer: cuda\n# layer: framework\ntensorflow==2.21.0 \\\n    --hash=sha256:"
+    + "0" * 64
+    + "\n# layer: apps\n# layer: devel\n"
+)
 
 
 @pytest.fixture
@@ -166,9 +170,7 @@ class Result:
 
 
 @pytest.fixture
-def kit(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Result]]:
+def kit(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Result]]:
     """Runs `kit ARGUMENTS…` as the entry point does; what the programs it starts print is captured too."""
     from kit.cli import main
 

@@ -17,7 +17,7 @@ from typing import Any
 
 # Plays the last reply whose words open the argument list. A reply with `serve` starts a web server on the
 # published port that answers as Jupyter does (with its token only), until `docker rm`.
-PROGRAM = '''#!{python} -IS
+PROGRAM = """#!{python} -IS
 import json, os, signal, sys, time
 folder = {folder!r}
 args = sys.argv[1:]
@@ -72,7 +72,7 @@ sys.stderr.write(reply["stderr"])
 sys.stderr.flush()
 time.sleep(reply["sleep"])
 sys.exit(reply["code"])
-'''
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class FakeDocker:
 
     def called(self, *words: str) -> list[Call]:
         """The calls whose arguments begin with these words."""
-        return [call for call in self.calls if call.args[:len(words)] == list(words)]
+        return [call for call in self.calls if call.args[: len(words)] == list(words)]
 
     def close(self) -> None:
         file = self.folder / "server"
@@ -160,8 +160,14 @@ def info(**changes: Any) -> str:
 
 def container(name: str = "kit-tf-cpu-jupyter-ab12", **changes: Any) -> dict[str, Any]:
     """One container as `docker container inspect` prints it, cut down to what kit reads."""
-    labels = {"kit.image": "tf-cpu", "kit.service": "jupyter", "kit.user": "1000:1000", "kit.gpus": "",
-              "kit.client": "elsewhere:1", **changes.pop("labels", {})}
+    labels = {
+        "kit.image": "tf-cpu",
+        "kit.service": "jupyter",
+        "kit.user": "1000:1000",
+        "kit.gpus": "",
+        "kit.client": "elsewhere:1",
+        **changes.pop("labels", {}),
+    }
     state = {
         "Status": "running",
         "ExitCode": 0,

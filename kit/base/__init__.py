@@ -54,16 +54,29 @@ def reference(suite: str) -> str:
 
 def find(suite: str, environment: Mapping[str, str] | None = None) -> BaseImage | None:
     """The base of that suite in the engine; None when it has none. Raises NoEngineError when no engine answers."""
-    found = _docker("image", "inspect", "--format", "{{json .Config.Labels}}", reference(suite),
-                    environment=environment, missing_is_fine=True)
+    found = _docker(
+        "image",
+        "inspect",
+        "--format",
+        "{{json .Config.Labels}}",
+        reference(suite),
+        environment=environment,
+        missing_is_fine=True,
+    )
     labels = json.loads(found) if found else None
     if not labels or labels.get(SUITE_LABEL) != suite or PACKAGES_LABEL not in labels:
         return None
     return BaseImage(reference=reference(suite), content_hash=labels[PACKAGES_LABEL], suite=suite)
 
 
-def ensure(suite: str, environment: Mapping[str, str] | None = None, *, mirror: str = "", force: bool = False,
-           on_message: Callable[[str], None] = _silent) -> BaseImage:
+def ensure(
+    suite: str,
+    environment: Mapping[str, str] | None = None,
+    *,
+    mirror: str = "",
+    force: bool = False,
+    on_message: Callable[[str], None] = _silent,
+) -> BaseImage:
     """The base of that suite in the engine: the one that is there, else one kept on disk, else a new one.
 
     `force` makes a new one with today's packages. `environment` says which engine, as the docker CLI's variables.
@@ -74,8 +87,10 @@ def ensure(suite: str, environment: Mapping[str, str] | None = None, *, mirror: 
     # First, so that nothing is made for an engine that is not there.
     present = find(suite, environment)
     if present and not force:
-        on_message(f"{present.reference} ({present.content_hash[:12]}) is there already; "
-                   "`kit base make --force` takes newer packages")
+        on_message(
+            f"{present.reference} ({present.content_hash[:12]}) is there already; "
+            "`kit base make --force` takes newer packages"
+        )
         return present
     folder = paths.cache_dir() / "base"
     with paths.locked(folder / f"{suite}.lock"):
@@ -90,8 +105,9 @@ def ensure(suite: str, environment: Mapping[str, str] | None = None, *, mirror: 
             make(suite, archive, mirror=mirror, on_message=on_message)
             made = _load(suite, archive, environment)
     if made is None:
-        raise EngineError(f"the engine took {archive} and has no {reference(suite)} now",
-                          hint=f"run `kit base make {suite} --force`")
+        raise EngineError(
+            f"the engine took {archive} and has no {reference(suite)} now", hint=f"run `kit base make {suite} --force`"
+        )
     return made
 
 
@@ -114,15 +130,22 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
     try:
         with _disk_full(archive.parent):
             program = bootstrap.mmdebstrap(work, on_message)
-            where = bootstrap.choose_mirror(suite, mirror, work)
+            where = bootstrap.choose_mirror(suite, mirror, work, program)
             on_message(f"making {reference(suite)} from {apt.without_credentials(where.uri)}")
             root = work / "root.tar"
             bootstrap.make_root(program, suite, where, root, on_message)
             architecture = apt.architecture()
             content_hash = image.packages_hash(bootstrap.dpkg_status(root), architecture)
             beside = work / "image.tar"
-            image.write_image(beside, root, reference=reference(suite), suite=suite, architecture=architecture,
-                              content_hash=content_hash, epoch=where.epoch)
+            image.write_image(
+                beside,
+                root,
+                reference=reference(suite),
+                suite=suite,
+                architecture=architecture,
+                content_hash=content_hash,
+                epoch=where.epoch,
+            )
             beside.replace(archive)
     finally:
         mounts.remove_tree(work)
@@ -136,8 +159,10 @@ def _disk_full(folder: Path) -> Iterator[None]:
     except OSError as e:
         if e.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise DiskFullError(f"no space left in {folder} for making a base image",
-                            hint="free about 1 GB, or set XDG_CACHE_HOME to a folder on a larger disk") from None
+        raise DiskFullError(
+            f"no space left in {folder} for making a base image",
+            hint="free about 1 GB, or set XDG_CACHE_HOME to a folder on a larger disk",
+        ) from None
 
 
 def _docker(*args: str, environment: Mapping[str, str] | None, missing_is_fine: bool = False) -> str:
@@ -155,12 +180,22 @@ def _docker(*args: str, environment: Mapping[str, str] | None, missing_is_fine: 
 
 
 def _engine_error(error: CommandError) -> KitError:
-    if re.search(r"cannot connect to the docker daemon|connection refused|permission denied while trying to connect",
-                 error.stderr, re.IGNORECASE):
-        return NoEngineError("no container engine answers", details=error.details,
-                             hint="run `kit engine up`, or start the Docker service")
+    if re.search(
+        r"cannot connect to the docker daemon|connection refused|permission denied while trying to connect",
+        error.stderr,
+        re.IGNORECASE,
+    ):
+        return NoEngineError(
+            "no container engine answers",
+            details=error.details,
+            hint="run `kit engine up`, or start the Docker service",
+        )
     if "no space left" in error.stderr.lower():
-        return DiskFullError("no space left where the engine keeps its images", details=error.details,
-                             hint="free some space, or remove images with `docker image prune`")
-    return EngineError("the engine refused the base image", details=error.details,
-                       hint="run the command again with -vv")
+        return DiskFullError(
+            "no space left where the engine keeps its images",
+            details=error.details,
+            hint="free some space, or remove images with `docker image prune`",
+        )
+    return EngineError(
+        "the engine refused the base image", details=error.details, hint="run the command again with -vv"
+    )

@@ -23,20 +23,38 @@ from kit.errors import (
     UnsupportedHostError,
 )
 
-# Taken when the host's own mirror carries no Debian, as debootstrap and mmdebstrap do.
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 APT_HELPER = "/usr/lib/apt/apt-helper"
 
 # Nobody reads manuals in a container; copyright files stay, as licences ask.
-EXCLUDED_PATHS = ("path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/doc/*",
-                  "path-exclude=/usr/share/lintian/*", "path-include=/usr/share/doc/*/copyright")
+EXCLUDED_PATHS = (
+    "path-exclude=/usr/share/man/*",
+    "path-exclude=/usr/share/info/*",
+    "path-exclude=/usr/share/doc/*",
+    "path-exclude=/usr/share/lintian/*",
+    "path-include=/usr/share/doc/*/copyright",
+)
 # Traces of the making that differ from time to time, or between machines.
 TRACES = (
-    "etc/resolv.conf", "etc/hostname", "etc/machine-id", "var/lib/dbus/machine-id", "run/mount",
-    "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd.lock",
-    "var/cache/ldconfig/aux-cache", "var/cache/debconf/*-old", "var/lib/dpkg/*-old",
-    "var/log/apt", "var/log/dpkg.log", "var/log/alternatives.log", "var/log/bootstrap.log",
-    "var/lib/apt/lists/*", "var/cache/apt/*.bin", "var/cache/apt/archives/*.deb",
+    "etc/resolv.conf",
+    "etc/hostname",
+    "etc/machine-id",
+    "var/lib/dbus/machine-id",
+    "run/mount",
+    "etc/passwd-",
+    "etc/group-",
+    "etc/shadow-",
+    "etc/gshadow-",
+    "etc/.pwd.lock",
+    "var/cache/ldconfig/aux-cache",
+    "var/cache/debconf/*-old",
+    "var/lib/dpkg/*-old",
+    "var/log/apt",
+    "var/log/dpkg.log",
+    "var/log/alternatives.log",
+    "var/log/bootstrap.log",
+    "var/lib/apt/lists/*",
+    "var/cache/apt/*.bin",
+    "var/cache/apt/archives/*.deb",
 )
 
 
@@ -54,8 +72,9 @@ class Mirror:
     settings: tuple[str, ...] = ()
 
 
-def choose_mirror(suite: str, wanted: str, work: Path) -> Mirror:
-    """Which addresses the base comes from: `wanted`, else the host's own mirror when it carries the suite.
+def choose_mirror(suite: str, wanted: str, work: Path, program: str = "") -> Mirror:
+    """Which addresses the base comes from: `wanted`, else the host's own mirror when it carries the suite, else (on a
+    host that is not Debian) the one that `program`, mmdebstrap, takes by itself.
 
     Raises NetworkError when it does not answer.
     """
@@ -69,12 +88,18 @@ def choose_mirror(suite: str, wanted: str, work: Path) -> Mirror:
         own = apt.resolved_uri(main.uri)
         if distribution.family == "debian":
             candidates = [own]
-            security = next((apt.resolved_uri(source.uri) for source in hosts
-                             if source.suite == f"{distribution.codename}-security"), "")
+            security = next(
+                (
+                    apt.resolved_uri(source.uri)
+                    for source in hosts
+                    if source.suite == f"{distribution.codename}-security"
+                ),
+                "",
+            )
         else:
             # Mirrors that carry Ubuntu mostly carry Debian beside it.
             beside = [re.sub(r"/ubuntu(-ports)?$", "/debian", own)] if re.search(r"/ubuntu(-ports)?$", own) else []
-            candidates = [*beside, DEFAULT_MIRROR]
+            candidates = [*beside, *default_mirror(program)]
         settings = _date_settings()
     release, uri = "", ""
     for uri in candidates:
@@ -82,8 +107,10 @@ def choose_mirror(suite: str, wanted: str, work: Path) -> Mirror:
             break
     else:
         tried = " and ".join(apt.without_credentials(candidate) for candidate in candidates)
-        raise NetworkError(f"the mirror {tried} does not answer, or has no {suite}",
-                           hint="check the network, or name a Debian mirror: `kit base make --mirror http://…/debian`")
+        raise NetworkError(
+            f"the mirror {tried} does not answer, or has no {suite}",
+            hint="check the network, or name a Debian mirror: `kit base make --mirror http://…/debian`",
+        )
     main_suite = Source(uri=uri, suite=suite, components=("main",), options={})
     sources = [main_suite]
     if _fetch(f"{uri}/dists/{suite}-updates/InRelease", work):
@@ -93,6 +120,15 @@ def choose_mirror(suite: str, wanted: str, work: Path) -> Mirror:
             sources.append(replace(main_suite, uri=candidate, suite=f"{suite}-security"))
             break
     return Mirror(uri=uri, sources=tuple(sources), epoch=source_date_epoch(release), settings=settings)
+
+
+def default_mirror(program: str) -> list[str]:
+    """The mirror that mmdebstrap takes when it is given none, read from its own text; empty when it is not there."""
+    try:
+        text = Path(program).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return re.findall(r"^\s*my \$mirror\s*=\s*'([^']+)';", text, re.MULTILINE)[:1]
 
 
 def source_date_epoch(release: str) -> int:
@@ -109,8 +145,19 @@ def _fetch(url: str, work: Path) -> str:
     """A file from the mirror by apt's own means (its proxy and credentials); empty when it does not come."""
     target = work / "fetched"
     try:
-        process.run([APT_HELPER, "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20", "download-file", url,
-                     str(target)], timeout_s=120)
+        process.run(
+            [
+                APT_HELPER,
+                "-o",
+                "Acquire::Retries=2",
+                "-o",
+                "Acquire::http::Timeout=20",
+                "download-file",
+                url,
+                str(target),
+            ],
+            timeout_s=120,
+        )
         return target.read_text(errors="replace")
     except (CommandError, OSError):
         return ""
@@ -121,8 +168,11 @@ def _fetch(url: str, work: Path) -> str:
 def _date_settings() -> tuple[str, ...]:
     """What the host's apt is told about the age of its mirror: a frozen mirror needs it in the base as well."""
     found = process.run(["apt-config", "dump", "Acquire"], check=False).stdout
-    return tuple(line for line in found.splitlines()
-                 if re.match(r'Acquire::Check-(Valid-Until|Date) "(false|no|0)";', line, re.IGNORECASE))
+    return tuple(
+        line
+        for line in found.splitlines()
+        if re.match(r'Acquire::Check-(Valid-Until|Date) "(false|no|0)";', line, re.IGNORECASE)
+    )
 
 
 def _proxy_settings() -> tuple[str, ...]:
@@ -135,8 +185,10 @@ def mmdebstrap(work: Path, on_message: Callable[[str], None]) -> str:
     if found := shutil.which("mmdebstrap", path=apt.search_path()):
         return found
     if os.geteuid() != 0:
-        raise UnsupportedHostError("making a base image needs root, or mmdebstrap and uidmap",
-                                   hint="run `sudo -E kit base make`, or `sudo apt-get install mmdebstrap uidmap`")
+        raise UnsupportedHostError(
+            "making a base image needs root, or mmdebstrap and uidmap",
+            hint="run `sudo -E kit base make`, or `sudo apt-get install mmdebstrap uidmap`",
+        )
     distribution = apt.host_distribution()
     archive = apt.main_archive(apt.host_sources(), distribution)
     components = ("main", "universe") if distribution.family == "ubuntu" else ("main",)
@@ -154,8 +206,16 @@ def _keyring(work: Path) -> Path:
     return next((file for file in files if file.is_file()), files[-2])
 
 
-def command(program: str, suite: str, where: Mirror, target: Path, *, keyring: Path, architecture: str,
-            proxies: Sequence[str] = ()) -> list[str]:
+def command(
+    program: str,
+    suite: str,
+    where: Mirror,
+    target: Path,
+    *,
+    keyring: Path,
+    architecture: str,
+    proxies: Sequence[str] = (),
+) -> list[str]:
     """The mmdebstrap call that makes the root file system."""
     include = ["ca-certificates"] if any(source.uri.startswith("https:") for source in where.sources) else []
     traces = " ".join(f'"$1"/{name}' for name in TRACES)
@@ -170,19 +230,34 @@ def command(program: str, suite: str, where: Mirror, target: Path, *, keyring: P
         'mkdir -p "$1"/var/log/apt "$1"/var/lib/apt/lists/partial',
         'chown 42:0 "$1"/var/lib/apt/lists/partial && chmod 700 "$1"/var/lib/apt/lists/partial',
     ]
-    return [program, "--variant=apt", f"--architectures={architecture}", "--format=tar", "--skip=output/dev",
-            f"--keyring={keyring}",
-            *(f"--aptopt={line}" for line in (*proxies, *where.settings, "Acquire::Retries \"3\";")),
-            *(f"--dpkgopt={line}" for line in EXCLUDED_PATHS),
-            *([f"--include={','.join(include)}"] if include else []),
-            *(f"--customize-hook={hook}" for hook in hooks),
-            suite, str(target), *(source.line for source in where.sources)]
+    return [
+        program,
+        "--variant=apt",
+        f"--architectures={architecture}",
+        "--format=tar",
+        "--skip=output/dev",
+        f"--keyring={keyring}",
+        *(f"--aptopt={line}" for line in (*proxies, *where.settings, 'Acquire::Retries "3";')),
+        *(f"--dpkgopt={line}" for line in EXCLUDED_PATHS),
+        *([f"--include={','.join(include)}"] if include else []),
+        *(f"--customize-hook={hook}" for hook in hooks),
+        suite,
+        str(target),
+        *(source.line for source in where.sources),
+    ]
 
 
 def make_root(program: str, suite: str, where: Mirror, target: Path, on_message: Callable[[str], None]) -> None:
     work = target.parent
-    arguments = command(program, suite, where, target, keyring=_keyring(work), architecture=apt.architecture(),
-                        proxies=_proxy_settings())
+    arguments = command(
+        program,
+        suite,
+        where,
+        target,
+        keyring=_keyring(work),
+        architecture=apt.architecture(),
+        proxies=_proxy_settings(),
+    )
     lines: list[str] = []
 
     def on_line(line: str) -> None:
@@ -190,20 +265,33 @@ def make_root(program: str, suite: str, where: Mirror, target: Path, on_message:
         if line.startswith(STEPS):
             on_message(line.removeprefix("I: ").rstrip("."))
 
-    code = process.stream(arguments, on_line, timeout_s=3600, env=_tool_environment(work) | {
-        "SOURCE_DATE_EPOCH": str(where.epoch), "TMPDIR": str(work), "LC_ALL": "C.UTF-8"})
+    code = process.stream(
+        arguments,
+        on_line,
+        timeout_s=3600,
+        env=_tool_environment(work) | {"SOURCE_DATE_EPOCH": str(where.epoch), "TMPDIR": str(work), "LC_ALL": "C.UTF-8"},
+    )
     if code == 0:
         return
     text = "\n".join(lines)
     last = tuple(line[-300:] for line in lines if line.strip())[-8:]
     if "No space left on device" in text or "don't have enough free space" in text:
-        raise DiskFullError(f"no space left in {work.parent} for making a base image", details=last,
-                            hint="free about 1 GB, or set XDG_CACHE_HOME to a folder on a larger disk")
+        raise DiskFullError(
+            f"no space left in {work.parent} for making a base image",
+            details=last,
+            hint="free about 1 GB, or set XDG_CACHE_HOME to a folder on a larger disk",
+        )
     if re.search(r"Failed to fetch|Could not resolve|Unable to connect|Temporary failure|Connection failed", text):
-        raise NetworkError(f"the mirror {apt.without_credentials(where.uri)} stopped answering", details=last,
-                           hint="run the command again, or name another mirror with --mirror")
-    raise EngineError(f"mmdebstrap could not make a {suite} base (exit code {code})", details=last,
-                      hint="run the command again with -vv to see its call")
+        raise NetworkError(
+            f"the mirror {apt.without_credentials(where.uri)} stopped answering",
+            details=last,
+            hint="run the command again, or name another mirror with --mirror",
+        )
+    raise EngineError(
+        f"mmdebstrap could not make a {suite} base (exit code {code})",
+        details=last,
+        hint="run the command again with -vv to see its call",
+    )
 
 
 def _tool_environment(work: Path) -> dict[str, str]:
@@ -211,8 +299,12 @@ def _tool_environment(work: Path) -> dict[str, str]:
     tools = work / "tools"
     if not tools.is_dir():
         return {"PATH": apt.search_path()}
-    perl = [str(folder) for pattern in ("usr/share/perl5", "usr/share/perl/*", "usr/lib/*/perl/*", "usr/lib/*/perl5/*")
-            for folder in sorted(tools.glob(pattern)) if folder.is_dir() and not folder.is_symlink()]
+    perl = [
+        str(folder)
+        for pattern in ("usr/share/perl5", "usr/share/perl/*", "usr/lib/*/perl/*", "usr/lib/*/perl5/*")
+        for folder in sorted(tools.glob(pattern))
+        if folder.is_dir() and not folder.is_symlink()
+    ]
     libraries = [str(folder) for folder in sorted(tools.glob("usr/lib/*-linux-gnu*"))]
     env = {"PATH": os.pathsep.join([str(tools / "usr/bin"), apt.search_path()])}
     if perl:
@@ -227,5 +319,3 @@ def dpkg_status(root: Path) -> str:
         member = next((m for m in tar if m.name.removeprefix("./") == "var/lib/dpkg/status"), None)
         content = tar.extractfile(member) if member else None
         return content.read().decode() if content else ""
-
-

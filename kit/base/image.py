@@ -25,14 +25,18 @@ def packages_hash(dpkg_status: str, architecture: str) -> str:
     return hashlib.sha256("\n".join([architecture, *sorted(packages)]).encode()).hexdigest()
 
 
-def write_image(target: Path, root: Path, *, reference: str, suite: str, architecture: str,
-                content_hash: str, epoch: int) -> None:
+def write_image(
+    target: Path, root: Path, *, reference: str, suite: str, architecture: str, content_hash: str, epoch: int
+) -> None:
     """Write an archive that both the OCI layout's and the older `docker save` layout's readers understand."""
     layer = root.with_name("layer.tar.gz")
     diff_id, compressed = hashlib.sha256(), hashlib.sha256()
     # No name and no time in the gzip header: the same root file system is the same layer.
-    with root.open("rb") as source, layer.open("wb") as out, \
-            gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=5, mtime=0) as packed:
+    with (
+        root.open("rb") as source,
+        layer.open("wb") as out,
+        gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=5, mtime=0) as packed,
+    ):
         # The root file system comes without /dev (a rootless engine cannot make device nodes), but a container gets its
         # own mounted there, and making the folder for it would change the layer of every later build step.
         chunk = _folder("./dev", epoch)
@@ -45,35 +49,74 @@ def write_image(target: Path, root: Path, *, reference: str, suite: str, archite
             compressed.update(chunk)
     created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     labels = {SUITE_LABEL: suite, PACKAGES_LABEL: content_hash, EPOCH_LABEL: str(epoch)}
-    config = _json({
-        "architecture": architecture, "os": "linux", "created": created,
-        "config": {"Cmd": ["/bin/bash"], "Labels": labels,
-                   "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id.hexdigest()}"]},
-        "history": [{"created": created, "created_by": f"kit base make {suite}"}],
-    })
+    config = _json(
+        {
+            "architecture": architecture,
+            "os": "linux",
+            "created": created,
+            "config": {
+                "Cmd": ["/bin/bash"],
+                "Labels": labels,
+                "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            },
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id.hexdigest()}"]},
+            "history": [{"created": created, "created_by": f"kit base make {suite}"}],
+        }
+    )
     config_name = hashlib.sha256(config).hexdigest()
-    manifest = _json({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": f"sha256:{config_name}",
-                   "size": len(config)},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-                    "digest": f"sha256:{compressed.hexdigest()}", "size": layer.stat().st_size}],
-    })
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": f"sha256:{config_name}",
+                "size": len(config),
+            },
+            "layers": [
+                {
+                    "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
+                    "digest": f"sha256:{compressed.hexdigest()}",
+                    "size": layer.stat().st_size,
+                }
+            ],
+        }
+    )
     manifest_name = hashlib.sha256(manifest).hexdigest()
-    index = _json({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
-        "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": f"sha256:{manifest_name}",
-                       "size": len(manifest),
-                       "annotations": {"io.containerd.image.name": f"docker.io/{reference}",
-                                       "org.opencontainers.image.ref.name": suite}}],
-    })
-    older = _json([{"Config": f"blobs/sha256/{config_name}", "RepoTags": [reference],
-                    "Layers": [f"blobs/sha256/{compressed.hexdigest()}"]}])
+    index = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [
+                {
+                    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                    "digest": f"sha256:{manifest_name}",
+                    "size": len(manifest),
+                    "annotations": {
+                        "io.containerd.image.name": f"docker.io/{reference}",
+                        "org.opencontainers.image.ref.name": suite,
+                    },
+                }
+            ],
+        }
+    )
+    older = _json(
+        [
+            {
+                "Config": f"blobs/sha256/{config_name}",
+                "RepoTags": [reference],
+                "Layers": [f"blobs/sha256/{compressed.hexdigest()}"],
+            }
+        ]
+    )
     with target.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, content in {"oci-layout": _json({"imageLayoutVersion": "1.0.0"}), "index.json": index,
-                              "manifest.json": older, f"blobs/sha256/{config_name}": config,
-                              f"blobs/sha256/{manifest_name}": manifest}.items():
+        for name, content in {
+            "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
+            "index.json": index,
+            "manifest.json": older,
+            f"blobs/sha256/{config_name}": config,
+            f"blobs/sha256/{manifest_name}": manifest,
+        }.items():
             _add(tar, name, io.BytesIO(content), len(content))
         with layer.open("rb") as packed_file:
             _add(tar, f"blobs/sha256/{compressed.hexdigest()}", packed_file, layer.stat().st_size)
@@ -94,5 +137,3 @@ def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None
 
 def _json(data: Any) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-
-

@@ -88,19 +88,28 @@ class Catalog:
         """The base images, a digest that a registry confirmed (`kit update`) put in place of the row's lead."""
         rows = self._table("bases.toml", "base", Base)
         _refuse_duplicates("bases.toml", "base", [f"{row.repository}:{row.tag}" for row in rows])
-        _refuse_duplicates("bases.toml", "base", [f"CUDA {row.cuda or '-'}, flavor {row.flavor or '-'}, {row.distro}"
-                                                  for row in rows])
+        _refuse_duplicates(
+            "bases.toml", "base", [f"CUDA {row.cuda or '-'}, flavor {row.flavor or '-'}, {row.distro}" for row in rows]
+        )
         for row in rows:
             if (row.digest == "") != (row.digest_status == "unknown"):
-                raise CatalogError(f"bases.toml: [[base]] `{row.tag}`: digest_status is `{row.digest_status}`, "
-                                   f"but digest is `{row.digest}`",
-                                   hint="a row without a digest is `unknown`, and only such a row")
+                raise CatalogError(
+                    f"bases.toml: [[base]] `{row.tag}`: digest_status is `{row.digest_status}`, "
+                    f"but digest is `{row.digest}`",
+                    hint="a row without a digest is `unknown`, and only such a row",
+                )
         pins = {(pin.repository, pin.tag): pin for pin in self.pins}
         return tuple(
-            dataclasses.replace(row, digest=pin.digest, digest_status="confirmed",
-                                verified=f"confirmed by the registry on {pin.confirmed}")
-            if (pin := pins.get((row.repository, row.tag))) else row
-            for row in rows)
+            dataclasses.replace(
+                row,
+                digest=pin.digest,
+                digest_status="confirmed",
+                verified=f"confirmed by the registry on {pin.confirmed}",
+            )
+            if (pin := pins.get((row.repository, row.tag)))
+            else row
+            for row in rows
+        )
 
     @cached_property
     def suites(self) -> tuple[Suite, ...]:
@@ -139,14 +148,19 @@ class Catalog:
         try:
             rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}",
-                               hint="delete it, then `kit update` writes it anew") from None
+            raise CatalogError(
+                f"{path} cannot be read: {type(e).__name__}: {e}", hint="delete it, then `kit update` writes it anew"
+            ) from None
         return tuple(_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
 
     def images(self) -> list[Image]:
         """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
-        return [Image(release=release, flavor=flavor) for release in self.releases
-                for flavor in typing.get_args(Flavor) if not flavor or self._has_devel(release)]
+        return [
+            Image(release=release, flavor=flavor)
+            for release in self.releases
+            for flavor in typing.get_args(Flavor)
+            if not flavor or self._has_devel(release)
+        ]
 
     def find(self, name: str) -> Image:
         """The image a name stands for; raises NoSuchImageError, with the nearest names, when there is none.
@@ -162,17 +176,22 @@ class Catalog:
             raise self._no_such_image(name)
         plain = name.removesuffix("-devel")
         chosen = next((r for r in self.releases if r.name == plain), None) or self._newest(
-            _FRAMEWORKS[match["short"]], match["version"] or "", match["tag"] or "")
+            _FRAMEWORKS[match["short"]], match["version"] or "", match["tag"] or ""
+        )
         if chosen is None:
             raise self._no_such_image(name)
         if not match["devel"]:
             return Image(release=chosen)
         if not self._has_devel(chosen):
-            why = f"no `devel` base image of CUDA {chosen.cuda} for {chosen.distro} is known" if chosen.cuda \
+            why = (
+                f"no `devel` base image of CUDA {chosen.cuda} for {chosen.distro} is known"
+                if chosen.cuda
                 else "it is for the CPU"
-            raise NoSuchImageError(f"`{chosen.name}` has no `-devel` flavor: {why}",
-                                   hint=f"`{chosen.name}` is the image without the compiler; `kit list --all` shows "
-                                        "those that have one")
+            )
+            raise NoSuchImageError(
+                f"`{chosen.name}` has no `-devel` flavor: {why}",
+                hint=f"`{chosen.name}` is the image without the compiler; `kit list --all` shows those that have one",
+            )
         return Image(release=chosen, flavor="devel")
 
     def aliases(self, image: Image) -> list[str]:
@@ -204,8 +223,11 @@ class Catalog:
         if devel:
             return self._base(release.cuda, "devel", release.distro, image)
         exists = any((b.cuda, b.flavor, b.distro) == (release.cuda, "base", release.distro) for b in self.bases)
-        return self._base(release.cuda, "base", release.distro, image) if exists \
+        return (
+            self._base(release.cuda, "base", release.distro, image)
+            if exists
             else self._base("", "", release.distro, image)
+        )
 
     def suites_for(self, image: Image) -> list[Suite]:
         """The distribution releases a registry-free base of the image can be made of, best first."""
@@ -215,8 +237,9 @@ class Catalog:
         for suite in self.suites:
             if suite.name == name:
                 return suite
-        raise CatalogError(f"bases.toml: there is no [[suite]] `{name}`",
-                           hint=f"there are: {', '.join(s.name for s in self.suites)}")
+        raise CatalogError(
+            f"bases.toml: there is no [[suite]] `{name}`", hint=f"there are: {', '.join(s.name for s in self.suites)}"
+        )
 
     def pythons_for(self, image: Image) -> list[str]:
         """The Python of each base the image can stand on, lowest first: its lock must serve all of them."""
@@ -226,8 +249,11 @@ class Catalog:
     def packages_for(self, image: Image) -> list[Package]:
         """The packages the image carries beside the framework, by name."""
         name = image.release.name
-        rows = [p for p in self.packages if image.framework in p.frameworks and (not p.images or name in p.images)
-                and name not in p.except_images]
+        rows = [
+            p
+            for p in self.packages
+            if image.framework in p.frameworks and (not p.images or name in p.images) and name not in p.except_images
+        ]
         _refuse_duplicates("packages.toml", f"package (for the image `{name}`)", [row.name for row in rows])
         return sorted(rows, key=lambda row: row.name)
 
@@ -244,8 +270,10 @@ class Catalog:
         for toolkit in self.toolkits:
             if toolkit.cuda == cuda:
                 return toolkit
-        raise CatalogError(f"cuda.toml: there is no [[toolkit]] `{cuda}`",
-                           hint=f"add the row; there are: {', '.join(t.cuda for t in self.toolkits)}")
+        raise CatalogError(
+            f"cuda.toml: there is no [[toolkit]] `{cuda}`",
+            hint=f"add the row; there are: {', '.join(t.cuda for t in self.toolkits)}",
+        )
 
     def min_driver(self, image: Image) -> str:
         """The oldest driver that can run the image; empty for the CPU.
@@ -263,12 +291,20 @@ class Catalog:
 
     def _newest(self, framework: Framework, version: str, tag: str) -> Release | None:
         asked = version.split(".") if version else []
-        fitting = [r for r in self.releases if r.framework == framework and r.version.split(".")[:len(asked)] == asked
-                   and (not tag or tag == Image(release=r).cuda_tag)]
+        fitting = [
+            r
+            for r in self.releases
+            if r.framework == framework
+            and r.version.split(".")[: len(asked)] == asked
+            and (not tag or tag == Image(release=r).cuda_tag)
+        ]
         if not tag:
             # Without a CUDA in the name: a GPU image before a CPU one, one that can be built before one that cannot.
-            return max(fitting, default=None, key=lambda r: (r.cuda != "", not r.unlocked, version_key(r.version),
-                                                             version_key(r.cuda or "0")))
+            return max(
+                fitting,
+                default=None,
+                key=lambda r: (r.cuda != "", not r.unlocked, version_key(r.version), version_key(r.cuda or "0")),
+            )
         return max(fitting, default=None, key=lambda r: version_key(r.version))
 
     def _base(self, cuda: str, flavor: str, distro: str, image: Image) -> Base:
@@ -283,8 +319,10 @@ class Catalog:
 
         names = dict.fromkeys(n for image in self.images() for n in (image.name, *_possible_names(image)))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        return NoSuchImageError(f"there is no image `{name}`",
-                                hint=(f"nearest: {', '.join(near)}; " if near else "") + "`kit list` shows all")
+        return NoSuchImageError(
+            f"there is no image `{name}`",
+            hint=(f"nearest: {', '.join(near)}; " if near else "") + "`kit list` shows all",
+        )
 
     def _table(self, file: str, table: str, row_type: type[Row]) -> tuple[Row, ...]:
         document = self._documents(file)
@@ -312,8 +350,14 @@ def _possible_names(image: Image) -> list[str]:
     """Names that narrow as little or as much as a name can; each finds this image or a newer one that fits it too."""
     short, version = SHORT_NAMES[image.framework], version_key(image.release.version)
     minor, suffix = f"{version.major}.{version.minor}", f"-{image.flavor}" if image.flavor else ""
-    names = [short, f"{short}-{image.cuda_tag}", f"{short}{minor}", f"{short}{image.release.version}",
-             f"{short}{minor}-{image.cuda_tag}", f"{short}{image.release.version}-{image.cuda_tag}"]
+    names = [
+        short,
+        f"{short}-{image.cuda_tag}",
+        f"{short}{minor}",
+        f"{short}{image.release.version}",
+        f"{short}{minor}-{image.cuda_tag}",
+        f"{short}{image.release.version}-{image.cuda_tag}",
+    ]
     return [name + suffix for name in dict.fromkeys(names)]
 
 
@@ -351,8 +395,10 @@ def _row(file: str, table: str, row_type: type[Row], values: Any, index: int) ->
     """One row as its dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     if not isinstance(values, dict):
         raise CatalogError(f"{file}: row {index + 1} of `{table}` is not a table")
-    label = next((str(values[key]) for key in ("name", "tag", "cuda", "major", "compute_capability", "names")
-                  if key in values), "")
+    label = next(
+        (str(values[key]) for key in ("name", "tag", "cuda", "major", "compute_capability", "names") if key in values),
+        "",
+    )
     where = f"{file}: [[{table}]] row {index + 1}" + (f" (`{label}`)" if label else "")
     kind: Any = row_type
     hints = _hints(kind)
@@ -364,8 +410,10 @@ def _row(file: str, table: str, row_type: type[Row], values: Any, index: int) ->
         if field.name in values:
             arguments[field.name] = _convert(f"{where}: key `{field.name}`", hints[field.name], values[field.name])
         elif field.default is dataclasses.MISSING:
-            raise CatalogError(f"{where}: the key `{field.name}` is missing",
-                               hint="every row says where it is from" if field.name == "source" else "")
+            raise CatalogError(
+                f"{where}: the key `{field.name}` is missing",
+                hint="every row says where it is from" if field.name == "source" else "",
+            )
     return row_type(**arguments)
 
 
@@ -381,14 +429,17 @@ def _convert(where: str, hint: Any, value: Any) -> Any:
         if typing.get_origin(args[0]) is tuple and isinstance(value, dict):  # pairs are written as a table
             return tuple((_convert(where, str, k), _convert(where, str, v)) for k, v in value.items())
         if not isinstance(value, list) or typing.get_origin(args[0]) is tuple:
-            raise CatalogError(f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, "
-                               f"not {value!r}")
+            raise CatalogError(
+                f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, not {value!r}"
+            )
         return tuple(_convert(where, args[0], item) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
-        raise CatalogError(f"{where}: expected {_TYPE_NAMES[hint]}, not {value!r}",
-                           hint="versions are written in quotes" if hint is str else "")
+        raise CatalogError(
+            f"{where}: expected {_TYPE_NAMES[hint]}, not {value!r}",
+            hint="versions are written in quotes" if hint is str else "",
+        )
     return value
 
 
@@ -414,14 +465,20 @@ def _check_release(row: Release) -> None:
     """The rules that join a release's keys; a name that says another version than the row would mislead everyone."""
     where = f"frameworks.toml: [[release]] `{row.name}`"
     if (row.cuda_provider == "none") != (row.cuda == ""):
-        raise CatalogError(f"{where}: cuda is `{row.cuda}`, but cuda_provider is `{row.cuda_provider}`",
-                           hint="a CPU release has no cuda and the provider `none`")
+        raise CatalogError(
+            f"{where}: cuda is `{row.cuda}`, but cuda_provider is `{row.cuda_provider}`",
+            hint="a CPU release has no cuda and the provider `none`",
+        )
     short, version, tag = SHORT_NAMES[row.framework], version_key(row.version), Image(release=row).cuda_tag
     allowed = (f"{short}{version.major}.{version.minor}-{tag}", f"{short}-{tag}")
     if row.name not in allowed:
-        raise CatalogError(f"{where}: the name does not match {row.framework} {row.version}, "
-                           f"{f'CUDA {row.cuda}' if row.cuda else 'CPU'}",
-                           hint=f"it must be `{allowed[0]}` (or `{allowed[1]}`)")
+        raise CatalogError(
+            f"{where}: the name does not match {row.framework} {row.version}, "
+            f"{f'CUDA {row.cuda}' if row.cuda else 'CPU'}",
+            hint=f"it must be `{allowed[0]}` (or `{allowed[1]}`)",
+        )
     if bool(row.index) != bool(row.index_packages):
-        raise CatalogError(f"{where}: `index` and `index_packages` go together",
-                           hint="an index is pinned to the packages that may come from it")
+        raise CatalogError(
+            f"{where}: `index` and `index_packages` go together",
+            hint="an index is pinned to the packages that may come from it",
+        )

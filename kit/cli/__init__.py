@@ -8,8 +8,8 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 from itertools import takewhile
+from typing import Any, TypeVar
 
 import click
 
@@ -59,8 +59,9 @@ def json_option(command: Command) -> Command:
         if value:
             ctx.obj = replace(ctx.obj, json=True)
 
-    return click.option("--json", is_flag=True, expose_value=False, callback=note,
-                        help="Print data as JSON on standard output.")(command)
+    return click.option(
+        "--json", is_flag=True, expose_value=False, callback=note, help="Print data as JSON on standard output."
+    )(command)
 
 
 class LazyGroup(click.Group):
@@ -76,7 +77,9 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(module, f"{cmd_name}_command")
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
             import difflib
 
@@ -148,7 +151,9 @@ def main() -> None:
             import traceback
 
             traceback.print_exc()
-        sys.stderr.write(f"error: unexpected {type(e).__name__}: {e}\n"
-                         "hint: this is a defect in kit; run the command again with --debug and report what it prints\n")
+        sys.stderr.write(
+            f"error: unexpected {type(e).__name__}: {e}\n"
+            "hint: this is a defect in kit; run the command again with --debug and report what it prints\n"
+        )
         sys.exit(70)
     sys.exit(code if isinstance(code, int) else 0)

@@ -28,8 +28,9 @@ def make_command(options: Options, *, suite: str, mirror: str, force: bool) -> N
     from kit import base, engine
     from kit.cli.output import print_json, say
 
-    made = base.ensure(suite, engine.connect().environment, mirror=mirror, force=force,
-                       on_message=lambda text: say(options, text))
+    made = base.ensure(
+        suite, engine.connect().environment, mirror=mirror, force=force, on_message=lambda text: say(options, text)
+    )
     if options.json:
         print_json(asdict(made))
     else:

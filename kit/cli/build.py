@@ -19,27 +19,49 @@ F = TypeVar("F", bound=Callable[..., Any])
 def build_options(command: F) -> F:
     """The options that say how an image is built, for every command that may build one."""
     for option in (
-        click.option("--base", type=click.Choice(["auto", "registry", "archive"]), default="auto", show_default=True,
-                     envvar="KIT_BASE", help="Where the base image comes from: a container registry, or made from the "
-                     "distribution's package archive.  [env: KIT_BASE]"),
-        click.option("--registry-mirror", default="", metavar="HOST", envvar="KIT_REGISTRY_MIRROR",
-                     help="Take base images from this registry.  [env: KIT_REGISTRY_MIRROR]"),
-        click.option("--ca-cert", type=click.Path(path_type=Path), envvar="KIT_CA_CERT", help="CA bundle (PEM) for "
-                     "builds behind a private certificate authority; never in the image.  [env: KIT_CA_CERT; default: "
-                     "SSL_CERT_FILE when it is not the system's, or the system's when it was added to]"),
+        click.option(
+            "--base",
+            type=click.Choice(["auto", "registry", "archive"]),
+            default="auto",
+            show_default=True,
+            envvar="KIT_BASE",
+            help="Where the base image comes from: a container registry, or made from the "
+            "distribution's package archive.  [env: KIT_BASE]",
+        ),
+        click.option(
+            "--registry-mirror",
+            default="",
+            metavar="HOST",
+            envvar="KIT_REGISTRY_MIRROR",
+            help="Take base images from this registry.  [env: KIT_REGISTRY_MIRROR]",
+        ),
+        click.option(
+            "--ca-cert",
+            type=click.Path(path_type=Path),
+            envvar="KIT_CA_CERT",
+            help="CA bundle (PEM) for "
+            "builds behind a private certificate authority; never in the image.  [env: KIT_CA_CERT; default: "
+            "SSL_CERT_FILE when it is not the system's, or the system's when it was added to]",
+        ),
     ):
         command = option(command)
     return command
 
 
-def make_options(*, base: str, registry_mirror: str, ca_cert: Path | None, force: bool = False,
-                 no_cache: bool = False) -> BuildOptions:
+def make_options(
+    *, base: str, registry_mirror: str, ca_cert: Path | None, force: bool = False, no_cache: bool = False
+) -> BuildOptions:
     """The options of a command line, with this machine's network settings."""
     from kit.build import BuildOptions
     from kit.network import read_settings
 
-    return BuildOptions(base=base, registry_mirror=registry_mirror,  # type: ignore[arg-type]  # click checked the choice
-                        network=read_settings(ca_cert=ca_cert), force=force, no_cache=no_cache)
+    return BuildOptions(
+        base=base,
+        registry_mirror=registry_mirror,  # type: ignore[arg-type]  # click checked the choice
+        network=read_settings(ca_cert=ca_cert),
+        force=force,
+        no_cache=no_cache,
+    )
 
 
 @click.command("build")
@@ -52,8 +74,19 @@ def make_options(*, base: str, registry_mirror: str, ca_cert: Path | None, force
 @build_options
 @json_option
 @click.pass_obj
-def build_command(options: Options, *, names: tuple[str, ...], everything: bool, force: bool, no_cache: bool,
-                  check_repro: bool, push: str, base: str, registry_mirror: str, ca_cert: Path | None) -> None:
+def build_command(
+    options: Options,
+    *,
+    names: tuple[str, ...],
+    everything: bool,
+    force: bool,
+    no_cache: bool,
+    check_repro: bool,
+    push: str,
+    base: str,
+    registry_mirror: str,
+    ca_cert: Path | None,
+) -> None:
     """Build images into the container engine's store. An image that is up to date is not built again."""
     import dataclasses
 
@@ -88,8 +121,12 @@ def build_command(options: Options, *, names: tuple[str, ...], everything: bool,
                 if push:
                     build.push(engine, built, push, progress)
             results.append(dataclasses.asdict(built))
-            say(options, f"{image.name}: built in {built.seconds:.0f} s on {built.base}" if built.is_new
-                else f"{image.name}: up to date")
+            say(
+                options,
+                f"{image.name}: built in {built.seconds:.0f} s on {built.base}"
+                if built.is_new
+                else f"{image.name}: up to date",
+            )
         except KitError as e:
             if len(images) == 1:
                 raise

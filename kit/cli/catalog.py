@@ -34,9 +34,22 @@ def list_command(options: Options, *, everything: bool) -> None:
     if options.json:
         print_json(rows)
         return
-    print_table(("name", "version", "CUDA", "cuDNN", "Python", "min driver", "locked", "built"),
-                [(row["name"], row["version"], row["cuda"] or "-", row["cudnn"] or "-", row["python"],
-                  row["min_driver"] or "-", "yes" if row["locked"] else "no", _yes_no(row["built"])) for row in rows])
+    print_table(
+        ("name", "version", "CUDA", "cuDNN", "Python", "min driver", "locked", "built"),
+        [
+            (
+                row["name"],
+                row["version"],
+                row["cuda"] or "-",
+                row["cudnn"] or "-",
+                row["python"],
+                row["min_driver"] or "-",
+                "yes" if row["locked"] else "no",
+                _yes_no(row["built"]),
+            )
+            for row in rows
+        ],
+    )
     reasons: dict[str, list[str]] = {}
     for row in rows:
         if row["unlocked_reason"]:
@@ -118,8 +131,9 @@ class BuiltNames:
         except KitError:
             return
         # `kit/NAME:latest`
-        self._found = frozenset(reference.rpartition("/")[2].partition(":")[0] for reference, _ in found
-                                if reference.startswith("kit/"))
+        self._found = frozenset(
+            reference.rpartition("/")[2].partition(":")[0] for reference, _ in found if reference.startswith("kit/")
+        )
 
     def get(self) -> frozenset[str] | None:
         """The names; None when no engine answers, or not soon."""
@@ -136,8 +150,11 @@ def _engine_is_likely() -> bool:
 
     if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "KIT_ENGINE")):
         return True
-    sockets = [Path("/var/run/docker.sock"), paths.engine_dir(),
-               Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "docker.sock"]
+    sockets = [
+        Path("/var/run/docker.sock"),
+        paths.engine_dir(),
+        Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "docker.sock",
+    ]
     config = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     return any(path.exists() for path in (*sockets, config))
 
@@ -184,6 +201,7 @@ def _runs_on(catalog: Catalog, image: Image) -> frozenset[str]:
 
     Machine code runs on its own capability and on later minors of the same major; PTX is compiled for anything newer.
     """
+
     def pair(capability: str) -> tuple[int, int]:
         major, minor = capability.split(".")
         return int(major), int(minor)
@@ -191,8 +209,9 @@ def _runs_on(catalog: Catalog, image: Image) -> frozenset[str]:
     exact = [pair(c) for c in image.release.compute_capabilities]
     ptx = [pair(c) for c in image.release.ptx]
     known = {gpu.compute_capability for gpu in catalog.gpus}
-    return frozenset(c for c in known if any(m == pair(c)[0] and n <= pair(c)[1] for m, n in exact)
-                     or any(p <= pair(c) for p in ptx))
+    return frozenset(
+        c for c in known if any(m == pair(c)[0] and n <= pair(c)[1] for m, n in exact) or any(p <= pair(c) for p in ptx)
+    )
 
 
 def _yes_no(value: bool | None) -> str:

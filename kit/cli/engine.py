@@ -17,29 +17,56 @@ def engine_command() -> None:
 
 
 @engine_command.command("up")
-@click.option("--store", type=click.Choice(["containerd", "overlay2"]), default=None,
-              help="The image store; each has its own images.  [default: the last one used, first containerd]")
-@click.option("--registry-mirror", "registry_mirrors", multiple=True, metavar="URL",
-              help="Ask this registry for Docker Hub's images first; repeatable.")
-@click.option("--insecure-registry", "insecure_registries", multiple=True, metavar="HOST[:PORT]",
-              help="A registry to reach over plain HTTP, beside this machine's own; repeatable.")
+@click.option(
+    "--store",
+    type=click.Choice(["containerd", "overlay2"]),
+    default=None,
+    help="The image store; each has its own images.  [default: the last one used, first containerd]",
+)
+@click.option(
+    "--registry-mirror",
+    "registry_mirrors",
+    multiple=True,
+    metavar="URL",
+    help="Ask this registry for Docker Hub's images first; repeatable.",
+)
+@click.option(
+    "--insecure-registry",
+    "insecure_registries",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    help="A registry to reach over plain HTTP, beside this machine's own; repeatable.",
+)
 @click.option("--update", is_flag=True, help="Download the newest programs first.")
 @json_option
 @click.pass_obj
-def up_command(options: Options, *, store: str | None, registry_mirrors: tuple[str, ...],
-               insecure_registries: tuple[str, ...], update: bool) -> None:
+def up_command(
+    options: Options,
+    *,
+    store: str | None,
+    registry_mirrors: tuple[str, ...],
+    insecure_registries: tuple[str, ...],
+    update: bool,
+) -> None:
     """Start the engine; says so if it is up already."""
     from typing import cast
 
     from kit import private_engine
     from kit.cli.output import say
 
-    started = private_engine.up(store=cast("private_engine.Store | None", store), registry_mirrors=registry_mirrors,
-                                insecure_registries=insecure_registries, update=update,
-                                say=lambda text: say(options, text))
+    started = private_engine.up(
+        store=cast("private_engine.Store | None", store),
+        registry_mirrors=registry_mirrors,
+        insecure_registries=insecure_registries,
+        update=update,
+        say=lambda text: say(options, text),
+    )
     found = private_engine.status()
-    say(options, f"private engine {'started' if started else 'is up already'}: Docker {found.version}, "
-                 f"{found.store} store, {found.socket}")
+    say(
+        options,
+        f"private engine {'started' if started else 'is up already'}: Docker {found.version}, "
+        f"{found.store} store, {found.socket}",
+    )
     if options.json:
         _print(options)
 
@@ -54,8 +81,9 @@ def down_command(options: Options, *, purge: bool) -> None:
     from kit.cli.output import say
 
     if purge and not options.yes:
-        click.confirm(f"Delete all images, containers and volumes in {private_engine.places().folder}?",
-                      abort=True, err=True)
+        click.confirm(
+            f"Delete all images, containers and volumes in {private_engine.places().folder}?", abort=True, err=True
+        )
     stopped = private_engine.down(purge=purge, say=lambda text: say(options, text))
     say(options, "private engine stopped" if stopped else "private engine was not up")
     if options.json:
@@ -80,7 +108,7 @@ def env_command() -> None:
 
     for name, value in private_engine.environment().items():
         if name == "PATH":
-            click.echo(f"export PATH={shlex.quote(value.partition(':')[0])}:\"$PATH\"")
+            click.echo(f'export PATH={shlex.quote(value.partition(":")[0])}:"$PATH"')
         else:
             click.echo(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
 

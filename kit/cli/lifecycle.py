@@ -19,14 +19,29 @@ def ps_command(options: Options, *, everything: bool) -> None:
 
     found = run.listed(connect(), everything=everything)
     if options.json:
-        print_json([{"name": r.name, "image": r.image, "service": r.service, "url": r.url, "status": r.status,
-                     "gpus": r.gpus, "host": "", "user": r.user} for r in found])
+        print_json(
+            [
+                {
+                    "name": r.name,
+                    "image": r.image,
+                    "service": r.service,
+                    "url": r.url,
+                    "status": r.status,
+                    "gpus": r.gpus,
+                    "host": "",
+                    "user": r.user,
+                }
+                for r in found
+            ]
+        )
         return
     if not found:
         say(options, "nothing runs" if not everything else "no containers")
         return
-    print_table(["NAME", "SERVICE", "STATUS", "URL"],
-                [[r.name, r.service or "command", r.status, r.url.partition("?")[0]] for r in found])
+    print_table(
+        ["NAME", "SERVICE", "STATUS", "URL"],
+        [[r.name, r.service or "command", r.status, r.url.partition("?")[0]] for r in found],
+    )
 
 
 @click.command("logs")
@@ -58,8 +73,9 @@ def url_command(options: Options, *, name: str) -> None:
     engine = connect()
     found = run.describe(run.find(engine, name))
     if not found.url:
-        raise NoSuchContainerError(f"{found.name} is no running service (status: {found.status})",
-                                   hint="`kit ps --all` lists what there is")
+        raise NoSuchContainerError(
+            f"{found.name} is no running service (status: {found.status})", hint="`kit ps --all` lists what there is"
+        )
     if options.json:
         print_json({"name": found.name, "url": found.url})
     else:
@@ -86,8 +102,9 @@ def exec_command(*, name: str, words: tuple[str, ...]) -> None:
 @click.command("stop")
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every running container of kit's.")
-@click.option("--time", "timeout_s", type=click.IntRange(0), default=10, show_default=True,
-              help="Seconds until it is killed.")
+@click.option(
+    "--time", "timeout_s", type=click.IntRange(0), default=10, show_default=True, help="Seconds until it is killed."
+)
 @click.pass_obj
 def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, timeout_s: int) -> None:
     """Stop containers. What they wrote to the mounted folder and volumes stays; `kit rm` removes the rest."""
@@ -99,8 +116,11 @@ def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, 
     if not names and not everything:
         raise BadInputError("no container named", hint="name one or more (`kit ps` lists them), or give --all")
     engine = connect()
-    targets = [r.name for r in run.listed(engine, everything=False)] if everything \
+    targets = (
+        [r.name for r in run.listed(engine, everything=False)]
+        if everything
         else [run.find(engine, name).name for name in names]
+    )
     for target in targets:
         engine.stop(target, timeout_s=timeout_s)
         say(options, f"stopped {target}")
@@ -121,8 +141,11 @@ def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, fo
     if not names and not everything:
         raise BadInputError("no container named", hint="name one or more (`kit ps --all` lists them), or give --all")
     engine = connect()
-    targets = [r.name for r in run.listed(engine, everything=True) if force or r.status != "running"] if everything \
+    targets = (
+        [r.name for r in run.listed(engine, everything=True) if force or r.status != "running"]
+        if everything
         else [run.find(engine, name).name for name in names]
+    )
     for target in targets:
         if not force and engine.container(target).status == "running":
             raise BadInputError(f"{target} is running", hint=f"stop it first (`kit stop {target}`), or give --force")

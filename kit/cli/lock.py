@@ -39,20 +39,37 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
     catalog = load_catalog()
     images = locks.chosen_images(catalog, names)
     if check:
-        _each(options, images, lambda image: _check(catalog, image, again=again), "lock is up to date",
-              "locks are not up to date")
+        _each(
+            options,
+            images,
+            lambda image: _check(catalog, image, again=again),
+            "lock is up to date",
+            "locks are not up to date",
+        )
         return
     if not paths.is_checkout():
-        raise BadInputError("kit lock writes into a source checkout, and this kit is an installed package",
-                            hint="clone kit's repository and run it there")
-    _each(options, images, lambda image: _lock(catalog, image, upgrade=upgrade, named=bool(names)), "locked",
-          "images could not be locked")
+        raise BadInputError(
+            "kit lock writes into a source checkout, and this kit is an installed package",
+            hint="clone kit's repository and run it there",
+        )
+    _each(
+        options,
+        images,
+        lambda image: _lock(catalog, image, upgrade=upgrade, named=bool(names)),
+        "locked",
+        "images could not be locked",
+    )
 
 
 @click.command("update")
 @click.argument("names", nargs=-1)
-@click.option("--registry-mirror", default="", metavar="HOST", envvar="KIT_REGISTRY_MIRROR",
-              help="A registry that answers for Docker Hub.  [env: KIT_REGISTRY_MIRROR]")
+@click.option(
+    "--registry-mirror",
+    default="",
+    metavar="HOST",
+    envvar="KIT_REGISTRY_MIRROR",
+    help="A registry that answers for Docker Hub.  [env: KIT_REGISTRY_MIRROR]",
+)
 @json_option
 @click.pass_obj
 def update_command(options: Options, *, names: tuple[str, ...], registry_mirror: str) -> None:
@@ -66,25 +83,38 @@ def update_command(options: Options, *, names: tuple[str, ...], registry_mirror:
     from kit.errors import BadInputError, CheckFailedError
 
     if not paths.is_checkout():
-        raise BadInputError("kit update writes into a source checkout, and this kit is an installed package",
-                            hint="clone kit's repository and run it there")
+        raise BadInputError(
+            "kit update writes into a source checkout, and this kit is an installed package",
+            hint="clone kit's repository and run it there",
+        )
     catalog = load_catalog()
-    bases = list(dict.fromkeys(catalog.base_for(image) for image in locks.chosen_images(catalog, names))) \
-        if names else list(catalog.bases)
+    bases = (
+        list(dict.fromkeys(catalog.base_for(image) for image in locks.chosen_images(catalog, names)))
+        if names
+        else list(catalog.bases)
+    )
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    found, failed = update(catalog, bases, Registry(registry_mirror), today=today,
-                           progress=lambda line: say(options, line))
+    found, failed = update(
+        catalog, bases, Registry(registry_mirror), today=today, progress=lambda line: say(options, line)
+    )
     changed = [c for c in found if c.after != c.before]
     for change in changed:
         say(options, f"{change.base.tag}: {change.before or 'no digest'} -> {change.after}")
     if options.json:
-        print_json([{"repository": c.base.repository, "tag": c.base.tag, "before": c.before, "after": c.after}
-                    for c in found])
-    say(options, f"{len(found)} tags confirmed, {len(changed)} digests changed; "
-                 "`kit lock` and `kit render` write them into the images")
+        print_json(
+            [{"repository": c.base.repository, "tag": c.base.tag, "before": c.before, "after": c.after} for c in found]
+        )
+    say(
+        options,
+        f"{len(found)} tags confirmed, {len(changed)} digests changed; "
+        "`kit lock` and `kit render` write them into the images",
+    )
     if failed:
-        raise CheckFailedError(f"{len(failed)} tags are not in the registry any more",
-                               details=tuple(e.message for e in failed), hint=failed[0].hint)
+        raise CheckFailedError(
+            f"{len(failed)} tags are not in the registry any more",
+            details=tuple(e.message for e in failed),
+            hint=failed[0].hint,
+        )
 
 
 def _check(catalog: Catalog, image: Image, *, again: bool) -> str:
@@ -93,8 +123,10 @@ def _check(catalog: Catalog, image: Image, *, again: bool) -> str:
 
     locks.check(catalog, image)
     if again and not catalog.unlocked_reason(image) and not locks.resolves_the_same(catalog, image):
-        raise CheckFailedError(f"`{image.name}` solves to something else than its lock",
-                               hint=f"`kit lock {image.name}` brings it up to date")
+        raise CheckFailedError(
+            f"`{image.name}` solves to something else than its lock",
+            hint=f"`kit lock {image.name}` brings it up to date",
+        )
     return "up to date"
 
 
@@ -128,7 +160,10 @@ def _each(options: Options, images: Sequence[Image], work: Callable[[Image], str
     if options.json:
         print_json(results)
     if failed:
-        details = tuple(line for image, e in failed
-                        for line in (f"{image.name}: {e.message}", *(f"  {detail}" for detail in e.details)))
+        details = tuple(
+            line
+            for image, e in failed
+            for line in (f"{image.name}: {e.message}", *(f"  {detail}" for detail in e.details))
+        )
         raise CheckFailedError(f"{len(failed)} of {len(images)} {bad}", details=details, hint=failed[0][1].hint)
     say(options, f"{len(images)} images: {good}" if len(images) != 1 else good)

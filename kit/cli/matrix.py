@@ -10,19 +10,26 @@ from kit.cli import Options, json_option
 
 
 @click.command("matrix")
-@click.option("--format", "form", default="names", show_default=True,
-              type=click.Choice(["names", "json", "github", "markdown"]),
-              help="names: one a line. json: a list. github: a job matrix on one line. "
-              "markdown: the README's table of all images.")
+@click.option(
+    "--format",
+    "form",
+    default="names",
+    show_default=True,
+    type=click.Choice(["names", "json", "github", "markdown"]),
+    help="names: one a line. json: a list. github: a job matrix on one line. "
+    "markdown: the README's table of all images.",
+)
 @click.option("--only", "names", multiple=True, metavar="NAME", help="An image; repeatable.  [default: all]")
 @click.option("--all", "with_devel", is_flag=True, help="The -devel images too.")
-@click.option("--into", metavar="FILE",
-              type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="With markdown: replace the table in FILE instead of printing it.")
+@click.option(
+    "--into",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With markdown: replace the table in FILE instead of printing it.",
+)
 @json_option
 @click.pass_obj
-def matrix_command(options: Options, *, form: str, names: tuple[str, ...], with_devel: bool,
-                   into: Path | None) -> None:
+def matrix_command(options: Options, *, form: str, names: tuple[str, ...], with_devel: bool, into: Path | None) -> None:
     """Print the images to build: those that have a lock."""
     import dataclasses
 

@@ -38,7 +38,9 @@ class BuildDisplay:
             self.status.start()
         return Progress(message=self.message, log=self.log)
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.status:
             self.status.stop()
 
@@ -53,4 +55,6 @@ class BuildDisplay:
         if self.status and log.running:
             step = log.running[-1]
             last = f" · {step.lines[-1][:60]}" if step.lines else ""
-            self.status.update(f"{self.image}  {time.monotonic() - self.started:.0f} s  {self.escape(step.title + last)}")
+            self.status.update(
+                f"{self.image}  {time.monotonic() - self.started:.0f} s  {self.escape(step.title + last)}"
+            )

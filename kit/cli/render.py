@@ -26,14 +26,18 @@ def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> 
         if options.json:
             print_json([{"path": str(d.path), "problem": d.problem} for d in differences])
         if differences:
-            raise CheckFailedError(f"{len(differences)} rendered file(s) are not what the catalog and the templates say",
-                                   details=tuple(f"{d.problem}: {d.path}" for d in differences),
-                                   hint="write them again: `kit render`")
+            raise CheckFailedError(
+                f"{len(differences)} rendered file(s) are not what the catalog and the templates say",
+                details=tuple(f"{d.problem}: {d.path}" for d in differences),
+                hint="write them again: `kit render`",
+            )
         say(options, f"{len(images)} images: rendered files are up to date")
         return
     if not paths.is_checkout():
-        raise BadInputError("kit render writes into a source checkout, and this kit is an installed package",
-                            hint="clone kit's repository and run it there")
+        raise BadInputError(
+            "kit render writes into a source checkout, and this kit is an installed package",
+            hint="clone kit's repository and run it there",
+        )
     changed = render.render(catalog, images)
     for path in changed:
         say(options, f"wrote {path.relative_to(paths.root_dir())}")

@@ -21,19 +21,42 @@ if TYPE_CHECKING:
 @click.option("--gpus", help="all, none, indexes (0,3) or UUIDs.  [default: all the host has]")
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
 @click.option("--user", help="UID or UID:GID to run as.  [default: yours]")
-@click.option("-C", "--folder", type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
-              default=".", help="Folder at /workspace.  [default: the current one]")
+@click.option(
+    "-C",
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    default=".",
+    help="Folder at /workspace.  [default: the current one]",
+)
 @click.option("-e", "--env", "variables", multiple=True, metavar="NAME=VALUE", help="Environment variable.")
 @click.option("--mount", "mounts", multiple=True, metavar="SOURCE:TARGET[:ro]", help="Another folder or file.")
 @click.option("--logdir", default=".", show_default=True, help="Where TensorBoard looks, under /workspace.")
-@click.option("--restart", type=click.Choice(["no", "on-failure", "unless-stopped", "always"]), default="no",
-              help="Whether the engine starts a service again after a crash or a reboot.")
+@click.option(
+    "--restart",
+    type=click.Choice(["no", "on-failure", "unless-stopped", "always"]),
+    default="no",
+    help="Whether the engine starts a service again after a crash or a reboot.",
+)
 @build_options
 @json_option
 @click.pass_obj
-def run_command(options: Options, *, name: str, words: tuple[str, ...], gpus: str | None, port: int | None,
-                user: str | None, folder: Path, variables: tuple[str, ...], mounts: tuple[str, ...], logdir: str,
-                restart: str, base: str, registry_mirror: str, ca_cert: Path | None) -> None:
+def run_command(
+    options: Options,
+    *,
+    name: str,
+    words: tuple[str, ...],
+    gpus: str | None,
+    port: int | None,
+    user: str | None,
+    folder: Path,
+    variables: tuple[str, ...],
+    mounts: tuple[str, ...],
+    logdir: str,
+    restart: str,
+    base: str,
+    registry_mirror: str,
+    ca_cert: Path | None,
+) -> None:
     """Start a notebook (jupyter), TensorBoard, a shell or a command in an image, which is built first if need be.
 
     A service stays up until `kit stop`; its URL is printed once it has answered. A command runs on this terminal and
@@ -50,12 +73,20 @@ def run_command(options: Options, *, name: str, words: tuple[str, ...], gpus: st
     image = catalog.find(name)
     service, command = run.as_command(words)
     request = run.RunRequest(
-        image=image, service=service, command=command, gpus=gpus, port=port,
-        folder=folder.resolve(), user=run.parse_user(user) if user else run.caller(),
-        environment=tuple(_variable(text) for text in variables), mounts=tuple(_mount(text) for text in mounts),
-        logdir=logdir, restart="" if restart == "no" else restart,
+        image=image,
+        service=service,
+        command=command,
+        gpus=gpus,
+        port=port,
+        folder=folder.resolve(),
+        user=run.parse_user(user) if user else run.caller(),
+        environment=tuple(_variable(text) for text in variables),
+        mounts=tuple(_mount(text) for text in mounts),
+        logdir=logdir,
+        restart="" if restart == "no" else restart,
         network=(wanted := make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)).network,
-        is_terminal=sys.stdin.isatty() and sys.stdout.isatty())
+        is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+    )
     engine = connect()
     run.check_gpus(request, engine)
     if not build.current(catalog, image, engine, wanted):

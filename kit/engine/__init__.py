@@ -120,21 +120,29 @@ class Container:
 class Engine:
     """A container engine that answers; made by `connect`."""
 
-    def __init__(self, *, program: str = "docker", environment: Mapping[str, str] | None = None,
-                 socket_path: Path | None = None) -> None:
+    def __init__(
+        self, *, program: str = "docker", environment: Mapping[str, str] | None = None, socket_path: Path | None = None
+    ) -> None:
         self.program = program
         self.environment = dict(environment or {})
         self.socket_path = socket_path  # to ask directly; None: only by the command line
 
-    def call(self, args: Sequence[str], *, timeout_s: float = 120, input: str | None = None,
-             environment: Mapping[str, str] | None = None) -> str:
+    def call(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float = 120,
+        input: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
         """Run one command of the engine and return what it printed.
 
         Raises the KitError kind its error text stands for (`kit.engine.messages`).
         """
         try:
-            return process.run([self.program, *args], timeout_s=timeout_s, input=input,
-                               env={**self.environment, **(environment or {})}).stdout
+            return process.run(
+                [self.program, *args], timeout_s=timeout_s, input=input, env={**self.environment, **(environment or {})}
+            ).stdout
         except CommandError as e:
             raise translate(e) from e
         except MissingProgramError:
@@ -144,10 +152,15 @@ class Engine:
     def info(self) -> EngineInfo:
         """The engine's own description (one call, kept)."""
         answer = api.get(self.socket_path, "/info") if self.socket_path else None
-        raw = answer[1] if answer and answer[0] == 200 else json.loads(self.call(["info", "--format={{json .}}"], timeout_s=20))
+        raw = (
+            answer[1]
+            if answer and answer[0] == 200
+            else json.loads(self.call(["info", "--format={{json .}}"], timeout_s=20))
+        )
         if raw.get("ServerErrors"):
-            raise NoEngineError("the container engine does not answer: " + "; ".join(raw["ServerErrors"]),
-                                hint=NO_ENGINE_HINT)
+            raise NoEngineError(
+                "the container engine does not answer: " + "; ".join(raw["ServerErrors"]), hint=NO_ENGINE_HINT
+            )
         status = {row[0]: row[1] for row in raw.get("DriverStatus") or [] if len(row) == 2}
         return EngineInfo(
             version=raw.get("ServerVersion", ""),
@@ -180,8 +193,9 @@ class Engine:
 
     def images_labelled(self, label: str) -> list[tuple[str, str]]:
         """(reference, image ID) of local images that carry a label."""
-        text = self.call(["image", "ls", f"--filter=label={label}", "--format={{.Repository}}:{{.Tag}} {{.ID}}"],
-                         timeout_s=30)
+        text = self.call(
+            ["image", "ls", f"--filter=label={label}", "--format={{.Repository}}:{{.Tag}} {{.ID}}"], timeout_s=30
+        )
         return [(ref, image_id) for ref, image_id in (line.split() for line in text.splitlines() if line.strip())]
 
     def require_buildx(self) -> str:
@@ -189,12 +203,15 @@ class Engine:
         try:
             return self.call(["buildx", "version"], timeout_s=20).strip()
         except EngineError:
-            raise EngineFeatureError("this docker has no buildx, so it cannot build with BuildKit",
-                                     hint="install the buildx plugin (package docker-buildx or docker-buildx-plugin), "
-                                          "or use kit's private engine: `kit engine up`") from None
+            raise EngineFeatureError(
+                "this docker has no buildx, so it cannot build with BuildKit",
+                hint="install the buildx plugin (package docker-buildx or docker-buildx-plugin), "
+                "or use kit's private engine: `kit engine up`",
+            ) from None
 
-    def stream(self, args: Sequence[str], on_line: Callable[[str], None],
-               environment: Mapping[str, str] | None = None) -> int:
+    def stream(
+        self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+    ) -> int:
         """Run one command of the engine, handing on each line as it comes; returns its exit code."""
         return process.stream([self.program, *args], on_line, env={**self.environment, **(environment or {})})
 
@@ -209,8 +226,9 @@ class Engine:
     def run_detached(self, spec: ContainerSpec) -> str:
         """Start a container and leave it running; returns its ID. Nothing is left behind when it cannot start."""
         try:
-            return self.call(["run", "--detach", "--pull=never", *spec.arguments()],
-                             environment=spec.secret_environment).strip()
+            return self.call(
+                ["run", "--detach", "--pull=never", *spec.arguments()], environment=spec.secret_environment
+            ).strip()
         except BaseException:
             self.remove(spec.name, force=True)
             raise
@@ -240,8 +258,9 @@ class Engine:
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a container; with `force` also a running one, and it is no error when there is none."""
-        done = process.run([self.program, "rm", *(["--force"] if force else []), "--volumes", name],
-                           env=self.environment, check=False)
+        done = process.run(
+            [self.program, "rm", *(["--force"] if force else []), "--volumes", name], env=self.environment, check=False
+        )
         if done.returncode != 0 and not force:
             raise translate(CommandError(done.args, done.returncode, done.stdout, done.stderr))
 
@@ -256,8 +275,11 @@ def _container(raw: dict[str, Any]) -> Container:
         exit_code=int(state.get("ExitCode") or 0),
         labels=config.get("Labels") or {},
         environment=dict(entry.partition("=")[::2] for entry in config.get("Env") or []),
-        ports={int(inner.split("/")[0]): int(outer[0]["HostPort"]) for inner, outer in bindings.items()
-               if outer and outer[0].get("HostPort")},
+        ports={
+            int(inner.split("/")[0]): int(outer[0]["HostPort"])
+            for inner, outer in bindings.items()
+            if outer and outer[0].get("HostPort")
+        },
         started=state.get("StartedAt", ""),
     )
 
@@ -304,15 +326,21 @@ def connect() -> Engine:
             denied = True
         runtime = os.environ.get("XDG_RUNTIME_DIR")
         if runtime and _answers(Path(runtime) / "docker.sock"):
-            return Engine(environment={"DOCKER_HOST": f"unix://{runtime}/docker.sock"},
-                          socket_path=Path(runtime) / "docker.sock")
+            return Engine(
+                environment={"DOCKER_HOST": f"unix://{runtime}/docker.sock"}, socket_path=Path(runtime) / "docker.sock"
+            )
     if choice != "system" and private_engine.is_up():
         program = private_engine.docker_program()
-        return Engine(program=str(program) if program else "docker", environment=private_engine.environment(),
-                      socket_path=private_engine.socket_path())
+        return Engine(
+            program=str(program) if program else "docker",
+            environment=private_engine.environment(),
+            socket_path=private_engine.socket_path(),
+        )
     if denied:
-        raise NoEngineError(f"no right to use the container engine at {DEFAULT_SOCKET}",
-                            hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`")
+        raise NoEngineError(
+            f"no right to use the container engine at {DEFAULT_SOCKET}",
+            hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
+        )
     raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
 
 

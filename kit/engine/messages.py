@@ -19,25 +19,57 @@ from kit.errors import (
 
 # (part of the text in lower case, kind, what happened, what to do); the first that matches wins.
 KNOWN: tuple[tuple[str, type[KitError], str, str], ...] = (
-    ("no space left on device", DiskFullError, "no space left where the container engine keeps its data",
-     "free some with `docker system prune` (build cache: `docker builder prune`), or move the engine's data"),
+    (
+        "no space left on device",
+        DiskFullError,
+        "no space left where the container engine keeps its data",
+        "free some with `docker system prune` (build cache: `docker builder prune`), or move the engine's data",
+    ),
     ("port is already allocated", PortTakenError, "the port is in use", "leave out --port to get a free one"),
     ("address already in use", PortTakenError, "the port is in use", "leave out --port to get a free one"),
-    ("unresolvable cdi devices", GpuUnavailableError, "the engine knows no such GPU",
-     "list what it knows with `docker info`; make a new specification with `sudo nvidia-ctk cdi generate "
-     "--output=/etc/cdi/nvidia.yaml`"),
-    ("could not select device driver", GpuUnavailableError, "the engine has no way to pass a GPU through",
-     "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk runtime configure --runtime=docker` and restart docker"),
-    ("cannot connect to the docker daemon", NoEngineError, "no container engine answers",
-     "start kit's private engine with `kit engine up`, or install Docker Engine"),
-    ("is the docker daemon running", NoEngineError, "no container engine answers",
-     "start kit's private engine with `kit engine up`, or install Docker Engine"),
-    ("unable to resolve docker endpoint", NoEngineError, "the docker context that is set does not exist",
-     "`docker context ls` lists those there are; DOCKER_CONTEXT or `docker context use` chooses one"),
-    ("error during connect", NoEngineError, "no container engine answers at the address that is set",
-     "check DOCKER_HOST and `docker context ls`; without them kit looks for an engine on this machine"),
-    ("permission denied while trying to connect", NoEngineError, "no right to use the container engine",
-     "add yourself to its group and log in again: `sudo usermod -aG docker $USER`"),
+    (
+        "unresolvable cdi devices",
+        GpuUnavailableError,
+        "the engine knows no such GPU",
+        "list what it knows with `docker info`; make a new specification with `sudo nvidia-ctk cdi generate "
+        "--output=/etc/cdi/nvidia.yaml`",
+    ),
+    (
+        "could not select device driver",
+        GpuUnavailableError,
+        "the engine has no way to pass a GPU through",
+        "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk runtime configure --runtime=docker` and restart docker",
+    ),
+    (
+        "cannot connect to the docker daemon",
+        NoEngineError,
+        "no container engine answers",
+        "start kit's private engine with `kit engine up`, or install Docker Engine",
+    ),
+    (
+        "is the docker daemon running",
+        NoEngineError,
+        "no container engine answers",
+        "start kit's private engine with `kit engine up`, or install Docker Engine",
+    ),
+    (
+        "unable to resolve docker endpoint",
+        NoEngineError,
+        "the docker context that is set does not exist",
+        "`docker context ls` lists those there are; DOCKER_CONTEXT or `docker context use` chooses one",
+    ),
+    (
+        "error during connect",
+        NoEngineError,
+        "no container engine answers at the address that is set",
+        "check DOCKER_HOST and `docker context ls`; without them kit looks for an engine on this machine",
+    ),
+    (
+        "permission denied while trying to connect",
+        NoEngineError,
+        "no right to use the container engine",
+        "add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
+    ),
     ("no such container", NoSuchContainerError, "there is no such container", "`kit ps` lists what runs"),
 )
 

@@ -101,8 +101,10 @@ def differences(lock: Lock, catalog: Catalog, image: Image) -> list[str]:
         found.append("what it was solved from has changed (requirements, constraints, packages or Pythons)")
     now = locked_base(catalog, image)
     if lock.base != now:
-        found.append(f"the base is {now.reference} {now.digest or 'without a digest'} ({now.digest_status}) now, "
-                     f"and was {lock.base.reference} {lock.base.digest or 'without one'} ({lock.base.digest_status})")
+        found.append(
+            f"the base is {now.reference} {now.digest or 'without a digest'} ({now.digest_status}) now, "
+            f"and was {lock.base.reference} {lock.base.digest or 'without one'} ({lock.base.digest_status})"
+        )
     if list(lock.suites) != list(image.release.suites):
         found.append("the suites have changed")
     return found
@@ -121,28 +123,40 @@ def check(catalog: Catalog, image: Image, folder: Path | None = None) -> None:
         reason = catalog.unlocked_reason(image)
         expected = _lock_json(catalog, image, unlocked=reason, requirements="", uv="", snapshot="")
         if not reason:
-            raise CheckFailedError(f"`{image.name}` has no lock, and the catalog says it must have one",
-                                   hint=again) from None
+            raise CheckFailedError(
+                f"`{image.name}` has no lock, and the catalog says it must have one", hint=again
+            ) from None
         if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected:
             raise CheckFailedError(f"the lock of `{image.name}` is out of date", hint=again) from None
         return
     if found := differences(lock, catalog, image):
         raise CheckFailedError(f"the lock of `{image.name}` is out of date", details=tuple(found), hint=again)
-    expected = _lock_json(catalog, image, unlocked="", requirements=lock.requirements, uv=lock.uv,
-                          snapshot=lock.snapshot, epoch=lock.source_date_epoch)
+    expected = _lock_json(
+        catalog,
+        image,
+        unlocked="",
+        requirements=lock.requirements,
+        uv=lock.uv,
+        snapshot=lock.snapshot,
+        epoch=lock.source_date_epoch,
+    )
     is_a_day = lock.source_date_epoch % 86400 == 0 and lock.source_date_epoch <= _midnight(lock.snapshot)
     if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected or not is_a_day:
         raise LockError(f"{folder / LOCK_FILE} is not what kit wrote", hint=f"it was edited; {again}")
     if image.flavor:
         plain = read_lock(folder.parent / image.release.name, Image(release=image.release))
         if any(plain.layers[layer] != lock.layers[layer] for layer in LAYERS):
-            raise CheckFailedError(f"the lock of `{image.name}` does not hold the packages of `{plain.image}`",
-                                   hint=again)
+            raise CheckFailedError(
+                f"the lock of `{image.name}` does not hold the packages of `{plain.image}`", hint=again
+            )
     for layer, text in lock.layers.items():
         for entry in parse_requirements(text, str(folder / REQUIREMENTS_FILE)):
             if layer != "devel" and catalog.layer_of(entry.name) != layer:
-                raise LockError(f"{folder / REQUIREMENTS_FILE}: `{entry.name}` is in the layer `{layer}` and belongs "
-                                f"to `{catalog.layer_of(entry.name)}`", hint=again)
+                raise LockError(
+                    f"{folder / REQUIREMENTS_FILE}: `{entry.name}` is in the layer `{layer}` and belongs "
+                    f"to `{catalog.layer_of(entry.name)}`",
+                    hint=again,
+                )
 
 
 def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datetime.date | None = None) -> bool:
@@ -165,9 +179,12 @@ def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datet
     # The time of all files in the image. It stays while the lock grows: a new one would change every layer, and one
     # more package would ship all of them again.
     epoch = present.get("source_date_epoch") or _midnight(snapshot)
-    after = {REQUIREMENTS_FILE: requirements,
-             LOCK_FILE: _lock_json(catalog, image, unlocked="", requirements=requirements, uv=uv, snapshot=snapshot,
-                                   epoch=epoch)}
+    after = {
+        REQUIREMENTS_FILE: requirements,
+        LOCK_FILE: _lock_json(
+            catalog, image, unlocked="", requirements=requirements, uv=uv, snapshot=snapshot, epoch=epoch
+        ),
+    }
     _write(folder, before, after)
     return before != after
 
@@ -176,8 +193,11 @@ def write_unlocked(catalog: Catalog, image: Image) -> bool:
     """Write the lock.json of an image that has no lock on purpose; returns whether anything changed."""
     folder = paths.images_dir() / image.name
     before = _present(folder)
-    after = {LOCK_FILE: _lock_json(catalog, image, unlocked=catalog.unlocked_reason(image), requirements="", uv="",
-                                   snapshot="")}
+    after = {
+        LOCK_FILE: _lock_json(
+            catalog, image, unlocked=catalog.unlocked_reason(image), requirements="", uv="", snapshot=""
+        )
+    }
     _write(folder, before, after)
     return before != after
 
@@ -217,8 +237,9 @@ def _values(lock_json: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _lock_json(catalog: Catalog, image: Image, *, unlocked: str, requirements: str, uv: str, snapshot: str,
-               epoch: int = 0) -> str:
+def _lock_json(
+    catalog: Catalog, image: Image, *, unlocked: str, requirements: str, uv: str, snapshot: str, epoch: int = 0
+) -> str:
     layers = split_layers(requirements) if requirements else {}
     values: dict[str, Any] = {
         "_": f"Generated by `kit lock {image.name}`; do not edit.",
@@ -251,8 +272,9 @@ def _requirements_text(catalog: Catalog, image: Image, entries: Mapping[Layer, I
     return "".join(parts)
 
 
-def _solve(catalog: Catalog, image: Image, present: str, *,
-           upgrade: bool = False) -> tuple[str, dict[Layer, list[Requirement]]]:
+def _solve(
+    catalog: Catalog, image: Image, present: str, *, upgrade: bool = False
+) -> tuple[str, dict[Layer, list[Requirement]]]:
     """uv's version, and the entries of each layer."""
     from kit.locks.solver import compile_requirements
 
@@ -263,8 +285,13 @@ def _solve(catalog: Catalog, image: Image, present: str, *,
             by_layer = {layer: parse_requirements(text) for layer, text in plain.layers.items()}
             by_layer["devel"] = _solve_devel(folder, catalog, image, by_layer, present)
             return plain.uv, by_layer
-        uv, entries = compile_requirements(folder, catalog, image, tuple(image.release.requirements) + tuple(
-            p.requirement or p.name for p in catalog.packages_for(image)), present)
+        uv, entries = compile_requirements(
+            folder,
+            catalog,
+            image,
+            tuple(image.release.requirements) + tuple(p.requirement or p.name for p in catalog.packages_for(image)),
+            present,
+        )
         by_layer = {layer: [] for layer in LAYERS}
         for entry in entries:
             by_layer[catalog.layer_of(entry.name)].append(entry)
@@ -284,8 +311,9 @@ def _plain_lock(catalog: Catalog, image: Image, *, upgrade: bool) -> Lock:
     return lock
 
 
-def _solve_devel(folder: Path, catalog: Catalog, image: Image, plain: Mapping[Layer, list[Requirement]],
-                 present: str) -> list[Requirement]:
+def _solve_devel(
+    folder: Path, catalog: Catalog, image: Image, plain: Mapping[Layer, list[Requirement]], present: str
+) -> list[Requirement]:
     from kit.locks.solver import compile_requirements
 
     wanted = devel_requirements(catalog, image)

@@ -83,24 +83,48 @@ def read_lock(folder: Path, image: Image) -> Lock:
     if data["image"] != image.name:
         raise LockError(f"{folder / LOCK_FILE} is the lock of `{data['image']}`, not of `{image.name}`", hint=again)
     if data["unlocked"]:
-        raise UnlockedError(f"the image `{image.name}` has no lock: {data['unlocked']}",
-                            hint=f"run `kit lock {image.name}` where that can be reached")
+        raise UnlockedError(
+            f"the image `{image.name}` has no lock: {data['unlocked']}",
+            hint=f"run `kit lock {image.name}` where that can be reached",
+        )
     path = folder / REQUIREMENTS_FILE
     text = _read(path, again)
     if sha256(text) != data["requirements_hash"]:
-        raise LockError(f"{path} is not what kit wrote: its hash is not the one in {LOCK_FILE}",
-                        hint=f"it was edited or half updated; {again}")
+        raise LockError(
+            f"{path} is not what kit wrote: its hash is not the one in {LOCK_FILE}",
+            hint=f"it was edited or half updated; {again}",
+        )
     epoch = data["source_date_epoch"]
-    return Lock(image=image.name, requirements=text, layers=split_layers(text, str(path)),
-                inputs_hash=data["inputs_hash"], requirements_hash=data["requirements_hash"],
-                base=LockedBase(**data["base"]), suites=tuple(data["suites"]), pythons=tuple(data["pythons"]),
-                uv=data["uv"], snapshot=data["snapshot"], source_date_epoch=epoch)
+    return Lock(
+        image=image.name,
+        requirements=text,
+        layers=split_layers(text, str(path)),
+        inputs_hash=data["inputs_hash"],
+        requirements_hash=data["requirements_hash"],
+        base=LockedBase(**data["base"]),
+        suites=tuple(data["suites"]),
+        pythons=tuple(data["pythons"]),
+        uv=data["uv"],
+        snapshot=data["snapshot"],
+        source_date_epoch=epoch,
+    )
 
 
 # What lock.json holds, and the type of each; read and written in this order.
 KEYS: dict[str, type] = {
-    "_": str, "schema": int, "image": str, "unlocked": str, "inputs_hash": str, "requirements_hash": str, "base": dict,
-    "suites": list, "pythons": list, "uv": str, "snapshot": str, "source_date_epoch": int, "packages": int,
+    "_": str,
+    "schema": int,
+    "image": str,
+    "unlocked": str,
+    "inputs_hash": str,
+    "requirements_hash": str,
+    "base": dict,
+    "suites": list,
+    "pythons": list,
+    "uv": str,
+    "snapshot": str,
+    "source_date_epoch": int,
+    "packages": int,
     "layers": dict,
 }
 
@@ -140,14 +164,17 @@ def split_layers(text: str, where: str = REQUIREMENTS_FILE) -> dict[Layer, str]:
         if match := _SECTION.fullmatch(line.strip()):
             current = next((layer for layer in get_args(Layer) if layer == match[1]), None)
             if current is None or current in found:
-                raise LockError(f"{where}: unexpected section `{line.strip()}`",
-                                hint=f"sections are {', '.join(get_args(Layer))}, each once")
+                raise LockError(
+                    f"{where}: unexpected section `{line.strip()}`",
+                    hint=f"sections are {', '.join(get_args(Layer))}, each once",
+                )
             found[current] = ""
         elif current is not None:
             found[current] += line
         elif line.strip() and not line.startswith("#"):
-            raise LockError(f"{where}: `{line.strip()}` is before the first section",
-                            hint="a section starts with `# layer: NAME`")
+            raise LockError(
+                f"{where}: `{line.strip()}` is before the first section", hint="a section starts with `# layer: NAME`"
+            )
     if missing := [layer for layer in LAYERS if layer not in found]:
         raise LockError(f"{where}: no section for {', '.join(missing)}", hint="lock the image again")
     # Blank lines between sections belong to none of them: a layer's text is the same whatever follows it.
@@ -164,10 +191,15 @@ def parse_requirements(text: str, where: str = REQUIREMENTS_FILE) -> list[Requir
         match = _ENTRY.fullmatch(head.strip())
         good = [m[1] for h in hashes if (m := _HASH.fullmatch(h.strip()))]
         if match is None or not good or len(good) != len(hashes):
-            raise LockError(f"{where}: cannot read the entry `{head.strip()}`",
-                            hint="an entry is `name==version ; marker` followed by its hashes")
-        found.append(Requirement(name=match["name"], version=match["version"], marker=(match["marker"] or "").strip(),
-                                 hashes=tuple(good)))
+            raise LockError(
+                f"{where}: cannot read the entry `{head.strip()}`",
+                hint="an entry is `name==version ; marker` followed by its hashes",
+            )
+        found.append(
+            Requirement(
+                name=match["name"], version=match["version"], marker=(match["marker"] or "").strip(), hashes=tuple(good)
+            )
+        )
     return found
 
 

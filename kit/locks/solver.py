@@ -26,8 +26,14 @@ _UV_NEWEST_GLIBC = 40
 _INTERPRETER = ("--python", sys.executable, "--no-python-downloads")
 
 
-def compile_requirements(folder: Path, catalog: Catalog, image: Image, requirements: tuple[str, ...], present: str,
-                         more_constraints: tuple[str, ...] = ()) -> tuple[str, list[Requirement]]:
+def compile_requirements(
+    folder: Path,
+    catalog: Catalog,
+    image: Image,
+    requirements: tuple[str, ...],
+    present: str,
+    more_constraints: tuple[str, ...] = (),
+) -> tuple[str, list[Requirement]]:
     """uv's version and its solution of the requirements for an image; `folder` is for its files.
 
     Entries of the text `present` keep their versions where they fit. Raises LockError when nothing fits, NetworkError
@@ -43,11 +49,36 @@ def compile_requirements(folder: Path, catalog: Catalog, image: Image, requireme
     (folder / "solved.txt").write_text(present, encoding="utf-8")
     version = process.run([_uv(), "--version"]).stdout.split()[1]
     try:
-        process.run([*_clean_environment(), _uv(), "--no-config", "pip", "compile", "pyproject.toml", *_INTERPRETER,
-                     "--universal", "--python-version", pythons[0], "--generate-hashes", "--only-binary", ":all:",
-                     "--constraint", "constraints.txt", "--override", "overrides.txt", "--no-annotate", "--no-header",
-                     "--no-emit-index-url", "--no-emit-find-links", "--quiet", "--output-file", "solved.txt"],
-                    cwd=folder, timeout_s=900)
+        process.run(
+            [
+                *_clean_environment(),
+                _uv(),
+                "--no-config",
+                "pip",
+                "compile",
+                "pyproject.toml",
+                *_INTERPRETER,
+                "--universal",
+                "--python-version",
+                pythons[0],
+                "--generate-hashes",
+                "--only-binary",
+                ":all:",
+                "--constraint",
+                "constraints.txt",
+                "--override",
+                "overrides.txt",
+                "--no-annotate",
+                "--no-header",
+                "--no-emit-index-url",
+                "--no-emit-find-links",
+                "--quiet",
+                "--output-file",
+                "solved.txt",
+            ],
+            cwd=folder,
+            timeout_s=900,
+        )
     except CommandError as e:
         raise _solve_error(image, e) from None
     text = (folder / "solved.txt").read_text(encoding="utf-8")
@@ -95,11 +126,33 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
             with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
                 (Path(temporary) / REQUIREMENTS_FILE).write_text(requirements, encoding="utf-8")
                 try:
-                    process.run([*_clean_environment(), _uv(), "--no-config", "pip", "install", "--dry-run", "--quiet",
-                                 "--no-deps", "--require-hashes", "--only-binary", ":all:", "--target", "target",
-                                 "--python-version", python, "--python-platform", platform, *_INTERPRETER,
-                                 *_index_arguments(image), "--requirements", REQUIREMENTS_FILE],
-                                cwd=Path(temporary), timeout_s=600)
+                    process.run(
+                        [
+                            *_clean_environment(),
+                            _uv(),
+                            "--no-config",
+                            "pip",
+                            "install",
+                            "--dry-run",
+                            "--quiet",
+                            "--no-deps",
+                            "--require-hashes",
+                            "--only-binary",
+                            ":all:",
+                            "--target",
+                            "target",
+                            "--python-version",
+                            python,
+                            "--python-platform",
+                            platform,
+                            *_INTERPRETER,
+                            *_index_arguments(image),
+                            "--requirements",
+                            REQUIREMENTS_FILE,
+                        ],
+                        cwd=Path(temporary),
+                        timeout_s=600,
+                    )
                 except CommandError as e:
                     error = _solve_error(image, e)
                     error.message += f" (wheels for Python {python}, {platform})"
@@ -121,24 +174,49 @@ def _uv() -> str:
 def _solve_error(image: Image, error: CommandError) -> KitError:
     last = error.details
     text = error.stderr.lower()
-    if any(sign in text for sign in ("failed to fetch", "dns error", "connection", "timed out", "error sending request",
-                                     "could not connect")):
+    if any(
+        sign in text
+        for sign in (
+            "failed to fetch",
+            "dns error",
+            "connection",
+            "timed out",
+            "error sending request",
+            "could not connect",
+        )
+    ):
         hint = "set UV_DEFAULT_INDEX to a PyPI mirror that can be reached from here"
         if image.release.index:
             hint = f"run it where {image.release.index} can be reached, or {hint}"
-        return NetworkError(f"the package index does not answer, so `{image.name}` cannot be locked", details=last,
-                            hint=hint)
-    return LockError(f"no set of packages fits the rows of `{image.name}`", details=last,
-                     hint="loosen a requirement or add a constraint in kit/catalog; nothing was written")
+        return NetworkError(
+            f"the package index does not answer, so `{image.name}` cannot be locked", details=last, hint=hint
+        )
+    return LockError(
+        f"no set of packages fits the rows of `{image.name}`",
+        details=last,
+        hint="loosen a requirement or add a constraint in kit/catalog; nothing was written",
+    )
 
 
 def marker_environments(pythons: Iterable[str], machines: Iterable[str]) -> list[dict[str, str]]:
     """The environments a lock must serve, as markers see them: each Python at its first and at a late patch release."""
-    return [{"python_version": python, "python_full_version": f"{python}.{patch}", "implementation_name": "cpython",
-             "implementation_version": f"{python}.{patch}", "platform_python_implementation": "CPython",
-             "os_name": "posix", "sys_platform": "linux", "platform_system": "Linux", "platform_machine": machine,
-             "platform_release": "", "platform_version": "", "extra": ""}
-            for python, patch, machine in itertools.product(pythons, ("0", "99"), machines)]
+    return [
+        {
+            "python_version": python,
+            "python_full_version": f"{python}.{patch}",
+            "implementation_name": "cpython",
+            "implementation_version": f"{python}.{patch}",
+            "platform_python_implementation": "CPython",
+            "os_name": "posix",
+            "sys_platform": "linux",
+            "platform_system": "Linux",
+            "platform_machine": machine,
+            "platform_release": "",
+            "platform_version": "",
+            "extra": "",
+        }
+        for python, patch, machine in itertools.product(pythons, ("0", "99"), machines)
+    ]
 
 
 def _pyproject(image: Image, requirements: tuple[str, ...], pythons: list[str], machines: list[str]) -> str:
@@ -172,8 +250,18 @@ def _clean_environment() -> list[str]:
 
     Beside them what this machine is set to: uv by itself reads neither pip's index nor the system's certificates.
     """
-    stay = {"UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INSECURE_HOST", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS",
-            "UV_HTTP_TIMEOUT", "UV_HTTP_RETRIES", "UV_CACHE_DIR", "UV_CONCURRENT_DOWNLOADS", "UV_OFFLINE"}
+    stay = {
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX_URL",
+        "UV_INSECURE_HOST",
+        "UV_NATIVE_TLS",
+        "UV_SYSTEM_CERTS",
+        "UV_HTTP_TIMEOUT",
+        "UV_HTTP_RETRIES",
+        "UV_CACHE_DIR",
+        "UV_CONCURRENT_DOWNLOADS",
+        "UV_OFFLINE",
+    }
     drop = sorted(name for name in os.environ if name.startswith("UV_") and name not in stay)
     settings = read_settings()
     add = [f"UV_DEFAULT_INDEX={settings.index_url}"] if settings.index_url else []

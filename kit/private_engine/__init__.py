@@ -94,14 +94,25 @@ def status() -> Status:
     state = _read_state(here)
     version = _get(here.socket, "/version")
     store = str(state.get("store", ""))
-    return Status(running=version is not None, socket=str(here.socket), store=store,
-                  version=str((version or {}).get("Version", "")), pid=int(state.get("pid", 0)) if version else 0,
-                  data_root=str(here.data("overlay2" if store == "overlay2" else "containerd")) if store else "",
-                  programs=str(_programs(here).folder))
+    return Status(
+        running=version is not None,
+        socket=str(here.socket),
+        store=store,
+        version=str((version or {}).get("Version", "")),
+        pid=int(state.get("pid", 0)) if version else 0,
+        data_root=str(here.data("overlay2" if store == "overlay2" else "containerd")) if store else "",
+        programs=str(_programs(here).folder),
+    )
 
 
-def up(*, store: Store | None = None, registry_mirrors: Sequence[str] = (), insecure_registries: Sequence[str] = (),
-       update: bool = False, say: Callable[[str], None] = _silent) -> bool:
+def up(
+    *,
+    store: Store | None = None,
+    registry_mirrors: Sequence[str] = (),
+    insecure_registries: Sequence[str] = (),
+    update: bool = False,
+    say: Callable[[str], None] = _silent,
+) -> bool:
     """Start the engine, its programs downloaded first if need be; True when it was started, False when it was up.
 
     What a killed engine left behind is cleared away first. Calls at the same time wait for each other. Raises
@@ -116,11 +127,15 @@ def up(*, store: Store | None = None, registry_mirrors: Sequence[str] = (), inse
         if is_up():
             running = str(_read_state(here).get("store", ""))
             if store not in (None, running):
-                raise BadInputError(f"the private engine is up with the {running} store, not with {store}",
-                                    hint="run `kit engine down` first; each store keeps its own images")
+                raise BadInputError(
+                    f"the private engine is up with the {running} store, not with {store}",
+                    hint="run `kit engine down` first; each store keeps its own images",
+                )
             if update or registry_mirrors or insecure_registries:
-                raise BadInputError("the private engine is up already, and would keep its programs and registries",
-                                    hint="run `kit engine down` first")
+                raise BadInputError(
+                    "the private engine is up already, and would keep its programs and registries",
+                    hint="run `kit engine down` first",
+                )
             return False
         folder = _programs(here).folder
         ready = programs.ensure(folder, say=say, update=update)
@@ -128,8 +143,14 @@ def up(*, store: Store | None = None, registry_mirrors: Sequence[str] = (), inse
         state = _read_state(here)
         say("starting the private engine")
         try:
-            _start(here, ready, store or state.get("store") or "containerd", str(state.get("pool", "")),
-                   registry_mirrors, insecure_registries)
+            _start(
+                here,
+                ready,
+                store or state.get("store") or "containerd",
+                str(state.get("pool", "")),
+                registry_mirrors,
+                insecure_registries,
+            )
         except BaseException:
             _clear(here, ready)
             raise
@@ -160,10 +181,14 @@ def _require_root(command: str) -> None:
     if os.geteuid() == 0:
         return
     if shutil.which("sudo"):
-        raise UnsupportedHostError("the private engine needs root", hint=f"run `sudo -E kit engine {command}`; "
-                                   "afterwards kit and docker work as you, without sudo")
-    raise UnsupportedHostError("the private engine needs root, and there is no sudo on this machine",
-                               hint="ask an administrator to run `kit engine up`, or install rootless Docker or Podman")
+        raise UnsupportedHostError(
+            "the private engine needs root",
+            hint=f"run `sudo -E kit engine {command}`; afterwards kit and docker work as you, without sudo",
+        )
+    raise UnsupportedHostError(
+        "the private engine needs root, and there is no sudo on this machine",
+        hint="ask an administrator to run `kit engine up`, or install rootless Docker or Podman",
+    )
 
 
 def _programs(here: Places) -> Programs:
@@ -184,8 +209,14 @@ def _client_folder(here: Places, found: Programs) -> Path:
     return folder
 
 
-def _start(here: Places, ready: Programs, store: Store, preferred_pool: str, registry_mirrors: Sequence[str],
-           insecure_registries: Sequence[str]) -> None:
+def _start(
+    here: Places,
+    ready: Programs,
+    store: Store,
+    preferred_pool: str,
+    registry_mirrors: Sequence[str],
+    insecure_registries: Sequence[str],
+) -> None:
     iptables = _iptables(ready)
     plan = here.plan(network.choose_pool(network.taken_networks(), preferred_pool))
     mtu = network.uplink_mtu()
@@ -197,10 +228,20 @@ def _start(here: Places, ready: Programs, store: Store, preferred_pool: str, reg
         shadow(here, folder).mkdir(exist_ok=True)
     runtime = shutil.which("nvidia-container-runtime", path=search_path)
     init = next((ready.bin / name for name in ("docker-init", "tini-static") if (ready.bin / name).exists()), None)
-    paths.write_text(here.daemon_file, daemon_configuration(
-        here, plan, store=store, mtu=mtu, proxy_program=ready.bin / "docker-proxy", init_program=init,
-        registry_mirrors=registry_mirrors, insecure_registries=(*INSECURE_REGISTRIES, *insecure_registries),
-        runtimes={"nvidia": runtime} if runtime else {}))
+    paths.write_text(
+        here.daemon_file,
+        daemon_configuration(
+            here,
+            plan,
+            store=store,
+            mtu=mtu,
+            proxy_program=ready.bin / "docker-proxy",
+            init_program=init,
+            registry_mirrors=registry_mirrors,
+            insecure_registries=(*INSECURE_REGISTRIES, *insecure_registries),
+            runtimes={"nvidia": runtime} if runtime else {},
+        ),
+    )
     state: dict[str, Any] = {"store": store, "pool": str(plan.pool), "iptables": iptables}
     paths.write_text(here.state_file, json.dumps(state))
     if here.log_file.is_file():
@@ -211,7 +252,9 @@ def _start(here: Places, ready: Programs, store: Store, preferred_pool: str, reg
     mark, _, value = here.mark.partition("=")
     pid = process.start_daemon(
         ["unshare", "--mount", "--propagation", "slave", "--", "/bin/sh", "-ec", start_script(here)],
-        log_file=here.log_file, env={"PATH": search_path, mark: value})
+        log_file=here.log_file,
+        env={"PATH": search_path, mark: value},
+    )
     paths.write_text(here.state_file, json.dumps({**state, "pid": pid}))
     machine.settle(here.id, pid)
     processes.wait_until(lambda: is_up() or not processes.is_alive(pid), START_TIMEOUT_S)
@@ -242,8 +285,11 @@ def _start_error(here: Places) -> KitError:
     lines = here.log_file.read_text(errors="replace").splitlines() if here.log_file.is_file() else []
     last = tuple(line[-300:] for line in lines[-8:])
     if any("no space left on device" in line.lower() for line in lines):
-        return DiskFullError(f"no space left in {here.folder}", details=last,
-                             hint="free some space, or set KIT_ENGINE_DIR to a folder on a larger disk")
+        return DiskFullError(
+            f"no space left in {here.folder}",
+            details=last,
+            hint="free some space, or set KIT_ENGINE_DIR to a folder on a larger disk",
+        )
     return EngineError("the private engine did not start", details=last, hint=f"its log is {here.log_file}")
 
 

@@ -76,8 +76,10 @@ def choose_pool(taken: Iterable[Network], preferred: str = "") -> Network:
     for text in (preferred, *CANDIDATES):
         if text and not any(ipaddress.IPv4Network(text).overlaps(network) for network in taken):
             return ipaddress.IPv4Network(text)
-    raise EngineError("no private address range is free for the engine's containers",
-                      hint="see `ip route`: every candidate range is already routed")
+    raise EngineError(
+        "no private address range is free for the engine's containers",
+        hint="see `ip route`: every candidate range is already routed",
+    )
 
 
 def taken_networks() -> list[Network]:
@@ -108,8 +110,10 @@ def add_bridge(plan: Plan, mtu: int) -> None:
         try:
             fcntl.ioctl(control, _SIOCBRADDBR, name + b"\0")
         except OSError as e:
-            raise EngineError(f"the bridge {plan.bridge} cannot be made: {e.strerror}",
-                              hint="the kernel needs bridge support (`modprobe bridge`), and kit needs root") from None
+            raise EngineError(
+                f"the bridge {plan.bridge} cannot be made: {e.strerror}",
+                hint="the kernel needs bridge support (`modprobe bridge`), and kit needs root",
+            ) from None
         for request, address in ((_SIOCSIFADDR, plan.gateway), (_SIOCSIFNETMASK, str(plan.bridge_network.netmask))):
             fcntl.ioctl(control, request, struct.pack("16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton(address)))
         _set_up(control, name, up=True)
@@ -149,8 +153,20 @@ def rules(plan: Plan) -> list[tuple[str, ...]]:
         ("-t", "nat", "-A", "POSTROUTING", "-s", pool, "!", "-d", pool, *mark, "-j", "MASQUERADE"),
         ("-t", "filter", "-N", chain),
         ("-t", "filter", "-A", chain, "-s", pool, "-j", "ACCEPT"),
-        ("-t", "filter", "-A", chain, "-d", pool, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED",
-         "-j", "ACCEPT"),
+        (
+            "-t",
+            "filter",
+            "-A",
+            chain,
+            "-d",
+            pool,
+            "-m",
+            "conntrack",
+            "--ctstate",
+            "RELATED,ESTABLISHED",
+            "-j",
+            "ACCEPT",
+        ),
         ("-t", "filter", "-A", chain, "-d", pool, "-j", "DROP"),
         ("-t", "filter", "-I", "FORWARD", *mark, "-j", chain),
     ]
@@ -176,8 +192,11 @@ def add_rules(plan: Plan, iptables: str) -> None:
             process.run([iptables, "-w", "10", *arguments])
         except CommandError as e:
             remove_rules(plan.chain, iptables)
-            raise EngineError("the firewall rules of the engine's containers cannot be added", details=e.details,
-                              hint="the kernel needs NAT and connection tracking (nf_nat, nf_conntrack)") from None
+            raise EngineError(
+                "the firewall rules of the engine's containers cannot be added",
+                details=e.details,
+                hint="the kernel needs NAT and connection tracking (nf_nat, nf_conntrack)",
+            ) from None
 
 
 def remove_rules(chain: str, iptables: str) -> None:
@@ -200,8 +219,11 @@ def working_iptables(candidates: Iterable[str]) -> str:
             details += e.details[:2]
         else:
             return program
-    raise EngineError("no iptables works on this kernel", details=tuple(details),
-                      hint="load the kernel's NAT support (`modprobe iptable_nat` or `modprobe nft_chain_nat`)")
+    raise EngineError(
+        "no iptables works on this kernel",
+        details=tuple(details),
+        hint="load the kernel's NAT support (`modprobe iptable_nat` or `modprobe nft_chain_nat`)",
+    )
 
 
 def forwarding() -> str:

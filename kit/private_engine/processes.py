@@ -37,8 +37,9 @@ def belonging_to(mark: str, cgroup: str) -> list[int]:
         if not entry.name.isdigit() or int(entry.name) == os.getpid() or not start_time(int(entry.name)):
             continue
         with contextlib.suppress(OSError):
-            in_group = any(f"/{cgroup}/" in f"{line.rpartition(':')[2]}/"
-                           for line in (entry / "cgroup").read_text().splitlines())
+            in_group = any(
+                f"/{cgroup}/" in f"{line.rpartition(':')[2]}/" for line in (entry / "cgroup").read_text().splitlines()
+            )
             if in_group or mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
                 found.append(int(entry.name))
     return found

@@ -99,8 +99,9 @@ def ensure(folder: Path, *, say: Callable[[str], None], update: bool = False) ->
 def check_host() -> None:
     """Raise UnsupportedHostError where the archive's programs cannot run."""
     if platform.system() != "Linux":
-        raise UnsupportedHostError(f"the private engine runs on Linux, this is {platform.system()}",
-                                   hint="install Docker Desktop or Podman")
+        raise UnsupportedHostError(
+            f"the private engine runs on Linux, this is {platform.system()}", hint="install Docker Desktop or Podman"
+        )
     for program in ("apt-get", "dpkg"):
         if not shutil.which(program):
             raise UnsupportedHostError(f"this system has no `{program}`", hint=apt.INSTALL_INSTEAD)
@@ -108,10 +109,13 @@ def check_host() -> None:
     if found < MINIMUM_GLIBC:
         raise UnsupportedHostError(
             f"Docker Engine's packages need glibc {'.'.join(map(str, MINIMUM_GLIBC))} or newer, "
-            f"this system has {'.'.join(map(str, found)) or 'another C library'}", hint=apt.INSTALL_INSTEAD)
+            f"this system has {'.'.join(map(str, found)) or 'another C library'}",
+            hint=apt.INSTALL_INSTEAD,
+        )
     if (machine := apt.architecture()) not in ARCHITECTURES:
-        raise UnsupportedHostError(f"the private engine is for {' and '.join(ARCHITECTURES)}, this is {machine}",
-                                   hint=apt.INSTALL_INSTEAD)
+        raise UnsupportedHostError(
+            f"the private engine is for {' and '.join(ARCHITECTURES)}, this is {machine}", hint=apt.INSTALL_INSTEAD
+        )
 
 
 def glibc_version() -> tuple[int, ...]:
@@ -163,11 +167,13 @@ def _symlink(link: Path, target: Path) -> None:
 
 def wrapper(root: Path, place: str, name: str) -> str:
     """A script that starts an unpacked program with the libraries unpacked beside it."""
-    return ("#!/bin/sh\n"
-            f"root={shlex.quote(str(root))}\n"
-            'for lib in "$root"/usr/lib/*-linux-gnu* "$root"/lib/*-linux-gnu*; do\n'
-            '  [ -d "$lib" ] && LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"\n'
-            '  [ -d "$lib/xtables" ] && export XTABLES_LIBDIR="$lib/xtables"\n'
-            "done\n"
-            "export LD_LIBRARY_PATH\n"
-            f'exec "$root/{place}/{name}" "$@"\n')
+    return (
+        "#!/bin/sh\n"
+        f"root={shlex.quote(str(root))}\n"
+        'for lib in "$root"/usr/lib/*-linux-gnu* "$root"/lib/*-linux-gnu*; do\n'
+        '  [ -d "$lib" ] && LD_LIBRARY_PATH="$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"\n'
+        '  [ -d "$lib/xtables" ] && export XTABLES_LIBDIR="$lib/xtables"\n'
+        "done\n"
+        "export LD_LIBRARY_PATH\n"
+        f'exec "$root/{place}/{name}" "$@"\n'
+    )

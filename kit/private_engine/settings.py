@@ -94,9 +94,18 @@ class Places:
         return Plan(bridge=self.bridge, chain=self.chain, pool=pool)
 
 
-def daemon_configuration(places: Places, plan: Plan, *, store: Store, mtu: int, proxy_program: Path,
-                         init_program: Path | None, registry_mirrors: Sequence[str], insecure_registries: Sequence[str],
-                         runtimes: Mapping[str, str]) -> str:
+def daemon_configuration(
+    places: Places,
+    plan: Plan,
+    *,
+    store: Store,
+    mtu: int,
+    proxy_program: Path,
+    init_program: Path | None,
+    registry_mirrors: Sequence[str],
+    insecure_registries: Sequence[str],
+    runtimes: Mapping[str, str],
+) -> str:
     """The daemon.json: everything in the engine's own folder, and nothing shared with another Docker."""
     settings: dict[str, Any] = {
         "hosts": [f"unix://{places.socket}"],

@@ -32,9 +32,7 @@ def test_quiet_tells_nothing(kit, docker):
 
 def test_json_has_the_result_and_nothing_else_is_on_standard_output(kit, docker):
     data = json.loads(kit("--json", "build", "tf-cpu").out)
-    assert [(row["image"], row["is_new"], row["reference"]) for row in data] == [
-        ("tf-cpu", True, "kit/tf-cpu:latest")
-    ]
+    assert [(row["image"], row["is_new"], row["reference"]) for row in data] == [("tf-cpu", True, "kit/tf-cpu:latest")]
 
 
 def test_a_failed_build_is_the_step_and_its_last_lines_and_not_a_wall_of_text(kit, docker):

@@ -28,9 +28,15 @@ def test_an_error_is_what_happened_and_what_to_do_next(kit):
     assert lines[1].startswith("hint: ")
 
 
-@pytest.mark.parametrize(("name", "nearest"), [
-    ("torch-cu12", "torch-cu12"), ("tf-cpuu", "tf-cpu"), ("torhc-cu126", "torch-cu126"),
-    ("torch2.7-cu125", "torch2.7-cu126")])
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("torch-cu12", "torch-cu12"),
+        ("tf-cpuu", "tf-cpu"),
+        ("torhc-cu126", "torch-cu126"),
+        ("torch2.7-cu125", "torch2.7-cu126"),
+    ],
+)
 @pytest.mark.parametrize("command", ["run", "build"])
 def test_an_unknown_image_is_answered_with_the_nearest(kit, command, name, nearest):
     result = kit(command, name)
@@ -88,9 +94,7 @@ def test_an_interruption_is_no_error(kit, monkeypatch, error):
 def test_a_reader_that_goes_away_is_no_error(words):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "kit", *words], stdout=write, stderr=subprocess.PIPE, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "kit", *words], stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
 

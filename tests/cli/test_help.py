@@ -21,9 +21,7 @@ def test_help_lists_every_command_and_imports_none_of_them():
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "kit.cli" in loaded
     assert not {
-        m
-        for m in loaded
-        if m.startswith(("kit.catalog", "kit.engine", "kit.build", "kit.run", "jinja2", "rich"))
+        m for m in loaded if m.startswith(("kit.catalog", "kit.engine", "kit.build", "kit.run", "jinja2", "rich"))
     }
 
 
@@ -61,8 +59,10 @@ def test_without_a_command_the_help_is_shown(kit):
 def test_an_unknown_command_is_answered_with_the_nearest(kit):
     result = kit("lst")
     assert (result.code, result.out) == (2, "")
-    assert result.err.splitlines() == ["error: no such command 'lst'. Did you mean 'list'?",
-                                       "hint: `kit --help` shows what it takes"]
+    assert result.err.splitlines() == [
+        "error: no such command 'lst'. Did you mean 'list'?",
+        "hint: `kit --help` shows what it takes",
+    ]
 
 
 def test_a_command_like_no_other_has_no_suggestion(kit):

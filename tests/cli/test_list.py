@@ -11,8 +11,21 @@ import pytest
 
 from kit.catalog import load_catalog
 
-KEYS = ["name", "framework", "version", "cuda", "cudnn", "python", "provider", "base", "min_driver",
-        "compute_capabilities", "locked", "unlocked_reason", "built"]
+KEYS = [
+    "name",
+    "framework",
+    "version",
+    "cuda",
+    "cudnn",
+    "python",
+    "provider",
+    "base",
+    "min_driver",
+    "compute_capabilities",
+    "locked",
+    "unlocked_reason",
+    "built",
+]
 
 
 def test_list_is_a_table_with_the_reasons_below(kit: Callable[..., Any]) -> None:
@@ -20,12 +33,12 @@ def test_list_is_a_table_with_the_reasons_below(kit: Callable[..., Any]) -> None
     assert result.code == 0
     header, *lines = result.out.splitlines()
     assert header.split() == ["name", "version", "CUDA", "cuDNN", "Python", "min", "driver", "locked", "built"]
-    rows = lines[:lines.index("")]
+    rows = lines[: lines.index("")]
     images = [image for image in load_catalog().images() if not image.flavor]
     assert [row.split()[0] for row in rows] == [image.name for image in images]
     torch = next(row for row in rows if row.startswith("torch2.7-cu126"))
     assert torch.split() == ["torch2.7-cu126", "2.7.1", "12.6", "9.5.1.17", "3.12", "525.60.13", "yes", "-"]
-    reasons = lines[lines.index("") + 1:]
+    reasons = lines[lines.index("") + 1 :]
     assert [line.split()[1] for line in reasons] == ["torch1.5-cu101:", "torch1.8-cu111:", "torch-cu118:", "torch-cpu:"]
     assert all(line.startswith("unlocked: ") and "`kit lock " in line for line in reasons)
     assert "kit list --all" in result.err
@@ -44,10 +57,20 @@ def test_json_keys_are_an_interface(kit: Callable[..., Any]) -> None:
     assert all(list(row) == KEYS for row in rows)
     by_name = {row["name"]: row for row in rows}
     assert by_name["torch2.7-cu126"] == {
-        "name": "torch2.7-cu126", "framework": "torch", "version": "2.7.1", "cuda": "12.6", "cudnn": "9.5.1.17",
-        "python": "3.12", "provider": "wheels", "base": "nvidia/cuda:12.6.3-base-ubuntu24.04",
-        "min_driver": "525.60.13", "compute_capabilities": ["5.0", "6.0", "7.0", "7.5", "8.0", "8.6", "9.0"],
-        "locked": True, "unlocked_reason": "", "built": None}
+        "name": "torch2.7-cu126",
+        "framework": "torch",
+        "version": "2.7.1",
+        "cuda": "12.6",
+        "cudnn": "9.5.1.17",
+        "python": "3.12",
+        "provider": "wheels",
+        "base": "nvidia/cuda:12.6.3-base-ubuntu24.04",
+        "min_driver": "525.60.13",
+        "compute_capabilities": ["5.0", "6.0", "7.0", "7.5", "8.0", "8.6", "9.0"],
+        "locked": True,
+        "unlocked_reason": "",
+        "built": None,
+    }
     assert by_name["torch-cpu"]["locked"] is False
     assert "kit lock torch-cpu" in by_name["torch-cpu"]["unlocked_reason"]
 
@@ -76,7 +99,7 @@ def test_show_names_every_fact_and_source(kit: Callable[..., Any]) -> None:
     assert "unconfirmed" in lines["base digest status"]
     assert int(lines["gpus covered"].split()[-1]) > 50
     facts = json.loads(kit("--json", "show", "torch-cu126").out)
-    assert list(facts)[:len(KEYS)] == KEYS
+    assert list(facts)[: len(KEYS)] == KEYS
     assert facts["locked_packages"] > 100
 
 

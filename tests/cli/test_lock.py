@@ -34,7 +34,8 @@ def test_check_of_a_tampered_lock(kit: Kit, project: Any) -> None:
     assert result.code == LockError.exit_code
     assert result.err.splitlines() == [
         f"error: {path} is not what kit wrote: its hash is not the one in lock.json",
-        "hint: it was edited or half updated; `kit lock tf-cpu` writes it anew"]
+        "hint: it was edited or half updated; `kit lock tf-cpu` writes it anew",
+    ]
 
 
 def test_check_of_an_unreadable_lock(kit: Kit, project: Any) -> None:
@@ -60,7 +61,8 @@ def test_one_failure_does_not_stop_the_others(kit: Kit, monkeypatch: pytest.Monk
         "error: 1 of 3 images could not be locked",
         "  tf-cpu: the package index does not answer",
         "    dns error",
-        "hint: set UV_DEFAULT_INDEX"]
+        "hint: set UV_DEFAULT_INDEX",
+    ]
     assert kit("lock", "tf-cpu").code == NetworkError.exit_code
     assert "unchanged" in kit("lock", "--upgrade", "torch-cu124").err
 
@@ -83,10 +85,13 @@ def test_an_image_that_may_be_unlocked_is_tried_when_named(kit: Kit, monkeypatch
     assert "torch-cpu: unlocked: the PyTorch wheel index" in result.err
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("--solve",), "--solve goes with --check"),
-    (("--check", "--upgrade"), "--check writes nothing, so it cannot --upgrade"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--solve",), "--solve goes with --check"),
+        (("--check", "--upgrade"), "--check writes nothing, so it cannot --upgrade"),
+    ],
+)
 def test_options_that_do_not_go_together(kit: Kit, arguments: tuple[str, ...], message: str) -> None:
     result = kit("lock", *arguments)
     assert result.code == 2

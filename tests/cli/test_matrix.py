@@ -17,7 +17,8 @@ Kit = Callable[..., Result]
 
 def test_names_one_a_line(kit: Kit) -> None:
     assert kit("matrix", "--only", "tf-cpu", "--only", "torch2.7-cu126") == Result(
-        code=0, out="torch2.7-cu126\ntf-cpu\n", err="")
+        code=0, out="torch2.7-cu126\ntf-cpu\n", err=""
+    )
 
 
 def test_what_has_no_lock_is_named_on_stderr_alone(kit: Kit) -> None:
@@ -30,16 +31,29 @@ def test_what_has_no_lock_is_named_on_stderr_alone(kit: Kit) -> None:
 
 
 def test_github_is_one_line_for_the_output_file(kit: Kit) -> None:
-    assert kit("matrix", "--format", "github", "--only", "tf-cpu") == Result(code=0, err="", out=(
-        '{"include":[{"image":"tf-cpu","framework":"tensorflow","cuda":"","python":"3.12",'
-        '"platform":"linux/amd64","gpu":false}]}\n'))
+    assert kit("matrix", "--format", "github", "--only", "tf-cpu") == Result(
+        code=0,
+        err="",
+        out=(
+            '{"include":[{"image":"tf-cpu","framework":"tensorflow","cuda":"","python":"3.12",'
+            '"platform":"linux/amd64","gpu":false}]}\n'
+        ),
+    )
 
 
 def test_json_is_the_list_by_either_option(kit: Kit) -> None:
     first = kit("matrix", "--format", "json", "--only", "tf-cpu")
     assert kit("--json", "matrix", "--only", "tf-cpu") == first
-    assert json.loads(first.out) == [{"image": "tf-cpu", "framework": "tensorflow", "cuda": "",
-                                      "python": "3.12", "platform": "linux/amd64", "gpu": False}]
+    assert json.loads(first.out) == [
+        {
+            "image": "tf-cpu",
+            "framework": "tensorflow",
+            "cuda": "",
+            "python": "3.12",
+            "platform": "linux/amd64",
+            "gpu": False,
+        }
+    ]
 
 
 def test_all_has_the_devel_images(kit: Kit) -> None:
@@ -64,7 +78,8 @@ def test_into_with_another_format_is_wrong_usage(kit: Kit, tmp_path: Path) -> No
     file = tmp_path / "page.md"
     file.write_text("text", encoding="utf-8")
     assert kit("matrix", "--format", "github", "--into", str(file)) == Result(
-        code=2, out="", err="error: --into does not go with --format github\nhint: give --format markdown\n")
+        code=2, out="", err="error: --into does not go with --format github\nhint: give --format markdown\n"
+    )
     assert file.read_text(encoding="utf-8") == "text"
 
 

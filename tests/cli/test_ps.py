@@ -21,8 +21,12 @@ def docker(fake_docker):
         ),
     )
     fake_docker.reply("container", "inspect", NAME, stdout=json.dumps([container(NAME)]))
-    fake_docker.reply("container", "inspect", "kit-tf-cpu-run-cd34", stdout=json.dumps([
-        container("kit-tf-cpu-run-cd34", state={"Status": "exited"})]))
+    fake_docker.reply(
+        "container",
+        "inspect",
+        "kit-tf-cpu-run-cd34",
+        stdout=json.dumps([container("kit-tf-cpu-run-cd34", state={"Status": "exited"})]),
+    )
     fake_docker.reply(
         "container",
         "inspect",
@@ -42,7 +46,9 @@ def test_ps_lists_what_runs_without_its_token(kit, docker):
     result = kit("ps")
     assert result.code == 0
     assert [line.split() for line in result.out.splitlines()] == [
-        ["NAME", "SERVICE", "STATUS", "URL"], [NAME, "jupyter", "running", "http://127.0.0.1:8890/lab"]]
+        ["NAME", "SERVICE", "STATUS", "URL"],
+        [NAME, "jupyter", "running", "http://127.0.0.1:8890/lab"],
+    ]
     assert "se=cret" not in result.out, "a list is shown to others; `kit url` is not"
 
 
@@ -54,8 +60,16 @@ def test_ps_all_lists_what_ended_too(kit, docker):
 def test_ps_for_programs_keeps_its_keys(kit, docker):
     data = json.loads(kit("--json", "ps").out)
     assert len(data) == 1
-    assert data[0] == {"name": NAME, "image": "tf-cpu", "service": "jupyter", "status": "running", "gpus": "",
-                       "url": "http://127.0.0.1:8890/lab?token=se=cret", "host": "", "user": "1000:1000"}
+    assert data[0] == {
+        "name": NAME,
+        "image": "tf-cpu",
+        "service": "jupyter",
+        "status": "running",
+        "gpus": "",
+        "url": "http://127.0.0.1:8890/lab?token=se=cret",
+        "host": "",
+        "user": "1000:1000",
+    }
 
 
 def test_ps_of_nothing(kit, fake_docker):
@@ -69,7 +83,9 @@ def test_url_prints_the_url_with_its_token_and_nothing_else(kit, docker):
     result = kit("url", "tf-cpu")
     assert (result.code, result.out, result.err) == (0, "http://127.0.0.1:8890/lab?token=se=cret\n", "")
     assert json.loads(kit("--json", "url", "tf-cpu").out) == {
-        "name": NAME, "url": "http://127.0.0.1:8890/lab?token=se=cret"}
+        "name": NAME,
+        "url": "http://127.0.0.1:8890/lab?token=se=cret",
+    }
 
 
 def test_url_of_what_has_none(kit, docker):

@@ -10,10 +10,14 @@ from tests.fake_docker import info
 def docker(fake_docker, project, monkeypatch):
     """A docker that has the image of `project`, up to date."""
     reference = project.catalog.base_for(project.image).reference
-    mark = build.fingerprint((project.folder / "Dockerfile").read_text(),
-                             (project.folder / "requirements.lock").read_text(), reference)
-    fake_docker.reply("image", "inspect", stdout=json.dumps(
-        {"kit.fingerprint": mark, "kit.base-identity": reference, "kit.base-source": "registry"}))
+    mark = build.fingerprint(
+        (project.folder / "Dockerfile").read_text(), (project.folder / "requirements.lock").read_text(), reference
+    )
+    fake_docker.reply(
+        "image",
+        "inspect",
+        stdout=json.dumps({"kit.fingerprint": mark, "kit.base-identity": reference, "kit.base-source": "registry"}),
+    )
     free = next(p for p in range(23000, 32000, 20) if all(ports.is_free(q) for q in range(p, p + 10)))
     monkeypatch.setattr(layout, "JUPYTER_PORT", free)
     return fake_docker
@@ -24,7 +28,7 @@ def test_a_command_runs_here_and_passes_its_output_and_exit_code_on(kit, docker)
     result = kit("run", "tf-cpu", "python", "-c", "print(1)", "--port", "5")
     assert (result.code, result.out, result.err) == (37, "out\n", "err\n")
     args = docker.called("run")[0].args
-    assert args[args.index("kit/tf-cpu:latest") + 1:] == ["python", "-c", "print(1)", "--port", "5"]
+    assert args[args.index("kit/tf-cpu:latest") + 1 :] == ["python", "-c", "print(1)", "--port", "5"]
     assert "--rm" in args
     assert "--tty" not in args
 
@@ -100,7 +104,7 @@ def test_the_current_folder_is_the_workspace(kit, docker, tmp_path, monkeypatch)
 def test_a_program_with_the_name_of_a_service_is_run_after_two_dashes(kit, docker):
     kit("run", "tf-cpu", "--", "jupyter", "--version")
     args = docker.called("run")[0].args
-    assert args[args.index("kit/tf-cpu:latest") + 1:] == ["jupyter", "--version"]
+    assert args[args.index("kit/tf-cpu:latest") + 1 :] == ["jupyter", "--version"]
     assert "--detach" not in args
 
 

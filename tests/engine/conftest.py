@@ -29,9 +29,18 @@ def kit() -> Kit:
     """Run `kit` with arguments; fails the test on a non-zero exit code unless `code` says another."""
 
     def call(*args: str, code: int = 0, timeout: float = 900, **options: Any) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run([KIT, *args], capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL,
-                              check=False, **options)
-        assert done.returncode == code, f"kit {' '.join(args)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = subprocess.run(
+            [KIT, *args],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            **options,
+        )
+        assert done.returncode == code, (
+            f"kit {' '.join(args)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         return done
 
     return call

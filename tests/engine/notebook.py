@@ -38,15 +38,37 @@ def execute(url: str, code: str, *, timeout_s: float = 180) -> str:
     status, body = get(f"{address}/api/kernels", token=token, method="POST", data=b"{}")
     assert status == 201, body
     kernel = json.loads(body)["id"]
-    channel = websocket.create_connection(f"{address.replace('http', 'ws')}/api/kernels/{kernel}/channels",
-                                          header=[f"Authorization: token {token}"], timeout=timeout_s)
+    channel = websocket.create_connection(
+        f"{address.replace('http', 'ws')}/api/kernels/{kernel}/channels",
+        header=[f"Authorization: token {token}"],
+        timeout=timeout_s,
+    )
     message = uuid.uuid4().hex
-    channel.send(json.dumps({
-        "header": {"msg_id": message, "username": "test", "session": uuid.uuid4().hex, "msg_type": "execute_request",
-                   "version": "5.3"},
-        "parent_header": {}, "metadata": {}, "channel": "shell", "buffers": [],
-        "content": {"code": code, "silent": False, "store_history": False, "user_expressions": {}, "allow_stdin": False,
-                    "stop_on_error": True}}))
+    channel.send(
+        json.dumps(
+            {
+                "header": {
+                    "msg_id": message,
+                    "username": "test",
+                    "session": uuid.uuid4().hex,
+                    "msg_type": "execute_request",
+                    "version": "5.3",
+                },
+                "parent_header": {},
+                "metadata": {},
+                "channel": "shell",
+                "buffers": [],
+                "content": {
+                    "code": code,
+                    "silent": False,
+                    "store_history": False,
+                    "user_expressions": {},
+                    "allow_stdin": False,
+                    "stop_on_error": True,
+                },
+            }
+        )
+    )
     printed: list[str] = []
     try:
         while True:

@@ -39,8 +39,9 @@ def test_base_is_made_once_and_then_kept(environment: dict[str, str]) -> None:
     assert "is there already" in said[0]
 
 
-def test_base_removed_from_the_engine_is_loaded_from_disk(environment: dict[str, str], tmp_path: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_base_removed_from_the_engine_is_loaded_from_disk(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(base, "REPOSITORY", "kit/base-of-a-test")
     try:
@@ -59,21 +60,30 @@ def test_base_removed_from_the_engine_is_loaded_from_disk(environment: dict[str,
 @pytest.mark.parametrize(("suite", "python"), [("bullseye", "3.9"), ("trixie", "3.13")])
 def test_other_suites_install_their_python(environment: dict[str, str], suite: str, python: str) -> None:
     made = base.ensure(suite, environment, on_message=print)
-    said = docker("run", "--rm", made.reference, "sh", "-c",
-                  "apt-get -qq update && apt-cache policy python3 | grep Candidate", environment=environment)
+    said = docker(
+        "run",
+        "--rm",
+        made.reference,
+        "sh",
+        "-c",
+        "apt-get -qq update && apt-cache policy python3 | grep Candidate",
+        environment=environment,
+    )
     assert f"Candidate: {python}." in said
 
 
-def test_mirror_that_does_not_answer(environment: dict[str, str], tmp_path: Path,
-                                     monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mirror_that_does_not_answer(
+    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(NetworkError, match=r"127\.0\.0\.1:9"):
         base.ensure("bookworm", environment, mirror="http://127.0.0.1:9/debian", force=True)
     assert [entry.name for entry in (tmp_path / "kit/base").iterdir()] == ["bookworm.lock"]
 
 
-def test_no_engine_is_said_before_a_base_is_made(tmp_path: Path, environment: dict[str, str],
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_engine_is_said_before_a_base_is_made(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(NoEngineError):
         base.ensure("bookworm", {**environment, "DOCKER_HOST": f"unix://{tmp_path}/none.sock", "DOCKER_CONTEXT": ""})

@@ -20,15 +20,32 @@ def cdi() -> Iterator[None]:
     if any(SPECIFICATION.parent.glob("nvidia*")):
         pytest.skip("this machine has a CDI specification of its own")
     SPECIFICATION.parent.mkdir(parents=True, exist_ok=True)
-    device = {name: {"containerEdits": {"deviceNodes": [{"path": f"/dev/nvidia{name}", "hostPath": path, "type": "c"}]}}
-              for name, path in (("0", "/dev/null"), ("1", "/dev/zero"))}
-    device["all"] = {"containerEdits": {"deviceNodes": [n for d in ("0", "1") for n in device[d]["containerEdits"]["deviceNodes"]]}}
-    SPECIFICATION.write_text(json.dumps({
-        "cdiVersion": "0.6.0", "kind": "nvidia.com/gpu",
-        "containerEdits": {"env": ["KIT_TEST_CDI=injected"],
-                           "mounts": [{"hostPath": "/etc/hostname", "containerPath": "/usr/lib/libcuda.so.1",
-                                       "options": ["ro", "nosuid", "nodev", "bind"]}]},
-        "devices": [{"name": name, **edits} for name, edits in device.items()]}))
+    device = {
+        name: {"containerEdits": {"deviceNodes": [{"path": f"/dev/nvidia{name}", "hostPath": path, "type": "c"}]}}
+        for name, path in (("0", "/dev/null"), ("1", "/dev/zero"))
+    }
+    device["all"] = {
+        "containerEdits": {"deviceNodes": [n for d in ("0", "1") for n in device[d]["containerEdits"]["deviceNodes"]]}
+    }
+    SPECIFICATION.write_text(
+        json.dumps(
+            {
+                "cdiVersion": "0.6.0",
+                "kind": "nvidia.com/gpu",
+                "containerEdits": {
+                    "env": ["KIT_TEST_CDI=injected"],
+                    "mounts": [
+                        {
+                            "hostPath": "/etc/hostname",
+                            "containerPath": "/usr/lib/libcuda.so.1",
+                            "options": ["ro", "nosuid", "nodev", "bind"],
+                        }
+                    ],
+                },
+                "devices": [{"name": name, **edits} for name, edits in device.items()],
+            }
+        )
+    )
     yield
     SPECIFICATION.unlink()
 
@@ -43,8 +60,10 @@ def test_all_gpus_by_default(kit: Kit, torch_cuda: str, workspace: Path, cdi: No
 
 
 def test_one_gpu_by_index(kit: Kit, torch_cuda: str, workspace: Path, cdi: None) -> None:
-    assert kit("-q", "run", "-C", str(workspace), "--gpus", "1", torch_cuda, "sh", "-c", LOOK).stdout \
+    assert (
+        kit("-q", "run", "-C", str(workspace), "--gpus", "1", torch_cuda, "sh", "-c", LOOK).stdout
         == "nvidia1 injected\nlibrary\n"
+    )
 
 
 def test_gpu_that_is_not_there(kit: Kit, torch_cuda: str, workspace: Path, cdi: None) -> None:
@@ -53,8 +72,18 @@ def test_gpu_that_is_not_there(kit: Kit, torch_cuda: str, workspace: Path, cdi: 
 
 
 def test_none_asks_for_the_cpu(kit: Kit, torch_cuda: str, workspace: Path, cdi: None) -> None:
-    done = kit("-q", "run", "-C", str(workspace), "--gpus", "none", torch_cuda, "sh", "-c",
-               "echo $NVIDIA_VISIBLE_DEVICES ${KIT_TEST_CDI:-none}")
+    done = kit(
+        "-q",
+        "run",
+        "-C",
+        str(workspace),
+        "--gpus",
+        "none",
+        torch_cuda,
+        "sh",
+        "-c",
+        "echo $NVIDIA_VISIBLE_DEVICES ${KIT_TEST_CDI:-none}",
+    )
     assert done.stdout == "void none\n"
 
 
@@ -66,7 +95,9 @@ def test_gpus_without_a_way_to_inject_them(kit: Kit, torch_cuda: str, workspace:
 def test_host_without_a_gpu_runs_on_the_cpu_and_says_so(kit: Kit, torch_cuda: str, workspace: Path) -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this host has an NVIDIA GPU")
-    done = kit("run", "-C", str(workspace), torch_cuda, "python", "-c", "import torch; print(torch.cuda.is_available())")
+    done = kit(
+        "run", "-C", str(workspace), torch_cuda, "python", "-c", "import torch; print(torch.cuda.is_available())"
+    )
     assert done.stdout == "False\n"
     assert "running on the CPU" in done.stderr
 

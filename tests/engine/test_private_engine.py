@@ -54,11 +54,14 @@ def traces(folder: Path) -> Traces:
                 running.add(command)
     groups = [str(p) for p in Path("/sys/fs/cgroup").glob(f"**/{here.cgroup}")]
     return Traces(
-        processes=frozenset(running), rules=rules(),
+        processes=frozenset(running),
+        rules=rules(),
         mounts=frozenset(m for m in mounts.parse_mounts(mounts.MOUNTS.read_text()) if own in m),
         interfaces=frozenset(e.name for e in network.CLASS_NET.iterdir() if not e.name.startswith("veth")),
-        forwarding=network.forwarding(), cgroups=frozenset(groups),
-        folders=frozenset(str(p) for p in (*Path("/run").iterdir(), *Path("/opt").iterdir())))
+        forwarding=network.forwarding(),
+        cgroups=frozenset(groups),
+        folders=frozenset(str(p) for p in (*Path("/run").iterdir(), *Path("/opt").iterdir())),
+    )
 
 
 @pytest.fixture
@@ -142,13 +145,24 @@ def test_containers_reach_the_network_and_ports_are_on_loopback_only(folder: Pat
     image = base.ensure("bookworm", private_engine.environment(), on_message=print).reference
     docker("network", "create", "own")
     for network_name in ("bridge", "own"):
-        said = docker("run", "--rm", "--network", network_name, image, "sh", "-c",
-                      "cat /proc/net/route; apt-get -o APT::Update::Error-Mode=any update && echo reached")
+        said = docker(
+            "run",
+            "--rm",
+            "--network",
+            network_name,
+            image,
+            "sh",
+            "-c",
+            "cat /proc/net/route; apt-get -o APT::Update::Error-Mode=any update && echo reached",
+        )
         assert said.endswith("reached"), said
     docker("run", "--detach", "--name", "published", "--publish", "127.0.0.1::80", image, "sleep", "1000")
     port = int(docker("port", "published", "80").rpartition(":")[2])
-    listening = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
-                 if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")]
+    listening = [
+        line.split()[1]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[3] == "0A" and line.split()[1].endswith(f":{port:04X}")
+    ]
     assert listening == [f"0100007F:{port:04X}"]
 
 

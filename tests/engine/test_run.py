@@ -25,8 +25,13 @@ def test_exit_code_output_and_input_pass_through(kit: Kit, tf_cpu: str, engine: 
     before = containers(engine)
     done = kit("-q", "run", "-C", str(workspace), tf_cpu, "sh", "-c", "echo out; echo err >&2; exit 7", code=7)
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
-    piped = subprocess.run([KIT, "-q", "run", "-C", str(workspace), tf_cpu, "cat"], input="through\n", text=True,
-                           capture_output=True, check=True)
+    piped = subprocess.run(
+        [KIT, "-q", "run", "-C", str(workspace), tf_cpu, "cat"],
+        input="through\n",
+        text=True,
+        capture_output=True,
+        check=True,
+    )
     assert piped.stdout == "through\n"
     assert containers(engine) == before
 
@@ -75,8 +80,10 @@ def test_jupyter_answers_with_its_token_only(jupyter: dict[str, str]) -> None:
 
 
 def test_notebook_cell_runs_tensorflow(jupyter: dict[str, str], workspace: Path) -> None:
-    code = ("import tensorflow as tf, os\n"
-            "print(int(tf.reduce_sum(tf.ones((3, 4)))), os.getcwd())\nopen('from-kernel', 'w').write('x')")
+    code = (
+        "import tensorflow as tf, os\n"
+        "print(int(tf.reduce_sum(tf.ones((3, 4)))), os.getcwd())\nopen('from-kernel', 'w').write('x')"
+    )
     assert execute(jupyter["url"], code) == "12 /workspace\n"
     assert (workspace / "from-kernel").read_text() == "x"
 
@@ -114,7 +121,7 @@ def listening() -> set[tuple[str, int]]:
             local, state = line.split()[1], line.split()[3]
             if state == "0A":
                 address, port = local.split(":")
-                words = [bytes.fromhex(address[i:i + 8])[::-1] for i in range(0, len(address), 8)]
+                words = [bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8)]
                 found.add((socket.inet_ntop(family, b"".join(words)), int(port, 16)))
     return found
 
@@ -151,7 +158,9 @@ def test_tensorboard_answers(kit: Kit, tf_cpu: str, workspace: Path) -> None:
         kit("rm", "--force", started["name"])
 
 
-def test_asked_port_in_use_is_refused_and_leaves_nothing(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+def test_asked_port_in_use_is_refused_and_leaves_nothing(
+    kit: Kit, tf_cpu: str, engine: Engine, workspace: Path
+) -> None:
     before = containers(engine)
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
@@ -163,19 +172,40 @@ def test_asked_port_in_use_is_refused_and_leaves_nothing(kit: Kit, tf_cpu: str, 
     assert containers(engine) == before
 
 
-def test_service_that_ends_is_reported_with_its_last_lines(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+def test_service_that_ends_is_reported_with_its_last_lines(
+    kit: Kit, tf_cpu: str, engine: Engine, workspace: Path
+) -> None:
     before = containers(engine)
-    done = kit("run", "-C", str(workspace), "--env", "JUPYTER_CONFIG_PATH=/nowhere", "--env", "JUPYTER_PREFER_ENV_PATH=x",
-               "--env", "PYTHONHOME=/nowhere", tf_cpu, "jupyter", code=18)
+    done = kit(
+        "run",
+        "-C",
+        str(workspace),
+        "--env",
+        "JUPYTER_CONFIG_PATH=/nowhere",
+        "--env",
+        "JUPYTER_PREFER_ENV_PATH=x",
+        "--env",
+        "PYTHONHOME=/nowhere",
+        tf_cpu,
+        "jupyter",
+        code=18,
+    )
     assert "ended with exit code" in done.stderr
     assert containers(engine) == before
 
 
 @pytest.mark.parametrize("delay_s", [0.3, 0.8, 1.5])
-def test_interrupt_during_start_leaves_no_container(tf_cpu: str, engine: Engine, workspace: Path, delay_s: float) -> None:
+def test_interrupt_during_start_leaves_no_container(
+    tf_cpu: str, engine: Engine, workspace: Path, delay_s: float
+) -> None:
     before = containers(engine)
-    process = subprocess.Popen([KIT, "run", "-C", str(workspace), tf_cpu, "jupyter"], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        [KIT, "run", "-C", str(workspace), tf_cpu, "jupyter"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     time.sleep(delay_s)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=60)
@@ -187,10 +217,16 @@ def test_interrupt_during_start_leaves_no_container(tf_cpu: str, engine: Engine,
             engine.remove(name, force=True)
 
 
-def test_killed_during_start_then_the_same_command_succeeds(kit: Kit, tf_cpu: str, engine: Engine, workspace: Path) -> None:
+def test_killed_during_start_then_the_same_command_succeeds(
+    kit: Kit, tf_cpu: str, engine: Engine, workspace: Path
+) -> None:
     before = containers(engine)
-    process = subprocess.Popen([KIT, "run", "-C", str(workspace), tf_cpu, "jupyter"], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [KIT, "run", "-C", str(workspace), tf_cpu, "jupyter"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     time.sleep(0.6)
     process.kill()
     process.wait()

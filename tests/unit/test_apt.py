@@ -55,8 +55,12 @@ deb http://flat.example/repo ./
 
 
 def source(uri: str, suite: str, *components: str, **options: str) -> Source:
-    return Source(uri=uri, suite=suite, components=components or ("main",),
-                  options={key.replace("_", "-"): value for key, value in options.items()})
+    return Source(
+        uri=uri,
+        suite=suite,
+        components=components or ("main",),
+        options={key.replace("_", "-"): value for key, value in options.items()},
+    )
 
 
 def test_deb822() -> None:
@@ -83,8 +87,9 @@ def test_one_line() -> None:
     assert found[1].options["signed-by"] == "/usr/share/keyrings/x.gpg"
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "deb", "deb http://only-uri", "Types: deb\n", "\0\x7f",
-                                  "deb [ unclosed uri suite"])
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "deb", "deb http://only-uri", "Types: deb\n", "\0\x7f", "deb [ unclosed uri suite"]
+)
 def test_nonsense_gives_no_source(text: str) -> None:
     assert apt.parse_one_line(text) == []
     assert apt.parse_deb822(text) == []
@@ -97,8 +102,13 @@ def test_host_sources_reads_every_file_but_the_disabled(tmp_path: Path) -> None:
     (tmp_path / "sources.list.d/c.list").write_text("deb http://c.example/x stable main\n")
     (tmp_path / "sources.list.d/d.list.disabled").write_text("deb http://d.example/x stable main\n")
     assert [s.uri for s in apt.host_sources(tmp_path)] == [
-        "http://a.example/debian", "http://mirror.example/debian", "http://mirror.example/debian",
-        "http://mirror.example/debian-security", "https://inline.example/debian", "http://c.example/x"]
+        "http://a.example/debian",
+        "http://mirror.example/debian",
+        "http://mirror.example/debian",
+        "http://mirror.example/debian-security",
+        "https://inline.example/debian",
+        "http://c.example/x",
+    ]
     assert apt.host_sources(tmp_path / "absent") == []
 
 
@@ -114,14 +124,23 @@ def test_main_archive_is_told_from_third_parties() -> None:
 
 
 def test_main_archive_by_its_keyring_alone() -> None:
-    frozen = source("http://snapshot.example/archive/20250101T000000Z", "stable",
-                    signed_by="/usr/share/keyrings/debian-archive-keyring.gpg")
+    frozen = source(
+        "http://snapshot.example/archive/20250101T000000Z",
+        "stable",
+        signed_by="/usr/share/keyrings/debian-archive-keyring.gpg",
+    )
     assert apt.main_archive([source("https://charts.third.example", "stable"), frozen], BOOKWORM) == frozen
 
 
-@pytest.mark.parametrize("sources", [[], [source("https://charts.third.example", "stable")],
-                                     [source("cdrom:[Debian]/debian", "bookworm")],
-                                     [source("http://mirror.example/debian", "bookworm", "contrib")]])
+@pytest.mark.parametrize(
+    "sources",
+    [
+        [],
+        [source("https://charts.third.example", "stable")],
+        [source("cdrom:[Debian]/debian", "bookworm")],
+        [source("http://mirror.example/debian", "bookworm", "contrib")],
+    ],
+)
 def test_no_main_archive(sources: list[Source]) -> None:
     with pytest.raises(UnsupportedHostError, match="main archive"):
         apt.main_archive(sources, BOOKWORM)
@@ -139,12 +158,15 @@ def test_testing_line() -> None:
     assert "trusted" not in line, "what comes from elsewhere in the archive is always verified"
 
 
-@pytest.mark.parametrize(("text", "family", "codename"), [
-    ('ID=debian\nVERSION_CODENAME=bookworm\n', "debian", "bookworm"),
-    ('ID=ubuntu\nVERSION_CODENAME="noble"\nUBUNTU_CODENAME=noble\n', "ubuntu", "noble"),
-    ('ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_CODENAME=wilma\nUBUNTU_CODENAME=noble\n', "ubuntu", "noble"),
-    ('ID=raspbian\nID_LIKE=debian\nVERSION_CODENAME=bookworm\n', "debian", "bookworm"),
-])
+@pytest.mark.parametrize(
+    ("text", "family", "codename"),
+    [
+        ("ID=debian\nVERSION_CODENAME=bookworm\n", "debian", "bookworm"),
+        ('ID=ubuntu\nVERSION_CODENAME="noble"\nUBUNTU_CODENAME=noble\n', "ubuntu", "noble"),
+        ('ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_CODENAME=wilma\nUBUNTU_CODENAME=noble\n', "ubuntu", "noble"),
+        ("ID=raspbian\nID_LIKE=debian\nVERSION_CODENAME=bookworm\n", "debian", "bookworm"),
+    ],
+)
 def test_distribution(tmp_path: Path, text: str, family: str, codename: str) -> None:
     (tmp_path / "os-release").write_text(text)
     assert apt.host_distribution(tmp_path / "os-release") == Distribution(family=family, codename=codename)
@@ -173,15 +195,19 @@ def test_configuration_keeps_to_its_folder(tmp_path: Path) -> None:
     assert 'Dir::Etc::sourceparts "/dev/null";' in text
 
 
-@pytest.mark.parametrize(("stderr", "kind"), [
-    ("E: Failed to fetch http://m/x  Could not connect", NetworkError),
-    ("E: Unable to locate package docker-cli", UnsupportedHostError),
-    ("E: Write error - write (28: No space left on device)", DiskFullError),
-    ("E: You don't have enough free space in /x/.", DiskFullError),
-])
+@pytest.mark.parametrize(
+    ("stderr", "kind"),
+    [
+        ("E: Failed to fetch http://m/x  Could not connect", NetworkError),
+        ("E: Unable to locate package docker-cli", UnsupportedHostError),
+        ("E: Write error - write (28: No space left on device)", DiskFullError),
+        ("E: You don't have enough free space in /x/.", DiskFullError),
+    ],
+)
 def test_what_an_apt_failure_means(stderr: str, kind: type[Exception]) -> None:
-    error = apt.apt_error(CommandError(("apt-get", "update"), 100, "", stderr),
-                          [source("http://user:secret@m.example/debian", "testing")])
+    error = apt.apt_error(
+        CommandError(("apt-get", "update"), 100, "", stderr), [source("http://user:secret@m.example/debian", "testing")]
+    )
     assert type(error) is kind
     assert error.details == (stderr,)
     assert "secret" not in error.message

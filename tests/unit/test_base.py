@@ -32,13 +32,24 @@ Version: 2.6.1
 
 def a_mirror(uri: str = "http://mirror.example/debian", *settings: str) -> Mirror:
     suites = ("bookworm", "bookworm-updates")
-    return Mirror(uri=uri, epoch=1, settings=settings,
-                  sources=tuple(Source(uri=uri, suite=suite, components=("main",), options={}) for suite in suites))
+    return Mirror(
+        uri=uri,
+        epoch=1,
+        settings=settings,
+        sources=tuple(Source(uri=uri, suite=suite, components=("main",), options={}) for suite in suites),
+    )
 
 
 def a_command(where: Mirror) -> list[str]:
-    return bootstrap.command("mmdebstrap", "bookworm", where, Path("/w/root.tar"), keyring=Path("/k.gpg"),
-                             architecture="amd64", proxies=('Acquire::http::Proxy "http://proxy.example";',))
+    return bootstrap.command(
+        "mmdebstrap",
+        "bookworm",
+        where,
+        Path("/w/root.tar"),
+        keyring=Path("/k.gpg"),
+        architecture="amd64",
+        proxies=('Acquire::http::Proxy "http://proxy.example";',),
+    )
 
 
 def test_unknown_suite_is_refused_before_anything_else() -> None:
@@ -91,8 +102,15 @@ def write(folder: Path, content: bytes, name: str) -> Path:
     root = folder / "root.tar"
     root.write_bytes(content)
     target = folder / name
-    image.write_image(target, root, reference="kit/base:bookworm", suite="bookworm", architecture="amd64",
-                      content_hash="abc", epoch=1789199741)
+    image.write_image(
+        target,
+        root,
+        reference="kit/base:bookworm",
+        suite="bookworm",
+        architecture="amd64",
+        content_hash="abc",
+        epoch=1789199741,
+    )
     return target
 
 
@@ -111,8 +129,10 @@ def test_every_digest_in_the_archive_is_true(tmp_path: Path) -> None:
         root.addfile(folder)
     content = buffer.getvalue()
     with tarfile.open(write(tmp_path / "1", content, "x.tar")) as tar:
-        files = {member.name: io.BytesIO(tar.extractfile(member).read()).getvalue()  # type: ignore[union-attr]
-                 for member in tar}
+        files = {
+            member.name: io.BytesIO(tar.extractfile(member).read()).getvalue()  # type: ignore[union-attr]
+            for member in tar
+        }
     for name, data in files.items():
         if name.startswith("blobs/sha256/"):
             assert name == f"blobs/sha256/{hashlib.sha256(data).hexdigest()}"
@@ -123,18 +143,24 @@ def test_every_digest_in_the_archive_is_true(tmp_path: Path) -> None:
         assert [(member.name, member.isdir()) for member in packed] == [("./dev", True), ("./etc", True)]
     assert config["rootfs"]["diff_ids"] == [f"sha256:{hashlib.sha256(gzip.decompress(layer)).hexdigest()}"]
     assert config["created"] == "2026-09-12T07:55:41Z"
-    assert config["config"]["Labels"] == {"kit.base.suite": "bookworm", "kit.base.packages": "abc",
-                                          "kit.base.epoch": "1789199741"}
+    assert config["config"]["Labels"] == {
+        "kit.base.suite": "bookworm",
+        "kit.base.packages": "abc",
+        "kit.base.epoch": "1789199741",
+    }
     older = json.loads(files["manifest.json"])[0]
     assert older["RepoTags"] == ["kit/base:bookworm"]
     assert set(older["Layers"]) | {older["Config"]} <= set(files)
 
 
-@pytest.mark.parametrize(("stderr", "kind"), [
-    ("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?", NoEngineError),
-    ("write /x: no space left on device", DiskFullError),
-    ("something else", EngineError),
-])
+@pytest.mark.parametrize(
+    ("stderr", "kind"),
+    [
+        ("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?", NoEngineError),
+        ("write /x: no space left on device", DiskFullError),
+        ("something else", EngineError),
+    ],
+)
 def test_what_an_engine_failure_means(monkeypatch: pytest.MonkeyPatch, stderr: str, kind: type[Exception]) -> None:
     def fail(args: list[str], **_: object) -> Completed:
         from kit.errors import CommandError
@@ -148,18 +174,24 @@ def test_what_an_engine_failure_means(monkeypatch: pytest.MonkeyPatch, stderr: s
 
 def test_an_image_of_that_name_that_is_no_base_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for labels in ("null", "{}", '{"kit.base.suite": "trixie", "kit.base.packages": "x"}'):
-        monkeypatch.setattr("kit.process.run", lambda args, labels=labels, **_: Completed(
-            args=tuple(args), returncode=0, stdout=labels, stderr=""))
+        monkeypatch.setattr(
+            "kit.process.run",
+            lambda args, labels=labels, **_: Completed(args=tuple(args), returncode=0, stdout=labels, stderr=""),
+        )
         assert base.find("bookworm") is None
 
 
-@pytest.mark.parametrize(("lines", "kind"), [
-    (["E: Failed to fetch http://m/x"], NetworkError),
-    (["tar: write error: No space left on device"], DiskFullError),
-    (["E: broken"], EngineError),
-])
-def test_what_an_mmdebstrap_failure_means(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: list[str],
-                                          kind: type[Exception]) -> None:
+@pytest.mark.parametrize(
+    ("lines", "kind"),
+    [
+        (["E: Failed to fetch http://m/x"], NetworkError),
+        (["tar: write error: No space left on device"], DiskFullError),
+        (["E: broken"], EngineError),
+    ],
+)
+def test_what_an_mmdebstrap_failure_means(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: list[str], kind: type[Exception]
+) -> None:
     def stream(_: object, on_line: object, **__: object) -> int:
         for line in lines:
             on_line(line)  # type: ignore[operator]
@@ -187,8 +219,10 @@ def test_mirror_of_an_ubuntu_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(apt, "host_distribution", lambda: apt.Distribution(family="ubuntu", codename="jammy"))
     monkeypatch.setattr(apt, "host_sources", lambda: [ubuntu])
     monkeypatch.setattr(bootstrap, "_date_settings", lambda: ())
-    carried = {"http://mirror.example/debian/dists/bookworm/InRelease",
-               "http://mirror.example/debian-security/dists/bookworm-security/InRelease"}
+    carried = {
+        "http://mirror.example/debian/dists/bookworm/InRelease",
+        "http://mirror.example/debian-security/dists/bookworm-security/InRelease",
+    }
     date = "Date: Sat, 12 Sep 2026 07:55:41 UTC"
     monkeypatch.setattr(bootstrap, "_fetch", lambda url, _: date if url in carried else "")
     found = bootstrap.choose_mirror("bookworm", "", tmp_path)

@@ -156,9 +156,7 @@ def test_a_build_names_its_base_and_carries_what_it_was_built_from_as_labels(pro
 def test_layers_are_zstd_where_the_store_has_it(project, engine, buildx):
     run_build(project, engine)
     output = build_args(buildx)[build_args(buildx).index("--output") + 1]
-    assert {"type=image", "name=kit/tf-cpu:latest", "compression=zstd", "unpack=true"} <= set(
-        output.split(",")
-    )
+    assert {"type=image", "name=kit/tf-cpu:latest", "compression=zstd", "unpack=true"} <= set(output.split(","))
 
 
 def test_the_old_store_gets_a_tag(project, engine, buildx):
@@ -178,8 +176,9 @@ def test_an_engine_without_buildx_builds_nothing(project, engine, buildx):
 
 def test_certificates_proxies_and_mirrors_are_secrets_and_in_no_argument(project, engine, buildx, tmp_path):
     ca = tmp_path / "ca.pem"
-    network = NetworkSettings(ca_file=ca, proxies={"https_proxy": "http://me:pass@proxy:1"},
-                              index_url="https://user:word@mirror/simple")
+    network = NetworkSettings(
+        ca_file=ca, proxies={"https_proxy": "http://me:pass@proxy:1"}, index_url="https://user:word@mirror/simple"
+    )
     run_build(project, engine, network=network)
     args = build_args(buildx)
     assert f"--secret=id=ca,src={ca}" in args
@@ -212,8 +211,13 @@ def test_uv_and_the_scripts_are_a_context_that_is_made_once(project, engine, bui
 
 def test_steps_are_reported_as_they_finish(project, engine, buildx):
     finished = []
-    build.build(project.catalog, project.image, engine, BuildOptions(),
-                build.Progress(message=print, log=lambda _log, steps: finished.extend(steps)))
+    build.build(
+        project.catalog,
+        project.image,
+        engine,
+        BuildOptions(),
+        build.Progress(message=print, log=lambda _log, steps: finished.extend(steps)),
+    )
     assert "exporting to image" in [step.title for step in finished]
 
 
@@ -258,8 +262,9 @@ def test_the_base_that_was_asked_for_counts(project, engine, built_image):
 
 
 def change_lock(project):
-    project.lock("# layer: cuda\n# layer: framework\ntensorflow==2.22.0 \\\n    --hash=sha256:" + "1" * 64
-                 + "\n# layer: apps\n")
+    project.lock(
+        "# layer: cuda\n# layer: framework\ntensorflow==2.22.0 \\\n    --hash=sha256:" + "1" * 64 + "\n# layer: apps\n"
+    )
 
 
 def change_dockerfile(project):
@@ -283,9 +288,7 @@ def test_an_image_is_out_of_date_when_any_input_changes(project, engine, built_i
     assert not is_current(project, engine)
 
 
-@pytest.mark.parametrize(
-    "labels", [{}, {"kit.fingerprint": "0"}, {"kit.base-identity": "elsewhere/ubuntu:24.04"}]
-)
+@pytest.mark.parametrize("labels", [{}, {"kit.fingerprint": "0"}, {"kit.base-identity": "elsewhere/ubuntu:24.04"}])
 def test_labels_that_do_not_fit_are_another_image(project, engine, buildx, built_image, labels):
     buildx.reply("image", "inspect", stdout=json.dumps({**built_image, **labels} if labels else {}))
     assert not is_current(project, engine)
@@ -295,10 +298,12 @@ def test_a_base_the_image_no_longer_has_is_out_of_date_even_with_a_right_fingerp
     project, engine, buildx, built_image
 ):
     identity = "archive:stretch"
-    mark = build.fingerprint((project.folder / "Dockerfile").read_text(),
-                             (project.folder / "requirements.lock").read_text(), identity)
-    buildx.reply("image", "inspect", stdout=json.dumps(
-        built_image | {"kit.fingerprint": mark, "kit.base-identity": identity}))
+    mark = build.fingerprint(
+        (project.folder / "Dockerfile").read_text(), (project.folder / "requirements.lock").read_text(), identity
+    )
+    buildx.reply(
+        "image", "inspect", stdout=json.dumps(built_image | {"kit.fingerprint": mark, "kit.base-identity": identity})
+    )
     assert not is_current(project, engine)
 
 
@@ -307,17 +312,13 @@ def test_a_base_the_image_no_longer_has_is_out_of_date_even_with_a_right_fingerp
 
 def choose(project, engine, said=None, image=None, **options):
     progress = build.SILENT if said is None else build.Progress(message=said.append, log=lambda *_: None)
-    return build.choose_base(
-        project.catalog, image or project.image, engine, BuildOptions(**options), progress
-    )
+    return build.choose_base(project.catalog, image or project.image, engine, BuildOptions(**options), progress)
 
 
 def test_auto_takes_the_registry_when_it_answers(project, engine, buildx, archive):
     chosen = choose(project, engine)
     row = project.catalog.base_for(project.image)
-    assert chosen == ChosenBase(
-        source="registry", reference=row.reference, python=row.python, identity=row.reference
-    )
+    assert chosen == ChosenBase(source="registry", reference=row.reference, python=row.python, identity=row.reference)
     assert archive == []
 
 
@@ -326,11 +327,10 @@ def test_auto_takes_the_archive_when_no_registry_answers_and_says_so(project, en
     said = []
     chosen = choose(project, engine, said)
     suite = project.catalog.suites_for(project.image)[0]
-    assert chosen == ChosenBase(source="archive", reference=f"kit/base:{suite.name}", python=suite.python,
-                                identity=f"archive:{suite.name}")
-    assert said == [
-        f"the container registry does not answer: building on a registry-free {suite.distro} base"
-    ]
+    assert chosen == ChosenBase(
+        source="archive", reference=f"kit/base:{suite.name}", python=suite.python, identity=f"archive:{suite.name}"
+    )
+    assert said == [f"the container registry does not answer: building on a registry-free {suite.distro} base"]
 
 
 def test_auto_does_not_wait_long_for_a_registry(project, engine, buildx, archive, monkeypatch):
@@ -349,9 +349,7 @@ def test_a_registry_that_was_asked_for_must_answer(project, engine, buildx, arch
 
 
 @pytest.mark.parametrize("base", ["auto", "registry"])
-def test_a_base_that_the_registry_does_not_have_is_never_silently_replaced(
-    project, engine, buildx, archive, base
-):
+def test_a_base_that_the_registry_does_not_have_is_never_silently_replaced(project, engine, buildx, archive, base):
     buildx.reply("buildx", "imagetools", stderr="ERROR: docker.io/library/ubuntu:24.04: not found\n", code=1)
     with pytest.raises(BaseNotFoundError, match=r"does not have the base ubuntu:24\.04") as caught:
         choose(project, engine, base=base)
@@ -364,26 +362,22 @@ def test_archive_asks_no_registry(project, engine, buildx, archive):
     assert buildx.called("buildx", "imagetools") == []
 
 
-@pytest.mark.parametrize("mirror", ["mirror.example:5000", "https://mirror.example:5000/", "http://mirror.example:5000"])
+@pytest.mark.parametrize(
+    "mirror", ["mirror.example:5000", "https://mirror.example:5000/", "http://mirror.example:5000"]
+)
 def test_a_mirror_stands_before_the_base_and_does_not_change_the_image(project, engine, buildx, mirror):
     row = project.catalog.base_for(project.image)
     chosen = choose(project, engine, registry_mirror=mirror)
-    assert chosen.reference == f"mirror.example:5000/library/{row.reference}", (
-        "as Docker Hub's own images are named"
-    )
+    assert chosen.reference == f"mirror.example:5000/library/{row.reference}", "as Docker Hub's own images are named"
     assert chosen.identity == row.reference
     gpu = project.catalog.find("torch-cu126")
     chosen = choose(project, engine, image=gpu, registry_mirror=mirror)
     assert chosen.reference == f"mirror.example:5000/{project.catalog.base_for(gpu).reference}"
 
 
-def test_an_image_that_takes_cuda_from_its_base_cannot_do_without_a_registry(
-    project, engine, buildx, archive
-):
+def test_an_image_that_takes_cuda_from_its_base_cannot_do_without_a_registry(project, engine, buildx, archive):
     image = next(i for i in project.catalog.images() if i.release.cuda_provider == "base")
-    with pytest.raises(
-        IncompatibleError, match=f"{image.name} cannot be built on a registry-free base"
-    ) as caught:
+    with pytest.raises(IncompatibleError, match=f"{image.name} cannot be built on a registry-free base") as caught:
         choose(project, engine, image=image, base="archive")
     assert "--base registry" in caught.value.hint
     buildx.reply("buildx", "imagetools", stderr=REFUSED, code=1)
@@ -412,8 +406,19 @@ def test_a_full_disk_is_told_apart_from_a_failed_step():
 
 def test_a_full_disk_at_the_export_too():
     log = BuildLog()
-    log.feed(json.dumps({"vertexes": [{"digest": "a", "name": "exporting to image",
-                                       "error": "failed to copy: write /data/x: no space left on device"}]}))
+    log.feed(
+        json.dumps(
+            {
+                "vertexes": [
+                    {
+                        "digest": "a",
+                        "name": "exporting to image",
+                        "error": "failed to copy: write /data/x: no space left on device",
+                    }
+                ]
+            }
+        )
+    )
     assert type(build.build_error("x", log, 1)) is DiskFullError
 
 
@@ -434,9 +439,7 @@ def test_a_registry_that_cannot_be_reached_is_a_network_error(name):
 @pytest.mark.parametrize("command", ["uv pip install", "echo FROM there", "echo load metadata for x"])
 def test_not_found_in_a_step_is_not_a_missing_base(command):
     log = BuildLog()
-    log.feed(
-        json.dumps({"vertexes": [{"digest": "a", "name": f"[3/9] RUN {command}", "error": "exit code: 127"}]})
-    )
+    log.feed(json.dumps({"vertexes": [{"digest": "a", "name": f"[3/9] RUN {command}", "error": "exit code: 127"}]}))
     log.feed(json.dumps({"logs": [{"vertex": "a", "data": "c2g6IDE6IHV2OiBub3QgZm91bmQK"}]}))
     error = build.build_error("x", log, 1)
     assert type(error) is BuildFailedError

@@ -26,9 +26,7 @@ def vertex(**values):
 
 
 def said(text, digest="sha256:1"):
-    return json.dumps(
-        {"logs": [{"vertex": digest, "stream": 1, "data": base64.b64encode(text.encode()).decode()}]}
-    )
+    return json.dumps({"logs": [{"vertex": digest, "stream": 1, "data": base64.b64encode(text.encode()).decode()}]})
 
 
 def test_a_build_that_works_finishes_every_step_once_and_has_no_failed_one():
@@ -104,9 +102,7 @@ def test_a_step_is_running_between_its_start_and_its_end():
 def test_times_of_every_precision_are_read(text, microsecond):
     log = BuildLog()
     log.feed(vertex(started=text))
-    assert log.steps["sha256:1"].started == datetime(
-        2026, 11, 21, 6, microsecond=microsecond, tzinfo=timezone.utc
-    )
+    assert log.steps["sha256:1"].started == datetime(2026, 11, 21, 6, microsecond=microsecond, tzinfo=timezone.utc)
 
 
 def test_only_the_last_lines_of_a_step_are_kept():
@@ -155,9 +151,7 @@ json_values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from(
-                ["vertexes", "logs", "digest", "name", "started", "completed", "error", "vertex", "data"]
-            ),
+            st.sampled_from(["vertexes", "logs", "digest", "name", "started", "completed", "error", "vertex", "data"]),
             inner,
             max_size=4,
         )
@@ -180,7 +174,7 @@ def test_no_line_whatsoever_raises(lines):
 def test_a_recording_cut_off_anywhere_is_read(size):
     text = (RECORDED / "fail.jsonl").read_text()
     log = BuildLog()
-    for line in text[:len(text) * size // 200].splitlines():
+    for line in text[: len(text) * size // 200].splitlines():
         log.feed(line)
 
 
@@ -217,5 +211,11 @@ def test_the_steps_of_kits_own_templates_are_all_named(catalog):
     text = render_dockerfile(catalog, catalog.find("torch2.7-cu126"), None).replace("\\\n", " ")
     commands = [" ".join(line.split()) for line in text.splitlines() if re.match(r"RUN .*kit/begin", line)]
     titles = [step_title(f"[1/1] {command}").removeprefix("[1/1] ") for command in commands]
-    assert titles == ["install system packages", "add the user", "make the virtual environment",
-                      "install the cuda wheels", "install the framework wheels", "install the apps wheels"]
+    assert titles == [
+        "install system packages",
+        "add the user",
+        "make the virtual environment",
+        "install the cuda wheels",
+        "install the framework wheels",
+        "install the apps wheels",
+    ]

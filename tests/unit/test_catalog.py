@@ -54,10 +54,16 @@ verified = "one-source"
 """
 
 
-def write(folder: Path, *, release: str = RELEASE, toolkit: str = TOOLKIT, base: str = BASE,
-          packages: str = "") -> Catalog:
-    for name, text in (("frameworks", release), ("cuda", toolkit), ("bases", base), ("packages", packages),
-                       ("gpus", "")):
+def write(
+    folder: Path, *, release: str = RELEASE, toolkit: str = TOOLKIT, base: str = BASE, packages: str = ""
+) -> Catalog:
+    for name, text in (
+        ("frameworks", release),
+        ("cuda", toolkit),
+        ("bases", base),
+        ("packages", packages),
+        ("gpus", ""),
+    ):
         (folder / f"{name}.toml").write_text(text, encoding="utf-8")
     return load_catalog(folder)
 
@@ -77,31 +83,68 @@ def test_tables_are_read_when_used(tmp_path: Path) -> None:
         _ = catalog.gpus
 
 
-@pytest.mark.parametrize(("change", "message", "hint"), [
-    (lambda t: t + 'requirments = ["x"]\n', "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): unknown key "
-     "`requirments`", "did you mean `requirements`?"),
-    (lambda t: t.replace('version = "2.6.0"\n', ""), "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): the key "
-     "`version` is missing", ""),
-    (lambda t: t.replace('source = "a page"\n', ""), "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): the key "
-     "`source` is missing", "every row says where it is from"),
-    (lambda t: t.replace('version = "2.6.0"', "version = 2.6"), "frameworks.toml: [[release]] row 1 "
-     "(`torch2.6-cu124`): key `version`: expected a string, not 2.6", "versions are written in quotes"),
-    (lambda t: t.replace('["torch==2.6.0"]', '"torch==2.6.0"'), "frameworks.toml: [[release]] row 1 "
-     "(`torch2.6-cu124`): key `requirements`: expected a list, not 'torch==2.6.0'", ""),
-    (lambda t: t.replace('"wheels"', '"weels"'), "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): key "
-     "`cuda_provider`: `weels` is not one of 'wheels', 'bundled', 'base', 'none'", ""),
-    (lambda t: t.replace("[[release]]", "[[relese]]"), "frameworks.toml: unknown table `relese`",
-     "did you mean `release`?"),
-    (lambda t: t.replace("[[release]]", "[release]"), "frameworks.toml: `release` must be a list of tables, written "
-     "[[release]]", ""),
-    (lambda t: t + t, "frameworks.toml: [[release]]: `torch2.6-cu124` is there twice",
-     "remove or rename one of the rows"),
-    (lambda t: t.replace('name = "torch2.6-cu124"', 'name = "torch2.7-cu124"'), "frameworks.toml: [[release]] "
-     "`torch2.7-cu124`: the name does not match torch 2.6.0, CUDA 12.4",
-     "it must be `torch2.6-cu124` (or `torch-cu124`)"),
-    (lambda t: t.replace('cuda = "12.4"', 'cuda = ""'), "frameworks.toml: [[release]] `torch2.6-cu124`: cuda is ``, "
-     "but cuda_provider is `wheels`", "a CPU release has no cuda and the provider `none`"),
-])
+@pytest.mark.parametrize(
+    ("change", "message", "hint"),
+    [
+        (
+            lambda t: t + 'requirments = ["x"]\n',
+            "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): unknown key `requirments`",
+            "did you mean `requirements`?",
+        ),
+        (
+            lambda t: t.replace('version = "2.6.0"\n', ""),
+            "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): the key `version` is missing",
+            "",
+        ),
+        (
+            lambda t: t.replace('source = "a page"\n', ""),
+            "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): the key `source` is missing",
+            "every row says where it is from",
+        ),
+        (
+            lambda t: t.replace('version = "2.6.0"', "version = 2.6"),
+            "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): key `version`: expected a string, not 2.6",
+            "versions are written in quotes",
+        ),
+        (
+            lambda t: t.replace('["torch==2.6.0"]', '"torch==2.6.0"'),
+            "frameworks.toml: [[release]] row 1 "
+            "(`torch2.6-cu124`): key `requirements`: expected a list, not 'torch==2.6.0'",
+            "",
+        ),
+        (
+            lambda t: t.replace('"wheels"', '"weels"'),
+            "frameworks.toml: [[release]] row 1 (`torch2.6-cu124`): key "
+            "`cuda_provider`: `weels` is not one of 'wheels', 'bundled', 'base', 'none'",
+            "",
+        ),
+        (
+            lambda t: t.replace("[[release]]", "[[relese]]"),
+            "frameworks.toml: unknown table `relese`",
+            "did you mean `release`?",
+        ),
+        (
+            lambda t: t.replace("[[release]]", "[release]"),
+            "frameworks.toml: `release` must be a list of tables, written [[release]]",
+            "",
+        ),
+        (
+            lambda t: t + t,
+            "frameworks.toml: [[release]]: `torch2.6-cu124` is there twice",
+            "remove or rename one of the rows",
+        ),
+        (
+            lambda t: t.replace('name = "torch2.6-cu124"', 'name = "torch2.7-cu124"'),
+            "frameworks.toml: [[release]] `torch2.7-cu124`: the name does not match torch 2.6.0, CUDA 12.4",
+            "it must be `torch2.6-cu124` (or `torch-cu124`)",
+        ),
+        (
+            lambda t: t.replace('cuda = "12.4"', 'cuda = ""'),
+            "frameworks.toml: [[release]] `torch2.6-cu124`: cuda is ``, but cuda_provider is `wheels`",
+            "a CPU release has no cuda and the provider `none`",
+        ),
+    ],
+)
 def test_a_bad_release_is_refused(tmp_path: Path, change: object, message: str, hint: str) -> None:
     catalog = write(tmp_path, release=change(RELEASE))  # type: ignore[operator]
     with pytest.raises(CatalogError) as error:
@@ -139,8 +182,12 @@ def test_a_package_that_two_rows_give_one_image_is_refused(tmp_path: Path) -> No
 def test_a_confirmed_pin_wins_over_the_lead(tmp_path: Path) -> None:
     catalog = write(tmp_path)
     assert catalog.base_for(catalog.find("torch")).digest == ""
-    pin = {"repository": "nvidia/cuda", "tag": "12.4.1-base-ubuntu22.04", "digest": "sha256:" + "a" * 64,
-           "confirmed": "2026-11-21"}
+    pin = {
+        "repository": "nvidia/cuda",
+        "tag": "12.4.1-base-ubuntu22.04",
+        "digest": "sha256:" + "a" * 64,
+        "confirmed": "2026-11-21",
+    }
     (tmp_path / "pins.json").write_text(json.dumps({"pins": [pin]}), encoding="utf-8")
     base = load_catalog(tmp_path).base_for(catalog.find("torch"))
     assert (base.digest, base.digest_status) == ("sha256:" + "a" * 64, "confirmed")
@@ -177,8 +224,21 @@ IMAGES = CATALOG.images()
 NAMES = {image.name for image in IMAGES}
 
 
-@pytest.mark.parametrize("table", ["releases", "packages", "system_packages", "layer_rules", "bases", "suites",
-                                   "toolkits", "minor_compatibility", "architectures", "gpus"])
+@pytest.mark.parametrize(
+    "table",
+    [
+        "releases",
+        "packages",
+        "system_packages",
+        "layer_rules",
+        "bases",
+        "suites",
+        "toolkits",
+        "minor_compatibility",
+        "architectures",
+        "gpus",
+    ],
+)
 def test_every_row_has_a_source(table: str) -> None:
     rows = getattr(CATALOG, table)
     assert rows
@@ -189,10 +249,27 @@ def test_every_row_has_a_source(table: str) -> None:
 
 def test_the_images_that_were_asked_for_are_there() -> None:
     wanted = {
-        "torch1.13-cu117", "torch2.0-cu117", "torch2.4-cu121", "torch2.6-cu124", "torch2.7-cu126", "torch2.10-cu128",
-        "torch2.14-cu130", "torch2.15-cu132", "tf2.14-cu118", "tf2.15-cu122", "tf2.17-cu123", "tf2.19-cu125",
-        "tf2.21-cu125", "tf-cpu", "tf2.10-cu112", "tf2.4-cu110", "torch-cpu", "torch-cu118", "torch1.8-cu111",
-        "torch1.5-cu101"}
+        "torch1.13-cu117",
+        "torch2.0-cu117",
+        "torch2.4-cu121",
+        "torch2.6-cu124",
+        "torch2.7-cu126",
+        "torch2.10-cu128",
+        "torch2.14-cu130",
+        "torch2.15-cu132",
+        "tf2.14-cu118",
+        "tf2.15-cu122",
+        "tf2.17-cu123",
+        "tf2.19-cu125",
+        "tf2.21-cu125",
+        "tf-cpu",
+        "tf2.10-cu112",
+        "tf2.4-cu110",
+        "torch-cpu",
+        "torch-cu118",
+        "torch1.8-cu111",
+        "torch1.5-cu101",
+    }
     assert wanted <= NAMES
 
 
@@ -214,8 +291,20 @@ def test_every_image_resolves_fully(image) -> None:  # type: ignore[no-untyped-d
         assert base.cudnn == image.release.cudnn
         assert not image.release.suites, "a registry-free base has no CUDA to give"
     packages = {package.name for package in CATALOG.packages_for(image)}
-    assert packages >= {"jupyterlab", "ipywidgets", "tensorboard", "numpy", "pandas", "scipy", "matplotlib",
-                        "scikit-learn", "pillow", "opencv-python-headless", "tqdm", "pip"}
+    assert packages >= {
+        "jupyterlab",
+        "ipywidgets",
+        "tensorboard",
+        "numpy",
+        "pandas",
+        "scipy",
+        "matplotlib",
+        "scikit-learn",
+        "pillow",
+        "opencv-python-headless",
+        "tqdm",
+        "pip",
+    }
     assert ("torch-geometric" in packages) == (image.framework == "torch")
     assert ("keras-tuner" in packages) == (image.framework == "tensorflow")
 
@@ -250,35 +339,38 @@ def test_text_has_no_unknown_digests() -> None:
         assert base.digest == "" or re.fullmatch(r"sha256:[0-9a-f]{64}", base.digest)
 
 
-@pytest.mark.parametrize(("asked", "name"), [
-    ("torch2.7-cu126", "torch2.7-cu126"),
-    ("torch-cu126", "torch2.7-cu126"),
-    ("torch2.7.1-cu126", "torch2.7-cu126"),
-    ("torch2.6", "torch2.6-cu124"),
-    ("torch2.7", "torch2.7-cu126"),  # torch-cu118 is 2.7 too, and has no lock
-    ("torch-cu117", "torch2.0-cu117"),
-    ("torch2.1", None),  # not 2.10
-    ("torch", "torch2.15-cu132"),
-    ("torch-devel", "torch2.15-cu132-devel"),
-    ("torch-cpu", "torch-cpu"),
-    ("torch2.15-cpu", "torch-cpu"),
-    ("torch-cu118", "torch-cu118"),
-    ("torch2.7-cu118", "torch-cu118"),
-    ("torch-cu126-devel", "torch2.7-cu126-devel"),
-    ("tf", "tf2.21-cu125"),
-    ("tensorflow", "tf2.21-cu125"),
-    ("tf2.21", "tf2.21-cu125"),
-    ("tf2.21-cpu", "tf-cpu"),
-    ("tf-cu125", "tf2.21-cu125"),
-    ("tf2.19-cu125", "tf2.19-cu125"),
-    ("tf-cpu-devel", None),
-    ("torch1.5-cu101-devel", None),
-    ("torch9-cu126", None),
-    ("jax-cu126", None),
-    ("", None),
-    ("-devel", None),
-    ("torch-cu126-devel-devel", None),
-])
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("torch2.7-cu126", "torch2.7-cu126"),
+        ("torch-cu126", "torch2.7-cu126"),
+        ("torch2.7.1-cu126", "torch2.7-cu126"),
+        ("torch2.6", "torch2.6-cu124"),
+        ("torch2.7", "torch2.7-cu126"),  # torch-cu118 is 2.7 too, and has no lock
+        ("torch-cu117", "torch2.0-cu117"),
+        ("torch2.1", None),  # not 2.10
+        ("torch", "torch2.15-cu132"),
+        ("torch-devel", "torch2.15-cu132-devel"),
+        ("torch-cpu", "torch-cpu"),
+        ("torch2.15-cpu", "torch-cpu"),
+        ("torch-cu118", "torch-cu118"),
+        ("torch2.7-cu118", "torch-cu118"),
+        ("torch-cu126-devel", "torch2.7-cu126-devel"),
+        ("tf", "tf2.21-cu125"),
+        ("tensorflow", "tf2.21-cu125"),
+        ("tf2.21", "tf2.21-cu125"),
+        ("tf2.21-cpu", "tf-cpu"),
+        ("tf-cu125", "tf2.21-cu125"),
+        ("tf2.19-cu125", "tf2.19-cu125"),
+        ("tf-cpu-devel", None),
+        ("torch1.5-cu101-devel", None),
+        ("torch9-cu126", None),
+        ("jax-cu126", None),
+        ("", None),
+        ("-devel", None),
+        ("torch-cu126-devel-devel", None),
+    ],
+)
 def test_names(asked: str, name: str | None) -> None:
     if name is not None:
         assert CATALOG.find(asked).name == name

@@ -14,8 +14,9 @@ CONFTEST = Path(__file__).parent.parent / "conftest.py"
 def run_pytest(folder, **environment):
     shutil.copy(CONFTEST, folder / "conftest.py")
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    engine: x\n    gpu: x\n")
-    (folder / "test_it.py").write_text("import pytest\n\n@pytest.mark.engine\ndef test_engine(): pass\n\n"
-                                       "def test_plain(): pass\n")
+    (folder / "test_it.py").write_text(
+        "import pytest\n\n@pytest.mark.engine\ndef test_engine(): pass\n\ndef test_plain(): pass\n"
+    )
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-ra", "-p", "no:cacheprovider", str(folder)],
         text=True,

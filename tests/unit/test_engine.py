@@ -20,9 +20,7 @@ from kit.errors import (
 )
 from tests.fake_docker import container, info
 
-NO_DAEMON = (
-    "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
-)
+NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
 
 
 # -- what is started
@@ -36,14 +34,14 @@ def test_a_container_has_no_capabilities_and_gains_none():
 def test_ports_are_published_on_the_loopback_only():
     args = ContainerSpec(image="i", name="n", ports=((8890, 8888), (1, 2))).arguments()
     assert [a for a in args if a.startswith(("--publish", "-p"))] == [
-        "--publish=127.0.0.1:8890:8888", "--publish=127.0.0.1:1:2"]
+        "--publish=127.0.0.1:8890:8888",
+        "--publish=127.0.0.1:1:2",
+    ]
     assert not [a for a in args if "--net" in a or a == "-P"]
 
 
 def test_secrets_are_in_no_argument():
-    spec = ContainerSpec(
-        image="i", name="n", environment={"A": "1"}, secret_environment={"JUPYTER_TOKEN": "s3cret"}
-    )
+    spec = ContainerSpec(image="i", name="n", environment={"A": "1"}, secret_environment={"JUPYTER_TOKEN": "s3cret"})
     assert "s3cret" not in " ".join(spec.arguments())
     assert "--env=JUPYTER_TOKEN" in spec.arguments()
     assert "--env=A=1" in spec.arguments()
@@ -136,9 +134,14 @@ def test_a_secret_reaches_the_engine_through_its_environment_and_no_argument_lis
 
 
 def test_info_of_an_engine_with_the_containerd_store(engine, fake_docker):
-    fake_docker.reply("info", stdout=info(
-        DiscoveredDevices=[{"Source": "cdi", "ID": "nvidia.com/gpu=0"}, {"Source": "other", "ID": "x"}],
-        CDISpecDirs=["/etc/cdi"], Runtimes={"runc": {}, "nvidia": {}}))
+    fake_docker.reply(
+        "info",
+        stdout=info(
+            DiscoveredDevices=[{"Source": "cdi", "ID": "nvidia.com/gpu=0"}, {"Source": "other", "ID": "x"}],
+            CDISpecDirs=["/etc/cdi"],
+            Runtimes={"runc": {}, "nvidia": {}},
+        ),
+    )
     assert engine.info.is_containerd_store
     assert engine.info.cdi_devices == ("nvidia.com/gpu=0",)
     assert engine.info.cdi_spec_dirs == ("/etc/cdi",)
@@ -186,9 +189,7 @@ def test_labels_of_an_image(engine, fake_docker):
 
 
 def test_an_image_that_is_not_there_has_no_labels(engine, fake_docker):
-    fake_docker.reply(
-        "image", "inspect", stdout="\n", stderr="Error response from daemon: No such image: x\n", code=1
-    )
+    fake_docker.reply("image", "inspect", stdout="\n", stderr="Error response from daemon: No such image: x\n", code=1)
     assert engine.image_labels("x") is None
 
 
@@ -243,8 +244,9 @@ def test_a_container_without_ports_labels_or_environment(engine, fake_docker):
 
 
 def test_a_container_that_is_not_there(engine, fake_docker):
-    fake_docker.reply("container", "inspect", stdout="[]\n", code=1,
-                      stderr="Error response from daemon: No such container: x\n")
+    fake_docker.reply(
+        "container", "inspect", stdout="[]\n", code=1, stderr="Error response from daemon: No such container: x\n"
+    )
     with pytest.raises(NoSuchContainerError) as caught:
         engine.container("x")
     assert "kit ps" in caught.value.hint
@@ -259,8 +261,13 @@ def test_containers_are_listed_by_label_and_no_call_is_made_for_none(engine, fak
 def test_a_container_that_went_away_meanwhile_is_left_out(engine, fake_docker):
     """Twenty kits list and remove at once; `docker inspect` prints what it finds and fails for the rest."""
     fake_docker.reply("ps", stdout="aaa\nbbb\n")
-    fake_docker.reply("container", "inspect", stdout=json.dumps([container("kit-a")]), code=1,
-                      stderr="Error response from daemon: No such container: bbb\n")
+    fake_docker.reply(
+        "container",
+        "inspect",
+        stdout=json.dumps([container("kit-a")]),
+        code=1,
+        stderr="Error response from daemon: No such container: bbb\n",
+    )
     assert [c.name for c in engine.containers()] == ["kit-a"]
 
 
@@ -272,9 +279,7 @@ def test_an_engine_that_fails_at_listing_is_an_error(engine, fake_docker):
 
 
 def test_a_container_that_cannot_start_is_removed(engine, fake_docker):
-    fake_docker.reply(
-        "run", stderr="docker: Error response from daemon: port is already allocated\n", code=125
-    )
+    fake_docker.reply("run", stderr="docker: Error response from daemon: port is already allocated\n", code=125)
     with pytest.raises(PortTakenError):
         engine.run_detached(ContainerSpec(image="i", name="n"))
     assert [call.args for call in fake_docker.calls[-1:]] == [["rm", "--force", "--volumes", "n"]]
@@ -350,9 +355,13 @@ def ok(text):
 
 
 def test_a_local_engine_is_asked_without_starting_a_program(fake_docker, serve):
-    path = serve({"/info": ok(info(Runtimes={"nvidia": {}})),
-                  "/images/kit/x:latest/json": ok('{"Config": {"Labels": {"a": "b"}}}'),
-                  "/images/kit/bare:latest/json": ok('{"Config": {"Labels": null}}')})
+    path = serve(
+        {
+            "/info": ok(info(Runtimes={"nvidia": {}})),
+            "/images/kit/x:latest/json": ok('{"Config": {"Labels": {"a": "b"}}}'),
+            "/images/kit/bare:latest/json": ok('{"Config": {"Labels": null}}'),
+        }
+    )
     engine = Engine(program=str(fake_docker.program), socket_path=path)
     assert engine.info.runtimes == ("nvidia",)
     assert engine.image_labels("kit/x:latest") == {"a": "b"}
@@ -361,8 +370,7 @@ def test_a_local_engine_is_asked_without_starting_a_program(fake_docker, serve):
     assert fake_docker.calls == []
 
 
-@pytest.mark.parametrize("answer", [b"", b"garbage", b"HTTP/1.0 200 OK\r\n\r\nno json",
-                                    b"HTTP/1.0 500 Oops\r\n\r\n{}"])
+@pytest.mark.parametrize("answer", [b"", b"garbage", b"HTTP/1.0 200 OK\r\n\r\nno json", b"HTTP/1.0 500 Oops\r\n\r\n{}"])
 def test_an_engine_that_answers_oddly_is_asked_by_the_command_line(fake_docker, serve, answer):
     path = serve({"/info": answer, "/images/x/json": answer})
     fake_docker.reply("image", "inspect", stdout='{"from": "docker"}')
@@ -386,9 +394,16 @@ def test_an_answer_is_not_waited_for_without_end(tmp_path):
         assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize(("address", "path"), [
-    ("unix:///run/docker.sock", Path("/run/docker.sock")), ("", None), ("tcp://127.0.0.1:2375", None),
-    ("ssh://me@host", None), ("unix://relative", None)])
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("unix:///run/docker.sock", Path("/run/docker.sock")),
+        ("", None),
+        ("tcp://127.0.0.1:2375", None),
+        ("ssh://me@host", None),
+        ("unix://relative", None),
+    ],
+)
 def test_only_sockets_of_this_machine_are_asked_directly(address, path):
     assert api.local_socket(address) == path
 

@@ -20,10 +20,24 @@ def test_exit_codes_tell_kinds_apart_except_the_two_groups_every_program_has():
 
 def test_exit_codes_are_an_interface_and_stay_as_they_are():
     assert {kind.__name__: kind.exit_code for kind in KINDS if kind.exit_code > 2} == {
-        "IncompatibleError": 3, "NoSuchImageError": 4, "CatalogError": 5, "LockError": 6, "UnlockedError": 7,
-        "NoEngineError": 10, "EngineFeatureError": 11, "EngineError": 12, "NoSuchContainerError": 13,
-        "DiskFullError": 14, "BaseNotFoundError": 15, "PortTakenError": 16, "GpuUnavailableError": 17,
-        "NotReadyError": 18, "NetworkError": 19, "UnsupportedHostError": 20, "MissingProgramError": 21}
+        "IncompatibleError": 3,
+        "NoSuchImageError": 4,
+        "CatalogError": 5,
+        "LockError": 6,
+        "UnlockedError": 7,
+        "NoEngineError": 10,
+        "EngineFeatureError": 11,
+        "EngineError": 12,
+        "NoSuchContainerError": 13,
+        "DiskFullError": 14,
+        "BaseNotFoundError": 15,
+        "PortTakenError": 16,
+        "GpuUnavailableError": 17,
+        "NotReadyError": 18,
+        "NetworkError": 19,
+        "UnsupportedHostError": 20,
+        "MissingProgramError": 21,
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)

@@ -62,18 +62,19 @@ def test_what_is_accepted_cannot_break_out_of_the_engines_option(text):
         names = parse_request(text)
     except BadInputError:
         return
-    assert all(
-        set(name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/:")
-        for name in names
-    )
+    assert all(set(name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/:") for name in names)
 
 
-@pytest.mark.parametrize(("request_", "arguments"), [
-    (None, ("--device=nvidia.com/gpu=all",)),
-    ("all", ("--device=nvidia.com/gpu=all",)),
-    ("1", ("--device=nvidia.com/gpu=1",)),
-    ("0,1", ("--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=1")),
-    ("GPU-5f0e", ("--device=nvidia.com/gpu=GPU-5f0e",))])
+@pytest.mark.parametrize(
+    ("request_", "arguments"),
+    [
+        (None, ("--device=nvidia.com/gpu=all",)),
+        ("all", ("--device=nvidia.com/gpu=all",)),
+        ("1", ("--device=nvidia.com/gpu=1",)),
+        ("0,1", ("--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=1")),
+        ("GPU-5f0e", ("--device=nvidia.com/gpu=GPU-5f0e",)),
+    ],
+)
 @pytest.mark.parametrize("has_gpu", [True, False])
 @pytest.mark.parametrize("runtimes", [("runc",), ("nvidia", "runc")])
 def test_a_cdi_device_goes_first(request_, arguments, has_gpu, runtimes):
@@ -98,16 +99,16 @@ def test_a_specification_without_all_gives_everything_it_lists():
 
 
 def test_an_index_that_the_engine_does_not_know_is_an_error_that_lists_those_it_knows():
-    with pytest.raises(
-        GpuUnavailableError, match=r"knows no nvidia\.com/gpu=7, nvidia\.com/gpu=8$"
-    ) as caught:
+    with pytest.raises(GpuUnavailableError, match=r"knows no nvidia\.com/gpu=7, nvidia\.com/gpu=8$") as caught:
         inject("0,7,8", engine(cdi=ALL), is_gpu_image=True, has_gpu=True)
     assert caught.value.details == ("it knows: " + ", ".join(ALL),)
     assert "nvidia-ctk" in caught.value.hint
 
 
-@pytest.mark.parametrize(("request_", "argument"), [
-    (None, "--gpus=all"), ("all", "--gpus=all"), ("0", '--gpus="device=0"'), ("0,3", '--gpus="device=0,3"')])
+@pytest.mark.parametrize(
+    ("request_", "argument"),
+    [(None, "--gpus=all"), ("all", "--gpus=all"), ("0", '--gpus="device=0"'), ("0,3", '--gpus="device=0,3"')],
+)
 def test_the_nvidia_runtime_is_taken_when_there_is_no_cdi_device(request_, argument):
     found = inject(request_, engine(runtimes=("nvidia", "runc")), is_gpu_image=True, has_gpu=True)
     assert found == Injection(arguments=(argument,))
@@ -184,7 +185,10 @@ devices:
 def test_devices_are_read_from_specifications_of_engines_that_do_not_list_them(tmp_path):
     (tmp_path / "nvidia.yaml").write_text(YAML)
     assert spec_devices((str(tmp_path), "/no/such/folder")) == (
-        "nvidia.com/gpu=0", "nvidia.com/gpu=GPU-5f0e1a2b", "nvidia.com/gpu=all")
+        "nvidia.com/gpu=0",
+        "nvidia.com/gpu=GPU-5f0e1a2b",
+        "nvidia.com/gpu=all",
+    )
 
 
 def test_specifications_in_json_are_read_too(tmp_path):

@@ -15,8 +15,13 @@ DOCKERFILES = sorted(paths.images_dir().glob("*/Dockerfile"))
 
 
 def hadolint(file: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([HADOLINT, "--no-color", "--config", paths.root_dir() / ".hadolint.yaml", file],
-                          capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [HADOLINT, "--no-color", "--config", paths.root_dir() / ".hadolint.yaml", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.parent.name)

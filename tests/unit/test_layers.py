@@ -94,8 +94,7 @@ def test_imports_go_downwards(file: Path) -> None:
     upwards = {part for part in kit_parts(file) if RANK[part] > RANK[mine]}
     assert not upwards, f"kit/{mine} is below {', '.join(sorted(upwards))}"
     if mine in LAYERS["actions"]:
-        beside = {part for part in kit_parts(file)
-                  if part in LAYERS["actions"] and (mine, part) not in BETWEEN_ACTIONS}
+        beside = {part for part in kit_parts(file) if part in LAYERS["actions"] and (mine, part) not in BETWEEN_ACTIONS}
         assert not beside, f"kit/{mine} uses another action: {', '.join(sorted(beside))}"
 
 
@@ -119,6 +118,9 @@ def test_only_cli_prints_or_exits_and_only_paths_looks_at_its_own_file(file: Pat
 
 def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     file = tmp_path / "module.py"
-    file.write_text("import os.path\nif TYPE_CHECKING:\n    from kit.cli import Options\n"
-                    "def function():\n    from kit import build, run\n", encoding="utf-8")
+    file.write_text(
+        "import os.path\nif TYPE_CHECKING:\n    from kit.cli import Options\n"
+        "def function():\n    from kit import build, run\n",
+        encoding="utf-8",
+    )
     assert sorted(imports(file)) == ["kit.build", "kit.run", "os.path"]

@@ -103,7 +103,7 @@ def test_a_changed_character_is_found(copied: Path, old: str) -> None:
     path = copied / locks.REQUIREMENTS_FILE
     text = path.read_text()
     at = text.index(old) + len(old) - 1
-    path.write_text(text[:at] + ("3" if text[at] != "3" else "4") + text[at + 1:])
+    path.write_text(text[:at] + ("3" if text[at] != "3" else "4") + text[at + 1 :])
     with pytest.raises(LockError) as error:
         locks.read_lock(copied, CATALOG.find("tf-cpu"))
     assert error.value.message == f"{path} is not what kit wrote: its hash is not the one in lock.json"
@@ -117,22 +117,27 @@ def test_changed_line_endings_are_found(copied: Path) -> None:
         locks.read_lock(copied, CATALOG.find("tf-cpu"))
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"{", "is not valid JSON"),
-    (b"", "is not valid JSON"),
-    (b"\xff\xfe", "cannot be read"),
-    (b"[]", "has the schema None"),
-    (b'{"schema": 99}', "has the schema 99; this kit reads 1"),
-    (b'{"schema": 1}', "the key `_` is missing"),
-])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{", "is not valid JSON"),
+        (b"", "is not valid JSON"),
+        (b"\xff\xfe", "cannot be read"),
+        (b"[]", "has the schema None"),
+        (b'{"schema": 99}', "has the schema 99; this kit reads 1"),
+        (b'{"schema": 1}', "the key `_` is missing"),
+    ],
+)
 def test_an_unreadable_lock_json_is_refused(copied: Path, content: bytes, message: str) -> None:
     (copied / locks.LOCK_FILE).write_bytes(content)
     with pytest.raises(LockError, match=message):
         locks.read_lock(copied, CATALOG.find("tf-cpu"))
 
 
-@pytest.mark.parametrize(("key", "value"), [("layers", []), ("source_date_epoch", "1"), ("base", {"digest": ""}),
-                                            ("packages", True), ("unlocked", None)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("layers", []), ("source_date_epoch", "1"), ("base", {"digest": ""}), ("packages", True), ("unlocked", None)],
+)
 def test_a_key_of_another_type_is_refused(copied: Path, key: str, value: object) -> None:
     path = copied / locks.LOCK_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
@@ -163,12 +168,20 @@ def _with(catalog: Catalog, name: str, **changes: object) -> Catalog:
     """The catalog with one release changed."""
     changed = Catalog(catalog.folder)
     changed.__dict__["releases"] = tuple(
-        dataclasses.replace(r, **changes) if r.name == name else r for r in catalog.releases)  # type: ignore[arg-type]
+        dataclasses.replace(r, **changes) if r.name == name else r for r in catalog.releases
+    )  # type: ignore[arg-type]
     return changed
 
 
-@pytest.mark.parametrize("changes", [{"constraints": ("numpy<2",)}, {"requirements": ("tensorflow==0",)},
-                                     {"suites": ("trixie",)}, {"distro": "ubuntu22.04"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"constraints": ("numpy<2",)},
+        {"requirements": ("tensorflow==0",)},
+        {"suites": ("trixie",)},
+        {"distro": "ubuntu22.04"},
+    ],
+)
 def test_a_changed_row_makes_the_lock_stale(copied: Path, changes: dict[str, object]) -> None:
     catalog = _with(CATALOG, "tf-cpu", **changes)
     image = catalog.find("tf-cpu")
@@ -191,7 +204,8 @@ ENTRY = st.builds(
     name=st.sampled_from(["numpy", "nvidia-cublas-cu12", "a1", "backports.tarfile", "keras"]),
     version=st.lists(st.integers(0, 999), min_size=1, max_size=4).map(lambda parts: ".".join(map(str, parts))),
     marker=st.sampled_from(["", "python_full_version < '3.12'", "platform_machine == 'aarch64' or os_name == 'nt'"]),
-    hashes=st.lists(st.integers(0, 2**256 - 1).map(lambda n: f"sha256:{n:064x}"), min_size=1, max_size=3).map(tuple))
+    hashes=st.lists(st.integers(0, 2**256 - 1).map(lambda n: f"sha256:{n:064x}"), min_size=1, max_size=3).map(tuple),
+)
 
 
 @given(st.lists(ENTRY, max_size=6))
@@ -201,28 +215,40 @@ def test_entries_survive_being_written_and_read(entries: list[locks.Requirement]
 
 @given(st.tuples(*(st.lists(ENTRY, max_size=4) for _ in LAYERS)))
 def test_sections_survive_being_joined_and_split(sections: tuple[list[locks.Requirement], ...]) -> None:
-    text = "# Generated\n" + "".join(f"\n# layer: {layer}\n" + "".join(entry.text() for entry in entries)
-                                    for layer, entries in zip(LAYERS, sections, strict=True))
+    text = "# Generated\n" + "".join(
+        f"\n# layer: {layer}\n" + "".join(entry.text() for entry in entries)
+        for layer, entries in zip(LAYERS, sections, strict=True)
+    )
     found = locks.split_layers(text)
     assert [locks.parse_requirements(found[layer]) for layer in LAYERS] == list(sections)
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("numpy==1\n", "is before the first section"),
-    ("# layer: cuda\n# layer: cuda\n", "unexpected section"),
-    ("# layer: other\n", "unexpected section"),
-    ("# layer: cuda\n# layer: apps\n", "no section for framework"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("numpy==1\n", "is before the first section"),
+        ("# layer: cuda\n# layer: cuda\n", "unexpected section"),
+        ("# layer: other\n", "unexpected section"),
+        ("# layer: cuda\n# layer: apps\n", "no section for framework"),
+    ],
+)
 def test_bad_sections_are_refused(text: str, message: str) -> None:
     with pytest.raises(LockError, match=message):
         locks.split_layers(text)
 
 
-@pytest.mark.parametrize("entry", [
-    "numpy==1.0", "numpy>=1.0 --hash=" + HASH, "numpy==1.0 --hash=md5:00", "-e . --hash=" + HASH,
-    "numpy @ https://example.org/numpy.whl --hash=" + HASH, f"numpy==1.0 --hash={HASH} --hash=sha256:12",
-    f"--index-url https://example.org --hash={HASH}",
-])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "numpy==1.0",
+        "numpy>=1.0 --hash=" + HASH,
+        "numpy==1.0 --hash=md5:00",
+        "-e . --hash=" + HASH,
+        "numpy @ https://example.org/numpy.whl --hash=" + HASH,
+        f"numpy==1.0 --hash={HASH} --hash=sha256:12",
+        f"--index-url https://example.org --hash={HASH}",
+    ],
+)
 def test_an_entry_without_exact_version_and_hashes_is_refused(entry: str) -> None:
     with pytest.raises(LockError, match="cannot read the entry"):
         locks.parse_requirements(entry + "\n")
@@ -231,16 +257,21 @@ def test_an_entry_without_exact_version_and_hashes_is_refused(entry: str) -> Non
 # Markers.
 
 
-@pytest.mark.parametrize(("marker", "expected"), [
-    ("", ""),
-    ("sys_platform == 'linux'", ""),
-    ("sys_platform == 'win32'", None),
-    ("python_full_version < '3.11'", None),
-    ("platform_machine == 'aarch64'", None),
-    ("python_full_version < '3.12' and platform_machine == 'x86_64' and sys_platform == 'linux'",
-     "python_full_version < '3.12'"),
-    ("python_full_version < '3.11.5' and sys_platform == 'linux'", "python_full_version < '3.11.5'"),
-])
+@pytest.mark.parametrize(
+    ("marker", "expected"),
+    [
+        ("", ""),
+        ("sys_platform == 'linux'", ""),
+        ("sys_platform == 'win32'", None),
+        ("python_full_version < '3.11'", None),
+        ("platform_machine == 'aarch64'", None),
+        (
+            "python_full_version < '3.12' and platform_machine == 'x86_64' and sys_platform == 'linux'",
+            "python_full_version < '3.12'",
+        ),
+        ("python_full_version < '3.11.5' and sys_platform == 'linux'", "python_full_version < '3.11.5'"),
+    ],
+)
 def test_markers_are_cut_to_what_can_happen(marker: str, expected: str | None) -> None:
     environments = solver.marker_environments(["3.11", "3.13"], ["x86_64"])
     entry = locks.Requirement(name="a", version="1", marker=marker, hashes=(HASH,))
@@ -251,13 +282,17 @@ def test_markers_are_cut_to_what_can_happen(marker: str, expected: str | None) -
 # Solving, from wheels that are made here.
 
 
-def make_wheel(folder: Path, name: str, version: str, *, requires: tuple[str, ...] = (),
-               tag: str = "py3-none-any") -> None:
+def make_wheel(
+    folder: Path, name: str, version: str, *, requires: tuple[str, ...] = (), tag: str = "py3-none-any"
+) -> None:
     module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{module}-{version}-{tag}.whl", "w") as wheel:
         wheel.writestr(f"{module}.py", "")
-        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-                       + "".join(f"Requires-Dist: {r}\n" for r in requires))
+        wheel.writestr(
+            f"{info}/METADATA",
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+            + "".join(f"Requires-Dist: {r}\n" for r in requires),
+        )
         wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
         wheel.writestr(f"{info}/RECORD", "")
 
@@ -270,8 +305,12 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     make_wheel(wheels, "torch", "2.6.0", requires=("nvidia-cublas-cu12==12.4.5.8", "sympy"))
     make_wheel(wheels, "nvidia-cublas-cu12", "12.4.5.8")
     make_wheel(wheels, "sympy", "1.0")
-    make_wheel(wheels, "jupyterlab", "4.0.0", requires=('colorama ; sys_platform == "win32"',
-                                                        'tomli ; python_version < "3.11"'))
+    make_wheel(
+        wheels,
+        "jupyterlab",
+        "4.0.0",
+        requires=('colorama ; sys_platform == "win32"', 'tomli ; python_version < "3.11"'),
+    )
     make_wheel(wheels, "tomli", "2.0")
     make_wheel(wheels, "colorama", "1.0")
     folder = tmp_path / "catalog"
@@ -325,8 +364,11 @@ def make_index(folder: Path, wheels: Path) -> str:
     names = {wheel.name.split("-")[0].replace("_", "-") for wheel in wheels.iterdir()}
     for name in names:
         (folder / name).mkdir(parents=True, exist_ok=True)
-        links = [f'<a href="{wheel.as_uri()}#sha256={_sha256(wheel)}">{wheel.name}</a>'
-                 for wheel in sorted(wheels.iterdir()) if wheel.name.split("-")[0].replace("_", "-") == name]
+        links = [
+            f'<a href="{wheel.as_uri()}#sha256={_sha256(wheel)}">{wheel.name}</a>'
+            for wheel in sorted(wheels.iterdir())
+            if wheel.name.split("-")[0].replace("_", "-") == name
+        ]
         (folder / name / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
     return folder.as_uri()
 
@@ -344,8 +386,10 @@ def test_solve_writes_sections_and_is_stable(small: Catalog, tmp_path: Path) -> 
     image = small.find("torch2.6-cu124")
     assert locks.solve(small, image, today=DAY)
     lock = locks.read_lock(tmp_path / "images" / image.name, image)
-    sections = {layer: [(r.name, r.version, r.marker) for r in locks.parse_requirements(text)]
-                for layer, text in lock.layers.items()}
+    sections = {
+        layer: [(r.name, r.version, r.marker) for r in locks.parse_requirements(text)]
+        for layer, text in lock.layers.items()
+    }
     assert sections == {
         "cuda": [("nvidia-cublas-cu12", "12.4.5.8", "")],
         "framework": [("torch", "2.6.0", "")],
@@ -372,8 +416,14 @@ def test_an_index_serves_the_packages_it_is_pinned_to_and_no_others(small: Catal
     make_wheel(flat, "sympy", "9.0")  # newer than the package index has, and not to be taken
     page = tmp_path / "torch_stable.html"
     page.write_text("\n".join(f'<a href="{w.as_uri()}">{w.name}</a>' for w in sorted(flat.iterdir())))
-    changed = _with(small, "torch2.6-cu124", index=page.as_uri(), index_packages=("torch",),
-                    requirements=("torch==2.6.0+cu124",), cuda_provider="bundled")
+    changed = _with(
+        small,
+        "torch2.6-cu124",
+        index=page.as_uri(),
+        index_packages=("torch",),
+        requirements=("torch==2.6.0+cu124",),
+        cuda_provider="bundled",
+    )
     image = changed.find("torch2.6-cu124")
     locks.solve(changed, image, today=DAY)
     lock = locks.read_lock(tmp_path / "images" / image.name, image)
@@ -440,6 +490,7 @@ def test_an_interrupted_write_is_found(small: Catalog, tmp_path: Path, monkeypat
 
 def test_a_lock_that_grows_keeps_its_epoch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more package must not change the bytes of the layers it is not in; `--upgrade` starts anew."""
+
     def solved(name: str) -> None:
         entry = locks.parse_requirements(f"{name}==1.0 \\\n    --hash=sha256:" + "1" * 64 + "\n")
         monkeypatch.setattr("kit.locks._solve", lambda *_, **__: ("0.0", {"cuda": [], "framework": [], "apps": entry}))

@@ -20,8 +20,9 @@ def catalog() -> Catalog:
     """Four of the catalog's releases, one of them without a lock."""
     catalog = Catalog(paths.catalog_dir())
     # In the place where the tables that were read are kept.
-    catalog.__dict__["releases"] = tuple(dataclasses.replace(row, unlocked=UNLOCKED[row.name])
-                                         for row in catalog.releases if row.name in UNLOCKED)
+    catalog.__dict__["releases"] = tuple(
+        dataclasses.replace(row, unlocked=UNLOCKED[row.name]) for row in catalog.releases if row.name in UNLOCKED
+    )
     return catalog
 
 
@@ -31,13 +32,24 @@ def test_jobs_are_the_locked_images_in_the_tables_order(catalog: Catalog) -> Non
 
 def test_all_adds_the_devel_images(catalog: Catalog) -> None:
     assert [job.image for job in matrix.jobs(catalog, with_devel=True)] == [
-        "torch2.6-cu124", "torch2.6-cu124-devel", "torch2.7-cu126", "torch2.7-cu126-devel", "tf-cpu"]
+        "torch2.6-cu124",
+        "torch2.6-cu124-devel",
+        "torch2.7-cu126",
+        "torch2.7-cu126-devel",
+        "tf-cpu",
+    ]
 
 
 def test_a_job_says_what_the_image_is(catalog: Catalog) -> None:
     gpu, cpu = matrix.jobs(catalog, names=["torch2.7-cu126", "tf-cpu"])
-    assert dataclasses.asdict(gpu) == {"image": "torch2.7-cu126", "framework": "torch", "cuda": "12.6",
-                                       "python": "3.12", "platform": "linux/amd64", "gpu": True}
+    assert dataclasses.asdict(gpu) == {
+        "image": "torch2.7-cu126",
+        "framework": "torch",
+        "cuda": "12.6",
+        "python": "3.12",
+        "platform": "linux/amd64",
+        "gpu": True,
+    }
     assert (cpu.framework, cpu.cuda, cpu.gpu) == ("tensorflow", "", False)
 
 
@@ -60,7 +72,8 @@ def test_an_unknown_name_is_an_error(catalog: Catalog) -> None:
 def test_an_image_for_another_platform_only_is_no_job(catalog: Catalog) -> None:
     catalog.__dict__["releases"] = tuple(
         dataclasses.replace(row, platforms=("linux/arm64",)) if row.name == "tf-cpu" else row
-        for row in catalog.releases)
+        for row in catalog.releases
+    )
     assert "tf-cpu" not in [job.image for job in matrix.jobs(catalog)]
 
 
@@ -80,10 +93,22 @@ def test_the_table_has_a_row_for_every_release(catalog: Catalog) -> None:
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert header.count("|") == rule.count("|") == rows[0].count("|")
     assert {row[0]: row[-1] for row in cells} == {
-        "`torch2.6-cu124`": "yes", "`torch2.7-cu126`": "yes", "`torch-cu118`": "not yet", "`tf-cpu`": "yes"}
+        "`torch2.6-cu124`": "yes",
+        "`torch2.7-cu126`": "yes",
+        "`torch-cu118`": "not yet",
+        "`tf-cpu`": "yes",
+    }
     assert next(row for row in cells if row[0] == "`torch2.7-cu126`") == [
-        "`torch2.7-cu126`", "torch 2.7.1", "12.6", "9.5", "3.11, 3.12, 3.13", "525.60.13", "either", "yes",
-        "yes"]
+        "`torch2.7-cu126`",
+        "torch 2.7.1",
+        "12.6",
+        "9.5",
+        "3.11, 3.12, 3.13",
+        "525.60.13",
+        "either",
+        "yes",
+        "yes",
+    ]
     assert next(row for row in cells if row[0] == "`tf-cpu`")[2:4] == ["–", "–"]
 
 

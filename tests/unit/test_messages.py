@@ -89,13 +89,9 @@ TEXTS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"), TEXTS, ids=[f"{kind.__name__}-{i}" for i, (_, kind) in enumerate(TEXTS)]
-)
+@pytest.mark.parametrize(("text", "kind"), TEXTS, ids=[f"{kind.__name__}-{i}" for i, (_, kind) in enumerate(TEXTS)])
 def test_the_engines_texts_become_kinds_of_errors(text, kind):
-    error = translate(
-        CommandError(("docker", "x"), 1, "", f"{text}\n\nRun 'docker run --help' for more information\n")
-    )
+    error = translate(CommandError(("docker", "x"), 1, "", f"{text}\n\nRun 'docker run --help' for more information\n"))
     assert type(error) is kind
     assert text in error.details, "the engine's own words are always shown"
     if kind is not EngineError:

@@ -59,26 +59,29 @@ def test_the_systems_bundle_is_taken_when_an_administrator_added_to_it(tmp_path,
     anchors.mkdir()
     assert ca_file(None, {}, bundles=(bundle,), anchors=(anchors,)) is None
     (anchors / name).write_text(PEM)
-    assert (
-        ca_file(None, {}, bundles=(Path("/no/bundle"), bundle), anchors=(Path("/no/folder"), anchors))
-        == bundle
-    )
+    assert ca_file(None, {}, bundles=(Path("/no/bundle"), bundle), anchors=(Path("/no/folder"), anchors)) == bundle
     assert ca_file(None, {"SSL_CERT_FILE": str(bundle)}, bundles=(bundle,), anchors=(anchors,)) == bundle
 
 
 def test_proxies_are_read_in_both_spellings_and_empty_ones_left_out():
-    assert proxies(
-        {"http_proxy": "http://a:1", "HTTPS_PROXY": "http://b:2", "no_proxy": "", "FTP_PROXY": "x"}
-    ) == {"http_proxy": "http://a:1", "https_proxy": "http://b:2"}
+    assert proxies({"http_proxy": "http://a:1", "HTTPS_PROXY": "http://b:2", "no_proxy": "", "FTP_PROXY": "x"}) == {
+        "http_proxy": "http://a:1",
+        "https_proxy": "http://b:2",
+    }
 
 
 def test_the_lower_case_spelling_goes_first():
     assert proxies({"http_proxy": "http://a:1", "HTTP_PROXY": "http://b:2"}) == {"http_proxy": "http://a:1"}
 
 
-@pytest.mark.parametrize("env", [
-    {"UV_DEFAULT_INDEX": "https://m/simple", "UV_INDEX_URL": "x", "PIP_INDEX_URL": "y"},
-    {"UV_INDEX_URL": "https://m/simple", "PIP_INDEX_URL": "y"}, {"PIP_INDEX_URL": "https://m/simple"}])
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"UV_DEFAULT_INDEX": "https://m/simple", "UV_INDEX_URL": "x", "PIP_INDEX_URL": "y"},
+        {"UV_INDEX_URL": "https://m/simple", "PIP_INDEX_URL": "y"},
+        {"PIP_INDEX_URL": "https://m/simple"},
+    ],
+)
 def test_the_index_of_the_environment(env, tmp_path):
     assert index_url({"HOME": str(tmp_path), **env}) == "https://m/simple"
 
@@ -108,17 +111,21 @@ def test_a_broken_pip_file_is_passed_over(tmp_path, content):
     assert index_url({"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(broken)}) == "https://good/simple"
 
 
-@pytest.mark.parametrize(("settings", "expected"), [
-    (NetworkSettings(proxies={}), False),
-    (NetworkSettings(proxies={"http_proxy": "http://proxy.example:3128"}), False),
-    (NetworkSettings(proxies={"no_proxy": "localhost,127.0.0.1"}), False),
-    (NetworkSettings(proxies={"https_proxy": "http://127.0.0.1:3128"}), True),
-    (NetworkSettings(proxies={"http_proxy": "127.0.0.1:3128"}), True),
-    (NetworkSettings(proxies={"http_proxy": "localhost:3128"}), True),
-    (NetworkSettings(proxies={"all_proxy": "socks5://[::1]:1080"}), True),
-    (NetworkSettings(proxies={"http_proxy": "http://[broken"}), False),
-    (NetworkSettings(proxies={}, index_url="http://localhost:8080/simple"), True),
-    (NetworkSettings(proxies={}, index_url="https://mirror.example/localhost/simple"), False)])
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (NetworkSettings(proxies={}), False),
+        (NetworkSettings(proxies={"http_proxy": "http://proxy.example:3128"}), False),
+        (NetworkSettings(proxies={"no_proxy": "localhost,127.0.0.1"}), False),
+        (NetworkSettings(proxies={"https_proxy": "http://127.0.0.1:3128"}), True),
+        (NetworkSettings(proxies={"http_proxy": "127.0.0.1:3128"}), True),
+        (NetworkSettings(proxies={"http_proxy": "localhost:3128"}), True),
+        (NetworkSettings(proxies={"all_proxy": "socks5://[::1]:1080"}), True),
+        (NetworkSettings(proxies={"http_proxy": "http://[broken"}), False),
+        (NetworkSettings(proxies={}, index_url="http://localhost:8080/simple"), True),
+        (NetworkSettings(proxies={}, index_url="https://mirror.example/localhost/simple"), False),
+    ],
+)
 def test_what_listens_on_this_machines_loopback_needs_the_hosts_network(settings, expected):
     assert settings.needs_host_network is expected
 
@@ -149,4 +156,6 @@ def test_read_settings_takes_this_process_environment_by_default(monkeypatch, ow
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
     monkeypatch.setenv("PIP_INDEX_URL", "https://m/simple")
     settings = read_settings(ca_cert=own)
-    assert settings == NetworkSettings(ca_file=own, proxies={"https_proxy": "http://proxy:1"}, index_url="https://m/simple")
+    assert settings == NetworkSettings(
+        ca_file=own, proxies={"https_proxy": "http://proxy:1"}, index_url="https://m/simple"
+    )

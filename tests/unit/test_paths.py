@@ -61,7 +61,10 @@ def test_kit_root_moves_images_and_templates(monkeypatch, tmp_path):
     monkeypatch.setenv("KIT_ROOT", str(tmp_path))
     paths.root_dir.cache_clear()
     assert [paths.images_dir(), paths.templates_dir(), paths.compose_dir()] == [
-        tmp_path / "images", tmp_path / "templates", tmp_path / "compose"]
+        tmp_path / "images",
+        tmp_path / "templates",
+        tmp_path / "compose",
+    ]
 
 
 @pytest.mark.parametrize(

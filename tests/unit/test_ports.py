@@ -52,8 +52,11 @@ def test_the_first_port_is_taken_when_it_is_free(tmp_path, start):
 
 
 def test_used_and_reserved_ports_are_passed_over(tmp_path, start):
-    with (listening(port=start), ports.reserved(start, exact=False, folder=tmp_path) as first,
-          ports.reserved(start, exact=False, folder=tmp_path) as second):
+    with (
+        listening(port=start),
+        ports.reserved(start, exact=False, folder=tmp_path) as first,
+        ports.reserved(start, exact=False, folder=tmp_path) as second,
+    ):
         assert (first, second) == (start + 1, start + 2)
 
 
@@ -75,8 +78,11 @@ def test_an_exact_port_in_use_is_an_error_with_a_way_out(tmp_path):
 
 
 def test_an_exact_port_that_another_kit_holds_is_an_error(tmp_path, start):
-    with ports.reserved(start, exact=True, folder=tmp_path), pytest.raises(PortTakenError), \
-            ports.reserved(start, exact=True, folder=tmp_path):
+    with (
+        ports.reserved(start, exact=True, folder=tmp_path),
+        pytest.raises(PortTakenError),
+        ports.reserved(start, exact=True, folder=tmp_path),
+    ):
         pass
 
 
@@ -84,8 +90,10 @@ def test_the_search_ends_at_the_last_port(tmp_path):
     with contextlib.ExitStack() as stack:
         if ports.is_free(65535):
             stack.enter_context(listening(port=65535))
-        with pytest.raises(PortTakenError, match="no free port from 65535 to 65535"), \
-                ports.reserved(65535, exact=False, folder=tmp_path):
+        with (
+            pytest.raises(PortTakenError, match="no free port from 65535 to 65535"),
+            ports.reserved(65535, exact=False, folder=tmp_path),
+        ):
             pass
 
 

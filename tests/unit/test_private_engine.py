@@ -27,8 +27,15 @@ docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
 
 def configuration(**changes: object) -> dict[str, object]:
     arguments: dict[str, object] = {
-        "store": "containerd", "mtu": 1400, "proxy_program": Path("/p/docker-proxy"), "init_program": None,
-        "registry_mirrors": (), "insecure_registries": ("127.0.0.0/8",), "runtimes": {}, **changes}
+        "store": "containerd",
+        "mtu": 1400,
+        "proxy_program": Path("/p/docker-proxy"),
+        "init_program": None,
+        "registry_mirrors": (),
+        "insecure_registries": ("127.0.0.0/8",),
+        "runtimes": {},
+        **changes,
+    }
     return dict(json.loads(daemon_configuration(PLACES, PLAN, **arguments)))  # type: ignore[arg-type]
 
 
@@ -66,8 +73,11 @@ def test_stores_have_their_own_data() -> None:
 
 
 def test_registries_and_runtimes() -> None:
-    found = configuration(registry_mirrors=("https://mirror.example",), init_program=Path("/p/docker-init"),
-                          runtimes={"nvidia": "/usr/bin/nvidia-container-runtime"})
+    found = configuration(
+        registry_mirrors=("https://mirror.example",),
+        init_program=Path("/p/docker-init"),
+        runtimes={"nvidia": "/usr/bin/nvidia-container-runtime"},
+    )
     assert found["registry-mirrors"] == ["https://mirror.example"]
     assert found["runtimes"] == {"nvidia": {"path": "/usr/bin/nvidia-container-runtime"}}
     assert found["init-path"] == "/p/docker-init"
@@ -121,10 +131,28 @@ def test_rules_are_undone_from_their_listing() -> None:
 """
     assert network.removals("filter", filter_listing, chain) == [
         ("-t", "filter", "-D", "FORWARD", "-m", "comment", "--comment", chain, "-j", chain),
-        ("-t", "filter", "-F", chain), ("-t", "filter", "-X", chain)]
+        ("-t", "filter", "-F", chain),
+        ("-t", "filter", "-X", chain),
+    ]
     assert network.removals("nat", nat_listing, chain) == [
-        ("-t", "nat", "-D", "POSTROUTING", "-s", pool, "!", "-d", pool, "-m", "comment", "--comment", chain,
-         "-j", "MASQUERADE")]
+        (
+            "-t",
+            "nat",
+            "-D",
+            "POSTROUTING",
+            "-s",
+            pool,
+            "!",
+            "-d",
+            pool,
+            "-m",
+            "comment",
+            "--comment",
+            chain,
+            "-j",
+            "MASQUERADE",
+        )
+    ]
     assert network.removals("nat", "", chain) == network.removals("filter", filter_listing, "KIT-none") == []
 
 
@@ -140,8 +168,9 @@ def test_bridges_of_custom_networks() -> None:
 
 
 def test_mount_points() -> None:
-    found = mounts.parse_mounts("a /x/with\\040space ext4 rw 0 0\nb /x tmpfs rw 0 0\n"
-                                "c /x/y/z proc rw 0 0\nd /xy tmpfs rw 0 0\n\n")
+    found = mounts.parse_mounts(
+        "a /x/with\\040space ext4 rw 0 0\nb /x tmpfs rw 0 0\nc /x/y/z proc rw 0 0\nd /xy tmpfs rw 0 0\n\n"
+    )
     assert found == ["/x/with space", "/x", "/x/y/z", "/xy"]
     assert mounts.below(found, Path("/x")) == ["/x/with space", "/x/y/z"], "neither /x itself nor its neighbour"
 
@@ -173,18 +202,24 @@ def test_debian_programs_come_from_testing(monkeypatch: pytest.MonkeyPatch) -> N
     assert [s.suite for s in programs.host_suite(main, debian)] == ["bookworm", "bookworm-updates"]
     ubuntu = apt.Distribution(family="ubuntu", codename="jammy")
     assert [(s.suite, s.components) for s in programs.docker_sources(main, ubuntu)] == [
-        ("jammy", ("main", "universe")), ("jammy-updates", ("main", "universe"))]
+        ("jammy", ("main", "universe")),
+        ("jammy-updates", ("main", "universe")),
+    ]
 
 
-@pytest.mark.parametrize(("name", "value", "said"), [
-    ("glibc_version", lambda: (2, 31), "2.31"),
-    ("glibc_version", lambda: (), "another C library"),
-    ("platform.system", lambda: "Darwin", "Darwin"),
-    ("shutil.which", lambda _: None, "apt-get"),
-    ("apt.architecture", lambda: "riscv64", "riscv64"),
-])
-def test_unsupported_hosts_are_told_what_to_install(monkeypatch: pytest.MonkeyPatch, name: str, value: object,
-                                                    said: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("glibc_version", lambda: (2, 31), "2.31"),
+        ("glibc_version", lambda: (), "another C library"),
+        ("platform.system", lambda: "Darwin", "Darwin"),
+        ("shutil.which", lambda _: None, "apt-get"),
+        ("apt.architecture", lambda: "riscv64", "riscv64"),
+    ],
+)
+def test_unsupported_hosts_are_told_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: object, said: str
+) -> None:
     monkeypatch.setattr(f"kit.private_engine.programs.{name}", value)
     with pytest.raises(UnsupportedHostError, match=said) as caught:
         programs.check_host()
@@ -192,8 +227,9 @@ def test_unsupported_hosts_are_told_what_to_install(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(("sudo", "hint"), [("/usr/bin/sudo", "sudo -E kit engine up"), (None, "administrator")])
-def test_plain_user_is_told_to_use_sudo(monkeypatch: pytest.MonkeyPatch, sudo: str | None, hint: str,
-                                        tmp_path: Path) -> None:
+def test_plain_user_is_told_to_use_sudo(
+    monkeypatch: pytest.MonkeyPatch, sudo: str | None, hint: str, tmp_path: Path
+) -> None:
     monkeypatch.setenv("KIT_ENGINE_DIR", str(tmp_path))
     monkeypatch.setattr("kit.private_engine.programs.check_host", lambda: None)
     monkeypatch.setattr("os.geteuid", lambda: 1000)
@@ -230,5 +266,3 @@ def test_environment_beats_the_users_settings(monkeypatch: pytest.MonkeyPatch, t
     assert found["DOCKER_CONTEXT"] == found["BUILDX_BUILDER"] == ""
     assert found["PATH"].startswith("/shared/programs/bin:")
     assert (Path(found["DOCKER_CONFIG"]) / "cli-plugins").readlink() == Path("/shared/programs/plugins")
-
-

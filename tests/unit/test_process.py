@@ -67,11 +67,15 @@ def test_a_command_that_takes_too_long_is_ended_and_says_so():
     assert caught.value.stdout == "begun\n"
 
 
-@pytest.mark.parametrize("call", [
-    lambda: process.run(["no-such-program-of-kit"]),
-    lambda: process.stream(["no-such-program-of-kit"], print),
-    lambda: process.attach(["no-such-program-of-kit"]),
-], ids=["run", "stream", "attach"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: process.run(["no-such-program-of-kit"]),
+        lambda: process.stream(["no-such-program-of-kit"], print),
+        lambda: process.attach(["no-such-program-of-kit"]),
+    ],
+    ids=["run", "stream", "attach"],
+)
 def test_a_program_that_is_not_there_is_named(call):
     with pytest.raises(MissingProgramError, match="`no-such-program-of-kit` is not installed"):
         call()
@@ -134,10 +138,17 @@ def test_a_program_that_ignores_the_interruption_is_killed(monkeypatch):
 def test_ctrl_c_on_a_terminal_reaches_a_streamed_program_through_kit(tmp_path):
     """A streamed program has a session of its own, where Ctrl-C does not reach it: kit passes it on."""
     mark = tmp_path / "child"
-    caller = subprocess.Popen([sys.executable, "-c", f"""
+    caller = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
 from kit import process
 process.stream(["sh", "-c", {FAMILY!r}], lambda line: open({str(mark)!r}, "w").write(line + "\\n"))
-"""], stderr=subprocess.PIPE)
+""",
+        ],
+        stderr=subprocess.PIPE,
+    )
     end = time.monotonic() + 10
     while not (mark.exists() and mark.read_text().endswith("\n")) and time.monotonic() < end:
         time.sleep(0.01)
@@ -150,11 +161,18 @@ process.stream(["sh", "-c", {FAMILY!r}], lambda line: open({str(mark)!r}, "w").w
 def test_attach_waits_for_the_program_through_an_interruption(tmp_path):
     """Ctrl-C goes to the program on the terminal, to which it may mean "stop this cell"; kit lives on."""
     mark = tmp_path / "ready"
-    caller = subprocess.Popen([sys.executable, "-c", f"""
+    caller = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"""
 import sys
 from kit import process
 sys.exit(process.attach(["sh", "-c", "trap 'exit 42' INT; touch {mark}; while :; do sleep 0.05; done"]))
-"""], start_new_session=True)
+""",
+        ],
+        start_new_session=True,
+    )
     end = time.monotonic() + 10
     while not mark.exists() and time.monotonic() < end:
         time.sleep(0.01)

@@ -102,8 +102,9 @@ def test_table_of_needs_has_every_command() -> None:
 
 
 def test_make_help_lists_what_it_describes() -> None:
-    done = subprocess.run(["make", "--no-print-directory", "-C", ROOT], capture_output=True, text=True,
-                          check=True, timeout=60)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-C", ROOT], capture_output=True, text=True, check=True, timeout=60
+    )
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^([a-z][a-z/%-]*):.*## ", makefile, re.MULTILINE):
         assert re.search(rf"^  make {re.escape(target)} ", done.stdout, re.MULTILINE), target

@@ -51,9 +51,7 @@ def test_the_caller_is_whoever_called(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     monkeypatch.setattr(os, "getuid", lambda: 1234)
     monkeypatch.setattr(os, "getgid", lambda: 99)
-    assert run.caller({"SUDO_UID": "5", "SUDO_GID": "6"}) == "1234:99", (
-        "the variables mean something to root only"
-    )
+    assert run.caller({"SUDO_UID": "5", "SUDO_GID": "6"}) == "1234:99", "the variables mean something to root only"
 
 
 def test_under_sudo_the_caller_is_who_called_sudo(monkeypatch):
@@ -91,9 +89,13 @@ def test_any_uid_and_gid_is_kept(uid, gid):
     assert run.parse_user(f"{uid}:{gid}") == f"{uid}:{gid}"
 
 
-@pytest.mark.parametrize(("user", "lines"), [
-    ("1234567890:7", ["root:x:0:0:root:/root:/bin/bash", "kit:x:1234567890:7:kit:/home/kit:/bin/bash"]),
-    ("0:0", ["root:x:0:0:root:/home/kit:/bin/bash"])])
+@pytest.mark.parametrize(
+    ("user", "lines"),
+    [
+        ("1234567890:7", ["root:x:0:0:root:/root:/bin/bash", "kit:x:1234567890:7:kit:/home/kit:/bin/bash"]),
+        ("0:0", ["root:x:0:0:root:/home/kit:/bin/bash"]),
+    ],
+)
 def test_the_passwd_file_has_the_user(user, lines):
     file = run.passwd_file(user)
     assert file.read_text().splitlines() == lines
@@ -112,12 +114,16 @@ def test_shared_memory_is_half_the_memory_and_at_most_16_gib(memory):
     assert run.shm_bytes(memory) == min(memory // 2, 17179869184)
 
 
-def test_a_notebook_server_is_started_for_its_user_on_the_loopback_with_a_hidden_token(
-    request_, engine, tmp_path
-):
+def test_a_notebook_server_is_started_for_its_user_on_the_loopback_with_a_hidden_token(request_, engine, tmp_path):
     spec = spec_of(request_, engine)
-    assert spec.command == ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser",
-                            "--ServerApp.root_dir=/workspace")
+    assert spec.command == (
+        "jupyter",
+        "lab",
+        "--ip=0.0.0.0",
+        "--port=8888",
+        "--no-browser",
+        "--ServerApp.root_dir=/workspace",
+    )
     assert (spec.user, spec.workdir, spec.ports) == ("1000:1000", "/workspace", ((8890, 8888),))
     assert spec.secret_environment == {"JUPYTER_TOKEN": "s3cret"}
     assert "s3cret" not in " ".join(spec.arguments())
@@ -160,8 +166,14 @@ def test_caches_are_volumes_of_the_user_and_installed_packages_of_the_image_too(
 
 
 def test_the_users_own_variables_and_mounts_come_last(request_, engine):
-    spec = spec_of(change(request_, environment=(("USER", "me"), ("A", "=b")),
-                          mounts=(Mount(source="/data", target="/data", read_only=True),)), engine)
+    spec = spec_of(
+        change(
+            request_,
+            environment=(("USER", "me"), ("A", "=b")),
+            mounts=(Mount(source="/data", target="/data", read_only=True),),
+        ),
+        engine,
+    )
     assert (spec.environment["USER"], spec.environment["A"]) == ("me", "=b")
     assert spec.mounts[-1].target == "/data"
 
@@ -172,9 +184,7 @@ def test_the_certificates_are_mounted_and_every_program_is_told(request_, engine
     link.symlink_to(real)
     spec = spec_of(change(request_, network=NetworkSettings(ca_file=link, proxies={})), engine)
     assert Mount(source=str(real), target=layout.CA_FILE, read_only=True) in spec.mounts
-    assert {spec.environment[n] for n in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")} == {
-        layout.CA_FILE
-    }
+    assert {spec.environment[n] for n in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")} == {layout.CA_FILE}
 
 
 def test_a_proxys_password_is_in_no_argument(request_, engine):
@@ -252,9 +262,7 @@ def test_a_second_service_gets_the_next_port(request_, engine, fake_docker, firs
     assert len({url.split("=")[1] for url in urls}) == 2, "each has a token of its own"
 
 
-def test_a_port_taken_between_the_look_and_the_start_is_passed_over(
-    request_, engine, fake_docker, first_port
-):
+def test_a_port_taken_between_the_look_and_the_start_is_passed_over(request_, engine, fake_docker, first_port):
     fake_docker.reply("run", serve=200)
     fake_docker.reply("run", stderr="docker: Error: port is already allocated\n", code=125, times=2)
     started = run.start_service(request_, engine, print)
@@ -291,17 +299,14 @@ def test_a_server_that_does_not_take_the_token_is_not_the_one_that_was_started(
     with pytest.raises(NotReadyError, match=r"did not answer on port \d+ within 0.5 s") as caught:
         run.start_service(request_, engine, print, timeout_s=0.5)
     assert caught.value.details == tuple(f"line {n}" for n in range(15, 30))
-    name = next(a for a in fake_docker.called("run")[0].args if a.startswith("--name=")).removeprefix(
-        "--name="
-    )
+    name = next(a for a in fake_docker.called("run")[0].args if a.startswith("--name=")).removeprefix("--name=")
     assert fake_docker.calls[-1].args == ["rm", "--force", "--volumes", name]
 
 
 def test_a_container_that_ends_instead_of_answering_is_reported_with_its_last_lines(
-        request_, engine, fake_docker, first_port):
-    fake_docker.reply(
-        "container", "inspect", stdout=json.dumps([container(state={"Status": "exited", "ExitCode": 3})])
-    )
+    request_, engine, fake_docker, first_port
+):
+    fake_docker.reply("container", "inspect", stdout=json.dumps([container(state={"Status": "exited", "ExitCode": 3})]))
     fake_docker.reply("logs", stderr="ModuleNotFoundError: jupyterlab\n")
     started = time.monotonic()
     with pytest.raises(NotReadyError, match="jupyter ended with exit code 3 instead of answering") as caught:
@@ -327,14 +332,16 @@ def test_no_answer_is_no_answer(first_port):
 
 
 def test_the_machines_proxy_is_not_asked_for_the_machines_own_address(
-        request_, engine, fake_docker, first_port, monkeypatch):
+    request_, engine, fake_docker, first_port, monkeypatch
+):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     fake_docker.reply("run", serve=200)
     assert run.start_service(request_, engine, print, timeout_s=10).url
 
 
 def test_a_command_passes_its_exit_code_on_and_says_that_it_runs_on_the_cpu(
-        request_, engine, fake_docker, catalog, monkeypatch):
+    request_, engine, fake_docker, catalog, monkeypatch
+):
     monkeypatch.setattr(run, "host_has_gpu", lambda: False)
     fake_docker.reply("run", code=9)
     said = []
@@ -382,9 +389,7 @@ def some(fake_docker):
             [
                 container("kit-tf-cpu-jupyter-aa11"),
                 container("kit-tf-cpu-jupyter-aa22", state={"Status": "exited"}),
-                container(
-                    "kit-torch2.7-cu126-run-bb33", labels={"kit.service": "", "kit.image": "torch2.7-cu126"}
-                ),
+                container("kit-torch2.7-cu126-run-bb33", labels={"kit.service": "", "kit.image": "torch2.7-cu126"}),
             ]
         ),
     )
@@ -416,7 +421,9 @@ def test_a_name_for_none_lists_what_there_is(engine, some):
 def test_what_runs_is_described_with_its_url(engine, some):
     found = run.listed(engine, everything=False)
     assert [(r.name, r.service, r.status) for r in found] == [
-        ("kit-tf-cpu-jupyter-aa11", "jupyter", "running"), ("kit-torch2.7-cu126-run-bb33", "", "running")]
+        ("kit-tf-cpu-jupyter-aa11", "jupyter", "running"),
+        ("kit-torch2.7-cu126-run-bb33", "", "running"),
+    ]
     assert found[0].url == "http://127.0.0.1:8890/lab?token=se=cret"
     assert found[1].url == "", "a command has none"
     assert [r.url for r in run.listed(engine, everything=True) if r.status == "exited"] == [""]

@@ -40,8 +40,9 @@ def steps(document: dict[Any, Any]) -> Iterator[dict[str, Any]]:
 
 
 def conforms(schema: str, *files: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([CHECK, "--builtin-schema", schema, *files], capture_output=True, text=True,
-                          check=False, timeout=60)
+    return subprocess.run(
+        [CHECK, "--builtin-schema", schema, *files], capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def test_there_are_workflows() -> None:
