@@ -89,6 +89,7 @@ lint: lint-python lint-types lint-shell lint-dockerfiles lint-generated ## All l
 
 lint-python: .venv/ready
 	@$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 lint-types: .venv/ready
 	@$(BIN)/mypy

@@ -1,4 +1,4 @@
-"""From a name to an image in the engine: check the lock, choose the base, build with BuildKit, label with the inputs."""
+"""From a name to an image in the engine: check the lock, choose the base, build, label with the inputs."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
 def build_digest(
     catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress = SILENT
 ) -> str:
-    """Build the image from nothing into an OCI archive and return the digest of its manifest; the store is untouched."""
+    """Build the image from nothing into an OCI archive and return its manifest's digest; the store is untouched."""
     inputs = read_inputs(catalog, image)
     engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
@@ -314,7 +314,7 @@ def _buildx(
 
 @contextlib.contextmanager
 def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
-    """The arguments for what a build gets beside its folder: uv, and the machine's CA, proxies and mirrors as secrets."""
+    """The arguments for what a build gets beside its folder: uv, and as secrets the CA, proxies and index."""
     import tempfile
 
     arguments = [f"--build-context=kit={_kit_context()}"]
@@ -361,7 +361,7 @@ def step_scripts() -> str:
 
 
 def build_error(name: str, log: BuildLog, code: int) -> KitError:
-    """What a failed build is reported as: the known kind its text stands for, else the failed step with its last lines."""
+    """What a failed build is reported as: the kind its text stands for, else the failed step and its last lines."""
     step = log.failed
     lines = [line for line in (step.lines if step else log.other) if line.strip()]
     text = [*(lines if step else []), step.error if step else "", *log.other]

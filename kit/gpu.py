@@ -10,7 +10,7 @@ from kit.engine import EngineInfo
 from kit.errors import BadInputError, GpuUnavailableError
 
 CDI_KIND = "nvidia.com/gpu"
-# The driver's own device and its /proc entry: either means that this host has an NVIDIA driver loaded. WSL2 has neither.
+# The driver's /proc entry and its device: either means that an NVIDIA driver is loaded. WSL2 has neither.
 DRIVER_TRACES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
 TOOLKIT_HINT = (
     "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`; "

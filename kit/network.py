@@ -1,4 +1,4 @@
-"""How this machine reaches the network (proxies, mirrors, a private certificate authority), read from its own settings."""
+"""How this machine reaches the network (proxies, an index, a private certificate authority), from its own settings."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _host(url: str) -> str | None:
 
 
 def read_settings(*, ca_cert: Path | None = None, environment: Mapping[str, str] | None = None) -> NetworkSettings:
-    """This machine's settings; `ca_cert` is the caller's own choice. Raises BadInputError when that is no certificate."""
+    """This machine's settings; `ca_cert` is the caller's choice. Raises BadInputError when it is no certificate."""
     env = os.environ if environment is None else environment
     return NetworkSettings(ca_file=ca_file(ca_cert, env), proxies=proxies(env), index_url=index_url(env))
 

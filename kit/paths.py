@@ -83,7 +83,7 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file while the block runs; other kit processes wait. Freed by the kernel on a crash."""
+    """Hold a lock on a file while the block runs; other kit processes wait. The kernel frees it on a crash."""
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -66,7 +66,7 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
     labels = {
         "org.opencontainers.image.created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "org.opencontainers.image.title": image.name,
-        "org.opencontainers.image.description": f"{release.framework} {release.version}{for_cuda}, JupyterLab and TensorBoard",
+        "org.opencontainers.image.description": f"{release.framework} {release.version}{for_cuda}, with JupyterLab",
         "org.opencontainers.image.version": release.version,
         "org.opencontainers.image.base.name": catalog.base_for(image).reference,
         "kit.image": image.name,
@@ -137,7 +137,7 @@ def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
 
 
 def expected_files(catalog: Catalog, images: list[Image]) -> dict[Path, str]:
-    """Every rendered file of these images, by path: a Dockerfile each, a compose file for those without the compiler."""
+    """Every rendered file of these images, by path: a Dockerfile each, a compose file for the plain ones."""
     files = {
         paths.images_dir() / image.name / "Dockerfile": render_dockerfile(catalog, image, lock_or_none(catalog, image))
         for image in images

@@ -219,7 +219,7 @@ def service_url(service: str | None, port: int, token: str) -> str:
 
 
 def answers(service: str | None, port: int, token: str) -> bool:
-    """True when the service answers on this port, and (Jupyter) takes this token: not another server on the same port."""
+    """True when the service answers on this port, and (Jupyter) takes this token: no other server does."""
     import urllib.error
     import urllib.request
 

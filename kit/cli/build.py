@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from kit.cli import Options, json_option
 
 if TYPE_CHECKING:
-    from kit.build import BuildOptions
+    from kit.build import BaseChoice, BuildOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,8 +56,8 @@ def make_options(
     from kit.network import read_settings
 
     return BuildOptions(
-        base=base,
-        registry_mirror=registry_mirror,  # type: ignore[arg-type]  # click checked the choice
+        base=cast("BaseChoice", base),  # click checked the choice
+        registry_mirror=registry_mirror,
         network=read_settings(ca_cert=ca_cert),
         force=force,
         no_cache=no_cache,

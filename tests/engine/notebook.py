@@ -33,7 +33,7 @@ def split(url: str) -> tuple[str, str]:
 
 
 def execute(url: str, code: str, *, timeout_s: float = 180) -> str:
-    """Run one cell in a new kernel of the server and return what it printed; an exception in the cell fails the test."""
+    """Run one cell in a new kernel of the server and return what it printed; an exception in it fails the test."""
     address, token = split(url)
     status, body = get(f"{address}/api/kernels", token=token, method="POST", data=b"{}")
     assert status == 201, body

@@ -37,7 +37,7 @@ def test_exit_code_output_and_input_pass_through(kit: Kit, tf_cpu: str, engine: 
 
 
 def test_huge_uid_writes_as_itself(kit: Kit, tf_cpu: str, workspace: Path) -> None:
-    script = "id -u; id -un; touch made ~/in-home ~/.cache/pip/in-cache && python -c 'import getpass; print(getpass.getuser())'"
+    script = "id -u; id -un; touch made ~/x ~/.cache/pip/x && python -c 'import getpass; print(getpass.getuser())'"
     done = kit("-q", "run", "-C", str(workspace), "--user", str(HUGE_UID), tf_cpu, "sh", "-c", script)
     assert done.stdout.split() == [str(HUGE_UID), "kit", "kit"]
     assert (workspace / "made").stat().st_uid == HUGE_UID
