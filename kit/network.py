@@ -8,7 +8,6 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kit.errors import BadInputError
 
@@ -43,6 +42,8 @@ class NetworkSettings:
 
 
 def _host(url: str) -> str | None:
+    from urllib.parse import urlsplit
+
     try:
         # `http_proxy=127.0.0.1:3128` is common, and without a scheme the host would be read as one.
         return urlsplit(url if "//" in url else f"//{url}").hostname

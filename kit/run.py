@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import socket
 import time
 from collections.abc import Callable
@@ -144,7 +143,7 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
     inner = layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT
     return ContainerSpec(
         image=image.reference,
-        name=f"kit-{image.name}-{kind}-{secrets.token_hex(2)}",
+        name=f"kit-{image.name}-{kind}-{os.urandom(2).hex()}",
         command=service_command(request) if request.service else request.command,
         user=request.user,
         workdir=layout.WORKSPACE,
@@ -186,6 +185,8 @@ def start_service(
     answer within `timeout_s` seconds; the container is removed then, and also when the caller is interrupted.
     """
     sweep(engine)
+    import secrets
+
     token = secrets.token_urlsafe(24)
     first = request.port or (layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT)
     for _ in range(START_TRIES):

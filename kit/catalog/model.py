@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from packaging.version import Version
+
+if TYPE_CHECKING:
+    from packaging.version import Version
 
 Framework = Literal["torch", "tensorflow"]
 Flavor = Literal["", "devel"]
@@ -193,6 +195,8 @@ class Gpu:
 
 def version_key(text: str) -> Version:
     """A version to compare by: `12.10` is newer than `12.9`."""
+    from packaging.version import Version
+
     return Version(text)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 
-def get(path: Path, url: str, *, timeout_s: float = 20) -> tuple[int, Any] | None:
-    """The status and the JSON that the engine at a unix socket answers to GET `url`; None when it does not answer.
+def ask(path: Path, url: str, *, timeout_s: float = 20) -> tuple[int, bytes] | None:
+    """The status and body that the engine at a unix socket answers to GET `url`; None when it does not answer.
 
     HTTP/1.0, so the answer comes in one piece and ends with the connection.
     """
@@ -23,13 +23,20 @@ def get(path: Path, url: str, *, timeout_s: float = 20) -> tuple[int, Any] | Non
             client.connect(str(path))
             client.sendall(f"GET {url} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
             answer = b"".join(iter(lambda: client.recv(65536), b""))
-    except OSError:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return int(head.split(b" ", 2)[1]), body
+    except (OSError, IndexError, ValueError):
         return None
-    head, _, body = answer.partition(b"\r\n\r\n")
+
+
+def get(path: Path, url: str, *, timeout_s: float = 20) -> tuple[int, dict[str, Any]] | None:
+    """The same for an answer that is a JSON object; None when it is anything else."""
+    answer = ask(path, url, timeout_s=timeout_s)
     try:
-        return int(head.split(b" ", 2)[1]), json.loads(body)
-    except (IndexError, ValueError):
+        data = json.loads(answer[1]) if answer else None
+    except ValueError:
         return None
+    return (answer[0], data) if answer and isinstance(data, dict) else None
 
 
 def local_socket(docker_host: str) -> Path | None:

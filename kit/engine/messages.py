@@ -38,7 +38,7 @@ KNOWN: tuple[tuple[str, type[KitError], str, str], ...] = (
         "could not select device driver",
         GpuUnavailableError,
         "the engine has no way to pass a GPU through",
-        "install the NVIDIA Container Toolkit: `sudo nvidia-ctk runtime configure --runtime=docker`, then restart docker",
+        "install the NVIDIA Container Toolkit: `sudo nvidia-ctk runtime configure --runtime=docker`; restart docker",
     ),
     (
         "cannot connect to the docker daemon",

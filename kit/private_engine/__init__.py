@@ -1,35 +1,23 @@
 """kit's private Docker Engine, for machines that have none: nothing installed, everything in one folder.
 
-The daemon runs in a mount namespace of its own, so that no mount of its containers is ever seen, or left, on the host.
+Here is what a client of it needs, which every command pays for; `daemon` starts and stops it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
-import shlex
-import shutil
-import signal
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kit import apt, mounts, paths, process
-from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
-from kit.private_engine import machine, network, processes, programs
-from kit.private_engine.programs import Programs
-from kit.private_engine.settings import STORES, Places, Store, daemon_configuration
+from kit import mounts, paths
+from kit.engine import api
+from kit.private_engine.settings import STORES, Places, Programs, Store
 
 __all__ = ["STORES", "Status", "Store", "docker_program", "down", "environment", "is_up", "socket_path", "status", "up"]
-
-START_TIMEOUT_S = 90
-STOP_TIMEOUT_S = 45
-# Registries on this machine itself speak plain HTTP.
-INSECURE_REGISTRIES = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +49,13 @@ def socket_path() -> Path:
 
 def is_up() -> bool:
     """True when the engine answers; takes milliseconds."""
-    return _get(places().socket, "/_ping") is not None
+    answer = api.ask(places().socket, "/_ping", timeout_s=5)
+    return answer is not None and answer[0] == 200
 
 
 def docker_program() -> Path | None:
     """The engine's own docker CLI, or None when its programs were never downloaded."""
-    found = _programs(places()).bin / "docker"
+    found = programs_of(places()).bin / "docker"
     return found if found.exists() else None
 
 
@@ -77,7 +66,7 @@ def environment() -> dict[str, str]:
     user's own.
     """
     here = places()
-    found = _programs(here)
+    found = programs_of(here)
     return {
         "DOCKER_HOST": f"unix://{here.socket}",
         "DOCKER_CONFIG": str(_client_folder(here, found)),
@@ -91,8 +80,9 @@ def environment() -> dict[str, str]:
 def status() -> Status:
     """The state of the engine, without changing anything."""
     here = places()
-    state = _read_state(here)
-    version = _get(here.socket, "/version")
+    state = read_state(here)
+    answer = api.get(here.socket, "/version", timeout_s=5)
+    version = answer[1] if answer and answer[0] == 200 else None
     store = str(state.get("store", ""))
     return Status(
         running=version is not None,
@@ -101,7 +91,7 @@ def status() -> Status:
         version=str((version or {}).get("Version", "")),
         pid=int(state.get("pid", 0)) if version else 0,
         data_root=str(here.data("overlay2" if store == "overlay2" else "containerd")) if store else "",
-        programs=str(_programs(here).folder),
+        programs=str(programs_of(here).folder),
     )
 
 
@@ -118,43 +108,16 @@ def up(
     What a killed engine left behind is cleared away first. Calls at the same time wait for each other. Raises
     UnsupportedHostError where it cannot run, with what to install instead; EngineError when it does not start.
     """
-    here = places()
-    if os.geteuid() != 0 and store is None and not (registry_mirrors or insecure_registries or update) and is_up():
-        return False
-    programs.check_host()
-    _require_root("up")
-    with paths.locked(here.lock_file):
-        if is_up():
-            running = str(_read_state(here).get("store", ""))
-            if store not in (None, running):
-                raise BadInputError(
-                    f"the private engine is up with the {running} store, not with {store}",
-                    hint="run `kit engine down` first; each store keeps its own images",
-                )
-            if update or registry_mirrors or insecure_registries:
-                raise BadInputError(
-                    "the private engine is up already, and would keep its programs and registries",
-                    hint="run `kit engine down` first",
-                )
-            return False
-        folder = _programs(here).folder
-        ready = programs.ensure(folder, say=say, update=update)
-        _clear(here, ready)
-        state = _read_state(here)
-        say("starting the private engine")
-        try:
-            _start(
-                here,
-                ready,
-                store or state.get("store") or "containerd",
-                str(state.get("pool", "")),
-                registry_mirrors,
-                insecure_registries,
-            )
-        except BaseException:
-            _clear(here, ready)
-            raise
-    return True
+    from kit.private_engine import daemon
+
+    return daemon.up(
+        places(),
+        store=store,
+        registry_mirrors=registry_mirrors,
+        insecure_registries=insecure_registries,
+        update=update,
+        say=say,
+    )
 
 
 def down(*, purge: bool = False, say: Callable[[str], None] = _silent) -> bool:
@@ -162,38 +125,22 @@ def down(*, purge: bool = False, say: Callable[[str], None] = _silent) -> bool:
 
     Images and stopped containers are kept for the next `up`, unless `purge` deletes everything in its folder.
     """
-    here = places()
-    if not here.folder.is_dir():
-        return False
-    _require_root("down")
-    with paths.locked(here.lock_file):
-        was_up = is_up()
-        if was_up:
-            say("stopping the private engine and its containers")
-        _clear(here, _programs(here))
-        if purge:
-            say(f"deleting {here.folder}")
-            _delete(here)
-    return was_up
+    from kit.private_engine import daemon
+
+    return daemon.down(places(), purge=purge, say=say)
 
 
-def _require_root(command: str) -> None:
-    if os.geteuid() == 0:
-        return
-    if shutil.which("sudo"):
-        raise UnsupportedHostError(
-            "the private engine needs root",
-            hint=f"run `sudo -E kit engine {command}`; afterwards kit and docker work as you, without sudo",
-        )
-    raise UnsupportedHostError(
-        "the private engine needs root, and there is no sudo on this machine",
-        hint="ask an administrator to run `kit engine up`, or install rootless Docker or Podman",
-    )
-
-
-def _programs(here: Places) -> Programs:
+def programs_of(here: Places) -> Programs:
     """The engine's programs: its own, or those another engine's folder shares (KIT_ENGINE_PROGRAMS)."""
     return Programs(folder=Path(os.environ.get("KIT_ENGINE_PROGRAMS") or here.programs))
+
+
+def read_state(here: Places) -> dict[str, Any]:
+    try:
+        state = json.loads(here.state_file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def _client_folder(here: Places, found: Programs) -> Path:
@@ -207,168 +154,3 @@ def _client_folder(here: Places, found: Programs) -> Path:
             beside.symlink_to(found.plugins)
             beside.replace(link)
     return folder
-
-
-def _start(
-    here: Places,
-    ready: Programs,
-    store: Store,
-    preferred_pool: str,
-    registry_mirrors: Sequence[str],
-    insecure_registries: Sequence[str],
-) -> None:
-    iptables = _iptables(ready)
-    plan = here.plan(network.choose_pool(network.taken_networks(), preferred_pool))
-    mtu = network.uplink_mtu()
-    search_path = os.pathsep.join([str(ready.bin), apt.search_path()])
-    for folder in (here.folder, here.run, here.data(store).parent):
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o711)
-    for folder in machine.SHADOWED:
-        shadow(here, folder).mkdir(exist_ok=True)
-    runtime = shutil.which("nvidia-container-runtime", path=search_path)
-    init = next((ready.bin / name for name in ("docker-init", "tini-static") if (ready.bin / name).exists()), None)
-    paths.write_text(
-        here.daemon_file,
-        daemon_configuration(
-            here,
-            plan,
-            store=store,
-            mtu=mtu,
-            proxy_program=ready.bin / "docker-proxy",
-            init_program=init,
-            registry_mirrors=registry_mirrors,
-            insecure_registries=(*INSECURE_REGISTRIES, *insecure_registries),
-            runtimes={"nvidia": runtime} if runtime else {},
-        ),
-    )
-    state: dict[str, Any] = {"store": store, "pool": str(plan.pool), "iptables": iptables}
-    paths.write_text(here.state_file, json.dumps(state))
-    if here.log_file.is_file():
-        here.log_file.replace(here.log_file.with_suffix(".log.1"))
-    machine.enter(here.id, os.getpid())
-    network.add_bridge(plan, mtu)
-    network.add_rules(plan, iptables)
-    mark, _, value = here.mark.partition("=")
-    pid = process.start_daemon(
-        ["unshare", "--mount", "--propagation", "slave", "--", "/bin/sh", "-ec", start_script(here)],
-        log_file=here.log_file,
-        env={"PATH": search_path, mark: value},
-    )
-    paths.write_text(here.state_file, json.dumps({**state, "pid": pid}))
-    machine.settle(here.id, pid)
-    processes.wait_until(lambda: is_up() or not processes.is_alive(pid), START_TIMEOUT_S)
-    if not is_up():
-        raise _start_error(here)
-    if user := os.environ.get("SUDO_UID"):
-        os.chown(here.socket, int(user), -1)
-
-
-def shadow(here: Places, folder: Path) -> Path:
-    """What the engine sees in place of one of the folders that every Docker would share."""
-    return here.run / f"{folder.parent.name}-{folder.name}"
-
-
-def start_script(here: Places) -> str:
-    """The shell script that becomes the daemon, inside its own mount namespace."""
-    lines = ["umask 022", "cd /"]
-    lines += [f"mount -n --bind {shlex.quote(str(shadow(here, folder)))} {folder}" for folder in machine.SHADOWED]
-    return "\n".join([*lines, f"exec dockerd --config-file {shlex.quote(str(here.daemon_file))}"])
-
-
-def _iptables(ready: Programs) -> str:
-    own = [str(ready.bin / name) for name in ("iptables", "iptables-legacy") if (ready.bin / name).exists()]
-    return network.working_iptables([*own, *filter(None, [shutil.which("iptables", path=apt.search_path())])])
-
-
-def _start_error(here: Places) -> KitError:
-    lines = here.log_file.read_text(errors="replace").splitlines() if here.log_file.is_file() else []
-    last = tuple(line[-300:] for line in lines[-8:])
-    if any("no space left on device" in line.lower() for line in lines):
-        return DiskFullError(
-            f"no space left in {here.folder}",
-            details=last,
-            hint="free some space, or set KIT_ENGINE_DIR to a folder on a larger disk",
-        )
-    return EngineError("the private engine did not start", details=last, hint=f"its log is {here.log_file}")
-
-
-def _clear(here: Places, found: Programs) -> None:
-    """End everything of the engine's and remove what it made; whatever state it is in, and again if need be."""
-    pid = _daemon_pid(here)
-    if pid:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-        processes.wait_until(lambda: not processes.is_alive(pid), STOP_TIMEOUT_S)
-    processes.kill_all(here.mark, here.cgroup)
-    processes.remove_cgroups(here.cgroup)
-    names = [entry.name for entry in network.CLASS_NET.iterdir()]
-    for store in STORES:
-        with contextlib.suppress(OSError):
-            database = (here.data(store) / "network/files/local-kv.db").read_bytes()
-            for bridge in network.bridges_of(names, database):
-                network.remove_bridge(bridge)
-    network.remove_bridge(here.bridge)
-    state = _read_state(here)
-    if state.get("iptables"):
-        with contextlib.suppress(KitError):
-            network.remove_rules(here.chain, _iptables(found))
-    for store in STORES:
-        mounts.unmount_below(here.data(store))
-    mounts.remove_tree(here.run)
-    machine.leave(here.id)
-    if "pid" in state:
-        paths.write_text(here.state_file, json.dumps({k: v for k, v in state.items() if k != "pid"}))
-
-
-def _daemon_pid(here: Places) -> int:
-    """The daemon's PID, 0 when it is not running: a recycled PID is some other program's, and is not taken for it."""
-    pid = int(_read_state(here).get("pid", 0))
-    return pid if pid and pid in processes.belonging_to(here.mark, here.cgroup) and processes.is_alive(pid) else 0
-
-
-def _delete(here: Places) -> None:
-    for entry in here.folder.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            mounts.remove_tree(entry)
-        else:
-            entry.unlink(missing_ok=True)
-    # The folder itself may be a mount point or hold something undeletable; then it stays.
-    with contextlib.suppress(OSError):
-        here.folder.rmdir()
-
-
-def _read_state(here: Places) -> dict[str, Any]:
-    try:
-        state = json.loads(here.state_file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return state if isinstance(state, dict) else {}
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _get(path: Path, url: str) -> dict[str, Any] | None:
-    """What the engine answers to GET `url`; None when it does not answer. An answer that is no object is {}."""
-    connection = _UnixConnection(path)
-    try:
-        connection.request("GET", url)
-        response = connection.getresponse()
-        body = response.read()
-        if response.status != 200:
-            return None
-        data = json.loads(body) if body.startswith(b"{") else {}
-    except (OSError, http.client.HTTPException, ValueError):
-        return None
-    finally:
-        connection.close()
-    return data if isinstance(data, dict) else {}

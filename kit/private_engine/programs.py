@@ -8,13 +8,13 @@ import platform
 import shlex
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import apt
 from kit.apt import Apt, Distribution, Source
 from kit.errors import UnsupportedHostError
 from kit.paths import write_text
+from kit.private_engine.settings import Programs
 
 ARCHITECTURES = ("amd64", "arm64")
 # What Debian's Docker packages are linked against; older systems cannot run them.
@@ -28,30 +28,6 @@ DOCKER_PACKAGES = {
 INIT_PACKAGES: dict[str, tuple[str, ...]] = {"debian": ("tini-static", "tini"), "ubuntu": ()}
 # Program -> package; from the host's own suite, so that they fit its libraries and kernel.
 HOST_PROGRAMS = {"runc": "runc", "iptables": "iptables", "mount": "mount"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Programs:
-    """A folder of ready programs: `bin` for PATH, `plugins` for the docker CLI."""
-
-    folder: Path
-
-    @property
-    def bin(self) -> Path:
-        return self.folder / "bin"
-
-    @property
-    def plugins(self) -> Path:
-        return self.folder / "plugins"
-
-    @property
-    def is_ready(self) -> bool:
-        return (self.folder / "ready.json").is_file()
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """The packages they came from, as `name_version_architecture`."""
-        return tuple(json.loads((self.folder / "ready.json").read_text())["packages"])
 
 
 def ensure(folder: Path, *, say: Callable[[str], None], update: bool = False) -> Programs:

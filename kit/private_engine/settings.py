@@ -7,15 +7,40 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from kit.private_engine.network import Network, Plan
+if TYPE_CHECKING:
+    from kit.private_engine.network import Network, Plan
 
 Store = Literal["containerd", "overlay2"]
 STORES: tuple[Store, ...] = get_args(Store)
 
 # A Unix socket's path has at most 107 bytes, and Docker adds up to 45 to the folder it is given.
 _LONGEST_FOLDER = 56
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """A folder of ready programs: `bin` for PATH, `plugins` for the docker CLI."""
+
+    folder: Path
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "bin"
+
+    @property
+    def plugins(self) -> Path:
+        return self.folder / "plugins"
+
+    @property
+    def is_ready(self) -> bool:
+        return (self.folder / "ready.json").is_file()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The packages they came from, as `name_version_architecture`."""
+        return tuple(json.loads((self.folder / "ready.json").read_text())["packages"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +116,8 @@ class Places:
         return f"KIT_PRIVATE_ENGINE={self.id}"
 
     def plan(self, pool: Network) -> Plan:
+        from kit.private_engine.network import Plan
+
         return Plan(bridge=self.bridge, chain=self.chain, pool=pool)
 
 

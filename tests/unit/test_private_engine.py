@@ -11,7 +11,7 @@ import pytest
 
 from kit import apt, mounts, private_engine
 from kit.errors import EngineError, UnsupportedHostError
-from kit.private_engine import network, processes, programs
+from kit.private_engine import daemon, network, processes, programs
 from kit.private_engine.settings import Places, daemon_configuration
 
 PLACES = Places(folder=Path("/var/lib/kit"))
@@ -190,7 +190,7 @@ def test_own_process_is_alive_and_belongs_to_no_engine() -> None:
 
 
 def test_start_script_shadows_shared_folders() -> None:
-    script = private_engine.start_script(Places(folder=Path("/tmp/a b")))
+    script = daemon.start_script(Places(folder=Path("/tmp/a b")))
     assert "mount -n --bind '/tmp/a b/run/run-containerd' /run/containerd" in script
     assert script.splitlines()[-1] == "exec dockerd --config-file '/tmp/a b/run/daemon.json'"
 
