@@ -186,5 +186,6 @@ bench-cli: .venv/ready ## Time of kit's commands, beside docker's
 	index="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)}"
 	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"
 	export UV_SYSTEM_CERTS="$${UV_SYSTEM_CERTS:-true}"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable . --group dev
+	$(BIN)/python -m compileall -q kit
 	touch $@

@@ -4,7 +4,7 @@ ARG BASE
 FROM ${BASE}
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        ca-certificates gcc libc6-dev python3 python3-dev python3-venv tini
+        ca-certificates g++ libc6-dev python3 python3-dev python3-venv tini
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 COPY pins.txt /tmp/

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -68,6 +67,8 @@ def engine_dir() -> Path:
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write a file whole or not at all: beside its place first, then renamed over it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    import tempfile
+
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     beside = Path(name)
     try:

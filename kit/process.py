@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import IO
 
 from kit.errors import CommandError, MissingProgramError
-
-log = logging.getLogger("kit.process")
 
 # How long a program may take to end after it was interrupted, before it is killed.
 INTERRUPT_PATIENCE_S = 10.0
@@ -30,6 +28,12 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+
+
+def _log(action: str, args: Sequence[str]) -> None:
+    # Whoever wants to read it has imported logging; importing it here would cost every command 6 ms.
+    if logging := sys.modules.get("logging"):
+        logging.getLogger("kit.process").debug("%s: %s", action, shlex.join(args))
 
 
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
@@ -60,7 +64,7 @@ def run(
     `env` is added to the caller's environment. Raises CommandError when `check` and the exit code is not 0 (or when
     `timeout_s` seconds pass, as exit code 124), MissingProgramError when the program does not exist.
     """
-    log.debug("run: %s", shlex.join(args))
+    _log("run", args)
     with _missing_program(args):
         try:
             done = subprocess.run(
@@ -102,7 +106,7 @@ def stream(
     interruption goes on, so no half-finished child is left behind. After `timeout_s` seconds it is killed, which the
     exit code says (-9). Both reach what the program itself started (docker runs buildx as a child).
     """
-    log.debug("stream: %s", shlex.join(args))
+    _log("stream", args)
     with _missing_program(args):
         child = subprocess.Popen(
             list(args),
@@ -134,7 +138,7 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
 
     The terminal's Ctrl-C reaches the program, which decides what it means; this process waits for it to end.
     """
-    log.debug("attach: %s", shlex.join(args))
+    _log("attach", args)
     # A handler that does nothing, and not an exception: raised in the middle of a wait, it can lose the exit code.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
@@ -146,7 +150,7 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
 
 def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] | None = None) -> int:
     """Start a program that outlives this one, in its own session, printing to `log_file`; returns its PID."""
-    log.debug("start: %s", shlex.join(args))
+    _log("start", args)
     out: IO[bytes]
     with _missing_program(args), log_file.open("ab") as out:
         return subprocess.Popen(

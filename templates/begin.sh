@@ -11,12 +11,12 @@ if [ -f /run/secrets/ca ]; then
 fi
 export UV_CACHE_DIR=/run/kit/cache UV_LINK_MODE=copy UV_NO_INSTALLER_METADATA=1 UV_PYTHON_DOWNLOADS=never
 
-# install_layer NAME VENV: this layer's part of the lock, exactly, then byte code that stays valid when file times change.
-# In one process that has imported nothing from there (-S): the bytes depend on what was loaded before. A wheel may carry
-# files that are not for this Python version; they stay uncompiled.
+# install_layer NAME VENV: this layer's part of the lock, exactly, then byte code that stays valid when file times change
+# (not of test suites, which nobody imports). In one process that has imported nothing from there (-S): the bytes depend
+# on what was loaded before. A wheel may carry files that are not for this Python version; they stay uncompiled.
 install_layer() {
     /run/kit/uv pip install --quiet --python "$2" --no-deps --require-hashes --only-binary :all: \
         --requirement /run/kit/wheels.txt
-    find "$2" -newermt "@$start" -name '*.py' | LC_ALL=C sort > /run/kit-sources
+    find "$2" -newermt "@$start" -name '*.py' -not -path '*/tests/*' | LC_ALL=C sort > /run/kit-sources
     "$2/bin/python" -S -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
 }

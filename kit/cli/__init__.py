@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -109,6 +108,8 @@ def group(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: int, debug
     """
     ctx.obj = Options(json=as_json, quiet=quiet, verbose=verbose, debug=debug, yes=yes)
     if verbose >= 2 or debug:
+        import logging
+
         logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
 
 

@@ -127,12 +127,12 @@ class BuiltNames:
         try:
             from kit.engine import connect
 
-            found = connect().images_labelled("kit.image")
+            found = connect().tags()
         except KitError:
             return
         # `kit/NAME:latest`
         self._found = frozenset(
-            reference.rpartition("/")[2].partition(":")[0] for reference, _ in found if reference.startswith("kit/")
+            reference.rpartition("/")[2].partition(":")[0] for reference in found if reference.startswith("kit/")
         )
 
     def get(self) -> frozenset[str] | None:

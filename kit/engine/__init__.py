@@ -21,6 +21,8 @@ from kit.engine.messages import translate
 from kit.errors import CommandError, EngineError, EngineFeatureError, MissingProgramError, NoEngineError
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
+# /images/json, filtered by reference=kit/*
+OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"
 NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
 
 
@@ -191,12 +193,13 @@ class Engine:
         found: list[dict[str, Any]] = json.loads(self.call(["image", "inspect", reference], timeout_s=30))
         return found[0]
 
-    def images_labelled(self, label: str) -> list[tuple[str, str]]:
-        """(reference, image ID) of local images that carry a label."""
-        text = self.call(
-            ["image", "ls", f"--filter=label={label}", "--format={{.Repository}}:{{.Tag}} {{.ID}}"], timeout_s=30
-        )
-        return [(ref, image_id) for ref, image_id in (line.split() for line in text.splitlines() if line.strip())]
+    def tags(self) -> list[str]:
+        """The references of kit's own local images."""
+        if self.socket_path and (answer := api.get_list(self.socket_path, OWN_IMAGES)) is not None:
+            return [tag for image in answer for tag in image.get("RepoTags") or ()]
+        return self.call(
+            ["image", "ls", "--filter=reference=kit/*", "--format={{.Repository}}:{{.Tag}}"], timeout_s=30
+        ).split()
 
     def require_buildx(self) -> str:
         """The version of buildx. Without it the docker command line silently uses the old builder."""

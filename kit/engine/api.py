@@ -39,6 +39,16 @@ def get(path: Path, url: str, *, timeout_s: float = 20) -> tuple[int, dict[str, 
     return (answer[0], data) if answer and isinstance(data, dict) else None
 
 
+def get_list(path: Path, url: str, *, timeout_s: float = 20) -> list[dict[str, Any]] | None:
+    """The list of objects that the engine answers to GET `url`; None when it answers anything else, or nothing."""
+    answer = ask(path, url, timeout_s=timeout_s)
+    try:
+        data = json.loads(answer[1]) if answer and answer[0] == 200 else None
+    except ValueError:
+        return None
+    return data if isinstance(data, list) else None
+
+
 def local_socket(docker_host: str) -> Path | None:
     """The socket that an address of the engine names, when it is one on this machine."""
     return Path(docker_host.removeprefix("unix://")) if docker_host.startswith("unix:///") else None

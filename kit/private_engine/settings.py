@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +52,8 @@ class Places:
 
     @property
     def id(self) -> str:
+        import hashlib
+
         return hashlib.sha256(f"{self.folder}{self.root}".encode()).hexdigest()[:8]
 
     @property

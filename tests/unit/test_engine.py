@@ -202,10 +202,9 @@ def test_an_engine_that_fails_is_not_an_image_that_is_not_there(engine, fake_doc
         engine.image_labels("x")
 
 
-def test_images_with_a_label(engine, fake_docker):
-    fake_docker.reply("image", "ls", stdout="kit/a:latest 123\n\nkit/b:latest 456\n")
-    assert engine.images_labelled("kit.image") == [("kit/a:latest", "123"), ("kit/b:latest", "456")]
-    assert "--filter=label=kit.image" in fake_docker.called("image", "ls")[0].args
+def test_tags_of_local_images(engine, fake_docker):
+    fake_docker.reply("image", "ls", stdout="kit/a:latest\n\nkit/b:latest\n")
+    assert engine.tags() == ["kit/a:latest", "kit/b:latest"]
 
 
 @pytest.mark.parametrize(
