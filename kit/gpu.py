@@ -75,7 +75,7 @@ def inject(
     A CDI device if the engine knows one, else the `nvidia` runtime, else GpuUnavailableError with the fix. The CPU is
     never taken silently: only when it was asked for, or with a line saying so when the host has no GPU.
     """
-    # The legacy runtime, where it is the engine's default, injects by this variable and not by an option.
+    # The legacy runtime, where it is the engine's default, injects by this variable, whatever else was asked for.
     hidden = (("NVIDIA_VISIBLE_DEVICES", "void"),)
     if request is not None:
         wanted = parse_request(request)
@@ -95,20 +95,20 @@ def inject(
         devices = tuple(f"{CDI_KIND}={name}" for name in wanted)
         missing = [d for d in devices if d not in listed]
         if not missing:
-            return Injection(arguments=tuple(f"--device={d}" for d in devices))
+            return Injection(arguments=tuple(f"--device={d}" for d in devices), environment=hidden)
         if request is None:
             # A specification written by hand need not have `all`: what the host has is then everything it lists.
-            return Injection(arguments=tuple(f"--device={d}" for d in dict.fromkeys(listed)))
+            return Injection(arguments=tuple(f"--device={d}" for d in dict.fromkeys(listed)), environment=hidden)
         raise GpuUnavailableError(
             f"the engine knows no {', '.join(missing)}",
             details=("it knows: " + ", ".join(listed),),
             hint="`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` lists the GPUs anew",
         )
+    if request is None and not has_gpu:
+        return Injection(environment=hidden, note="no NVIDIA GPU on this host: running on the CPU")
     if "nvidia" in info.runtimes:
         value = "all" if wanted == ("all",) else '"device=' + ",".join(wanted) + '"'
         return Injection(arguments=(f"--gpus={value}",))
-    if request is None and not has_gpu:
-        return Injection(environment=hidden, note="no NVIDIA GPU on this host: running on the CPU")
     what = "this host has an NVIDIA GPU, but" if has_gpu else f"--gpus {request or 'all'} was asked for, but"
     raise GpuUnavailableError(
         f"{what} the container engine cannot pass one through: it lists no CDI device and has no `nvidia` runtime",

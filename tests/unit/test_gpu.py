@@ -79,7 +79,8 @@ def test_what_is_accepted_cannot_break_out_of_the_engines_option(text):
 @pytest.mark.parametrize("runtimes", [("runc",), ("nvidia", "runc")])
 def test_a_cdi_device_goes_first(request_, arguments, has_gpu, runtimes):
     found = inject(request_, engine(cdi=ALL, runtimes=runtimes), is_gpu_image=True, has_gpu=has_gpu)
-    assert found == Injection(arguments=arguments)
+    # Where the nvidia runtime is the default, it would add every GPU to the one that was asked for.
+    assert found == Injection(arguments=arguments, environment=HIDDEN)
 
 
 def test_devices_of_other_vendors_are_not_taken():
@@ -124,8 +125,10 @@ def test_a_gpu_that_the_engine_cannot_pass_through_is_never_silently_left_out(re
     assert "--gpus none" in caught.value.hint
 
 
-def test_a_host_without_a_gpu_runs_on_the_cpu_and_says_so():
-    found = inject(None, engine(), is_gpu_image=True, has_gpu=False)
+@pytest.mark.parametrize("runtimes", [("runc",), ("nvidia", "runc")])
+def test_a_host_without_a_gpu_runs_on_the_cpu_and_says_so(runtimes):
+    """Also where the Container Toolkit is installed all the same, as on a cluster's login node."""
+    found = inject(None, engine(runtimes=runtimes), is_gpu_image=True, has_gpu=False)
     assert found == Injection(environment=HIDDEN, note="no NVIDIA GPU on this host: running on the CPU")
 
 
