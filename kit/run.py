@@ -15,7 +15,7 @@ from kit import layout, paths, ports
 from kit.catalog.model import Image
 from kit.engine import Container, ContainerSpec, Engine, Mount
 from kit.errors import BadInputError, NoSuchContainerError, NotReadyError, PortTakenError
-from kit.gpu import host_has_gpu, inject
+from kit.gpu import Injection, host_has_gpu, inject
 from kit.network import NetworkSettings
 
 Service = Literal["jupyter", "tensorboard"]
@@ -123,7 +123,7 @@ def passwd_file(user: str) -> Path:
 def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> tuple[ContainerSpec, str]:
     """The container for a request, and a line for the user (may be empty). Raises what `kit.gpu.inject` raises."""
     image, uid = request.image, request.user.partition(":")[0]
-    injection = inject(request.gpus, engine.info, is_gpu_image=image.is_gpu, has_gpu=host_has_gpu(), image=image.name)
+    injection = decide_gpus(request, engine)
     kind = request.service or "run"
     environment = {"USER": "root" if uid == "0" else "kit", **dict(injection.environment)}
     mounts = [
@@ -159,7 +159,7 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
             "kit.client": f"{socket.gethostname()}:{os.getpid()}",
         },
         gpu_arguments=injection.arguments,
-        shm_bytes=shm_bytes(engine.info.memory_bytes),
+        shm_bytes=shm_bytes(engine.memory_bytes),
         remove=not request.service,
         interactive=request.has_input,
         tty=request.is_terminal,
@@ -352,13 +352,9 @@ def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...]]
     return None, words
 
 
-def check_gpus(request: RunRequest, engine: Engine) -> None:
-    """Raise what stands against the GPUs that were asked for, before anything is built or downloaded."""
-    if request.image.is_gpu or request.gpus is not None:
-        inject(
-            request.gpus,
-            engine.info,
-            is_gpu_image=request.image.is_gpu,
-            has_gpu=host_has_gpu(),
-            image=request.image.name,
-        )
+def decide_gpus(request: RunRequest, engine: Engine) -> Injection:
+    """The GPUs of a container. Raises what stands against those that were asked for."""
+    if not request.image.is_gpu and request.gpus is None:
+        return Injection()  # without asking the engine, which takes as long as a tenth of the start
+    has_gpu, name = host_has_gpu(), request.image.name
+    return inject(request.gpus, engine.info, is_gpu_image=request.image.is_gpu, has_gpu=has_gpu, image=name)

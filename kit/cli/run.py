@@ -88,7 +88,7 @@ def run_command(
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
     )
     engine = connect()
-    run.check_gpus(request, engine)
+    run.decide_gpus(request, engine)  # before anything is built or downloaded
     if not build.current(catalog, image, engine, wanted):
         with BuildDisplay(options, image.name) as progress:
             built = build.build(catalog, image, engine, wanted, progress)

@@ -175,6 +175,13 @@ class Engine:
             memory_bytes=int(raw.get("MemTotal") or 0),
         )
 
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of the machine the engine runs on; of this one without asking when its socket is here."""
+        if self.socket_path:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return self.info.memory_bytes
+
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
         answer = api.get(self.socket_path, f"/images/{reference}/json") if self.socket_path else None

@@ -205,14 +205,14 @@ def test_gpus_are_injected_and_noted_on_the_container(request_, engine, fake_doc
 
 def test_gpus_that_cannot_be_had_are_refused_before_anything_is_built(request_, engine, catalog):
     with pytest.raises(GpuUnavailableError):
-        run.check_gpus(change(request_, image=catalog.find("torch-cu126"), gpus="all"), engine)
+        run.decide_gpus(change(request_, image=catalog.find("torch-cu126"), gpus="all"), engine)
     with pytest.raises(GpuUnavailableError):
-        run.check_gpus(change(request_, gpus="0"), engine)
-    run.check_gpus(change(request_, gpus="none"), engine)
+        run.decide_gpus(change(request_, gpus="0"), engine)
+    run.decide_gpus(change(request_, gpus="none"), engine)
 
 
 def test_an_image_for_the_cpu_does_not_need_to_know_about_gpus(request_, engine, fake_docker):
-    run.check_gpus(request_, engine)
+    run.decide_gpus(request_, engine)
     assert fake_docker.called("info") == [], "one call of the engine less for each `kit run`"
 
 
