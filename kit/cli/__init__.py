@@ -119,7 +119,7 @@ def main() -> None:
     debug = "--debug" in takewhile(lambda word: word.startswith("-"), sys.argv[1:]) or bool(os.environ.get("KIT_DEBUG"))
     try:
         # Without standalone mode click returns what a command exits with instead of exiting.
-        code = group.main(standalone_mode=False)
+        code = group.main(prog_name="kit", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as e:
         e.show()
         sys.exit(2)
