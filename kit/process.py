@@ -6,15 +6,16 @@ import contextlib
 import os
 import shlex
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from kit.errors import CommandError, MissingProgramError
+
+if TYPE_CHECKING:
+    import subprocess
 
 # How long a program may take to end after it was interrupted, before it is killed.
 INTERRUPT_PATIENCE_S = 10.0
@@ -64,6 +65,8 @@ def run(
     `env` is added to the caller's environment. Raises CommandError when `check` and the exit code is not 0 (or when
     `timeout_s` seconds pass, as exit code 124), MissingProgramError when the program does not exist.
     """
+    import subprocess
+
     _log("run", args)
     with _missing_program(args):
         try:
@@ -106,6 +109,9 @@ def stream(
     interruption goes on, so no half-finished child is left behind. After `timeout_s` seconds it is killed, which the
     exit code says (-9). Both reach what the program itself started (docker runs buildx as a child).
     """
+    import subprocess
+    import threading
+
     _log("stream", args)
     with _missing_program(args):
         child = subprocess.Popen(
@@ -138,6 +144,8 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
 
     The terminal's Ctrl-C reaches the program, which decides what it means; this process waits for it to end.
     """
+    import subprocess
+
     _log("attach", args)
     # A handler that does nothing, and not an exception: raised in the middle of a wait, it can lose the exit code.
     before = signal.signal(signal.SIGINT, lambda *_: None)
@@ -150,6 +158,8 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
 
 def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] | None = None) -> int:
     """Start a program that outlives this one, in its own session, printing to `log_file`; returns its PID."""
+    import subprocess
+
     _log("start", args)
     out: IO[bytes]
     with _missing_program(args), log_file.open("ab") as out:
@@ -159,6 +169,8 @@ def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] 
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
+    import subprocess
+
     _signal(child, signal.SIGINT)
     try:
         child.wait(timeout=INTERRUPT_PATIENCE_S)

@@ -469,8 +469,9 @@ def _check_release(row: Release) -> None:
             f"{where}: cuda is `{row.cuda}`, but cuda_provider is `{row.cuda_provider}`",
             hint="a CPU release has no cuda and the provider `none`",
         )
-    short, version, tag = SHORT_NAMES[row.framework], version_key(row.version), Image(release=row).cuda_tag
-    allowed = (f"{short}{version.major}.{version.minor}-{tag}", f"{short}-{tag}")
+    short, tag = SHORT_NAMES[row.framework], Image(release=row).cuda_tag
+    minor = ".".join(row.version.split(".")[:2])
+    allowed = (f"{short}{minor}-{tag}", f"{short}-{tag}")
     if row.name not in allowed:
         raise CatalogError(
             f"{where}: the name does not match {row.framework} {row.version}, "

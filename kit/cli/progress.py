@@ -45,7 +45,10 @@ class BuildDisplay:
             self.status.stop()
 
     def message(self, text: str) -> None:
-        if not self.options.quiet:
+        if self.status:
+            # Above the live line, which a plain print would run into.
+            self.status.console.print(text, markup=False, highlight=False)
+        elif not self.options.quiet:
             click.echo(text, err=True)
 
     def log(self, log: BuildLog, finished: list[Step]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import websocket
 
 from tests.engine.conftest import Kit
-from tests.engine.notebook import split
+from tests.engine.notebook import get, split
 
 pytestmark = pytest.mark.engine
 QUIET = (
@@ -72,12 +75,68 @@ def test_page_without_the_token_asks_for_it(jupyter: dict[str, str], chromium: s
     assert "Token authentication is enabled" in page
 
 
-def test_notebook_with_a_progress_bar_opens_with_its_output(
+class Browser:
+    """A headless Chromium that a test types into, over its debugging protocol."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        arguments = [a for a in QUIET if not a.startswith("--virtual-time")]
+        self.process = subprocess.Popen(
+            [program, *arguments, f"--user-data-dir={profile}", "--remote-debugging-port=0", "about:blank"],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        line = next(line for line in self.process.stderr if "DevTools listening on" in line)
+        port = line.rpartition("ws://127.0.0.1:")[2].partition("/")[0]
+        _, tabs = get(f"http://127.0.0.1:{port}/json")
+        address = next(tab["webSocketDebuggerUrl"] for tab in json.loads(tabs) if tab["type"] == "page")
+        self.socket = websocket.create_connection(address, timeout=60, suppress_origin=True)
+        self.calls = 0
+
+    def call(self, method: str, **parameters: object) -> dict[str, Any]:
+        self.calls += 1
+        self.socket.send(json.dumps({"id": self.calls, "method": method, "params": parameters}))
+        while True:
+            reply: dict[str, Any] = json.loads(self.socket.recv())
+            if reply.get("id") == self.calls:
+                return reply["result"]
+
+    def evaluate(self, script: str) -> Any:
+        return self.call("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+
+    def wait_for(self, script: str, *, timeout_s: float = 60) -> None:
+        end = time.monotonic() + timeout_s
+        while not self.evaluate(script):
+            assert time.monotonic() < end, f"not within {timeout_s:g} s: {script}"
+            time.sleep(0.2)
+
+    def press_shift_enter(self) -> None:
+        for kind in ("rawKeyDown", "keyUp"):
+            key = {"modifiers": 8, "windowsVirtualKeyCode": 13, "key": "Enter", "code": "Enter"}
+            self.call("Input.dispatchKeyEvent", type=kind, **key)
+
+    def close(self) -> None:
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait()
+
+
+def test_progress_bar_moves_in_a_live_notebook(
     kit: Kit, jupyter: dict[str, str], chromium: str, workspace: Path, tmp_path: Path
 ) -> None:
     (workspace / "demo.ipynb").write_text(json.dumps(NOTEBOOK))
+    # Lab asks for the kernel of a notebook that has never run.
     kit("exec", jupyter["name"], "jupyter", "nbconvert", "--to", "notebook", "--execute", "--inplace", "demo.ipynb")
     address, token = split(jupyter["url"])
-    page = dump_page(chromium, f"{address}/lab/tree/demo.ipynb?token={token}", tmp_path / "profile")
-    assert "the sum is 45" in page
-    assert "widget-hprogress" in page or "jupyter-widgets" in page
+    browser = Browser(chromium, tmp_path / "profile")
+    try:
+        browser.call("Page.navigate", url=f"{address}/lab/tree/demo.ipynb?token={token}")
+        browser.wait_for("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
+        browser.wait_for("document.body.innerText.includes('the sum is 45')")
+        time.sleep(5)  # the kernel is there and its session not yet: nothing on the page tells
+        browser.evaluate("document.querySelector('.jp-Cell .cm-content').focus()")
+        browser.press_shift_enter()
+        browser.wait_for("!!document.querySelector('.widget-hprogress .progress, .jupyter-widgets .progress')")
+        browser.wait_for("document.body.innerText.includes('10/10')")
+    finally:
+        browser.close()
