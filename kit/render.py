@@ -11,7 +11,7 @@ import jinja2
 
 from kit import layout, paths
 from kit.catalog import Catalog
-from kit.catalog.model import LAYERS, SHORT_NAMES, Image
+from kit.catalog.model import LAYERS, Image
 from kit.errors import UnlockedError
 from kit.locks import Lock, read_lock
 
@@ -107,7 +107,6 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             venv=layout.VENV,
             constraints=layout.CONSTRAINTS,
             lab_settings=json.dumps(layout.LAB_SETTINGS),
-            short_name=SHORT_NAMES[image.framework],
         )
     )
 
