@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import re
-import sys
-import types
 import typing
-from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from kit import paths
 from kit.catalog.model import (
     SHORT_NAMES,
     Architecture,
     Base,
+    EngineMinimum,
     Flavor,
     Framework,
     Gpu,
     Image,
+    KnownBadToolkit,
     Layer,
     LayerRule,
     MinorCompatibility,
     Package,
+    Problem,
     Release,
     Suite,
     SystemPackage,
     Toolkit,
     version_key,
 )
+from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
 from kit.errors import CatalogError, NoSuchImageError
-
-# The standard library's, or what it was made of where Python is older.
-toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-
-Row = TypeVar("Row")
 
 PINS_FILE = "pins.json"
 _NAME = re.compile(r"(?P<short>[a-z]+)(?P<version>\d+(?:\.\d+)*)?(?:-(?P<tag>cpu|cu\d+))?(?P<devel>-devel)?")
@@ -64,7 +59,7 @@ class Catalog:
     @cached_property
     def releases(self) -> tuple[Release, ...]:
         rows = self._table("frameworks.toml", "release", Release)
-        _refuse_duplicates("frameworks.toml", "release", [row.name for row in rows])
+        refuse_duplicates("frameworks.toml", "release", [row.name for row in rows])
         for row in rows:
             _check_release(row)
         return rows
@@ -76,7 +71,7 @@ class Catalog:
     @cached_property
     def system_packages(self) -> tuple[SystemPackage, ...]:
         rows = self._table("packages.toml", "system_package", SystemPackage)
-        _refuse_duplicates("packages.toml", "system_package", [row.name for row in rows])
+        refuse_duplicates("packages.toml", "system_package", [row.name for row in rows])
         return rows
 
     @cached_property
@@ -87,8 +82,8 @@ class Catalog:
     def bases(self) -> tuple[Base, ...]:
         """The base images, a digest that a registry confirmed (`kit update`) put in place of the row's lead."""
         rows = self._table("bases.toml", "base", Base)
-        _refuse_duplicates("bases.toml", "base", [f"{row.repository}:{row.tag}" for row in rows])
-        _refuse_duplicates(
+        refuse_duplicates("bases.toml", "base", [f"{row.repository}:{row.tag}" for row in rows])
+        refuse_duplicates(
             "bases.toml", "base", [f"CUDA {row.cuda or '-'}, flavor {row.flavor or '-'}, {row.distro}" for row in rows]
         )
         for row in rows:
@@ -114,30 +109,46 @@ class Catalog:
     @cached_property
     def suites(self) -> tuple[Suite, ...]:
         rows = self._table("bases.toml", "suite", Suite)
-        _refuse_duplicates("bases.toml", "suite", [row.name for row in rows])
+        refuse_duplicates("bases.toml", "suite", [row.name for row in rows])
         return rows
 
     @cached_property
     def toolkits(self) -> tuple[Toolkit, ...]:
         rows = self._table("cuda.toml", "toolkit", Toolkit)
-        _refuse_duplicates("cuda.toml", "toolkit", [row.cuda for row in rows])
+        refuse_duplicates("cuda.toml", "toolkit", [row.cuda for row in rows])
         return rows
 
     @cached_property
     def minor_compatibility(self) -> tuple[MinorCompatibility, ...]:
         rows = self._table("cuda.toml", "minor_compatibility", MinorCompatibility)
-        _refuse_duplicates("cuda.toml", "minor_compatibility", [row.major for row in rows])
+        refuse_duplicates("cuda.toml", "minor_compatibility", [row.major for row in rows])
         return rows
 
     @cached_property
     def architectures(self) -> tuple[Architecture, ...]:
         rows = self._table("cuda.toml", "architecture", Architecture)
-        _refuse_duplicates("cuda.toml", "architecture", [row.compute_capability for row in rows])
+        refuse_duplicates("cuda.toml", "architecture", [row.compute_capability for row in rows])
         return rows
 
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
         return self._table("gpus.toml", "gpu", Gpu)
+
+    @cached_property
+    def known_bad_toolkits(self) -> tuple[KnownBadToolkit, ...]:
+        return self._table("toolkit.toml", "known_bad", KnownBadToolkit)
+
+    @cached_property
+    def engine_minimums(self) -> tuple[EngineMinimum, ...]:
+        rows = self._table("toolkit.toml", "engine_minimum", EngineMinimum)
+        refuse_duplicates("toolkit.toml", "engine_minimum", [f"{row.engine}, {row.feature}" for row in rows])
+        return rows
+
+    @cached_property
+    def problems(self) -> tuple[Problem, ...]:
+        rows = self._table("problems.toml", "problem", Problem)
+        refuse_duplicates("problems.toml", "problem", [row.id for row in rows])
+        return rows
 
     @cached_property
     def pins(self) -> tuple[Pin, ...]:
@@ -151,7 +162,7 @@ class Catalog:
             raise CatalogError(
                 f"{path} cannot be read: {type(e).__name__}: {e}", hint="delete it, then `kit update` writes it anew"
             ) from None
-        return tuple(_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+        return tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
 
     def images(self) -> list[Image]:
         """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
@@ -254,7 +265,7 @@ class Catalog:
             for p in self.packages
             if image.framework in p.frameworks and (not p.images or name in p.images) and name not in p.except_images
         ]
-        _refuse_duplicates("packages.toml", f"package (for the image `{name}`)", [row.name for row in rows])
+        refuse_duplicates("packages.toml", f"package (for the image `{name}`)", [row.name for row in rows])
         return sorted(rows, key=lambda row: row.name)
 
     def layer_of(self, package: str) -> Layer:
@@ -329,11 +340,11 @@ class Catalog:
         rows = document.get(table, [])
         if not isinstance(rows, list):
             raise CatalogError(f"{file}: `{table}` must be a list of tables, written [[{table}]]")
-        return tuple(_row(file, table, row_type, row, i) for i, row in enumerate(rows))
+        return tuple(make_row(file, table, row_type, row, i) for i, row in enumerate(rows))
 
     def _documents(self, file: str) -> dict[str, Any]:
         if file not in self._parsed:
-            self._parsed[file] = _parse(self.folder / file)
+            self._parsed[file] = parse_file(self.folder / file)
         return self._parsed[file]
 
     @cached_property
@@ -359,106 +370,6 @@ def _possible_names(image: Image) -> list[str]:
         f"{short}{image.release.version}-{image.cuda_tag}",
     ]
     return [name + suffix for name in dict.fromkeys(names)]
-
-
-# The tables each file may have: a misspelt [[relese]] must not be silently ignored.
-_TABLES: dict[str, tuple[str, ...]] = {
-    "frameworks.toml": ("release",),
-    "packages.toml": ("package", "system_package", "layer"),
-    "bases.toml": ("base", "suite"),
-    "cuda.toml": ("toolkit", "minor_compatibility", "architecture"),
-    "gpus.toml": ("gpu",),
-}
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CatalogError(f"{path} is missing") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise CatalogError(f"{path} cannot be read: {e}") from None
-    except toml.TOMLDecodeError as e:
-        raise CatalogError(f"{path} is not valid TOML: {e}", hint="correct the line that is named") from None
-    for table in document:
-        if table not in _TABLES[path.name]:
-            raise CatalogError(f"{path.name}: unknown table `{table}`", hint=_suggest(table, _TABLES[path.name]))
-    return document
-
-
-@cache
-def _hints(row_type: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(row_type)
-
-
-def _row(file: str, table: str, row_type: type[Row], values: Any, index: int) -> Row:
-    """One row as its dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
-    if not isinstance(values, dict):
-        raise CatalogError(f"{file}: row {index + 1} of `{table}` is not a table")
-    label = next(
-        (str(values[key]) for key in ("name", "tag", "cuda", "major", "compute_capability", "names") if key in values),
-        "",
-    )
-    where = f"{file}: [[{table}]] row {index + 1}" + (f" (`{label}`)" if label else "")
-    kind: Any = row_type
-    hints = _hints(kind)
-    for key in values:
-        if key not in hints:
-            raise CatalogError(f"{where}: unknown key `{key}`", hint=_suggest(key, tuple(hints)))
-    arguments: dict[str, Any] = {}
-    for field in dataclasses.fields(kind):
-        if field.name in values:
-            arguments[field.name] = _convert(f"{where}: key `{field.name}`", hints[field.name], values[field.name])
-        elif field.default is dataclasses.MISSING:
-            raise CatalogError(
-                f"{where}: the key `{field.name}` is missing",
-                hint="every row says where it is from" if field.name == "source" else "",
-            )
-    return row_type(**arguments)
-
-
-def _convert(where: str, hint: Any, value: Any) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is Literal:
-        if value not in args:
-            raise CatalogError(f"{where}: `{value}` is not one of {', '.join(repr(a) for a in args)}")
-        return value
-    if origin in (typing.Union, types.UnionType):  # `float | None`: a key that is written has a value
-        return _convert(where, next(a for a in args if a is not type(None)), value)
-    if origin is tuple:
-        if typing.get_origin(args[0]) is tuple and isinstance(value, dict):  # pairs are written as a table
-            return tuple((_convert(where, str, k), _convert(where, str, v)) for k, v in value.items())
-        if not isinstance(value, list) or typing.get_origin(args[0]) is tuple:
-            raise CatalogError(
-                f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, not {value!r}"
-            )
-        return tuple(_convert(where, args[0], item) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not hint:
-        raise CatalogError(
-            f"{where}: expected {_TYPE_NAMES[hint]}, not {value!r}",
-            hint="versions are written in quotes" if hint is str else "",
-        )
-    return value
-
-
-_TYPE_NAMES: dict[Any, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}
-
-
-def _suggest(word: str, known: Sequence[str]) -> str:
-    import difflib
-
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}"
-
-
-def _refuse_duplicates(file: str, table: str, keys: list[str]) -> None:
-    seen: set[str] = set()
-    for key in keys:
-        if key in seen:
-            raise CatalogError(f"{file}: [[{table}]]: `{key}` is there twice", hint="remove or rename one of the rows")
-        seen.add(key)
 
 
 def _check_release(row: Release) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ class Release:
     pythons: tuple[str, ...]  # minor versions its wheels exist for
     platforms: tuple[str, ...]  # in docker's spelling; CUDA works on each
     compute_capabilities: tuple[str, ...] = ()  # machine code compiled in, `5.0`
+    compute_capabilities_arm64: tuple[str, ...] = ()  # of the aarch64 wheel, where it has others
     ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
+    ptx_newest: str = ""  # newest compute capability its PTX works on; empty: no limit is known
+    ptx_note: str = ""  # what happens on newer ones, and who saw it
     distro: str  # registry base: `ubuntu22.04`
     suites: tuple[str, ...] = ()  # archive bases that can carry it, best first: `bookworm`
     note: str = ""  # what a reader of the row should know: why something is missing or bounded
@@ -192,6 +196,51 @@ class Gpu:
     verified: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnownBadToolkit:
+    """Versions of the NVIDIA Container Toolkit that fail, and with what; a condition that is empty always holds."""
+
+    first: str = ""  # inclusive
+    last: str = ""  # inclusive
+    engine: Literal["docker", "podman", ""] = ""
+    engine_below: str = ""  # the first engine version that works with it
+    injection: Literal["cdi", "runtime", ""] = ""  # how the engine passes GPUs
+    severity: Literal["block", "warn", "note"]
+    problem: str
+    fix: str
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineMinimum:
+    """The engine version that brought something kit needs."""
+
+    engine: Literal["docker", "podman"]
+    feature: Literal["build", "cdi"]
+    version: str
+    needs: str  # in words
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """An error as logs print it, and what is known about it."""
+
+    id: str
+    priority: int  # what is nearer to the root cause has the smaller number
+    hints: tuple[str, ...]  # in lower case; a line that matches a pattern has one of them, which is quicker to look for
+    patterns: tuple[str, ...]  # regular expressions, found anywhere in a line, upper and lower case alike
+    examples: tuple[str, ...]  # lines as they were printed
+    cause: str
+    fix: str
+    check: str = ""  # the check of `kit doctor` that finds it; empty: none can
+    source: str
+    verified: str
+
+
+@cache
 def version_key(text: str) -> Version:
     """A version to compare by: `12.10` is newer than `12.9`."""
     from packaging.version import Version
