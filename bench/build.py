@@ -155,7 +155,7 @@ def main() -> None:
     lock = build.read_inputs(catalog, image).lock
     network = read_settings()
     options = build.BuildOptions(base="archive", network=network, no_cache=True)
-    made = base.ensure(catalog.suites_for(image)[0].name, engine.environment, on_message=say)
+    made = base.ensure(catalog.suites_for(image)[0].name, engine, on_message=say)
     store = "containerd" if engine.info.is_containerd_store else "overlay2"
     result: dict[str, object] = {
         "image": image.name,

@@ -7,28 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import os
-import re
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from kit import apt, mounts, paths, process
+from kit import apt, mounts, paths
 from kit.base import bootstrap, image
 from kit.base.image import PACKAGES_LABEL, SUITE_LABEL
-from kit.errors import (
-    BadInputError,
-    CommandError,
-    DiskFullError,
-    EngineError,
-    KitError,
-    MissingProgramError,
-    NoEngineError,
-)
+from kit.engine import Engine
+from kit.errors import BadInputError, DiskFullError, EngineError
 
 Suite = Literal["bookworm", "bullseye", "trixie"]
 SUITES: tuple[Suite, ...] = get_args(Suite)
@@ -52,18 +41,9 @@ def reference(suite: str) -> str:
     return f"{REPOSITORY}:{suite}"
 
 
-def find(suite: str, environment: Mapping[str, str] | None = None) -> BaseImage | None:
+def find(suite: str, engine: Engine) -> BaseImage | None:
     """The base of that suite in the engine; None when it has none. Raises NoEngineError when no engine answers."""
-    found = _docker(
-        "image",
-        "inspect",
-        "--format",
-        "{{json .Config.Labels}}",
-        reference(suite),
-        environment=environment,
-        missing_is_fine=True,
-    )
-    labels = json.loads(found) if found else None
+    labels = engine.image_labels(reference(suite))
     if not labels or labels.get(SUITE_LABEL) != suite or PACKAGES_LABEL not in labels:
         return None
     return BaseImage(reference=reference(suite), content_hash=labels[PACKAGES_LABEL], suite=suite)
@@ -71,7 +51,7 @@ def find(suite: str, environment: Mapping[str, str] | None = None) -> BaseImage 
 
 def ensure(
     suite: str,
-    environment: Mapping[str, str] | None = None,
+    engine: Engine,
     *,
     mirror: str = "",
     force: bool = False,
@@ -79,13 +59,13 @@ def ensure(
 ) -> BaseImage:
     """The base of that suite in the engine: the one that is there, else one kept on disk, else a new one.
 
-    `force` makes a new one with today's packages. `environment` says which engine, as the docker CLI's variables.
-    Raises BadInputError for a suite kit does not know, NetworkError when the mirror does not answer, DiskFullError.
+    `force` makes a new one with today's packages. Raises BadInputError for a suite kit does not know, NetworkError when
+    the mirror does not answer, DiskFullError.
     """
     if suite not in SUITES:
         raise BadInputError(f"no base can be made of the suite `{suite}`", hint=f"one of: {', '.join(SUITES)}")
     # First, so that nothing is made for an engine that is not there.
-    present = find(suite, environment)
+    present = find(suite, engine)
     if present and not force:
         on_message(
             f"{present.reference} ({present.content_hash[:12]}) is there already; "
@@ -100,10 +80,10 @@ def ensure(
             on_message(f"loading {reference(suite)} as it was made before")
             # An archive that was damaged on disk is no reason to fail: it can be made again.
             with contextlib.suppress(EngineError):
-                made = _load(suite, archive, environment)
+                made = _load(suite, archive, engine)
         if made is None:
             make(suite, archive, mirror=mirror, on_message=on_message)
-            made = _load(suite, archive, environment)
+            made = _load(suite, archive, engine)
     if made is None:
         raise EngineError(
             f"the engine took {archive} and has no {reference(suite)} now", hint=f"run `kit base make {suite} --force`"
@@ -111,9 +91,9 @@ def ensure(
     return made
 
 
-def _load(suite: str, archive: Path, environment: Mapping[str, str] | None) -> BaseImage | None:
-    _docker("image", "load", "--quiet", "--input", str(archive), environment=environment)
-    return find(suite, environment)
+def _load(suite: str, archive: Path, engine: Engine) -> BaseImage | None:
+    engine.load_image(archive)
+    return find(suite, engine)
 
 
 def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[str], None] = _silent) -> str:
@@ -163,39 +143,3 @@ def _disk_full(folder: Path) -> Iterator[None]:
             f"no space left in {folder} for making a base image",
             hint="free about 1 GB, or set XDG_CACHE_HOME to a folder on a larger disk",
         ) from None
-
-
-def _docker(*args: str, environment: Mapping[str, str] | None, missing_is_fine: bool = False) -> str:
-    """One call of the docker CLI; what went wrong comes as the kind of error it is."""
-    try:
-        path = (environment or {}).get("PATH") or os.environ.get("PATH")
-        program = shutil.which("docker", path=path) or "docker"
-        return process.run([program, *args], timeout_s=900, env=environment).stdout.strip()
-    except MissingProgramError:
-        raise NoEngineError("the docker program is not there", hint="run `kit engine up`") from None
-    except CommandError as e:
-        if missing_is_fine and re.search(r"no such (image|object)", e.stderr, re.IGNORECASE):
-            return ""
-        raise _engine_error(e) from None
-
-
-def _engine_error(error: CommandError) -> KitError:
-    if re.search(
-        r"cannot connect to the docker daemon|connection refused|permission denied while trying to connect",
-        error.stderr,
-        re.IGNORECASE,
-    ):
-        return NoEngineError(
-            "no container engine answers",
-            details=error.details,
-            hint="run `kit engine up`, or start the Docker service",
-        )
-    if "no space left" in error.stderr.lower():
-        return DiskFullError(
-            "no space left where the engine keeps its images",
-            details=error.details,
-            hint="free some space, or remove images with `docker image prune`",
-        )
-    return EngineError(
-        "the engine refused the base image", details=error.details, hint="run the command again with -vv"
-    )

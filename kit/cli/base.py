@@ -25,12 +25,11 @@ def make_command(options: Options, *, suite: str, mirror: str, force: bool) -> N
     """
     from dataclasses import asdict
 
-    from kit import base, engine
+    from kit import base
     from kit.cli.output import print_json, say
+    from kit.engine import connect
 
-    made = base.ensure(
-        suite, engine.connect().environment, mirror=mirror, force=force, on_message=lambda text: say(options, text)
-    )
+    made = base.ensure(suite, connect(), mirror=mirror, force=force, on_message=lambda text: say(options, text))
     if options.json:
         print_json(asdict(made))
     else:

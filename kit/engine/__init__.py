@@ -6,10 +6,11 @@ alone takes longer than `kit run` may add to `docker run` (`make bench-cli` meas
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 from kit import process
 from kit.engine import api
 from kit.engine.messages import translate
-from kit.errors import CommandError, EngineError, EngineFeatureError, MissingProgramError, NoEngineError
+from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 # /images/json, filtered by reference=kit/*
@@ -195,10 +196,9 @@ class Engine:
             raise
         return json.loads(text) or {}
 
-    def image_inspect(self, reference: str) -> dict[str, Any]:
-        """The engine's whole description of a local image."""
-        found: list[dict[str, Any]] = json.loads(self.call(["image", "inspect", reference], timeout_s=30))
-        return found[0]
+    def load_image(self, archive: Path) -> None:
+        """Take the image of an archive into the engine."""
+        self.call(["image", "load", "--quiet", "--input", str(archive)], timeout_s=900)
 
     def tags(self) -> list[str]:
         """The references of kit's own local images."""
@@ -229,9 +229,36 @@ class Engine:
         """Run one command of the engine on the caller's terminal; returns its exit code."""
         return process.attach([self.program, *args], env={**self.environment, **(environment or {})})
 
-    def run_attached(self, spec: ContainerSpec) -> int:
-        """Start a container on the caller's terminal and wait for it; returns its exit code."""
-        return self.attach(["run", "--pull=never", *spec.arguments()], spec.secret_environment)
+    @cached_property
+    def is_local(self) -> bool:
+        """True when the engine listens on this machine, and not at an address of another one."""
+        if self.socket_path:
+            return True
+        endpoint = os.environ.get("DOCKER_HOST") or self.call(
+            ["context", "inspect", "--format={{.Endpoints.docker.Host}}"], timeout_s=20
+        )
+        return endpoint.strip().startswith(("unix://", "npipe://"))
+
+    def run_attached(self, spec: ContainerSpec, on_created: Callable[[], None] | None = None) -> int:
+        """Start a container on the caller's terminal and wait for it; returns its exit code.
+
+        `on_created` is called, from another thread, when the engine has the container, which is before it starts.
+        """
+        args = ["run", "--pull=never", *spec.arguments()]
+        if on_created is None:
+            return self.attach(args, spec.secret_environment)
+        # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has 125,
+        # 126 and 127, and leave the container where this process is killed in between.
+        with _watched(lambda: self.is_listed(spec.name), on_created):
+            return self.attach(args, spec.secret_environment)
+
+    def is_listed(self, name: str) -> bool:
+        """True when the engine has a container of this name, running or not."""
+        url = f"/containers/json?all=1&filters=%7B%22name%22%3A%5B%22%5E%2F{name}%24%22%5D%7D"
+        answer = api.get_list(self.socket_path, url) if self.socket_path else None
+        if answer is not None:
+            return bool(answer)
+        return bool(self.call(["ps", "--all", "--quiet", f"--filter=name=^/{name}$"], timeout_s=30).strip())
 
     def run_detached(self, spec: ContainerSpec) -> str:
         """Start a container and leave it running; returns its ID. Nothing is left behind when it cannot start."""
@@ -245,7 +272,13 @@ class Engine:
 
     def containers(self, *, label: str = "kit.image") -> list[Container]:
         """All containers with a label, running or not, newest first."""
-        names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
+        url = f"/containers/json?all=1&filters=%7B%22label%22%3A%5B%22{label}%22%5D%7D"
+        answer = api.get_list(self.socket_path, url) if self.socket_path else None
+        names = (
+            self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
+            if answer is None
+            else [found["Id"] for found in answer]
+        )
         if not names:
             return []
         done = process.run([self.program, "container", "inspect", *names], env=self.environment, check=False)
@@ -292,6 +325,31 @@ def _container(raw: dict[str, Any]) -> Container:
         },
         started=state.get("StartedAt", ""),
     )
+
+
+@contextlib.contextmanager
+def _watched(is_so: Callable[[], bool], on_so: Callable[[], None]) -> Iterator[None]:
+    """Call `on_so` from another thread as soon as `is_so`, if that is before the block ends."""
+    import threading
+
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.05):
+            try:
+                if is_so():
+                    on_so()
+                    return
+            except KitError:
+                return  # whoever waits then waits until the block ends, whose own error is the one to tell
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
 
 
 def _answers(path: Path) -> bool:

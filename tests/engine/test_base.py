@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 
 from kit import base, paths, process
+from kit.engine import Engine, connect
 from kit.errors import DiskFullError, NetworkError, NoEngineError
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="making a base needs root")]
 
 
 @pytest.fixture
-def environment() -> dict[str, str]:
-    from kit import engine
-
-    return dict(engine.connect().environment)
+def engine() -> Engine:
+    return connect()
 
 
 def test_two_makes_are_byte_for_byte_equal(tmp_path: Path) -> None:
@@ -30,63 +29,54 @@ def test_two_makes_are_byte_for_byte_equal(tmp_path: Path) -> None:
     assert [entry.name for archive in archives for entry in archive.parent.iterdir()] == ["x.tar", "x.tar"]
 
 
-def test_base_is_made_once_and_then_kept(environment: dict[str, str]) -> None:
-    made = base.ensure("bookworm", environment, on_message=print)
-    assert base.find("bookworm", environment) == made
+def test_base_is_made_once_and_then_kept(engine: Engine) -> None:
+    made = base.ensure("bookworm", engine, on_message=print)
+    assert base.find("bookworm", engine) == made
     started, said = time.monotonic(), list[str]()
-    assert base.ensure("bookworm", environment, on_message=said.append) == made
+    assert base.ensure("bookworm", engine, on_message=said.append) == made
     assert time.monotonic() - started < 3
     assert "is there already" in said[0]
 
 
 def test_base_removed_from_the_engine_is_loaded_from_disk(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(base, "REPOSITORY", "kit/base-of-a-test")
     try:
-        made = base.ensure("bookworm", environment, on_message=print)
-        docker("image", "rm", made.reference, environment=environment)
+        made = base.ensure("bookworm", engine, on_message=print)
+        engine.call(["image", "rm", made.reference])
         said: list[str] = []
-        assert base.ensure("bookworm", environment, on_message=said.append) == made
+        assert base.ensure("bookworm", engine, on_message=said.append) == made
         assert said == [f"loading {made.reference} as it was made before"]
         (paths.cache_dir() / f"base/bookworm-{architecture()}.tar").write_bytes(b"no archive")
-        docker("image", "rm", made.reference, environment=environment)
-        assert base.ensure("bookworm", environment, on_message=print) == made, "a broken archive is made anew"
+        engine.call(["image", "rm", made.reference])
+        assert base.ensure("bookworm", engine, on_message=print) == made, "a broken archive is made anew"
     finally:
-        docker("image", "rm", "--force", "kit/base-of-a-test:bookworm", environment=environment)
+        engine.call(["image", "rm", "--force", "kit/base-of-a-test:bookworm"])
 
 
 @pytest.mark.parametrize(("suite", "python"), [("bullseye", "3.9"), ("trixie", "3.13")])
-def test_other_suites_install_their_python(environment: dict[str, str], suite: str, python: str) -> None:
-    made = base.ensure(suite, environment, on_message=print)
-    said = docker(
-        "run",
-        "--rm",
-        made.reference,
-        "sh",
-        "-c",
-        "apt-get -qq update && apt-cache policy python3 | grep Candidate",
-        environment=environment,
-    )
+def test_other_suites_install_their_python(engine: Engine, suite: str, python: str) -> None:
+    made = base.ensure(suite, engine, on_message=print)
+    command = "apt-get -qq update && apt-cache policy python3 | grep Candidate"
+    said = engine.call(["run", "--rm", made.reference, "sh", "-c", command])
     assert f"Candidate: {python}." in said
 
 
-def test_mirror_that_does_not_answer(
-    environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mirror_that_does_not_answer(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(NetworkError, match=r"127\.0\.0\.1:9"):
-        base.ensure("bookworm", environment, mirror="http://127.0.0.1:9/debian", force=True)
+        base.ensure("bookworm", engine, mirror="http://127.0.0.1:9/debian", force=True)
     assert [entry.name for entry in (tmp_path / "kit/base").iterdir()] == ["bookworm.lock"]
 
 
 def test_no_engine_is_said_before_a_base_is_made(
-    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(NoEngineError):
-        base.ensure("bookworm", {**environment, "DOCKER_HOST": f"unix://{tmp_path}/none.sock", "DOCKER_CONTEXT": ""})
+        base.ensure("bookworm", Engine(program=engine.program, environment={"DOCKER_HOST": f"unix://{tmp_path}/none"}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -104,7 +94,3 @@ def test_disk_full(tmp_path: Path) -> None:
 
 def architecture() -> str:
     return process.run(["dpkg", "--print-architecture"]).stdout.strip()
-
-
-def docker(*args: str, environment: dict[str, str]) -> str:
-    return base._docker(*args, environment=environment)

@@ -223,7 +223,9 @@ def test_torch_compile_works_with_the_image_s_compiler(kit: Kit, torch_cuda: str
 
 
 def test_no_environment_sets_a_library_path(engine: Engine, torch_cuda: str) -> None:
-    environment = engine.image_inspect(load_catalog().find(torch_cuda).reference)["Config"]["Env"]
+    environment = json.loads(
+        engine.call(["image", "inspect", "--format={{json .Config.Env}}", load_catalog().find(torch_cuda).reference])
+    )
     names = {entry.partition("=")[0] for entry in environment}
     assert "LD_LIBRARY_PATH" not in names
     assert {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_CACHE_PATH"} <= names

@@ -15,10 +15,16 @@ from pathlib import Path
 import pytest
 
 from kit import base, mounts, private_engine, process
+from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.private_engine import network, processes
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="the private engine needs root")]
+
+
+def this_engine() -> Engine:
+    """The second engine, whichever other one `connect` would prefer."""
+    return Engine(program=str(private_engine.docker_program()), environment=private_engine.environment())
 
 
 @dataclass(frozen=True)
@@ -124,7 +130,7 @@ def test_up_serves_and_down_leaves_nothing(folder: Path, store: private_engine.S
 def test_down_ends_running_containers(folder: Path, kill: bool) -> None:
     before = traces(folder)
     private_engine.up()
-    image = base.ensure("bookworm", private_engine.environment(), on_message=print).reference
+    image = base.ensure("bookworm", this_engine(), on_message=print).reference
     docker("network", "create", "own")
     for name, options in {"one": ["--init"], "two": ["--network", "own", "--restart", "always"]}.items():
         docker("run", "--detach", "--name", name, *options, "--publish", "127.0.0.1::80", image, "sleep", "1000")
@@ -142,7 +148,7 @@ def test_down_ends_running_containers(folder: Path, kill: bool) -> None:
 
 def test_containers_reach_the_network_and_ports_are_on_loopback_only(folder: Path) -> None:
     private_engine.up()
-    image = base.ensure("bookworm", private_engine.environment(), on_message=print).reference
+    image = base.ensure("bookworm", this_engine(), on_message=print).reference
     docker("network", "create", "own")
     for network_name in ("bridge", "own"):
         said = docker(

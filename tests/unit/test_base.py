@@ -15,6 +15,7 @@ from kit import apt, base
 from kit.apt import Source
 from kit.base import bootstrap, image
 from kit.base.bootstrap import Mirror
+from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError, NetworkError, NoEngineError
 from kit.process import Completed
 
@@ -54,7 +55,7 @@ def a_command(where: Mirror) -> list[str]:
 
 def test_unknown_suite_is_refused_before_anything_else() -> None:
     with pytest.raises(BadInputError, match="sid") as caught:
-        base.ensure("sid")
+        base.ensure("sid", Engine())
     assert "bookworm" in caught.value.hint
 
 
@@ -169,7 +170,7 @@ def test_what_an_engine_failure_means(monkeypatch: pytest.MonkeyPatch, stderr: s
 
     monkeypatch.setattr("kit.process.run", fail)
     with pytest.raises(kind):
-        base.find("bookworm")
+        base.find("bookworm", Engine())
 
 
 def test_an_image_of_that_name_that_is_no_base_is_not_taken_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +179,7 @@ def test_an_image_of_that_name_that_is_no_base_is_not_taken_for_one(monkeypatch:
             "kit.process.run",
             lambda args, labels=labels, **_: Completed(args=tuple(args), returncode=0, stdout=labels, stderr=""),
         )
-        assert base.find("bookworm") is None
+        assert base.find("bookworm", Engine()) is None
 
 
 @pytest.mark.parametrize(

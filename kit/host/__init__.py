@@ -1,0 +1,160 @@
+"""Facts of a machine, this one or one behind SSH: its driver, GPUs, Container Toolkit, engine, room and network.
+
+One shell script (`probe.sh`) reads them, run here or through ssh; pure functions make a `Host` of what it prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kit.engine import Engine
+    from kit.host.model import Endpoint, EndpointKind, Host
+    from kit.host.parse_gpus import Driver
+
+__all__ = ["read_gpus", "read_host", "to_json"]
+
+
+def read_host(
+    target: str = "",
+    *,
+    endpoints: Sequence[Endpoint | tuple[EndpointKind, str]] = (),
+    engine: Engine | None = None,
+) -> Host:
+    """Everything that can be read of a machine; what cannot is in `unread`.
+
+    `target`: empty for this machine, else what ssh takes, or a docker context on ssh. `endpoints` are asked from that
+    machine. `engine`: the one to ask on this machine; None: the one kit would use, else the docker (or podman) there
+    is. Raises NetworkError when the target cannot be reached, BadInputError when it is none, MissingProgramError
+    without ssh.
+    """
+    from dataclasses import replace
+
+    from kit.host.assemble import assemble
+    from kit.host.probe import run_probe
+
+    engine = None if target else engine or _own_engine()
+    asked = [_endpoint(endpoint) for endpoint in endpoints]
+    sections = run_probe(
+        target,
+        ("gpu", "use", "engine", "machine", "network"),
+        program=engine.program if engine else "",
+        environment=engine.environment if engine else None,
+        urls=[_question(endpoint) for endpoint in asked],
+    )
+    host = assemble(sections, target=target, endpoints=asked)
+    return replace(host, engine=replace(host.engine, is_private=_is_private(host, engine)))
+
+
+def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None = None) -> Host:
+    """The driver and the GPUs of a machine, `with_use` also who uses them; raises what `read_host` raises.
+
+    Starts no program on a machine without a driver, and on this machine none but those for `with_use` either, as long
+    as NVML answers.
+    """
+    from kit.host.model import Host
+
+    if not target:
+        from kit.gpu import host_has_gpu
+
+        if not host_has_gpu():
+            return Host(platform=_platform())
+        if (driver := _ask_nvml(with_use)) and not with_use:
+            return Host(
+                platform=_platform(), driver=driver.version, driver_cuda=driver.cuda, gpus=driver.gpus, is_wsl=_is_wsl()
+            )
+    else:
+        driver = None
+    from kit.host.assemble import assemble
+    from kit.host.probe import Group, run_probe
+
+    engine = None if target or not with_use else engine or _own_engine()
+    groups: list[Group] = ["use"] if with_use else []
+    if driver is None:
+        groups.append("gpu")
+    sections = run_probe(
+        target,
+        groups,
+        program=engine.program if engine else "",
+        environment=engine.environment if engine else None,
+        pids=[process.pid for gpu in driver.gpus for process in gpu.processes or ()] if driver else (),
+    )
+    return assemble(sections, target=target, driver=driver)
+
+
+def to_json(host: Host) -> dict[str, Any]:
+    """A host as data fit for a public report: no user names, home folders, host names, tokens or passwords."""
+    from kit.host import report
+
+    return report.to_json(host)
+
+
+def _own_engine() -> Engine | None:
+    """The engine kit would use on this machine; None when none answers, which the script finds out by itself."""
+    from kit.engine import connect
+    from kit.errors import KitError
+
+    try:
+        return connect()
+    except KitError:
+        return None
+
+
+def _ask_nvml(with_use: bool) -> Driver | None:
+    """What NVML says; None where it cannot be used."""
+    try:
+        import pynvml  # type: ignore[import-untyped]
+    except ImportError:
+        return None
+    from kit.host.nvml import read_nvml
+
+    return read_nvml(pynvml, with_use=with_use)
+
+
+def _platform() -> str:
+    import os
+
+    from kit.host.parse_machine import parse_uname
+
+    system = os.uname()
+    return parse_uname(f"{system.sysname} {system.release} {system.machine}")[1]
+
+
+def _is_wsl() -> bool:
+    import os
+
+    from kit.host.parse_machine import is_wsl
+
+    return is_wsl(os.uname().release)
+
+
+def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
+    """An endpoint whose address has no user name and password. Raises BadInputError when it is no address."""
+    import re
+    from dataclasses import replace
+
+    from kit.errors import BadInputError
+    from kit.host.model import Endpoint
+
+    endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
+    url = re.sub(r"^(\w+://)[^/\s]*@", r"\1", endpoint.url)
+    if not re.fullmatch(r"https?://[^\s/]+\S*", url):
+        raise BadInputError(f"{url} is no address to ask", hint="give one that begins with https:// or http://")
+    return replace(endpoint, url=url)
+
+
+def _question(endpoint: Endpoint) -> str:
+    """What is asked of an endpoint: of a registry the version of its API, which says 401 where a login is needed."""
+    address = endpoint.url.rstrip("/")
+    return f"{address}/" if endpoint.kind == "index" else f"{address.removesuffix('/v2')}/v2/"
+
+
+def _is_private(host: Host, engine: Engine | None) -> bool:
+    """True for kit's own engine: by its socket here, by its usual folder elsewhere."""
+    if host.target:
+        return host.engine.endpoint.startswith("unix:///var/lib/kit/")
+    from kit import private_engine
+
+    socket = f"unix://{private_engine.socket_path()}"
+    return socket in (host.engine.endpoint, engine.environment.get("DOCKER_HOST") if engine else "")

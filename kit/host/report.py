@@ -1,0 +1,91 @@
+"""A Host as data for `--json`, fit to be pasted into a public report: nothing in it says whose machine it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kit.host.model import Host
+
+_SECRETS = re.compile(
+    r"(?i)\b((?:[\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key))[\"']?\s*[=:]\s*|bearer\s+|basic\s+)[^\s\"'&,;]+"
+)
+# Tokens that tell what they are: Hugging Face, GitHub, GitLab, PyPI, AWS.
+_TOKENS = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|pypi-|AKIA)[A-Za-z0-9_-]{8,}")
+_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
+_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*", re.IGNORECASE)
+_HOMES = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:'\",]+|(?<![\w.-])/root(?![\w.-])")
+# Names that are on every machine, and words of other facts: hiding them would hide the fact.
+_COMMON = ("root", "ubuntu", "debian", "docker", "user", "nvidia", "kit")
+
+
+def to_json(host: Host) -> dict[str, Any]:
+    """All facts under the names of Host's fields, without user names, home folders, the host's name and secrets."""
+    hide = _hider(_users(host), _machines(host))
+    data: dict[str, Any] = _each(asdict(host), hide)
+    data["target"] = "remote" if host.target else ""
+    for gpu in data["gpus"]:
+        for process in gpu["processes"] or ():
+            process["user"] = ""
+    endpoint = data["engine"]["endpoint"]
+    if "://" in endpoint and not endpoint.startswith(("unix://", "npipe://")):
+        data["engine"]["endpoint"] = endpoint.partition("://")[0] + "://"
+    return data
+
+
+def _users(host: Host) -> set[str]:
+    import getpass
+
+    found = {process.user for gpu in host.gpus for process in gpu.processes or ()}
+    if "@" in host.target:
+        found.add(host.target.removeprefix("ssh://").rpartition("@")[0].partition(":")[0])
+    try:
+        found.add(getpass.getuser())
+    except (OSError, KeyError):
+        found.discard("")  # a user ID without a name
+    return found
+
+
+def _machines(host: Host) -> set[str]:
+    import socket
+
+    if not host.target:
+        name = socket.gethostname()
+        return {name, name.partition(".")[0]}
+    return {host.target.removeprefix("ssh://").rpartition("@")[2].partition("/")[0].partition(":")[0]}
+
+
+def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str]:
+    from pathlib import Path
+
+    def words(names: Iterable[str]) -> re.Pattern[str] | None:
+        found = sorted((re.escape(n) for n in names if len(n) > 1 and n not in _COMMON), key=len, reverse=True)
+        return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(found)})(?![A-Za-z0-9])") if found else None
+
+    rules = [(words(users), "user"), (words(set(machines) - {"localhost"}), "host")]
+    home = str(Path.home())
+
+    def hide(text: str) -> str:
+        if len(home) > 1:
+            text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
+        text = _QUERY.sub(r"\1", _CREDENTIALS.sub(r"\1", _HOMES.sub("~", text)))
+        text = _TOKENS.sub("…", _SECRETS.sub(r"\1…", text))
+        for pattern, word in rules:
+            text = pattern.sub(word, text) if pattern else text
+        return text
+
+    return hide
+
+
+def _each(data: Any, hide: Callable[[str], str]) -> Any:
+    """The same data with every text in it changed, and tuples as lists."""
+    if isinstance(data, str):
+        return hide(data)
+    if isinstance(data, dict):
+        return {name: _each(value, hide) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_each(value, hide) for value in data]
+    return data
