@@ -69,12 +69,12 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build $*
 
 ##@ Test
-.PHONY: setup browser test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser ## Run all tests, real builds and runs included; at the end: what was skipped and why
+test: .venv/ready browser sshd ## Run all tests, real builds and runs included; at the end: what was skipped and why
 	@$(need_engine)
 	$(engine_ends_with_recipe)
 	# An engine is there now: a test that does not find it fails instead of being skipped.
@@ -98,6 +98,7 @@ lint-shell: .venv/ready
 	@$(BIN)/shellcheck .ci/run
 	# begin.sh and end.sh are halves of one script: neither finds the other (SC1091), nor what it sets (SC2154).
 	$(BIN)/shellcheck --shell=sh --exclude=SC1091,SC2154 templates/*.sh
+	$(BIN)/shellcheck --shell=sh kit/host/probe.sh
 
 lint-dockerfiles: .venv/ready
 	@$(BIN)/hadolint images/*/Dockerfile
@@ -114,6 +115,14 @@ browser:
 	$(apt_install)
 	if [ "$$(. /etc/os-release && echo "$$ID")" = debian ] && apt_install chromium; then exit 0; fi
 	echo "note: no Chromium on this machine; the test that opens JupyterLab in it will be skipped" >&2
+
+# OpenSSH's server, which tests start for themselves. Where systemd runs, the package would start one for the whole
+# machine: that is for its owner to decide.
+sshd:
+	@if [ -x /usr/sbin/sshd ]; then exit 0; fi
+	$(apt_install)
+	if [ ! -d /run/systemd/system ] && apt_install openssh-server; then exit 0; fi
+	echo "note: no OpenSSH server on this machine; the tests that read a host over SSH will be skipped" >&2
 
 ##@ Upkeep
 .PHONY: lock render update readme clean

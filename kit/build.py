@@ -16,6 +16,7 @@ from kit import paths
 from kit.buildlog import BuildLog, Step
 from kit.catalog import Catalog
 from kit.catalog.model import Image
+from kit.compat import archive_refusal
 from kit.engine import Engine
 from kit.engine.messages import REGISTRY, recognise
 from kit.errors import BaseNotFoundError, BuildFailedError, IncompatibleError, KitError, LockError, NetworkError
@@ -180,19 +181,8 @@ def choose_base(
     from kit import base
 
     suite = suites[0]
-    made = base.ensure(suite.name, engine.environment, on_message=progress.message)
+    made = base.ensure(suite.name, engine, on_message=progress.message)
     return ChosenBase(source="archive", reference=made.reference, python=suite.python, identity=f"archive:{suite.name}")
-
-
-def archive_refusal(catalog: Catalog, image: Image) -> str:
-    """Why the image cannot stand on a registry-free base; empty when it can."""
-    if image.release.cuda_provider == "base":
-        return "it takes CUDA and cuDNN from its base image, which only a registry has"
-    if not catalog.suites_for(image):
-        return "its wheels are for Pythons that no distribution release in the catalog has"
-    if image.flavor == "devel" and not catalog.toolkit(image.release.cuda).nvcc_wheels:
-        return f"no wheel brings nvcc for CUDA {image.release.cuda}, so only a `devel` base image has it"
-    return ""
 
 
 def _registry_problem(engine: Engine, reference: str, digest_status: str) -> KitError | None:

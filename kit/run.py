@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from kit import layout, paths, ports
+from kit import layout, lease, paths, ports
 from kit.catalog.model import Image
 from kit.engine import Container, ContainerSpec, Engine, Mount
 from kit.errors import BadInputError, NoSuchContainerError, NotReadyError, PortTakenError
-from kit.gpu import Injection, host_has_gpu, inject
+from kit.gpu import Injection, parse_request
 from kit.network import NetworkSettings
+
+if TYPE_CHECKING:
+    from kit.host.model import Host
 
 Service = Literal["jupyter", "tensorboard"]
 SERVICES: tuple[Service, ...] = ("jupyter", "tensorboard")
@@ -32,6 +36,7 @@ class RunRequest:
     service: Service | None = None
     command: tuple[str, ...] = ()
     gpus: str | None = None  # None: what the host has
+    host: Host | None = None  # its GPUs as they were just read, for `gpus`; None: read them when they matter
     port: int | None = None
     folder: Path
     user: str  # "UID:GID"
@@ -42,6 +47,8 @@ class RunRequest:
     network: NetworkSettings
     is_terminal: bool = False
     has_input: bool = True
+    reference: str = ""  # another image than the one `kit build` makes under this name
+    volumes: tuple[Mount, ...] | None = None  # instead of the user's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,16 +127,18 @@ def passwd_file(user: str) -> Path:
     return file
 
 
-def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> tuple[ContainerSpec, str]:
-    """The container for a request, and a line for the user (may be empty). Raises what `kit.gpu.inject` raises."""
+def make_spec(
+    request: RunRequest, engine: Engine, *, port: int, token: str, injection: Injection | None = None
+) -> tuple[ContainerSpec, str]:
+    """The container for a request, and lines for the user (may be empty). Raises what `decide_gpus` raises."""
     image, uid = request.image, request.user.partition(":")[0]
-    injection = decide_gpus(request, engine)
+    injection = injection or decide_gpus(request, engine)
     kind = request.service or "run"
     environment = {"USER": "root" if uid == "0" else "kit", **dict(injection.environment)}
     mounts = [
         Mount(source=str(request.folder), target=layout.WORKSPACE),
         Mount(source=str(passwd_file(request.user)), target="/etc/passwd", read_only=True),
-        *volume_mounts(image, uid),
+        *(volume_mounts(image, uid) if request.volumes is None else request.volumes),
         *request.mounts,
     ]
     if request.network.ca_file:
@@ -142,7 +151,7 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
         secret["JUPYTER_TOKEN"] = token
     inner = layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT
     return ContainerSpec(
-        image=image.reference,
+        image=request.reference or image.reference,
         name=f"kit-{image.name}-{kind}-{os.urandom(2).hex()}",
         command=service_command(request) if request.service else request.command,
         user=request.user,
@@ -157,6 +166,7 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
             "kit.user": request.user,
             "kit.gpus": " ".join(injection.arguments),
             "kit.client": f"{socket.gethostname()}:{os.getpid()}",
+            **({lease.LABEL: " ".join(injection.lease)} if injection.lease else {}),
         },
         gpu_arguments=injection.arguments,
         shm_bytes=shm_bytes(engine.memory_bytes),
@@ -170,10 +180,11 @@ def make_spec(request: RunRequest, engine: Engine, *, port: int, token: str) -> 
 
 def run_command(request: RunRequest, engine: Engine, on_message: Callable[[str], None]) -> int:
     """Run a command on the caller's terminal and return its exit code; the container is gone afterwards."""
-    spec, note = make_spec(request, engine, port=0, token="")
-    if note:
-        on_message(note)
-    return engine.run_attached(spec)
+    with reserved_gpus(request, engine, on_message) as (injection, release):
+        spec, note = make_spec(request, engine, port=0, token="", injection=injection)
+        if note:
+            on_message(note)
+        return engine.run_attached(spec, release if injection.lease else None)
 
 
 def start_service(
@@ -190,8 +201,11 @@ def start_service(
     token = secrets.token_urlsafe(24)
     first = request.port or (layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT)
     for _ in range(START_TRIES):
-        with ports.reserved(first, exact=request.port is not None) as port:
-            spec, note = make_spec(request, engine, port=port, token=token)
+        with (
+            reserved_gpus(request, engine, on_message) as (injection, _),
+            ports.reserved(first, exact=request.port is not None) as port,
+        ):
+            spec, note = make_spec(request, engine, port=port, token=token, injection=injection)
             try:
                 engine.run_detached(spec)
             except PortTakenError:
@@ -258,16 +272,27 @@ def _wait(engine: Engine, name: str, service: str | None, port: int, token: str,
     )
 
 
-def sweep(engine: Engine) -> list[str]:
+def sweep(engine: Engine, *, label: str = "kit.image") -> list[str]:
     """Remove containers that a killed kit of this host left created but never started; returns their names."""
     host = socket.gethostname()
     removed = []
-    for container in engine.containers():
+    for container in engine.containers(label=label):
         owner, _, pid = container.labels.get("kit.client", "").rpartition(":")
-        if container.status == "created" and owner == host and not Path(f"/proc/{pid}").exists():
+        if container.status == "created" and owner == host and not _is_alive(pid):
             engine.remove(container.name, force=True)
             removed.append(container.name)
     return removed
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether a process runs; not by /proc, which hides those of other users on many shared servers (hidepid)."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +305,7 @@ class Running:
     url: str
     status: str
     gpus: str
+    lease: tuple[str, ...]
     user: str
     started: str
 
@@ -297,6 +323,7 @@ def describe(container: Container) -> Running:
         url=service_url(service, port, token) if is_up else "",
         status=container.status,
         gpus=container.labels.get("kit.gpus", ""),
+        lease=tuple(container.labels.get(lease.LABEL, "").split()),
         user=container.labels.get("kit.user", ""),
         started=container.started,
     )
@@ -352,9 +379,49 @@ def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...]]
     return None, words
 
 
+def host_for(gpus: str | None) -> Host:
+    """This machine with the GPUs a container may be given: none for `none`, those that are named or that
+    CUDA_VISIBLE_DEVICES leaves, else all; for a lease with who uses them. Raises BadInputError.
+    """
+    from dataclasses import replace
+
+    from kit.gpus import named, units, visible
+    from kit.host import read_gpus
+
+    request = parse_request(gpus) if gpus is not None else None
+    if request and request.kind == "none":
+        return replace(read_gpus(), gpus=(), pci_gpus=())
+    host = read_gpus(with_use=bool(request and request.is_lease))
+    names = request.names if request and request.names else None
+    if request is None or request.is_lease:
+        names = visible(os.environ)
+    if names == ():
+        return replace(host, gpus=(), pci_gpus=())
+    wanted = tuple(dict.fromkeys(unit.gpu for unit in named(units(host), names or ("all",))))
+    return replace(host, gpus=wanted) if wanted else host
+
+
 def decide_gpus(request: RunRequest, engine: Engine) -> Injection:
     """The GPUs of a container. Raises what stands against those that were asked for."""
-    if not request.image.is_gpu and request.gpus is None:
-        return Injection()  # without asking the engine, which takes as long as a tenth of the start
-    has_gpu, name = host_has_gpu(), request.image.name
-    return inject(request.gpus, engine.info, is_gpu_image=request.image.is_gpu, has_gpu=has_gpu, image=name)
+    image = request.image
+    return lease.decide(request.gpus, engine, is_gpu_image=image.is_gpu, image=image.name, host=request.host)
+
+
+@contextlib.contextmanager
+def reserved_gpus(
+    request: RunRequest, engine: Engine, on_message: Callable[[str], None]
+) -> Iterator[tuple[Injection, Callable[[], None]]]:
+    """The GPUs of a container that is started in the block. Of those kit chooses no other `kit run` of this machine
+    gets one meanwhile, until the function that comes with them is called: when the engine has the container.
+    """
+    if not lease.is_lease(request.gpus):
+        yield decide_gpus(request, engine), lambda: None
+        return
+    if request.host is None:
+        from dataclasses import replace
+
+        # Before the lock is held: nvidia-smi takes seconds where the driver does not stay loaded.
+        request = replace(request, host=host_for(request.gpus))
+    with lease.locked(lease.lock_file(), on_wait=on_message) as release:
+        sweep(engine, label=lease.LABEL)
+        yield decide_gpus(request, engine), release

@@ -26,7 +26,7 @@ except ImportError:  # this file was copied beside the tests of its own rules (t
 
 REPOSITORY = Path(paths.__file__).resolve().parent.parent
 # Settings of whoever runs the tests that would reach the code under test.
-FOREIGN = ("DOCKER_", "BUILDX_", "KIT_", "XDG_", "UV_", "PIP_", "SUDO_", "SSL_CERT_")
+FOREIGN = ("DOCKER_", "BUILDX_", "KIT_", "XDG_", "UV_", "PIP_", "SUDO_", "SSL_CERT_", "CUDA_", "SLURM_")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 
@@ -68,6 +68,8 @@ def own_machine(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
     monkeypatch.setattr("kit.engine.DEFAULT_SOCKET", home / "no-docker.sock")
+    for module in ("gpu", "lease"):
+        monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))
     paths.root_dir.cache_clear()
     yield
     paths.root_dir.cache_clear()

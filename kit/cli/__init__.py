@@ -19,6 +19,10 @@ from kit.errors import BadInputError, KitError
 COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("catalog", "List the images, and whether each is locked and built."),
     "show": ("catalog", "Show everything known about one image."),
+    "resolve": ("resolve", "Say which image works on a host, and why the others do not."),
+    "doctor": ("doctor", "Examine a host: driver, GPUs, Container Toolkit, engine, disk, network."),
+    "explain": ("explain", "Recognise GPU and Docker errors in a log; say cause and fix."),
+    "gpus": ("gpus", "Show who uses which GPU."),
     "render": ("render", "Write Dockerfiles from the templates and the catalog."),
     "lock": ("lock", "Solve and write the locks of images, or check them."),
     "update": ("lock", "Ask registries for the digests of base images."),
@@ -34,6 +38,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "engine": ("engine", "Start or stop kit's private container engine."),
     "base": ("base", "Make registry-free base images."),
 }
+
+# The commands that act on this machine's engine, and cannot on another's.
+LOCAL_COMMANDS = ("build", "run", "ps", "logs", "url", "exec", "stop", "rm", "engine", "base")
 
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -60,6 +67,22 @@ def json_option(command: Command) -> Command:
 
     return click.option(
         "--json", is_flag=True, expose_value=False, callback=note, help="Print data as JSON on standard output."
+    )(command)
+
+
+def host_option(command: Command) -> Command:
+    """`--host` on a command that reads another machine over SSH, as beside the global one."""
+
+    def note(ctx: click.Context, _: click.Parameter, value: str) -> None:
+        if value:
+            ctx.obj = replace(ctx.obj, host=value)
+
+    return click.option(
+        "--host",
+        expose_value=False,
+        callback=note,
+        metavar="[USER@]SERVER",
+        help="Ask this machine, over SSH (or the one of a docker context).",
     )(command)
 
 
@@ -97,16 +120,28 @@ class LazyGroup(click.Group):
 @click.option("-v", "--verbose", count=True, help="Say more; twice: every program that is run.")
 @click.option("--debug", is_flag=True, envvar="KIT_DEBUG", help="Show tracebacks.  [env: KIT_DEBUG]")
 @click.option("-y", "--yes", is_flag=True, help="Answer yes to every question.")
+@click.option(
+    "--host",
+    default="",
+    envvar="KIT_HOST",
+    metavar="[USER@]SERVER",
+    help="Work on this machine, over SSH (resolve, doctor, gpus).  [env: KIT_HOST]",
+)
 @click.version_option(__version__, prog_name="kit")
 @click.pass_context
-def group(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: int, debug: bool, yes: bool) -> None:
+def group(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: int, debug: bool, yes: bool, host: str) -> None:
     """Reproducible GPU environments: PyTorch and TensorFlow images for each CUDA, built, run and proven.
 
     \b
-    kit list                        what there is
-    kit run torch-cu126 jupyter     a notebook on the GPU
+    kit run torch jupyter           a notebook on the GPU, in the newest image that works here
+    kit doctor                      what is wrong with this machine, and how to mend it
     """
-    ctx.obj = Options(json=as_json, quiet=quiet, verbose=verbose, debug=debug, yes=yes)
+    if host and ctx.invoked_subcommand in LOCAL_COMMANDS:
+        raise BadInputError(
+            f"`kit {ctx.invoked_subcommand}` works on this machine only, not on --host {host}",
+            hint="log in there and run it, or leave out --host (and KIT_HOST)",
+        )
+    ctx.obj = Options(json=as_json, quiet=quiet, verbose=verbose, debug=debug, yes=yes, host=host)
     if verbose >= 2 or debug:
         import logging
 

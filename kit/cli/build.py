@@ -67,7 +67,9 @@ def make_options(
 @click.command("build")
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every image that has a lock.")
-@click.option("--force", is_flag=True, help="Build again even when the image is up to date.")
+@click.option(
+    "--force", is_flag=True, help="Build again when the image is up to date; build one that cannot work here."
+)
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--check-repro", is_flag=True, help="Build twice from nothing and compare the digests; keeps no image.")
 @click.option("--push", default="", metavar="REPOSITORY", help="Push each image to REPOSITORY/NAME after building it.")
@@ -87,20 +89,28 @@ def build_command(
     registry_mirror: str,
     ca_cert: Path | None,
 ) -> None:
-    """Build images into the container engine's store. An image that is up to date is not built again."""
+    """Build images into the container engine's store. An image that is up to date is not built again.
+
+    A NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine (`kit resolve`).
+    """
     import dataclasses
 
     from kit import build
     from kit.catalog import load_catalog
     from kit.cli.output import print_json, say
     from kit.cli.progress import BuildDisplay
+    from kit.cli.resolve import image_for_host
     from kit.engine import connect
     from kit.errors import BadInputError, CheckFailedError, KitError
+    from kit.host import read_gpus
 
     catalog = load_catalog()
-    images = [catalog.find(name) for name in names]
     if everything:
+        # For wherever they are going to run: that this machine could not run one is no reason against it.
         images = [image for image in catalog.images() if not catalog.unlocked_reason(image)]
+    else:
+        host = read_gpus()
+        images = [image_for_host(options, catalog, name, host, force=force) for name in names]
     if not images:
         raise BadInputError("no image named", hint="name one or more (`kit list` shows them), or give --all")
     wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, force=force, no_cache=no_cache)

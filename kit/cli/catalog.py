@@ -161,11 +161,12 @@ def _engine_is_likely() -> bool:
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
     from kit import paths
+    from kit.compat import code_for
     from kit.errors import LockError, UnlockedError
     from kit.locks import read_lock
 
     release, base = image.release, catalog.base_for(image)
-    covered = [gpu for gpu in catalog.gpus if gpu.compute_capability in _runs_on(catalog, image)]
+    covered = [gpu for gpu in catalog.gpus if code_for(release, gpu.compute_capability, release.platforms[0])[0]]
     facts: dict[str, Any] = {
         "aliases": catalog.aliases(image),
         "requirements": list(release.requirements),
@@ -173,6 +174,8 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         "platforms": list(release.platforms),
         "pythons": list(release.pythons),
         "ptx": list(release.ptx),
+        "ptx_limit": release.ptx_note,
+        "compute_capabilities_arm64": list(release.compute_capabilities_arm64),
         "gpus_covered": len(covered),
         "base_digest": base.digest,
         "base_digest_status": base.digest_status,
@@ -194,24 +197,6 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
     except LockError as e:
         facts["lock_problem"] = e.message
     return facts
-
-
-def _runs_on(catalog: Catalog, image: Image) -> frozenset[str]:
-    """Compute capabilities whose GPUs the image's code runs on.
-
-    Machine code runs on its own capability and on later minors of the same major; PTX is compiled for anything newer.
-    """
-
-    def pair(capability: str) -> tuple[int, int]:
-        major, minor = capability.split(".")
-        return int(major), int(minor)
-
-    exact = [pair(c) for c in image.release.compute_capabilities]
-    ptx = [pair(c) for c in image.release.ptx]
-    known = {gpu.compute_capability for gpu in catalog.gpus}
-    return frozenset(
-        c for c in known if any(m == pair(c)[0] and n <= pair(c)[1] for m, n in exact) or any(p <= pair(c) for p in ptx)
-    )
 
 
 def _yes_no(value: bool | None) -> str:

@@ -28,6 +28,7 @@ def ps_command(options: Options, *, everything: bool) -> None:
                     "url": r.url,
                     "status": r.status,
                     "gpus": r.gpus,
+                    "lease": list(r.lease),
                     "host": "",
                     "user": r.user,
                 }
@@ -38,10 +39,13 @@ def ps_command(options: Options, *, everything: bool) -> None:
     if not found:
         say(options, "nothing runs" if not everything else "no containers")
         return
-    print_table(
-        ["NAME", "SERVICE", "STATUS", "URL"],
-        [[r.name, r.service or "command", r.status, r.url.partition("?")[0]] for r in found],
-    )
+    header = ["NAME", "SERVICE", "STATUS", "URL"]
+    rows = [[r.name, r.service or "command", r.status, r.url.partition("?")[0]] for r in found]
+    if any(r.lease for r in found):
+        header.append("LEASED GPUS")
+        for row, r in zip(rows, found, strict=True):
+            row.append(" ".join(r.lease))
+    print_table(header, rows)
 
 
 @click.command("logs")

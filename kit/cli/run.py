@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[jupyter|tensorboard|shell|COMMAND...]")
-@click.option("--gpus", help="all, none, indexes (0,3) or UUIDs.  [default: all the host has]")
+@click.option(
+    "--gpus",
+    metavar="WHICH",
+    help="all, none, free (the emptiest), how many free ones (2), indexes (0,3 or device=1) or UUIDs. The container "
+    "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]",
+)
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
 @click.option("--user", help="UID or UID:GID to run as.  [default: yours]")
 @click.option(
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     default="no",
     help="Whether the engine starts a service again after a crash or a reboot.",
 )
+@click.option("--force", is_flag=True, help="Start an image even when it cannot work with this driver or GPU.")
 @build_options
 @json_option
 @click.pass_obj
@@ -53,12 +60,14 @@ def run_command(
     mounts: tuple[str, ...],
     logdir: str,
     restart: str,
+    force: bool,
     base: str,
     registry_mirror: str,
     ca_cert: Path | None,
 ) -> None:
     """Start a notebook (jupyter), TensorBoard, a shell or a command in an image, which is built first if need be.
 
+    NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine (`kit resolve`).
     A service stays up until `kit stop`; its URL is printed once it has answered. A command runs on this terminal and
     its exit code is passed on. Options come before NAME; words after `--` are never read as options.
     """
@@ -67,16 +76,19 @@ def run_command(
     from kit.cli.build import make_options
     from kit.cli.output import print_json, say
     from kit.cli.progress import BuildDisplay
+    from kit.cli.resolve import image_for_host
     from kit.engine import connect
 
     catalog = load_catalog()
-    image = catalog.find(name)
     service, command = run.as_command(words)
+    host = run.host_for(gpus)
+    image = image_for_host(options, catalog, name, host, force=force)
     request = run.RunRequest(
         image=image,
         service=service,
         command=command,
         gpus=gpus,
+        host=host,
         port=port,
         folder=folder.resolve(),
         user=run.parse_user(user) if user else run.caller(),
@@ -93,6 +105,7 @@ def run_command(
         with BuildDisplay(options, image.name) as progress:
             built = build.build(catalog, image, engine, wanted, progress)
         say(options, f"{image.name}: built in {built.seconds:.0f} s on {built.base}")
+        request = replace(request, host=None)  # who uses which GPU has changed meanwhile
     if not service:
         code = run.run_command(request, engine, lambda text: say(options, text))
         click.get_current_context().exit(code)

@@ -103,18 +103,6 @@ def test_show_names_every_fact_and_source(kit: Callable[..., Any]) -> None:
     assert facts["locked_packages"] > 100
 
 
-def test_gpus_covered_follow_machine_code_and_ptx() -> None:
-    from kit.cli.catalog import _runs_on
-
-    catalog = load_catalog()
-    torch = _runs_on(catalog, catalog.find("torch2.7-cu126"))
-    assert {"5.2", "6.1", "8.9", "9.0"} <= torch, "later minors of a major run its machine code"
-    assert not {"3.7", "10.0", "12.0"} & torch, "no machine code, and no PTX to compile"
-    tensorflow = _runs_on(catalog, catalog.find("tf2.21-cu125"))
-    assert {"9.0", "10.0", "12.0"} <= tensorflow, "newer than its PTX"
-    assert "5.2" not in tensorflow
-
-
 @pytest.mark.parametrize("name", ["torch-cu162", "torhc"])
 def test_show_suggests_the_nearest_name(kit: Callable[..., Any], name: str) -> None:
     result = kit("show", name)

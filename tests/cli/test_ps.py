@@ -66,6 +66,7 @@ def test_ps_for_programs_keeps_its_keys(kit, docker):
         "service": "jupyter",
         "status": "running",
         "gpus": "",
+        "lease": [],
         "url": "http://127.0.0.1:8890/lab?token=se=cret",
         "host": "",
         "user": "1000:1000",

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import Kit
+from tests.engine.conftest import Kit, as_environment
 
 pytestmark = pytest.mark.engine
 SPECIFICATION = Path("/etc/cdi/kit-test.json")
 
 
 @pytest.fixture
-def cdi() -> Iterator[None]:
+def cdi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two GPUs that are /dev/null and /dev/zero, and a library mount, as nvidia-ctk writes them."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if any(SPECIFICATION.parent.glob("nvidia*")):
         pytest.skip("this machine has a CDI specification of its own")
     SPECIFICATION.parent.mkdir(parents=True, exist_ok=True)
@@ -61,13 +62,25 @@ def test_all_gpus_by_default(kit: Kit, torch_cuda: str, workspace: Path, cdi: No
 
 def test_one_gpu_by_index(kit: Kit, torch_cuda: str, workspace: Path, cdi: None) -> None:
     assert (
-        kit("-q", "run", "-C", str(workspace), "--gpus", "1", torch_cuda, "sh", "-c", LOOK).stdout
+        kit("-q", "run", "-C", str(workspace), "--gpus", "device=1", torch_cuda, "sh", "-c", LOOK).stdout
         == "nvidia1 injected\nlibrary\n"
     )
 
 
+def test_what_a_scheduler_left_visible(kit: Kit, torch_cuda: str, workspace: Path, cdi: None) -> None:
+    job = as_environment(CUDA_VISIBLE_DEVICES="1")
+    done = kit("run", "-C", str(workspace), torch_cuda, "sh", "-c", LOOK, env=job)
+    assert done.stdout == "nvidia1 injected\nlibrary\n"
+    assert "CUDA_VISIBLE_DEVICES=1" in done.stderr
+    done = kit(
+        "run", "-C", str(workspace), torch_cuda, "sh", "-c", LOOK, env=as_environment(CUDA_VISIBLE_DEVICES=""), code=1
+    )
+    assert done.stdout == "none\n"
+    assert "leaves no GPU: running on the CPU" in done.stderr
+
+
 def test_gpu_that_is_not_there(kit: Kit, torch_cuda: str, workspace: Path, cdi: None) -> None:
-    done = kit("run", "-C", str(workspace), "--gpus", "7", torch_cuda, "true", code=17)
+    done = kit("run", "-C", str(workspace), "--gpus", "device=7", torch_cuda, "true", code=17)
     assert "nvidia.com/gpu=7" in done.stderr
 
 

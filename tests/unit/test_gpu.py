@@ -4,12 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit import gpu
 from kit.engine import EngineInfo
 from kit.errors import BadInputError, GpuUnavailableError
-from kit.gpu import Injection, host_has_gpu, inject, parse_request, spec_devices
+from kit.gpu import Injection, host_has_gpu, parse_request, spec_devices
 
 ALL = ("nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=GPU-5f0e", "nvidia.com/gpu=all")
 HIDDEN = (("NVIDIA_VISIBLE_DEVICES", "void"),)
+
+
+def inject(text, info, **more):
+    return gpu.inject(None if text is None else parse_request(text), info, **more)
 
 
 def engine(*, cdi=(), dirs=(), runtimes=("runc",)):
@@ -28,38 +33,72 @@ def engine(*, cdi=(), dirs=(), runtimes=("runc",)):
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("all", ("all",)),
-        ("none", ()),
-        ("0", ("0",)),
         ("0,3", ("0", "3")),
         ("0, 3", ("0", "3")),
+        ("3,0,3", ("3", "0")),
+        ("device=0", ("0",)),
+        ("device=1,2", ("1", "2")),
         ("0:1", ("0:1",)),
         ("GPU-5f0e1a2b-0000", ("GPU-5f0e1a2b-0000",)),
+        ("device=GPU-5f0e", ("GPU-5f0e",)),
         ("MIG-GPU-5f0e/1/0", ("MIG-GPU-5f0e/1/0",)),
     ],
 )
 def test_requests_that_name_gpus(text, names):
-    assert parse_request(text) == names
+    found = parse_request(text)
+    assert (found.kind, found.names, found.text) == ("named", names, text)
+    assert not found.is_lease
+
+
+@pytest.mark.parametrize("text", ["all", "none"])
+def test_requests_that_leave_nothing_to_choose(text):
+    assert parse_request(text).kind == text
+    assert not parse_request(text).is_lease
+
+
+@pytest.mark.parametrize(("text", "count"), [("1", 1), ("2", 2), ("16", 16), ("9999", 9999)])
+def test_a_number_alone_is_how_many(text, count):
+    found = parse_request(text)
+    assert (found.kind, found.count, found.names, found.is_lease) == ("count", count, (), True)
+
+
+def test_free_is_a_lease_too():
+    assert parse_request("free").kind == "free"
+    assert parse_request("free").is_lease
+
+
+@pytest.mark.parametrize("text", ["0", "00"])
+def test_zero_alone_is_neither_the_first_gpu_nor_none(text):
+    with pytest.raises(BadInputError, match=f"--gpus {text}: a number alone says how many") as caught:
+        parse_request(text)
+    assert "--gpus device=0 is the first GPU, --gpus none is no GPU" in caught.value.hint
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", ",", "0,", "-1", "one", "0 1", "all,0", "0,all", "none,0", "GPU", "1.5", "²", "٣", '0"', "0;rm"],
+    ["", ",", "0,", "-1", "+1", "one", "0 1", "all,0", "0,all", "none,0", "free,0", "device=", "device=all", "GPU"],
 )
 def test_requests_that_name_none_are_bad_input(text):
     with pytest.raises(BadInputError, match="--gpus"):
         parse_request(text)
 
 
-@given(st.lists(st.integers(0, 99), min_size=1))
-def test_any_list_of_indexes_is_kept_in_order(numbers):
-    assert parse_request(",".join(map(str, numbers))) == tuple(map(str, numbers))
+@pytest.mark.parametrize("text", ["1.5", "²", "٣", '0"', "0;rm"])
+def test_only_plain_digits_are_numbers(text):
+    with pytest.raises(BadInputError, match="--gpus"):
+        parse_request(text)
+
+
+@given(st.lists(st.integers(0, 99), min_size=2))
+def test_any_list_of_indexes_is_kept_in_order_without_repetition(numbers):
+    found = parse_request(",".join(map(str, numbers)))
+    assert found.names == tuple(dict.fromkeys(map(str, numbers)))
 
 
 @given(st.text(max_size=12))
 def test_what_is_accepted_cannot_break_out_of_the_engines_option(text):
     try:
-        names = parse_request(text)
+        names = parse_request(text).names
     except BadInputError:
         return
     assert all(set(name) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-/:") for name in names)
@@ -70,7 +109,7 @@ def test_what_is_accepted_cannot_break_out_of_the_engines_option(text):
     [
         (None, ("--device=nvidia.com/gpu=all",)),
         ("all", ("--device=nvidia.com/gpu=all",)),
-        ("1", ("--device=nvidia.com/gpu=1",)),
+        ("device=1", ("--device=nvidia.com/gpu=1",)),
         ("0,1", ("--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=1")),
         ("GPU-5f0e", ("--device=nvidia.com/gpu=GPU-5f0e",)),
     ],
@@ -106,16 +145,38 @@ def test_an_index_that_the_engine_does_not_know_is_an_error_that_lists_those_it_
     assert "nvidia-ctk" in caught.value.hint
 
 
+CHOSEN = (("GPU-5f0e", "0"), ("GPU-77aa", "1"))
+
+
+def test_a_chosen_gpu_goes_by_its_uuid_where_the_engine_lists_it_else_by_its_index():
+    found = inject("2", engine(cdi=ALL), is_gpu_image=True, has_gpu=True, devices=CHOSEN)
+    assert found.arguments == ("--device=nvidia.com/gpu=GPU-5f0e", "--device=nvidia.com/gpu=1")
+
+
+def test_a_chosen_gpu_that_the_engine_lists_by_no_name_is_an_error():
+    with pytest.raises(GpuUnavailableError, match=r"knows no nvidia\.com/gpu=GPU-9999$"):
+        inject("free", engine(cdi=ALL), is_gpu_image=True, has_gpu=True, devices=(("GPU-9999", "7"),))
+    # What the machine has is everything the engine lists only when nothing was chosen.
+    with pytest.raises(GpuUnavailableError):
+        inject(None, engine(cdi=ALL), is_gpu_image=True, has_gpu=True, devices=(("GPU-9999",),))
+
+
+def test_the_nvidia_runtime_takes_chosen_gpus_by_uuid():
+    found = inject("2", engine(runtimes=("nvidia",)), is_gpu_image=True, has_gpu=True, devices=CHOSEN)
+    assert found.arguments == ('--gpus="device=GPU-5f0e,GPU-77aa"',)
+
+
 @pytest.mark.parametrize(
     ("request_", "argument"),
-    [(None, "--gpus=all"), ("all", "--gpus=all"), ("0", '--gpus="device=0"'), ("0,3", '--gpus="device=0,3"')],
+    [(None, "--gpus=all"), ("all", "--gpus=all"), ("device=0", '--gpus="device=0"'), ("0,3", '--gpus="device=0,3"')],
 )
 def test_the_nvidia_runtime_is_taken_when_there_is_no_cdi_device(request_, argument):
     found = inject(request_, engine(runtimes=("nvidia", "runc")), is_gpu_image=True, has_gpu=True)
-    assert found == Injection(arguments=(argument,))
+    # Without it the runtime refuses drivers that minor-version compatibility lets through.
+    assert found == Injection(arguments=(argument,), environment=(("NVIDIA_DISABLE_REQUIRE", "1"),))
 
 
-@pytest.mark.parametrize("request_", [None, "all", "0"])
+@pytest.mark.parametrize("request_", [None, "all", "device=0", "0,1"])
 def test_a_gpu_that_the_engine_cannot_pass_through_is_never_silently_left_out(request_):
     with pytest.raises(
         GpuUnavailableError, match="this host has an NVIDIA GPU, but the container engine cannot"
@@ -150,8 +211,8 @@ def test_an_image_for_the_cpu_gets_no_gpu_and_no_note(request_, info):
 
 
 def test_gpus_for_an_image_for_the_cpu_are_an_error_that_names_it():
-    with pytest.raises(GpuUnavailableError, match="tf-cpu is built for the CPU, so --gpus 0 cannot work"):
-        inject("0", engine(cdi=ALL), is_gpu_image=False, has_gpu=True, image="tf-cpu")
+    with pytest.raises(GpuUnavailableError, match="tf-cpu is built for the CPU, so --gpus free cannot work"):
+        inject("free", engine(cdi=ALL), is_gpu_image=False, has_gpu=True, image="tf-cpu")
 
 
 @pytest.mark.parametrize("is_gpu_image", [True, False])
@@ -216,7 +277,7 @@ def test_files_that_are_no_specification_count_for_nothing(tmp_path):
 
 def test_injection_looks_into_the_folders_only_when_the_engine_lists_no_devices(tmp_path):
     (tmp_path / "nvidia.yaml").write_text(YAML)
-    found = inject("0", engine(dirs=[str(tmp_path)]), is_gpu_image=True, has_gpu=True)
+    found = inject("device=0", engine(dirs=[str(tmp_path)]), is_gpu_image=True, has_gpu=True)
     assert found.arguments == ("--device=nvidia.com/gpu=0",)
     with pytest.raises(GpuUnavailableError):
         inject(

@@ -16,15 +16,16 @@ PACKAGE = Path(kit.__file__).parent
 # The parts of the package, lowest first. A part is a module of kit, or a package with all that is in it.
 LAYERS: dict[str, tuple[str, ...]] = {
     "base": ("__init__", "buildlog", "catalog", "errors", "layout", "network", "paths", "ports", "process"),
-    "adapters": ("apt", "engine", "gpu", "mounts", "private_engine"),
-    "decisions": ("locks", "matrix", "render"),
-    "actions": ("base", "build", "run"),
+    "adapters": ("apt", "engine", "gpu", "host", "mounts", "private_engine"),
+    "decisions": ("compat", "doctor", "explain", "gpus", "locks", "matrix", "render"),
+    "actions": ("base", "build", "lease", "run"),
     "cli": ("__main__", "cli"),
 }
 RANK = {part: rank for rank, parts in enumerate(LAYERS.values()) for part in parts}
 # Actions leave each other alone, so that each can be changed by itself, but for these.
 BETWEEN_ACTIONS = {
     ("build", "base"),  # a build without a registry first makes the base it stands on
+    ("run", "lease"),  # a container that leases GPUs is started under the lock they were chosen under
 }
 PROCESS_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn", "os.fork")
 # Only here; every other module goes through the one named.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import layout, paths, ports, run
+from kit import layout, lease, paths, ports, run
 from kit.engine import Mount
 from kit.errors import BadInputError, GpuUnavailableError, NoSuchContainerError, NotReadyError, PortTakenError
 from kit.network import NetworkSettings
@@ -207,7 +207,7 @@ def test_gpus_that_cannot_be_had_are_refused_before_anything_is_built(request_, 
     with pytest.raises(GpuUnavailableError):
         run.decide_gpus(change(request_, image=catalog.find("torch-cu126"), gpus="all"), engine)
     with pytest.raises(GpuUnavailableError):
-        run.decide_gpus(change(request_, gpus="0"), engine)
+        run.decide_gpus(change(request_, gpus="device=0"), engine)
     run.decide_gpus(change(request_, gpus="none"), engine)
 
 
@@ -342,7 +342,7 @@ def test_the_machines_proxy_is_not_asked_for_the_machines_own_address(
 def test_a_command_passes_its_exit_code_on_and_says_that_it_runs_on_the_cpu(
     request_, engine, fake_docker, catalog, monkeypatch
 ):
-    monkeypatch.setattr(run, "host_has_gpu", lambda: False)
+    monkeypatch.setattr(lease, "host_has_gpu", lambda: False)
     fake_docker.reply("run", code=9)
     said = []
     wanted = change(request_, image=catalog.find("torch-cu126"), service=None, command=("false",))

@@ -1,0 +1,156 @@
+"""`kit doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import click
+
+from kit.cli import Options, host_option, json_option
+
+if TYPE_CHECKING:
+    from kit.doctor import Finding, Severity
+    from kit.host.model import Endpoint, Host, HostGpu
+
+COLORS: dict[Severity, str] = {"block": "red", "warn": "yellow", "note": "cyan"}
+
+
+@click.command("doctor")
+@host_option
+@json_option
+@click.pass_obj
+def doctor_command(options: Options) -> None:
+    """Say what of a machine would keep a GPU container from working, with one fix each.
+
+    Looks at this machine, or --host; changes nothing. Exit code 1 when something blocks.
+    """
+    import os
+    from dataclasses import asdict
+
+    from kit.catalog import load_catalog
+    from kit.cli.output import print_json
+    from kit.doctor import examine
+    from kit.host import read_host, to_json
+
+    host = read_host(options.host, endpoints=endpoints(os.environ))
+    findings = examine(host, load_catalog())
+    if options.json:
+        print_json({"host": to_json(host), "findings": [asdict(finding) for finding in findings]})
+    else:
+        print_facts(host)
+        print_findings(options, findings)
+    click.get_current_context().exit(1 if any(finding.severity == "block" for finding in findings) else 0)
+
+
+def endpoints(environment: Mapping[str, str]) -> tuple[Endpoint, ...]:
+    """What a build would ask: Docker Hub, the registry mirror that is set, and the package index that is set."""
+    from kit.catalog.update import Registry
+    from kit.host.model import Endpoint
+    from kit.network import index_url
+
+    found = [Endpoint(kind="registry", url=Registry().url)]
+    if mirror := environment.get("KIT_REGISTRY_MIRROR"):
+        found.append(Endpoint(kind="mirror", url=without_password(Registry(mirror).url)))
+    if index := index_url(environment):
+        found.append(Endpoint(kind="index", url=without_password(index)))
+    return tuple(found)
+
+
+def without_password(url: str) -> str:
+    """A URL without the user name and password in it."""
+    head, separator, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{head}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else url
+
+
+def print_facts(host: Host) -> None:
+    """The facts of a machine that decide about GPU containers, aligned, on stdout."""
+    rows = facts(host)
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        click.echo(f"{name:{width}}  {value}")
+
+
+def facts(host: Host) -> list[tuple[str, str]]:
+    """(name, value) of each fact worth a line."""
+    engine = host.engine
+    size = [f"{host.cpus} CPUs"] if host.cpus else []
+    size += [f"{host.memory_bytes / 2**30:.1f} GiB"] if host.memory_bytes else []
+    system = [host.os or "unknown system", *([f"kernel {host.kernel}"] if host.kernel else []), host.platform, *size]
+    driver = "unknown" if host.driver is None else host.driver or "none"
+    rows = [
+        ("host", host.target or "this machine"),
+        ("system", ", ".join(system + (["WSL2"] if host.is_wsl else []))),
+        ("driver", driver + (f" (CUDA {host.driver_cuda} or older)" if host.driver_cuda else "")),
+    ]
+    rows += [(f"GPU {gpu.index}", _gpu(gpu)) for gpu in host.gpus]
+    if not host.gpus:
+        found = ", ".join(f"an NVIDIA GPU at {gpu.address}, no facts" for gpu in host.pci_gpus)
+        rows.append(("GPU", found or "none"))
+    rows.append(("Container Toolkit", host.toolkit.version or "none"))
+    for spec in host.cdi_specs:
+        count = f"{len(spec.devices)} devices" if spec.is_readable else "not readable"
+        rows.append(("CDI", f"{spec.path}: {count}" + (f", driver {spec.driver}" if spec.driver else "")))
+    if engine.problem:
+        rows.append(
+            ("engine", {"missing": "none", "down": "does not answer", "denied": "no right to use it"}[engine.problem])
+        )
+    else:
+        kind = [word for word, is_so in _kinds(host) if is_so]
+        parts = [
+            f"{engine.program} {engine.version}".strip(),
+            *kind,
+            engine.storage_driver,
+            f"cgroups by {engine.cgroup_driver}" if engine.cgroup_driver else "",
+            f"buildx {engine.buildx}" if engine.buildx else "",
+        ]
+        rows.append(("engine", ", ".join(part for part in parts if part)))
+    if host.disk_free_bytes is not None:
+        rows.append(("disk", f"{host.disk_free_bytes / 1e9:.0f} GB free at {host.disk_path}"))
+    rows += [(endpoint.kind, f"{endpoint.url}: {_answer(endpoint)}") for endpoint in host.endpoints]
+    return rows
+
+
+def print_findings(options: Options, findings: list[Finding]) -> None:
+    """Each finding and, under it, its fix; how many there are of each kind on stderr."""
+    from kit.cli.output import say
+    from kit.doctor import SEVERITIES
+
+    for finding in findings:
+        click.echo()
+        click.secho(f"{finding.severity}: ", fg=COLORS[finding.severity], bold=True, nl=False)
+        click.echo(f"{finding.message} [{finding.check}]")
+        click.echo(f"  fix: {finding.fix}")
+    counts = [(severity, sum(f.severity == severity for f in findings)) for severity in SEVERITIES]
+    say(options, "\n" + (", ".join(f"{count} {severity}" for severity, count in counts if count) or "nothing found"))
+
+
+def _gpu(gpu: HostGpu) -> str:
+    if gpu.problem:
+        return f"{gpu.name or 'unknown'}: {gpu.problem}"
+    parts = [gpu.name, gpu.compute_capability]
+    if gpu.memory_mib is not None:
+        used = "" if gpu.memory_used_mib is None else f"{gpu.memory_used_mib} of "
+        parts.append(f"{used}{gpu.memory_mib} MiB{' used' if used else ''}")
+    if gpu.is_mig_enabled:
+        parts.append(f"MIG, {len(gpu.mig_instances)} instances")
+    return ", ".join(part for part in parts if part)
+
+
+def _kinds(host: Host) -> tuple[tuple[str, bool], ...]:
+    engine = host.engine
+    return (
+        ("kit's own", engine.is_private),
+        ("rootless", engine.is_rootless),
+        ("snap", engine.is_snap),
+        ("Docker Desktop", engine.is_desktop),
+    )
+
+
+def _answer(endpoint: Endpoint) -> str:
+    if endpoint.is_reachable is None:
+        return "not asked"
+    if not endpoint.is_reachable:
+        return f"no answer{f' ({endpoint.problem})' if endpoint.problem else ''}"
+    return "answers" + (f" in {endpoint.seconds:.2f} s" if endpoint.seconds is not None else "")

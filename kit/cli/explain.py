@@ -1,0 +1,144 @@
+"""`kit explain`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kit.cli import Options, json_option
+
+if TYPE_CHECKING:
+    from kit.catalog.model import Problem
+    from kit.explain import Match
+
+# Of a container's log, which the engine hands over whole.
+CONTAINER_LINES = 100_000
+PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"
+
+
+@click.command("explain")
+@click.argument("file", required=False, metavar="[FILE|-]")
+@click.option("--container", default="", metavar="NAME", help="Read what this container printed, and how it ended.")
+@click.option("--list", "everything", is_flag=True, help="List the errors kit knows.")
+@json_option
+@click.pass_obj
+def explain_command(options: Options, *, file: str | None, container: str, everything: bool) -> None:
+    """Recognise known GPU, Docker and framework errors in a log; say cause and fix, the root cause first.
+
+    Reads FILE, or standard input. Exit code 1 when nothing is recognised.
+    """
+    from kit.catalog import load_catalog
+    from kit.cli.output import print_json, say
+    from kit.errors import BadInputError, CheckFailedError
+    from kit.explain import explain_lines
+
+    if sum((bool(file), bool(container), everything)) > 1:
+        raise BadInputError("FILE, --container and --list exclude each other", hint=PIPE_HINT)
+    problems = load_catalog().problems
+    if everything:
+        print_list(options, problems)
+        return
+    name = f"the log of {container}" if container else "standard input" if file in (None, "-") else str(file)
+    report = explain_lines(container_lines(container) if container else file_lines(file), problems)
+    if options.json:
+        print_json({"problems": [describe(match) for match in report.matches], "lines": report.lines})
+    else:
+        print_matches(report.matches)
+    if not report.matches:
+        raise CheckFailedError(
+            f"nothing known in {name} ({_count(report.lines, 'line')})",
+            hint="`kit doctor` examines this machine; `kit explain --list` shows what kit knows; when you ask others "
+            "(pytorch's or tensorflow's issues, forums.developer.nvidia.com), add what `kit doctor --json` prints",
+        )
+    if not options.json:
+        say(options, f"\n{_count(len(report.matches), 'known problem')} in {_count(report.lines, 'line')}")
+
+
+def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a file, or of standard input. Raises BadInputError."""
+    from pathlib import Path
+
+    from kit.errors import BadInputError
+    from kit.explain import numbered_lines
+
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):
+        raise BadInputError("no log given", hint=PIPE_HINT)
+    if file in (None, "-"):
+        yield from numbered_lines(sys.stdin.buffer)
+        return
+    try:
+        with Path(str(file)).open("rb") as stream:
+            yield from numbered_lines(stream)
+    except OSError as e:
+        what = "there is no file" if isinstance(e, FileNotFoundError) else "cannot read"
+        reason = "" if isinstance(e, FileNotFoundError) else f": {e.strerror}"
+        raise BadInputError(f"{what} {file}{reason}", hint=PIPE_HINT) from None
+
+
+def container_lines(name: str) -> Iterator[tuple[int, str]]:
+    """The numbered lines a container printed, and how it ended. Raises NoSuchContainerError."""
+    import json
+
+    from kit import run
+    from kit.engine import connect
+    from kit.errors import NoSuchContainerError
+
+    engine = connect()
+    try:
+        found = run.find(engine, name).name
+    except NoSuchContainerError:
+        if not engine.is_listed(name):
+            raise
+        found = name  # not one of kit's
+    lines = engine.logs(found, tail=CONTAINER_LINES)
+    yield from enumerate(lines, start=1)
+    state = json.loads(engine.call(["container", "inspect", "--format={{json .State}}", found], timeout_s=30))
+    if not state.get("Running"):
+        yield len(lines), json.dumps({key: state.get(key) for key in ("ExitCode", "OOMKilled", "Error")})
+
+
+def describe(match: Match) -> dict[str, Any]:
+    """What `kit explain --json` says of a problem. The keys are an interface."""
+    return {
+        "id": match.problem.id,
+        "line": match.line,
+        "text": match.text,
+        "count": match.count,
+        "cause": match.problem.cause,
+        "fix": match.problem.fix,
+        "check": match.problem.check,
+        "source": match.problem.source,
+    }
+
+
+def print_matches(matches: tuple[Match, ...]) -> None:
+    """Each problem on stdout: where, why, what to do, and the check that finds it."""
+    for number, match in enumerate(matches):
+        if number:
+            click.echo()
+        times = f", {match.count} times" if match.count > 1 else ""
+        click.secho(f"line {match.line}{times}: ", fg="red", bold=True, nl=False)
+        click.echo(f"{match.text} [{match.problem.id}]")
+        click.echo(f"  cause: {match.problem.cause}")
+        click.echo(f"  fix: {match.problem.fix}")
+        if match.problem.check:
+            click.echo(f"  found by: `kit doctor` ({match.problem.check})")
+        click.echo(f"  seen: {match.problem.source}")
+
+
+def print_list(options: Options, problems: tuple[Problem, ...]) -> None:
+    """Every error kit knows, by its identifier, on stdout."""
+    from kit.cli.output import print_json, print_table, say
+
+    if options.json:
+        print_json([{"id": p.id, "cause": p.cause, "check": p.check} for p in problems])
+        return
+    print_table(("id", "cause"), [(problem.id, problem.cause) for problem in problems])
+    say(options, f"\n{_count(len(problems), 'known problem')}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

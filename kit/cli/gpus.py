@@ -1,0 +1,202 @@
+"""`kit gpus`: who uses which GPU of a machine."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kit.cli import Options, host_option, json_option
+
+if TYPE_CHECKING:
+    from kit.gpus import Unit
+    from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
+
+HEADER = ("GPU", "NAME", "MEMORY", "USE", "TEMP", "STATE")
+NAME, STATE = HEADER.index("NAME"), HEADER.index("STATE")
+COLOURS = {"free": "green", "in use": "yellow", "leased": "cyan", "faulty": "red"}
+
+
+@click.command("gpus")
+@host_option
+@json_option
+@click.pass_obj
+def gpus_command(options: Options) -> None:
+    """Show who uses which GPU: processes, kit's containers, and the leases of `kit run --gpus free`.
+
+    `kit run --gpus free` takes the emptiest GPU that is not leased, `--gpus 2` two that nobody uses.
+    """
+    from dataclasses import replace
+
+    from kit import gpus
+    from kit.cli.output import print_json
+    from kit.host import read_gpus
+
+    host = read_gpus(options.host, with_use=True)
+    require_answer(host)
+    if options.json:
+        print_json([as_json(gpu, [unit for unit in gpus.units(host) if unit.gpu == gpu]) for gpu in host.gpus])
+        return
+    if not host.gpus:
+        click.echo(f"no NVIDIA GPU on {options.host or 'this host'}")
+        return
+    if not options.host:
+        from kit.lease import user_name
+
+        host = replace(host, containers=gpus.with_user_names(host.containers, user_name))
+    print_units(host, gpus.units(host))
+
+
+def require_answer(host: Host) -> None:
+    """Raises GpuUnavailableError when the machine has an NVIDIA GPU, or may have one, and its driver says nothing."""
+    from kit.errors import GpuUnavailableError
+
+    if host.gpus:
+        return
+    where = host.target or "this host"
+    hint = f"`kit doctor{f' --host {host.target}' if host.target else ''}` says what is wrong and how to mend it"
+    if host.driver_problem:
+        lines = tuple(host.driver_problem.strip().splitlines())
+        raise GpuUnavailableError(f"the NVIDIA driver of {where} does not answer", details=lines, hint=hint)
+    if host.pci_gpus:
+        addresses = ", ".join(gpu.address for gpu in host.pci_gpus)
+        raise GpuUnavailableError(f"{where} has an NVIDIA GPU ({addresses}), but no driver that answers", hint=hint)
+    if host.driver is None:
+        raise GpuUnavailableError(f"the GPUs of {where} could not be read", details=host.unread, hint=hint)
+
+
+def as_json(gpu: HostGpu, units: Sequence[Unit]) -> dict[str, Any]:
+    """What `kit gpus --json` says of a GPU that can be given as these units. The keys are an interface."""
+    return {
+        "index": gpu.index,
+        "name": gpu.name,
+        "uuid": gpu.uuid,
+        "compute_capability": gpu.compute_capability,
+        "memory_mib": gpu.memory_mib,
+        "memory_used_mib": gpu.memory_used_mib,
+        "utilisation_percent": gpu.utilisation_percent,
+        "temperature_c": gpu.temperature_c,
+        "power_draw_w": gpu.power_draw_w,
+        "power_limit_w": gpu.power_limit_w,
+        "is_free": bool(units) and all(unit.state == "free" for unit in units),
+        "problem": gpu.problem,
+        "mig_instances": [
+            {
+                "index": unit.index,
+                "uuid": unit.uuid,
+                "profile": unit.instance.profile,
+                "memory_mib": unit.instance.memory_mib,
+                "memory_used_mib": unit.instance.memory_used_mib,
+                "is_free": unit.state == "free",
+                "processes": _processes_json(unit.processes),
+                "containers": _containers_json([unit]),
+            }
+            for unit in units
+            if unit.instance
+        ],
+        "processes": _processes_json(gpu.processes),
+        "containers": _containers_json(units),
+    }
+
+
+def _processes_json(processes: Sequence[GpuProcess] | None) -> list[dict[str, Any]] | None:
+    if processes is None:
+        return None  # the driver does not say
+    return [
+        {"pid": p.pid, "name": p.name, "user": p.user, "memory_mib": p.memory_mib, "container": p.container}
+        for p in processes
+    ]
+
+
+def _containers_json(units: Sequence[Unit]) -> list[dict[str, Any]]:
+    given = dict.fromkeys(container for unit in units for container in unit.containers)
+    leasing = {container for unit in units for container in unit.leases}
+    return [
+        {"name": c.name, "image": c.image, "service": c.service, "user": c.user, "is_lease": c in leasing}
+        for c in given
+    ]
+
+
+def print_units(host: Host, units: Sequence[Unit]) -> None:
+    """A row for each GPU and MIG instance, and below it a line for each container and process that uses it."""
+    rows: list[tuple[tuple[str, ...], list[str]]] = []
+    for gpu in host.gpus:
+        mine = [unit for unit in units if unit.gpu == gpu]
+        if gpu.is_mig_enabled:
+            rows.append((_row(gpu), [] if mine else ["MIG is on, without an instance: nothing to give"]))
+        for unit in mine:
+            lines = [_container_line(c, is_lease=c in unit.leases) for c in unit.containers]
+            lines += [_process_line(p) for p in unit.processes or ()]
+            if unit.gpu.problem:
+                lines.insert(0, f"the driver reports: {unit.gpu.problem}")
+            elif unit.processes is None:
+                lines.append("the driver does not say which processes use it")
+            rows.append((_row(gpu, unit), lines))
+    table = _fit([HEADER, *(row for row, _ in rows)])
+    widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
+
+    def cells(row: Sequence[str]) -> list[str]:
+        return [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+
+    click.secho("  ".join(cells(table[0])).rstrip(), bold=True)
+    for row, (_, lines) in zip(table[1:], rows, strict=True):
+        shown = cells(row)
+        shown[STATE] = click.style(row[STATE], fg=COLOURS.get(row[STATE]))
+        click.echo("  ".join(shown).rstrip())
+        for line in lines:
+            click.echo(f"     {line}")
+    free = [unit.index for unit in units if unit.state == "free"]
+    click.echo(f"\nfree: {', '.join(free) or 'none'} ({len(free)} of {len(units)})")
+
+
+def _row(gpu: HostGpu, unit: Unit | None = None) -> tuple[str, ...]:
+    """The cells of a GPU (without a unit: of one that is given as MIG instances), or of an instance."""
+    instance = unit.instance if unit else None
+    if unit and instance:
+        return (unit.index or "-", f"MIG {instance.profile}", _memory(instance), "-", "-", unit.state)
+    return (
+        str(gpu.index),
+        gpu.name,
+        _memory(gpu),
+        "-" if gpu.utilisation_percent is None else f"{gpu.utilisation_percent}%",
+        "-" if gpu.temperature_c is None else f"{gpu.temperature_c}C",
+        unit.state if unit else "MIG",
+    )
+
+
+def _memory(of: HostGpu | MigInstance) -> str:
+    if of.memory_mib is None:
+        return "-"
+    used = "?" if of.memory_used_mib is None else f"{of.memory_used_mib / 1024:.1f}"
+    return f"{used}/{of.memory_mib / 1024:.1f} GiB"
+
+
+def _container_line(container: GpuContainer, *, is_lease: bool) -> str:
+    # A container's name begins with that of its image, unless it was named by other means.
+    image = "" if container.image in container.name else f"  {container.image}"
+    user = f"  {container.user}" if container.user else ""
+    return f"{'lease' if is_lease else 'given'}  {container.name}{image}{user}"
+
+
+def _process_line(process: GpuProcess) -> str:
+    memory = "" if process.memory_mib is None else f"  {process.memory_mib} MiB"
+    where = f"  in {process.container}" if process.container else ""
+    kind = "  (draws only)" if process.is_graphics else ""
+    return f"{process.pid}  {process.name}  {process.user or '-'}{memory}{where}{kind}"
+
+
+def _fit(table: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The rows with names shortened until a line fits the terminal; whole where the output is no terminal."""
+    if not sys.stdout.isatty():
+        return [tuple(row) for row in table]
+    others = sum(max(len(row[i]) for row in table) for i in range(len(HEADER)) if i != NAME) + 2 * (len(HEADER) - 1)
+    space = max(shutil.get_terminal_size().columns - others, 8)
+    if max(len(row[NAME]) for row in table) > space:
+        table = [(*row[:NAME], row[NAME].removeprefix("NVIDIA "), *row[NAME + 1 :]) for row in table]
+    return [
+        (*row[:NAME], row[NAME] if len(row[NAME]) <= space else f"{row[NAME][: space - 1]}…", *row[NAME + 1 :])
+        for row in table
+    ]

@@ -1,0 +1,136 @@
+"""`kit resolve`, and how every other command turns a name into an image for the host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kit.cli import Options, host_option, json_option
+
+if TYPE_CHECKING:
+    from kit.catalog import Catalog
+    from kit.catalog.model import Image
+    from kit.compat import Resolution
+    from kit.host.model import Host
+
+
+@click.command("resolve")
+@click.argument("name", default="torch", metavar="[torch|tf][VERSION]")
+@click.option("--driver", default="", metavar="VERSION", help="The host's driver, as nvidia-smi prints it.")
+@click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    metavar="GPU",
+    help="A GPU of the host: a name as nvidia-smi prints it, sm_89, or 8.9. Once for each.",
+)
+@click.option("--python", default="", metavar="X.Y", help="The Python the image must have.")
+@click.option("--platform", default="", help="linux/amd64 or linux/arm64.")
+@click.option("--explain", is_flag=True, help="Print every refused image with its reason (as -v does).")
+@host_option
+@json_option
+@click.pass_obj
+def resolve_command(
+    options: Options, *, name: str, driver: str, gpus: tuple[str, ...], python: str, platform: str, explain: bool
+) -> None:
+    """Say which image works on a host, and why the others do not, before anything is downloaded.
+
+    The host is this machine, or --host; --driver, --gpu and --platform declare what it has instead. Exit code 3 when
+    nothing fits, with every reason and the smallest change that would help.
+    """
+    import dataclasses
+    import re
+
+    from kit import compat
+    from kit.catalog import load_catalog
+    from kit.catalog.model import Image
+    from kit.cli.output import print_json, say
+    from kit.errors import BadInputError, IncompatibleError
+    from kit.host import read_gpus
+
+    if python and not re.fullmatch(r"3\.\d{1,2}", python):
+        raise BadInputError(f"--python {python}: not a Python version", hint="give it as 3.12")
+    catalog = load_catalog()
+    asked = compat.parse_name(catalog, name)
+    if isinstance(asked, Image):
+        asked = compat.request_for(asked)
+    asked = dataclasses.replace(asked, python=python)
+    # With a driver and a GPU declared nothing of this machine matters.
+    read = None if driver and gpus and not options.host else read_gpus(options.host)
+    host = read or compat.unknown_host()
+    if driver or gpus or platform:
+        host = compat.declared_host(catalog, driver=driver, gpus=gpus, platform=platform, base=host)
+    found = compat.resolve(asked, catalog, host)
+    if options.json:
+        print_json(_as_json(catalog, found, host))
+        click.get_current_context().exit(0 if found.image else IncompatibleError.exit_code)
+    if found.image is None:
+        raise compat.no_fit(name, found, host)
+    click.echo(found.image.name)
+    if options.quiet:
+        return
+    for line in (summary(catalog, found.image), *found.reasons):
+        click.echo(f"  {line}")
+    for warning in found.warnings:
+        click.secho("warning: ", fg="yellow", nl=False, err=True)
+        click.echo(warning, err=True)
+    if explain or options.verbose:
+        if found.alternatives:
+            click.echo(f"works too: {', '.join(image.name for image in found.alternatives)}")
+        for line in compat.refusal_lines(found.refused):
+            click.echo(f"refused: {line}")
+    elif found.refused or found.alternatives:
+        say(
+            options,
+            f"for {compat.describe(host)}; {len(found.alternatives)} more work too, {len(found.refused)} do not: "
+            "--explain says which and why",
+        )
+
+
+def summary(catalog: Catalog, image: Image) -> str:
+    """What an image is, in one line."""
+    release = image.release
+    cuda = f"CUDA {release.cuda}" + (f", cuDNN {release.cudnn}" if release.cudnn else "") if release.cuda else "CPU"
+    return f"{release.framework} {release.version}, {cuda}, Python {catalog.base_for(image).python}"
+
+
+def image_for_host(options: Options, catalog: Catalog, name: str, host: Host, *, force: bool = False) -> Image:
+    """The image a name stands for on the host, the choice said in one line.
+
+    Raises IncompatibleError when nothing fits, or when the image was named outright and cannot work; that it goes on
+    with `force`.
+    """
+    from kit import compat
+    from kit.cli.output import say
+
+    image, found = compat.choose(catalog, name, host)
+    if found:
+        say(options, f"{name}: {image.name} ({compat.describe(host)})")
+        for warning in found.warnings:
+            say(options, f"warning: {warning}")
+    elif problem := compat.objection(catalog, image, host):
+        if not force:
+            raise problem
+        say(options, f"warning: {problem.message}; going on because of --force")
+    return image
+
+
+def _as_json(catalog: Catalog, found: Resolution, host: Host) -> dict[str, Any]:
+    from kit import compat
+
+    return {
+        "image": found.image.name if found.image else None,
+        "summary": summary(catalog, found.image) if found.image else "",
+        "reasons": list(found.reasons),
+        "warnings": list(found.warnings),
+        "alternatives": [image.name for image in found.alternatives],
+        "refused": [{"image": v.image.name, "reasons": list(v.refusals)} for v in found.refused],
+        "hint": found.hint,
+        "host": {
+            "driver": host.driver,
+            "platform": host.platform,
+            "declared": host.is_declared,
+            "gpus": [{"name": gpu.name, "compute_capability": compat.capability_of(catalog, gpu)} for gpu in host.gpus],
+        },
+    }

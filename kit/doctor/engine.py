@@ -1,0 +1,143 @@
+"""Checks of the container engine itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kit.doctor import fixes
+from kit.doctor.model import Finding, Situation
+
+
+def engine_missing(situation: Situation) -> Iterator[Finding]:
+    """No engine at all."""
+    host = situation.host
+    if host.engine.problem == "missing" or (host.engine.program == "" and host.engine.problem == ""):
+        beside = f" (podman {host.podman} is, but kit builds with BuildKit)" if host.podman else ""
+        yield Finding(
+            check="engine-missing",
+            severity="block",
+            message=f"no container engine is installed{beside}",
+            fix=fixes.install_engine(host),
+        )
+
+
+def engine_down(situation: Situation) -> Iterator[Finding]:
+    """An engine that is installed and does not answer."""
+    host = situation.host
+    if host.engine.problem == "down":
+        said = f": {host.engine.problem_text}" if host.engine.problem_text else ""
+        yield Finding(
+            check="engine-down",
+            severity="block",
+            message=f"{host.engine.program or 'the container engine'} does not answer{said}",
+            fix=f"`{fixes.start(host)}`",
+        )
+
+
+def engine_permission(situation: Situation) -> Iterator[Finding]:
+    """An engine that this user may not talk to."""
+    host = situation.host
+    if host.engine.problem == "denied":
+        at = f" at {host.engine.endpoint}" if host.engine.endpoint else ""
+        yield Finding(
+            check="engine-permission",
+            severity="block",
+            message=f"you have no right to use the container engine{at}",
+            fix="`sudo usermod -aG docker $USER`, then log out and in again (`newgrp docker` for this shell)",
+        )
+
+
+def engine_snap(situation: Situation) -> Iterator[Finding]:
+    """Docker from snap is confined: it does not see the driver's libraries on the host.
+
+    https://github.com/canonical/docker-snap/issues/148
+    """
+    host = situation.host
+    if host.engine.is_snap and situation.has_engine and situation.has_gpu:
+        command = fixes.install_command(host, "docker.io docker-buildx") if host.os_id in fixes.APT else ""
+        yield Finding(
+            check="engine-snap",
+            severity="warn" if situation.injection else "block",
+            message="docker is the snap, which is confined and may not see the NVIDIA driver's libraries",
+            fix=f"`sudo snap remove docker && {command}`"
+            if command
+            else f"`sudo snap remove docker`, then install Docker Engine ({fixes.ENGINE_GUIDE})",
+        )
+
+
+def engine_desktop(situation: Situation) -> Iterator[Finding]:
+    """Docker Desktop on Linux runs containers in a VM without the GPU; on Windows its VM is WSL2, which has it."""
+    host = situation.host
+    if host.engine.is_desktop and situation.has_engine and situation.has_gpu and not host.is_wsl:
+        is_apt = host.os_id in fixes.APT and not host.target
+        yield Finding(
+            check="engine-desktop",
+            severity="block",
+            message="Docker Desktop runs containers in a virtual machine, which has no access to the GPU",
+            fix="`kit engine up && export KIT_ENGINE=private`"
+            if is_apt
+            else f"install Docker Engine beside it ({fixes.ENGINE_GUIDE}), then `docker context use default`",
+        )
+
+
+def engine_rootless(situation: Situation) -> Iterator[Finding]:
+    """The legacy runtime may not set up device cgroups for a rootless engine, and fails unless it is told not to."""
+    host = situation.host
+    if (
+        situation.passes_gpus
+        and host.engine.is_rootless
+        and situation.injection == "runtime"
+        and not host.toolkit.no_cgroups
+    ):
+        yield Finding(
+            check="engine-rootless",
+            severity="block",
+            message="the engine is rootless, and the `nvidia` runtime is not told to leave cgroups alone",
+            fix="`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place`",
+        )
+
+
+def engine_old(situation: Situation) -> Iterator[Finding]:
+    """Docker too old to build kit's images, or for CDI."""
+    engine = situation.engine
+    if not situation.has_engine or engine.program != "docker":
+        return
+    build, cdi = situation.minimum("build"), situation.minimum("cdi")
+    if build and situation.is_older("build"):
+        yield Finding(
+            check="engine-old",
+            severity="block",
+            message=f"docker {engine.version} is too old: {build.needs} takes {build.version}",
+            fix=f"upgrade Docker Engine ({fixes.ENGINE_GUIDE})",
+        )
+    elif cdi and situation.is_older("cdi") and situation.passes_gpus and situation.injection == "runtime":
+        yield Finding(
+            check="engine-old",
+            severity="note",
+            message=f"docker {engine.version} is too old for {cdi.needs} ({cdi.version}): the runtime passes GPUs",
+            fix=f"upgrade Docker Engine when you can ({fixes.ENGINE_GUIDE})",
+        )
+
+
+def buildx_missing(situation: Situation) -> Iterator[Finding]:
+    """Without buildx the docker command silently uses the old builder, which cannot build kit's images."""
+    if situation.has_engine and situation.engine.program == "docker" and not situation.engine.buildx:
+        yield Finding(
+            check="buildx-missing",
+            severity="block",
+            message="this docker has no buildx, so it cannot build with BuildKit",
+            fix=fixes.install_buildx(situation.host),
+        )
+
+
+def podman_old(situation: Situation) -> Iterator[Finding]:
+    """A podman that does not know CDI devices has no way to a GPU."""
+    engine, row = situation.engine, situation.minimum("cdi")
+    if row and engine.program == "podman" and situation.passes_gpus and situation.is_older("cdi"):
+        yield Finding(
+            check="podman-old",
+            severity="block",
+            message=f"podman {engine.version} is too old for {row.needs}: that takes {row.version}",
+            fix="upgrade podman, which may take a newer release of the distribution, or use Docker Engine: "
+            + fixes.install_engine(situation.host),
+        )

@@ -1,0 +1,120 @@
+"""The commands that put something right, for the distribution and the engine at hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kit.host.model import EngineFacts, Host
+
+APT = ("debian", "ubuntu", "linuxmint", "pop", "kali", "raspbian")
+DNF = ("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn")
+ZYPPER = ("opensuse-leap", "opensuse-tumbleweed", "sles")
+# Those with the `ubuntu-drivers` command.
+UBUNTU = ("ubuntu", "linuxmint")
+
+DRIVER_GUIDE = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/"
+TOOLKIT_GUIDE = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
+ENGINE_GUIDE = "https://docs.docker.com/engine/install/"
+CDI_FILE = "/etc/cdi/nvidia.yaml"
+
+
+def install_command(host: Host, packages: str) -> str:
+    """The distribution's command that installs packages; empty when kit does not know the distribution."""
+    for ids, program in ((APT, "apt-get"), (DNF, "dnf"), (ZYPPER, "zypper")):
+        if host.os_id in ids:
+            return f"sudo {program} install {packages}"
+    return ""
+
+
+def install_driver(host: Host) -> str:
+    """How this machine gets an NVIDIA driver, or a newer one."""
+    if host.is_wsl:
+        return "install the newest NVIDIA driver on Windows, then `wsl --shutdown` there"
+    if host.os_id in UBUNTU:
+        return "`sudo ubuntu-drivers install`, then `sudo reboot`"
+    if host.os_id == "debian":
+        return "`sudo apt-get install nvidia-driver` (component non-free of Debian's archive), then `sudo reboot`"
+    if host.os_id == "fedora":
+        return "`sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda` (from RPM Fusion), then `sudo reboot`"
+    return f"install NVIDIA's driver for this distribution ({DRIVER_GUIDE}), then reboot"
+
+
+def disable_nouveau(host: Host) -> str:
+    """How nouveau is kept from being loaded where the NVIDIA driver is installed already."""
+    rebuild = "sudo dracut --force" if host.os_id in (*DNF, *ZYPPER) else "sudo update-initramfs -u"
+    return f"`echo blacklist nouveau | sudo tee /etc/modprobe.d/nouveau.conf && {rebuild} && sudo reboot`"
+
+
+def install_toolkit(host: Host) -> str:
+    """How this machine gets the NVIDIA Container Toolkit and a CDI specification."""
+    command = install_command(host, "nvidia-container-toolkit")
+    first = f"add NVIDIA's package repository ({TOOLKIT_GUIDE})"
+    return f"{first}, then `{command} && {generate_cdi()}`" if command else f"{first} and install it as said there"
+
+
+def generate_cdi(path: str = CDI_FILE) -> str:
+    return f"sudo nvidia-ctk cdi generate --output={path}"
+
+
+def enable_cdi(host: Host) -> str:
+    """Commands that turn CDI on in Docker Engine."""
+    if host.engine.is_rootless:
+        file = "--config=$HOME/.config/docker/daemon.json"
+        return f"nvidia-ctk runtime configure --runtime=docker --cdi.enabled {file} && {restart(host)}"
+    return f"sudo nvidia-ctk runtime configure --runtime=docker --cdi.enabled && {restart(host)}"
+
+
+def configure_runtime(host: Host) -> str:
+    """Commands that give Docker Engine the legacy `nvidia` runtime."""
+    if host.engine.is_rootless:
+        file = "--config=$HOME/.config/docker/daemon.json"
+        return f"nvidia-ctk runtime configure --runtime=docker {file} && {restart(host)}"
+    return f"sudo nvidia-ctk runtime configure --runtime=docker && {restart(host)}"
+
+
+def restart(host: Host) -> str:
+    return "kit engine down && kit engine up" if host.engine.is_private else _service(host, "restart")
+
+
+def start(host: Host) -> str:
+    return "kit engine up" if host.engine.is_private else _service(host, "start")
+
+
+def _service(host: Host, verb: str) -> str:
+    engine = host.engine
+    if engine.program == "podman":
+        return f"systemctl --user {verb} podman.socket"
+    if engine.is_desktop:
+        return f"systemctl --user {verb} docker-desktop"
+    if engine.is_rootless:
+        return f"systemctl --user {verb} docker"
+    if engine.is_snap:
+        return f"sudo snap {verb} docker"
+    # WSL2 runs without systemd unless it is told to.
+    return f"sudo service docker {verb}" if host.is_wsl else f"sudo systemctl {verb} docker"
+
+
+def install_engine(host: Host) -> str:
+    """How this machine gets an engine: kit's own where its packages can run, else Docker's."""
+    if host.os_id in APT and not host.target:
+        return "`kit engine up` starts kit's own, nothing is installed"
+    return f"install Docker Engine ({ENGINE_GUIDE})"
+
+
+def install_buildx(host: Host) -> str:
+    """Docker's own packages and the distributions' call the plugin differently."""
+    ours, theirs = install_command(host, "docker-buildx-plugin"), install_command(host, "docker-buildx")
+    return f"`{ours} || {theirs}`" if ours else "install Docker's buildx plugin"
+
+
+def trust_ca(host: Host) -> str:
+    """How a certificate authority becomes the system's, from where kit's builds take it."""
+    if host.os_id in DNF:
+        return "`sudo cp CA.crt /etc/pki/ca-trust/source/anchors/ && sudo update-ca-trust`"
+    return "`sudo cp CA.crt /usr/local/share/ca-certificates/ && sudo update-ca-certificates`"
+
+
+def engine_config(engine: EngineFacts) -> str:
+    """The file that configures Docker's daemon."""
+    return "~/.config/docker/daemon.json" if engine.is_rootless else "/etc/docker/daemon.json"

@@ -1,0 +1,129 @@
+"""Recognise known errors in a log: which rows of the catalog its lines match, the root cause first. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from kit.catalog.model import Problem
+
+# A line longer than this is looked at piece by piece, so that a file without line ends needs no memory.
+PIECE_BYTES = 16 * 1024
+BLOCK_LINES = 64
+SHOWN = 200  # characters of a line that are shown
+SHOWN_BEFORE = 60  # of them, before what was recognised
+MASK = "***"
+
+_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
+# A progress bar starts its line again and again (\r); JSON holds the line ends of a whole log as two characters.
+_ENDS = re.compile(r"\r|\\r|\\n")
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?<=://)[^/\s@]{1,200}@"), f"{MASK}@"),
+    (re.compile(r"""(authorization["']?\s{0,3}[=:]\s{0,3}["']?)[^"']{3,}""", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(r"\b((?:bearer|basic)\s{1,3})[\w.~+/=-]{12,}", re.IGNORECASE), rf"\1{MASK}"),
+    (
+        re.compile(
+            r"((?:token|passw(?:or)?d|secret|api[_-]?key|access[_-]?key|credential|signature)\w{0,20}"
+            r"""["']?(?:\s{0,3}[=:]\s{0,3}|%3[Dd]))["']?[^\s"'&,;]{3,}""",
+            re.IGNORECASE,
+        ),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|AKIA)\w{10,}"), MASK),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """A known problem, and where the log has it first."""
+
+    problem: Problem
+    line: int
+    text: str  # of that line: shortened, without secrets
+    count: int  # lines, or parts of one that a progress bar or JSON joined
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was recognised, the root cause first, and how many lines were read."""
+
+    matches: tuple[Match, ...]
+    lines: int
+
+
+def explain(text: str, problems: Sequence[Problem]) -> list[Match]:
+    """The known problems in a text, the root cause first, each once."""
+    return list(explain_lines(enumerate(text.split("\n"), start=1), problems).matches)
+
+
+def explain_lines(lines: Iterable[tuple[int, str]], problems: Sequence[Problem]) -> Report:
+    """The known problems in numbered lines, which are read once, some at a time, and not kept.
+
+    Each line stands for one problem: of those that match it, the one nearest to the root cause.
+    """
+    candidates = [
+        (hint, problem) for problem in sorted(problems, key=lambda problem: problem.priority) for hint in problem.hints
+    ]
+    firsts: dict[str, tuple[Problem, int, str]] = {}
+    counts: dict[str, int] = {}
+    number, lines = 0, iter(lines)
+    while block := list(islice(lines, BLOCK_LINES)):
+        number = block[-1][0]
+        parts = [(at, text, text.lower()) for at, line in block for text in _parts(line)]
+        # Most blocks of most logs have no hint at all, which one look at the whole block says.
+        together = "\n".join(lower for _, _, lower in parts)
+        likely = [candidate for candidate in candidates if candidate[0] in together]
+        for at, text, lower in parts if likely else ():
+            for hint, problem in likely:
+                if hint in lower and (found := _search(problem, text)):
+                    counts[problem.id] = counts.get(problem.id, 0) + 1
+                    if problem.id not in firsts:
+                        firsts[problem.id] = (problem, at, _shown(text, found.group()))
+                    break
+    matches = [
+        Match(problem=problem, line=line_number, text=text, count=counts[problem.id])
+        for problem, line_number, text in firsts.values()
+    ]
+    return Report(matches=tuple(sorted(matches, key=lambda m: (m.problem.priority, m.line))), lines=number)
+
+
+def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
+    """The lines of a stream of bytes with their numbers; of a very long line, its pieces.
+
+    Bytes that are no UTF-8 are replaced. Zero bytes are left out, which makes UTF-16 (what PowerShell writes) readable.
+    """
+    number, is_new = 0, True
+    while piece := stream.readline(PIECE_BYTES):
+        number += is_new
+        is_new = piece.endswith(b"\n")
+        yield number, piece.replace(b"\0", b"").decode(errors="replace")
+
+
+def mask(text: str) -> str:
+    """A text without the passwords, tokens and keys in it."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def _parts(line: str) -> list[str]:
+    """What a line shows on a terminal, one after the other, without colours."""
+    if "\x1b" in line:
+        line = _ESCAPE.sub("", line)
+    return _ENDS.split(line) if "\r" in line or "\\" in line else [line]
+
+
+def _search(problem: Problem, text: str) -> re.Match[str] | None:
+    return next((m for pattern in problem.patterns if (m := re.search(pattern, text, re.IGNORECASE))), None)
+
+
+def _shown(text: str, found: str) -> str:
+    """The part of a line around what was found, without secrets."""
+    text = " ".join(mask(text).split())
+    start = max(0, text.find(" ".join(found.split())) - SHOWN_BEFORE) if len(text) > SHOWN else 0
+    end = start + SHOWN
+    return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

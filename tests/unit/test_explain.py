@@ -1,0 +1,288 @@
+"""kit.explain and its table: each recorded line is recognised for what it is, and healthy logs for nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit import explain as module
+from kit.catalog import load_catalog
+from kit.catalog.model import Problem
+from kit.cli import COMMANDS, group
+from kit.doctor import CHECKS, identifier
+from kit.explain import PIECE_BYTES, explain, explain_lines, mask, numbered_lines
+
+PROBLEMS = load_catalog().problems
+EXAMPLES = [(problem, example) for problem in PROBLEMS for example in problem.examples]
+
+HEALTHY = sorted((Path(__file__).parent / "data" / "healthy_logs").glob("*.log"))
+
+
+def ids(text: str) -> list[str]:
+    return [match.problem.id for match in explain(text, PROBLEMS)]
+
+
+def row(**changes: object) -> Problem:
+    values: dict[str, object] = {
+        "id": "one",
+        "priority": 5,
+        "hints": ("broken",),
+        "patterns": ("it is broken",),
+        "examples": (),
+        "cause": "",
+        "fix": "",
+        "source": "",
+        "verified": "",
+    }
+    return Problem(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("problem", "example"), EXAMPLES, ids=[p.id for p, _ in EXAMPLES])
+def test_each_recorded_line_is_recognised_and_no_other_row_claims_it_first(problem: Problem, example: str) -> None:
+    assert ids(example) == [problem.id]
+    assert ids(f"a line before\n  \x1b[31m{example}\x1b[0m\r\na line after") == [problem.id] or problem.patterns[
+        0
+    ].startswith("^"), "colours, indents and line ends of Windows do not matter"
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=[p.id for p in PROBLEMS])
+def test_each_row_keeps_the_rules_of_the_table(problem: Problem) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", problem.id)
+    assert problem.examples
+    assert problem.hints
+    assert problem.cause.endswith((".", ")"))
+    assert problem.fix
+    assert not problem.fix.endswith("."), "as in kit doctor: a fix is no sentence"
+    assert re.search(r"https://", problem.source), "where the line was seen"
+    assert problem.verified in ("one-source", "two-sources")
+    assert problem.verified == "one-source" or problem.source.count("https://") + problem.source.count(", ") > 0
+    assert 1 <= problem.priority <= 9
+    assert all(hint == hint.lower() and len(hint) >= 7 for hint in problem.hints), "short hints are found everywhere"
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=[p.id for p in PROBLEMS])
+def test_each_pattern_and_each_hint_is_of_use(problem: Problem) -> None:
+    for pattern in problem.patterns:
+        seen = [e for e in problem.examples if re.search(pattern, e, re.IGNORECASE)]
+        assert seen, f"no example has {pattern!r}"
+        assert all(any(hint in e.lower() for hint in problem.hints) for e in seen)
+    for hint in problem.hints:
+        assert any(hint in e.lower() for e in problem.examples), f"no example has the hint {hint!r}"
+
+
+def test_the_checks_that_rows_name_are_those_of_the_doctor() -> None:
+    known = {identifier(check) for check in CHECKS}
+    assert {problem.check for problem in PROBLEMS if problem.check} <= known
+
+
+def test_the_commands_that_rows_name_exist() -> None:
+    for problem in PROBLEMS:
+        for name, rest in re.findall(r"`kit (\w+)([^`]*)`", f"{problem.cause} {problem.fix}"):
+            assert name in COMMANDS, problem.id
+            command = group.get_command(click.Context(group), name)
+            assert command is not None
+            options = {option for parameter in command.params for option in parameter.opts}
+            assert set(re.findall(r"--[a-z-]+", rest)) <= options, problem.id
+
+
+def test_there_are_many_rows_and_every_important_check_has_one() -> None:
+    assert len(PROBLEMS) >= 90
+    assert {p.check for p in PROBLEMS} >= {
+        "driver-missing",
+        "driver-mismatch",
+        "driver-old",
+        "nouveau",
+        "gpu-lost",
+        "gpu-unsupported",
+        "gpu-busy",
+        "toolkit-missing",
+        "toolkit-unconfigured",
+        "cdi-missing",
+        "cdi-stale",
+        "cgroup-reload",
+        "engine-down",
+        "engine-permission",
+        "buildx-missing",
+        "disk-low",
+        "memory-low",
+        "shm-small",
+        "ports-busy",
+        "ca-missing",
+        "registry-unreachable",
+        "index-unreachable",
+    }
+
+
+@pytest.mark.parametrize("file", HEALTHY, ids=lambda file: file.stem)
+def test_a_healthy_log_has_nothing(file: Path) -> None:
+    assert ids(file.read_text(encoding="utf-8")) == []
+
+
+def test_there_are_healthy_logs() -> None:
+    assert len(HEALTHY) >= 7
+
+
+@pytest.mark.parametrize("pattern", sorted({p for problem in PROBLEMS for p in problem.patterns}))
+def test_no_pattern_can_take_long(pattern: str) -> None:
+    """By its form: no unbounded repetition of a group or of any character, so no two ways to read the same text."""
+    re.compile(pattern, re.IGNORECASE)
+    plain = re.sub(r"\\.|\[[^\]]*\]", "x", pattern)  # without escapes and character classes
+    assert not re.search(r"\)[*+]|\)\{\d*,\}", plain), "a group that is repeated without a bound"
+    assert not re.search(r"[*+]|\{\d*,\}", plain), "every repetition has a bound"
+    gaps = [int(bound) for bound in re.findall(r"\{\d*,(\d+)\}", plain)]
+    assert sum(gap > 80 for gap in gaps) <= 1, "two wide gaps try each way to share a line"
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=[p.id for p in PROBLEMS])
+def test_a_line_made_to_be_slow_is_read(problem: Problem) -> None:
+    almost = problem.examples[0][:-1]
+    for text in (almost * 50, problem.hints[0] * 500, problem.hints[0] + "a" * 20_000, problem.hints[0] + "(" * 20_000):
+        assert all(match.line == 1 for match in explain(text, (problem,)))
+
+
+def test_the_root_cause_comes_before_what_follows_from_it() -> None:
+    log = (
+        "RuntimeError: Found no NVIDIA driver on your system. Please check\n"
+        "Failed to initialize NVML: Unknown Error\n"
+        "NVRM: Xid (PCI:0000:44:00): 79, GPU has fallen off the bus\n"
+    )
+    assert ids(log) == ["gpu-off-the-bus", "gpu-lost-in-container", "torch-no-driver"]
+
+
+def test_of_two_rows_one_line_stands_for_the_nearer_to_the_root() -> None:
+    line = "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown"
+    assert ids(line) == ["driver-not-loaded"]
+    first, second = row(id="symptom", priority=9), row(id="cause", priority=1)
+    assert [m.problem.id for m in explain("it is broken", (first, second))] == ["cause"]
+
+
+def test_rows_of_one_priority_come_in_the_order_of_the_log() -> None:
+    rows = (row(id="b", patterns=("b broken",)), row(id="a", patterns=("a broken",)))
+    assert [(m.problem.id, m.line) for m in explain("a broken\nb broken", rows)] == [("a", 1), ("b", 2)]
+
+
+def test_each_row_once_with_its_count_and_first_line() -> None:
+    report = explain_lines(enumerate(["", "it is broken 1", "fine", "IT IS BROKEN 2"], start=1), (row(),))
+    assert [(m.line, m.text, m.count) for m in report.matches] == [(2, "it is broken 1", 2)]
+    assert report.lines == 4
+
+
+def test_parts_of_a_line_that_a_progress_bar_or_json_joined() -> None:
+    bar = "  0%|          | 0/391\r 50%|█████     | it is broken\r100%|██████████|"
+    assert explain(bar, (row(),))[0].text == "50%|█████ | it is broken"
+    json_log = '{"log":"fine\\r\\nit is broken\\nfine","stream":"stderr"}'
+    assert explain(json_log, (row(),))[0].text == "it is broken"
+
+
+def test_colours_inside_a_text_do_not_hide_it() -> None:
+    assert explain("it \x1b[1;31mis\x1b[0m bro\x1b]8;;x\x07ken", (row(),))
+
+
+def test_a_long_line_is_shown_around_what_was_found() -> None:
+    text = explain("x" * 500 + " it is broken " + "y" * 500, (row(),))[0].text
+    assert "it is broken" in text
+    assert text[0] == text[-1] == "…"
+    assert len(text) == module.SHOWN + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        ("http://127.0.0.1:8888/lab?token=4a945b4b262fc0c58fef", "4a945b4b262fc0c58fef"),
+        ("Get https://me:se%20cret@proxy:3128/v2/", "se%20cret"),
+        ("Authorization: token 8f024144ef92336602a1", "8f024144ef92336602a1"),
+        ("authorization: Bearer eyJhbGciOi.J9", "eyJhbGciOi"),
+        ("-H 'Authorization: Basic dXNlcjpwYXNzd29yZA=='", "dXNlcjpwYXNzd29yZA"),
+        ("HF_TOKEN=hf_abcdefghijklmnop1234", "abcdefghijklmnop"),
+        ("using hf_abcdefghijklmnop1234 now", "abcdefghijklmnop"),
+        ("AWS_SECRET_ACCESS_KEY: wJalrXUtnFEMI", "wJalrXUtnFEMI"),
+        ('{"password": "hunter22", "x": 1}', "hunter22"),
+        ("data?Expires=1&Signature=NRKvCXmfbeNeq7&Key-Pair-Id=K", "NRKvCXmfbeNeq7"),
+        ("login?next=%2Ftree%3Ftoken%3D8f024144ef92", "8f024144ef92"),
+    ],
+)
+def test_secrets_are_not_shown(text: str, without: str) -> None:
+    assert without not in mask(text)
+    assert "***" in mask(text)
+    (match,) = explain(f"{text} it is broken", (row(),)) or explain(f"it is broken {text}", (row(),))
+    assert without not in match.text
+
+
+@pytest.mark.parametrize("example", [example for _, example in EXAMPLES])
+def test_what_is_no_secret_is_shown(example: str) -> None:
+    assert mask(example) == example
+
+
+@given(st.text(), st.lists(st.sampled_from([e for _, e in EXAMPLES]), max_size=3))
+def test_any_text_is_survived(noise: str, lines: list[str]) -> None:
+    matches = explain("\n".join([noise, *lines, noise]), PROBLEMS)
+    assert len(matches) == len({match.problem.id for match in matches})
+    assert all(match.count >= 1 and match.line >= 1 for match in matches)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_survived(noise: bytes) -> None:
+    stream = io.BytesIO(noise + b"\nit is broken\n" + noise)
+    report = explain_lines(numbered_lines(stream), (row(),))
+    assert report.matches
+    assert report.lines == noise.count(b"\n") * 2 + 2 + (bool(noise) and not noise.endswith(b"\n"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gbk", "latin-1"])
+def test_any_encoding_is_read(encoding: str) -> None:
+    report = explain_lines(numbered_lines(io.BytesIO("eins\r\nit is broken\r\n".encode(encoding))), (row(),))
+    assert [m.line for m in report.matches] == [2]
+
+
+def test_a_file_without_line_ends_is_read_in_pieces() -> None:
+    pieces = list(numbered_lines(io.BytesIO(b"x" * (3 * PIECE_BYTES + 1) + b"\nend")))
+    assert [number for number, _ in pieces] == [1, 1, 1, 1, 2]
+    assert max(len(text) for _, text in pieces) == PIECE_BYTES
+
+
+def test_the_work_grows_with_the_log_and_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patterns are tried on lines that have a hint alone, and only some lines are held at a time."""
+    tried = 0
+    search = module._search
+
+    def counted(problem: Problem, text: str) -> re.Match[str] | None:
+        nonlocal tried
+        tried += 1
+        return search(problem, text)
+
+    monkeypatch.setattr(module, "_search", counted)
+    alive: weakref.WeakSet[Line] = weakref.WeakSet()
+
+    def lines(count: int) -> Iterator[tuple[int, str]]:
+        for number in range(1, count + 1):
+            text = "CUDA out of memory" if number % 100 == 0 else f"step {number}: loss 0.1234, 18.4 it/s"
+            line = Line(text)
+            alive.add(line)
+            assert len(alive) < 3 * module.BLOCK_LINES
+            yield number, line
+
+    work = []
+    for count in (1_000, 2_000, 4_000):
+        tried = 0
+        report = explain_lines(lines(count), PROBLEMS)
+        assert (report.lines, report.matches[0].count) == (count, count // 100)
+        work.append(tried)
+    assert work == [10, 20, 40]
+
+
+class Line(str):
+    """A text that can be watched, and that is only equal to itself."""
+
+    __slots__ = ("__weakref__",)
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
