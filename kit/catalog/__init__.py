@@ -26,6 +26,8 @@ from kit.catalog.model import (
     MinorCompatibility,
     Package,
     Problem,
+    Rate,
+    Reference,
     Release,
     Suite,
     SystemPackage,
@@ -133,6 +135,14 @@ class Catalog:
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
         return self._table("gpus.toml", "gpu", Gpu)
+
+    @cached_property
+    def rates(self) -> tuple[Rate, ...]:
+        return self._table("gpus.toml", "rate", Rate)
+
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        return self._table("references.toml", "reference", Reference)
 
     @cached_property
     def known_bad_toolkits(self) -> tuple[KnownBadToolkit, ...]:

@@ -42,7 +42,8 @@ class Release:
     compute_capabilities_arm64: tuple[str, ...] = ()  # of the aarch64 wheel, where it has others
     ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
     ptx_newest: str = ""  # newest compute capability its PTX works on; empty: no limit is known
-    ptx_note: str = ""  # what happens on newer ones, and who saw it
+    ptx_note: str = ""  # what happens on newer ones
+    ptx_source: str = ""  # who saw it, and on what
     distro: str  # registry base: `ubuntu22.04`
     suites: tuple[str, ...] = ()  # archive bases that can carry it, best first: `bookworm`
     note: str = ""  # what a reader of the row should know: why something is missing or bounded
@@ -186,6 +187,10 @@ class Gpu:
     bf16_tensor_tflops: float | None = None
     fp8_tensor_tflops: float | None = None
     fp16_non_tensor_tflops: float | None = None
+    sm_count: int | None = None
+    boost_mhz: int | None = None
+    tensor_boost_mhz: int | None = None  # where tensor cores have a clock of their own
+    sm_source: str = ""
     tensor_source: str = ""
     tensor_verified: str = ""
     laptop: bool = False
@@ -194,6 +199,37 @@ class Gpu:
     fields_verified: tuple[tuple[str, str], ...] = ()  # (field, how well it is known)
     source: str
     verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Fused multiply-adds per SM and clock of an architecture, dense."""
+
+    compute_capability: str
+    gpu_classes: tuple[str, ...] = ()  # empty: all
+    fp32: int
+    tf32: int | None = None
+    fp16: int | None = None
+    bf16: int | None = None
+    fp8: int | None = None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """What a test of `kit bench` was measured to give on a GPU."""
+
+    gpu: str  # its name
+    memory_gb: float | None = None  # where cards of one name differ
+    framework: Framework
+    test: str
+    value: float  # median over `n` machines
+    unit: str
+    n: int
+    date: str
+    tool: str
+    is_own: bool  # measured by kit bench itself
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "packages.toml": ("package", "system_package", "layer"),
     "bases.toml": ("base", "suite"),
     "cuda.toml": ("toolkit", "minor_compatibility", "architecture"),
-    "gpus.toml": ("gpu",),
+    "gpus.toml": ("gpu", "rate"),
+    "references.toml": ("reference",),
     "toolkit.toml": ("known_bad", "engine_minimum"),
     "problems.toml": ("problem",),
 }

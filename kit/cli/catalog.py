@@ -174,7 +174,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         "platforms": list(release.platforms),
         "pythons": list(release.pythons),
         "ptx": list(release.ptx),
-        "ptx_limit": release.ptx_note,
+        "ptx_limit": f"up to {release.ptx_newest}: {release.ptx_source}" if release.ptx_newest else "",
         "compute_capabilities_arm64": list(release.compute_capabilities_arm64),
         "gpus_covered": len(covered),
         "base_digest": base.digest,

@@ -163,10 +163,10 @@ def _with_request(verdict: Verdict, request: Request, catalog: Catalog, host: Ho
     """The verdict with what speaks against the image when kit chooses: no lock, the Python, code nobody listed."""
     image, release = verdict.image, verdict.image.release
     refusals, reasons = list(verdict.refusals), list(verdict.reasons)
-    if reason := catalog.unlocked_reason(image):
-        refusals.append(f"it has no lock yet, so it cannot be built: {reason}")
     if not image.is_gpu and host.has_gpu and request.tag != "cpu":
         refusals.append("it is for the CPU, and this host has an NVIDIA GPU")
+    if catalog.unlocked_reason(image):
+        refusals.append("it has no lock yet, so it cannot be built: `kit lock` makes one where its index can be reached")
     if image.is_gpu and host.gpus and not release.compute_capabilities:
         refusals.append("which GPUs its wheel has code for is not known")
     if request.python:

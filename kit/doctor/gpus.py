@@ -163,7 +163,7 @@ def gpu_unsupported(situation: Situation) -> Iterator[Finding]:
                 check="gpu-unsupported",
                 severity="warn",
                 message=f"no image has code for all the GPUs at once ({joined(sorted(kinds))}), only for each kind",
-                fix=f"use GPUs of one kind together, such as `--gpus device={min(gpu.index for gpu in kinds.values())}`",
+                fix=f"use GPUs of one kind alone, such as `--gpus device={min(gpu.index for gpu in kinds.values())}`",
             )
     if not strangers:
         return

@@ -83,7 +83,10 @@ def test_every_refused_image_has_its_reason() -> None:
         "NVIDIA GeForce GTX 1080 (6.1): the wheel has dropped it: its machine code is for "
         "7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0",
     )
-    assert reasons["torch-cpu"][-1] == "it is for the CPU, and this host has an NVIDIA GPU"
+    assert reasons["torch-cpu"] == (
+        "it is for the CPU, and this host has an NVIDIA GPU",
+        "it has no lock yet, so it cannot be built: `kit lock` makes one where its index can be reached",
+    )
     names = {v.image.name for v in found.refused} | {i.name for i in found.alternatives} | {"torch2.7-cu126"}
     assert names == {i.name for i in CATALOG.images() if i.framework == "torch" and not i.flavor}
 
@@ -422,6 +425,7 @@ def test_catalog_rules(catalog: Catalog) -> None:
         if release.ptx_newest:
             assert release.ptx, release.name
             assert release.ptx_note, release.name
+            assert release.ptx_source, release.name
         if release.compute_capabilities_arm64:
             assert "linux/arm64" in release.platforms
 

@@ -556,7 +556,7 @@ def test_gpus_that_no_image_serves_together_are_named() -> None:
     (finding,) = found(replace(UBUNTU, gpus=(pascal, blackwell)), "gpu-unsupported")
     assert finding.severity == "warn"
     assert "all the GPUs at once (12.0 and 6.1)" in finding.message
-    assert finding.fix == "use GPUs of one kind together, such as `--gpus device=0`"
+    assert finding.fix == "use GPUs of one kind alone, such as `--gpus device=0`"
 
 
 def test_a_busy_gpu_with_mig_is_not_busy() -> None:
