@@ -114,6 +114,7 @@ def _instances(nvml: Any, handle: Any) -> tuple[MigInstance, ...]:
                 uuid=_text(_ask(nvml, nvml.nvmlDeviceGetUUID, mig)),
                 # `NVIDIA A100-SXM4-40GB MIG 1g.5gb`
                 profile=_text(_ask(nvml, nvml.nvmlDeviceGetName, mig)).rpartition(" MIG ")[2],
+                index=number,
                 gpu_instance=_ask(nvml, nvml.nvmlDeviceGetGpuInstanceId, mig),
                 compute_instance=_ask(nvml, nvml.nvmlDeviceGetComputeInstanceId, mig),
                 memory_mib=_mib(memory.total) if memory else None,

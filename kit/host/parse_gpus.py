@@ -122,6 +122,7 @@ def _gpu(body: str, address: str) -> HostGpu:
 def _mig(body: str) -> MigInstance:
     return MigInstance(
         uuid=_value(body, "uuid"),
+        index=_whole(_value(body, "index")),
         gpu_instance=_whole(_value(body, "gpu_instance_id")),
         compute_instance=_whole(_value(body, "compute_instance_id")),
         memory_mib=_whole(_value(body, "fb_memory_usage", "total")),

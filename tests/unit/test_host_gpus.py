@@ -52,8 +52,8 @@ def test_an_a100_with_mig_instances():
     (gpu,) = smi("a100-mig-535").gpus
     assert gpu.is_mig_enabled
     assert gpu.mig_instances == tuple(
-        MigInstance(uuid="", gpu_instance=number, compute_instance=0, memory_mib=19968, memory_used_mib=12)
-        for number in (3, 4, 5, 6)
+        MigInstance(uuid="", index=i, gpu_instance=3 + i, compute_instance=0, memory_mib=19968, memory_used_mib=12)
+        for i in range(4)
     )
     assert (gpu.uuid, gpu.memory_mib, gpu.memory_used_mib) == ("GPU-513536b6-7d19-9063-b049-1e69664bb298", 81920, 50)
     assert (gpu.utilisation_percent, gpu.power_draw_w, gpu.power_limit_w) == (None, 67.03, 500.0)

@@ -152,12 +152,13 @@ def test_mig_instances_and_gaps_between_them():
         MigInstance(
             uuid="MIG-a686709d-6dc2-542a-8851-0d2508448c10",
             profile="1g.10gb",
+            index=0,
             gpu_instance=9,
             compute_instance=0,
             memory_mib=10240,
             memory_used_mib=1024,
         ),
-        MigInstance(uuid="MIG-53864714-0a66-5df2-9007-9268e30d9a72"),
+        MigInstance(uuid="MIG-53864714-0a66-5df2-9007-9268e30d9a72", index=2),
     )
     assert found.processes == (
         GpuProcess(pid=116860, name="llama-server", mig_uuid="MIG-a686709d-6dc2-542a-8851-0d2508448c10"),
