@@ -68,6 +68,7 @@ def own_machine(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
     monkeypatch.setattr("kit.engine.DEFAULT_SOCKET", home / "no-docker.sock")
+    monkeypatch.setattr("kit.host.PCI_DEVICES", home / "no-bus")
     for module in ("gpu", "lease"):
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))
     paths.root_dir.cache_clear()

@@ -166,7 +166,9 @@ def _with_request(verdict: Verdict, request: Request, catalog: Catalog, host: Ho
     if not image.is_gpu and host.has_gpu and request.tag != "cpu":
         refusals.append("it is for the CPU, and this host has an NVIDIA GPU")
     if catalog.unlocked_reason(image):
-        refusals.append("it has no lock yet, so it cannot be built: `kit lock` makes one where its index can be reached")
+        refusals.append(
+            "it has no lock yet, so it cannot be built: `kit lock` makes one where its index answers"
+        )
     if image.is_gpu and host.gpus and not release.compute_capabilities:
         refusals.append("which GPUs its wheel has code for is not known")
     if request.python:
@@ -223,6 +225,8 @@ def _smallest_change(request: Request, catalog: Catalog, host: Host) -> str:
         changes.append(f"do without the compiler: `{image.name}` works here")
     if any(class_of(catalog, gpu) == "jetson" for gpu in host.gpus):
         changes.append("take an image made for JetPack (github.com/dusty-nv/jetson-containers)")
+    elif host.driver == "":
+        changes.append("run on the CPU: --gpus none")
     elif not changes and request.framework == "tensorflow":
         if _is_newer_than_tensorflow(catalog, host):
             # github.com/tensorflow/tensorflow/issues/99592: the only way found to work on the RTX 50 series.

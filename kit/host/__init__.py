@@ -6,14 +6,17 @@ One shell script (`probe.sh`) reads them, run here or through ssh; pure function
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kit.engine import Engine
-    from kit.host.model import Endpoint, EndpointKind, Host
+    from kit.host.model import Endpoint, EndpointKind, Host, PciGpu
     from kit.host.parse_gpus import Driver
 
 __all__ = ["read_gpus", "read_host", "to_json"]
+
+PCI_DEVICES = Path("/sys/bus/pci/devices")
 
 
 def read_host(
@@ -50,8 +53,8 @@ def read_host(
 def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None = None) -> Host:
     """The driver and the GPUs of a machine, `with_use` also who uses them; raises what `read_host` raises.
 
-    Starts no program on a machine without a driver, and on this machine none but those for `with_use` either, as long
-    as NVML answers.
+    Starts no program on a machine without a driver, where `pci_gpus` says what has none, and on this machine none but
+    those for `with_use` either, as long as NVML answers.
     """
     from kit.host.model import Host
 
@@ -59,7 +62,7 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
         from kit.gpu import host_has_gpu
 
         if not host_has_gpu():
-            return Host(platform=_platform())
+            return Host(platform=_platform(), pci_gpus=_pci_gpus())
         if (driver := _ask_nvml(with_use)) and not with_use:
             return Host(
                 platform=_platform(), driver=driver.version, driver_cuda=driver.cuda, gpus=driver.gpus, is_wsl=_is_wsl()
@@ -110,6 +113,22 @@ def _ask_nvml(with_use: bool) -> Driver | None:
     from kit.host.nvml import read_nvml
 
     return read_nvml(pynvml, with_use=with_use)
+
+
+def _pci_gpus() -> tuple[PciGpu, ...]:
+    """The NVIDIA display controllers of this machine, but for those that were handed to virtual machines."""
+    from kit.host.model import PciGpu
+
+    found = []
+    for device in sorted(PCI_DEVICES.iterdir()) if PCI_DEVICES.is_dir() else ():
+        try:
+            vendor, kind, number = ((device / name).read_text().strip() for name in ("vendor", "class", "device"))
+        except OSError:
+            continue  # unplugged meanwhile
+        driver = (device / "driver").resolve().name if (device / "driver").exists() else ""
+        if vendor == "0x10de" and kind.startswith("0x03") and driver != "vfio-pci":
+            found.append(PciGpu(address=device.name, device_id=number.removeprefix("0x"), driver=driver))
+    return tuple(found)
 
 
 def _platform() -> str:

@@ -96,3 +96,8 @@ def result_of(
         "peak_memory_bytes": 6 * 2**30,
         "seconds": 48.0,
     }
+
+
+def reference_of(value: float, unit: str = "TFLOP/s", *, is_own: bool = False) -> dict[str, Any]:
+    """A measured reference, as the catalog's table gives it."""
+    return {"value": value, "unit": unit, "n": 3, "date": "2026", "tool": "t", "is_own": is_own, "source": "s"}

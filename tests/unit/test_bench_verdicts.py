@@ -11,7 +11,7 @@ from kit.bench import verdicts
 from kit.bench.expectations import expectations, find_gpu
 from kit.bench.host_side import tables
 from kit.catalog import Catalog
-from tests.unit.bench_results import H200, measured, not_run, result_of, sample
+from tests.unit.bench_results import H200, measured, not_run, reference_of, result_of, sample
 
 PRODUCTS = {"matmul_fp32_ieee": 51.0, "matmul_tf32": 400.0, "matmul_fp16": 759.0, "matmul_bf16": 788.0}
 
@@ -29,24 +29,12 @@ def one(found: dict[str, Any], gate: str, test: str) -> dict[str, Any]:
     return verdict  # type: ignore[no-any-return]
 
 
-def reference(value: float, *, is_own: bool = False) -> dict[str, Any]:
-    return {
-        "value": value,
-        "unit": "TFLOP/s",
-        "n": 3,
-        "date": "2026",
-        "tool": "t",
-        "is_own": is_own,
-        "source": "s",
-    }
-
-
 def expecting(value: float, *, is_own: bool = False) -> dict[str, Any]:
     return {
         "gpu": "NVIDIA H200",
         "peaks": {},
         "rates": {},
-        "references": {"matmul_bf16": reference(value, is_own=is_own)},
+        "references": {"matmul_bf16": reference_of(value, is_own=is_own)},
     }
 
 
@@ -178,7 +166,7 @@ def test_throttling_of_another_test_is_no_excuse() -> None:
 
 def test_a_narrow_pcie_link_is_named() -> None:
     expected = expecting(1.0)
-    expected["references"] = {"h2d_pinned": {**reference(50.0), "unit": "GB/s"}}
+    expected["references"] = {"h2d_pinned": reference_of(50.0, "GB/s")}
     result = result_of(
         measured("h2d_pinned", 6.0, "GB/s"),
         telemetry=[sample(0.5, pcie_generation=4, pcie_lanes=4)],

@@ -85,7 +85,7 @@ def test_every_refused_image_has_its_reason() -> None:
     )
     assert reasons["torch-cpu"] == (
         "it is for the CPU, and this host has an NVIDIA GPU",
-        "it has no lock yet, so it cannot be built: `kit lock` makes one where its index can be reached",
+        "it has no lock yet, so it cannot be built: `kit lock` makes one where its index answers",
     )
     names = {v.image.name for v in found.refused} | {i.name for i in found.alternatives} | {"torch2.7-cu126"}
     assert names == {i.name for i in CATALOG.images() if i.framework == "torch" and not i.flavor}
@@ -141,7 +141,13 @@ def test_no_driver_is_a_refusal_when_a_gpu_is_on_the_bus() -> None:
     found = resolve(TORCH, CATALOG, bare)
     assert found.image is None
     assert all("no NVIDIA driver is loaded" in v.refusals[0] for v in found.refused if v.image.is_gpu)
-    assert found.hint == "install driver 450.80.02 or newer: `torch2.0-cu117` then works"
+    assert found.hint == (
+        "install driver 450.80.02 or newer: `torch2.0-cu117` then works; or run on the CPU: --gpus none"
+    )
+    problem = compat.objection(CATALOG, CATALOG.find("torch-cu126"), bare)
+    assert problem is not None
+    assert "no NVIDIA driver is loaded: CUDA 12.6 needs 525.60.13 or newer" in problem.message
+    assert problem.hint.endswith("run on the CPU: --gpus none; or go on with --force")
 
 
 def test_without_a_gpu_the_image_for_the_cpu() -> None:
