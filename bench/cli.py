@@ -62,6 +62,9 @@ def main() -> None:
             [engine.program, "run", "--rm", image.reference, "true"],
             1.25,
         ),
+        # Issue 3 sets no ratio for these two; `kit doctor` must end within 3 s.
+        ("kit resolve / import click", [KIT, "-q", "resolve"], click, None),
+        ("kit doctor / docker info", [KIT, "-q", "doctor"], [engine.program, "info"], None),
     ):
         a, b = compare(ours, rival, environment, arguments.rounds)
         rows.append(
@@ -74,9 +77,10 @@ def main() -> None:
                 "rounds": arguments.rounds,
             }
         )
-        print(f"{name:50} {a:7.3f} s {b:7.3f} s  {a / b:5.2f}x  (limit {limit}x)", file=sys.stderr)
+        goal = f"limit {limit}x" if limit else "no limit"
+        print(f"{name:50} {a:7.3f} s {b:7.3f} s  {a / b:5.2f}x  ({goal})", file=sys.stderr)
     print(json.dumps(rows, indent=2))
-    sys.exit(any(row["ratio"] > row["limit"] for row in rows))
+    sys.exit(any(row["limit"] and row["ratio"] > row["limit"] for row in rows))
 
 
 if __name__ == "__main__":
