@@ -55,6 +55,9 @@ def image_environment(image: Image) -> dict[str, str]:
         variables |= {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
         # Kernels compiled from PTX at first use are kept across containers: `kit run` mounts a volume here.
         variables |= {"CUDA_CACHE_PATH": f"{layout.HOME}/.cache/cuda", "CUDA_CACHE_MAXSIZE": "4294967296"}
+    if image.is_gpu and image.release.cuda_provider != "base":
+        # The bases of nvidia/cuda set it to folders of theirs; the only CUDA is that of the wheels.
+        variables["LD_LIBRARY_PATH"] = ""
     return variables
 
 

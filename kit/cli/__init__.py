@@ -34,13 +34,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("lifecycle", "Run a command in a running container."),
     "stop": ("lifecycle", "Stop containers."),
     "rm": ("lifecycle", "Remove stopped containers."),
+    "verify": ("verify", "Prove an image against its lock, and that it works."),
     "matrix": ("matrix", "Print the CI matrix of images to build."),
     "engine": ("engine", "Start or stop kit's private container engine."),
     "base": ("base", "Make registry-free base images."),
 }
 
 # The commands that act on this machine's engine, and cannot on another's.
-LOCAL_COMMANDS = ("build", "run", "ps", "logs", "url", "exec", "stop", "rm", "engine", "base")
+LOCAL_COMMANDS = ("build", "run", "verify", "ps", "logs", "url", "exec", "stop", "rm", "engine", "base")
 
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])

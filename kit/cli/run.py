@@ -13,7 +13,7 @@ from kit.cli import Options, json_option
 from kit.cli.build import build_options
 
 if TYPE_CHECKING:
-    from kit.engine import Mount
+    from kit.engine import Engine, Mount
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -115,6 +115,28 @@ def run_command(
     else:
         click.echo(started.url)
     say(options, f"{service} runs as {started.name}; it stays up: `kit logs {started.name}`, `kit stop {started.name}`")
+    if image.is_gpu:
+        _say_gpus(options, engine, started.name)
+
+
+def _say_gpus(options: Options, engine: Engine, name: str) -> None:
+    """Whether the GPUs a service was given are there inside, now that its URL is printed.
+
+    Of a command nothing is said: asked before it, it would start later; asked beside it, the answer would run into
+    what it prints, and may come after its end.
+    """
+    from kit import gpu_check
+    from kit.cli.output import say
+
+    found = gpu_check.check(engine, name)
+    if found is None:
+        return
+    gpus, wrong = found
+    if wrong:
+        click.secho("warning: ", fg="yellow", nl=False, err=True)
+        click.echo(f"{wrong}; `kit doctor` looks for the cause", err=True)
+    else:
+        say(options, f"GPU inside: {gpus}; a kernel ran on it")
 
 
 def _variable(text: str) -> tuple[str, str]:

@@ -1,0 +1,173 @@
+"""`kit verify`."""
+
+from __future__ import annotations
+
+import sys
+from itertools import groupby
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+from kit.cli import Options, json_option
+from kit.cli.build import build_options
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from kit.verify.model import Check, Report
+
+DETAIL_WIDTH = 100
+WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
+
+
+@click.command("verify")
+@click.argument("name")
+@click.option("--gpus", metavar="WHICH", help="As of `kit run`; none: the checks that need no GPU.  [default: all]")
+@click.option("--only", multiple=True, metavar="CHECK", help="This check or group of checks; several times: these.")
+@click.option("--image", "reference", default="", metavar="REFERENCE", help="The engine's name for what is verified.")
+@click.option(
+    "--junit",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the results as JUnit XML too.",
+)
+@click.option("--force", is_flag=True, help="Verify an image even when it cannot work with this driver or GPU.")
+@build_options
+@json_option
+@click.pass_obj
+def verify_command(
+    options: Options,
+    *,
+    name: str,
+    gpus: str | None,
+    only: tuple[str, ...],
+    reference: str,
+    junit: Path | None,
+    force: bool,
+    base: str,
+    registry_mirror: str,
+    ca_cert: Path | None,
+) -> None:
+    """Prove that an image is what its lock and the catalog say, and that it works, in a container of it.
+
+    NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine. An image that is
+    there is verified as it is; one that is not is built first. What needs a GPU is `not run` where there is none.
+    """
+    from kit import build, run, verify
+    from kit.catalog import load_catalog
+    from kit.cli.build import make_options
+    from kit.cli.output import print_json, say
+    from kit.cli.progress import BuildDisplay
+    from kit.cli.resolve import image_for_host
+    from kit.engine import connect
+    from kit.errors import CheckFailedError
+
+    catalog = load_catalog()
+    host = run.host_for(gpus)
+    image = image_for_host(options, catalog, name, host, force=force)
+    engine = connect()
+    if not reference and engine.image_labels(image.reference) is None:
+        wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
+        with BuildDisplay(options, image.name) as progress:
+            built = build.build(catalog, image, engine, wanted, progress)
+        say(options, f"{image.name}: built in {built.seconds:.0f} s on {built.base}")
+    request = verify.VerifyRequest(image=image, reference=reference, gpus=gpus, host=host, only=only)
+    with VerifyDisplay(options, image.name) as display:
+        report = verify.verify(request, catalog, engine, on_message=display.message, on_check=display.add)
+    if options.json:
+        checks = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in report.checks]
+        print_json({"image": report.image, "checks": checks})
+    else:
+        _print_table(report)
+    if junit:
+        _write_junit(junit, report)
+    counts = ", ".join(f"{n} {word.lower()}" for outcome, word in WORDS.items() if (n := _count(report, outcome)))
+    if failed := [c for c in report.checks if c.outcome == "failed"]:
+        raise CheckFailedError(
+            f"{report.reference}: {counts}",
+            details=tuple(f"{c.name}: {line}" for c in failed for line in c.detail.splitlines() or [""]),
+            hint=f"`kit verify {image.name} --only {failed[0].name}` runs one again",
+        )
+    say(options, f"{report.reference}: {counts}")
+
+
+class VerifyDisplay:
+    """How a verification shows itself: one live line on a terminal, a line per finished group elsewhere."""
+
+    def __init__(self, options: Options, image: str) -> None:
+        self.options = options
+        self.image = image
+        self.status: Status | None = None
+        self.done: list[Check] = []
+
+    def __enter__(self) -> VerifyDisplay:
+        if not self.options.quiet and sys.stderr.isatty():
+            from rich.console import Console
+
+            self.status = Console(stderr=True).status(f"{self.image}: starting a container")
+            self.status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.status:
+            self.status.stop()
+
+    def message(self, text: str) -> None:
+        if self.status:
+            # Above the live line, which a plain print would run into.
+            self.status.console.print(text, markup=False, highlight=False)
+        elif not self.options.quiet:
+            click.echo(text, err=True)
+
+    def add(self, check: Check, total: int) -> None:
+        """A check has ended."""
+        self.done.append(check)
+        count = len(self.done)
+        if self.status:
+            self.status.update(f"{self.image}: {count} of {total} checks, {check.name.replace('[', ' ').strip(']')}")
+        elif not self.options.quiet and check.outcome == "failed":
+            click.echo(f"  {count} of {total}: {check.name} failed", err=True)
+        elif not self.options.quiet and (count == total or count % 10 == 0):
+            click.echo(f"  {count} of {total}", err=True)
+
+
+def _print_table(report: Report) -> None:
+    from kit.cli.output import print_table
+
+    rows = []
+    # Checks of a group that were not run for one reason are one row.
+    for (group, reason), found in groupby(
+        report.checks, key=lambda c: (c.name.partition(".")[0], c.detail if c.outcome == "not_run" else None)
+    ):
+        checks = list(found)
+        if reason is not None and len(checks) > 1:
+            rows.append((f"{group} ({len(checks)} checks)", WORDS["not_run"], _shortened(reason)))
+        else:
+            rows += [(c.name, WORDS[c.outcome], _shortened(c.detail)) for c in checks]
+    print_table(("check", "result", "detail"), rows)
+
+
+def _shortened(detail: str) -> str:
+    line = detail.partition("\n")[0]
+    return line if len(line) <= DETAIL_WIDTH else f"{line[: DETAIL_WIDTH - 1]}…"
+
+
+def _count(report: Report, outcome: str) -> int:
+    return sum(check.outcome == outcome for check in report.checks)
+
+
+def _write_junit(file: Path, report: Report) -> None:
+    from kit import paths
+    from kit.errors import BadInputError
+    from kit.verify.junit import junit
+
+    try:
+        paths.write_text(file, junit(report))
+    except OSError as e:
+        raise BadInputError(
+            f"--junit {file} cannot be written: {e.strerror}", hint="name a file in a folder that you may write to"
+        ) from None

@@ -1,0 +1,281 @@
+"""Prove an image: run the shipped checks against a container of it, and say of each whether it holds."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from types import FrameType
+
+from kit import layout, paths, run
+from kit.catalog import Catalog
+from kit.catalog.model import Image
+from kit.engine import Engine, Mount
+from kit.errors import BadInputError, EngineError
+from kit.gpu_check import asked_for, script
+from kit.host.model import Host
+from kit.locks import read_lock
+from kit.network import NetworkSettings
+from kit.render import image_environment, image_labels
+from kit.verify.model import Check, Outcome, Report, Subject
+
+__all__ = ["GROUPS", "Check", "Outcome", "Report", "Subject", "VerifyRequest", "check", "started", "verify"]
+
+# In the order they run and are shown.
+GROUPS = (
+    "packages",
+    "framework",
+    "image",
+    "security",
+    "container",
+    "training",
+    "jupyter",
+    "tensorboard",
+    "devel",
+    "gpu",
+)
+SCRIPTS = "/run/kit/verify"
+# The container ends and goes by itself then, should this process be killed before it removes it.
+LIFE_S = 2 * 60 * 60
+SERVICE_PATIENCE_S = 60
+PYTEST_ARGUMENTS = (
+    # Nothing of the caller's: no plug-ins, no options, no cache, and no output but what the collector takes.
+    "--assert=plain",
+    "--capture=no",
+    *(f"--override-ini={setting}" for setting in ("addopts=", "console_output_style=classic")),
+    *(f"-pno:{plugin}" for plugin in ("terminal", "cacheprovider", "logging", "warnings", "faulthandler")),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyRequest:
+    """What to prove, and with which GPUs."""
+
+    image: Image
+    reference: str = ""  # the engine's name for it; empty: what `kit build` gives it
+    gpus: str | None = None  # None: what the host has
+    host: Host | None = None  # its GPUs as they were just read, for `gpus`
+    only: tuple[str, ...] = ()  # checks or groups of checks; empty: all
+
+
+def verify(
+    request: VerifyRequest,
+    catalog: Catalog,
+    engine: Engine,
+    *,
+    on_message: Callable[[str], None] = lambda _: None,
+    on_check: Callable[[Check, int], None] = lambda *_: None,
+) -> Report:
+    """Start a container of the image as `kit run` does, run the checks against it, remove it whatever happens.
+
+    `on_check` gets each check as it ends, and how many there are. Raises UnlockedError for an image without a lock,
+    EngineError when the engine does not have it, BadInputError for a name in `only` that no check has.
+    """
+    if request.only:
+        _refuse_unknown(request.only)
+    with started(request, catalog, engine, on_message) as subject:
+        return check(subject, only=request.only, on_check=on_check)
+
+
+@contextlib.contextmanager
+def started(
+    request: VerifyRequest, catalog: Catalog, engine: Engine, on_message: Callable[[str], None] = lambda _: None
+) -> Iterator[Subject]:
+    """A container of the image and what is promised of it; it and its services are gone when the block ends."""
+    image = request.image
+    lock = read_lock(paths.images_dir() / image.name, image)
+    reference = request.reference or image.reference
+    if engine.image_labels(reference) is None:
+        raise EngineError(f"the engine has no image {reference}", hint=f"`kit build {image.name}` builds it")
+    described = json.loads(engine.call(["image", "inspect", reference], timeout_s=30))[0]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_interrupted_by_signals())
+        folder = Path(
+            stack.enter_context(tempfile.TemporaryDirectory(prefix="kit-verify-", ignore_cleanup_errors=True))
+        )
+        workspace, scripts = _lay_out(folder)
+        run_request = run.RunRequest(
+            image=image,
+            reference=reference,
+            gpus=request.gpus,
+            host=request.host,
+            command=("sleep", str(LIFE_S)),
+            folder=workspace,
+            user=_user(),
+            mounts=(Mount(source=str(scripts), target=SCRIPTS, read_only=True),),
+            volumes=_volumes(image),
+            network=NetworkSettings(proxies={}),
+            logdir="logs",
+            has_input=False,
+        )
+        with run.reserved_gpus(run_request, engine, on_message) as (injection, release):
+            spec, note = run.make_spec(run_request, engine, port=0, token="", injection=injection)
+            spec = replace(spec, name=f"kit-{image.name}-verify-{os.urandom(2).hex()}")
+            if note:
+                on_message(note)
+            stack.callback(engine.remove, spec.name, force=True)
+            engine.run_detached(spec)
+            release()
+        asked = asked_for(injection.arguments)
+
+        def start_service(service: run.Service) -> tuple[run.Started, str]:
+            # Without a GPU: what is asked of a service does not need one, and a lease is for one container.
+            gpus = "none" if image.is_gpu else None
+            wanted = replace(run_request, service=service, command=(), gpus=gpus, host=None)
+            found = run.start_service(wanted, engine, lambda _: None, timeout_s=SERVICE_PATIENCE_S)
+            stack.callback(engine.remove, found.name, force=True)
+            return found, engine.container(found.name).environment.get("JUPYTER_TOKEN", "")
+
+        yield Subject(
+            image=image,
+            lock=lock,
+            engine=engine,
+            reference=reference,
+            container=spec.name,
+            user=run_request.user,
+            config=described["Config"],
+            platform=f"{described['Os']}/{described['Architecture']}",
+            labels=image_labels(catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
+            environment=image_environment(image),
+            workspace=workspace,
+            scripts=scripts,
+            asked=asked,
+            no_gpu="" if asked else _no_gpu(image, request.gpus, note),
+            shm_bytes=spec.shm_bytes,
+            start_service=start_service,
+        )
+
+
+def check(
+    subject: Subject, *, only: tuple[str, ...] = (), on_check: Callable[[Check, int], None] = lambda *_: None
+) -> Report:
+    """Run the checks, all or some, against a container that runs. Raises KeyboardInterrupt when interrupted."""
+    import pytest
+
+    from kit.verify.collector import Collector
+
+    collector = Collector(subject, only, on_check)
+    with _environment(subject.engine):
+        code = pytest.main([*PYTEST_ARGUMENTS, *_arguments()], plugins=[collector])
+    if code == pytest.ExitCode.INTERRUPTED:
+        if collector.problems:
+            raise RuntimeError("the checks could not be loaded:\n" + "\n".join(collector.problems))
+        raise KeyboardInterrupt
+    if collector.problems or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"the checks ended with {code!r}:\n" + "\n".join(collector.problems))
+    return Report(image=subject.image.name, reference=subject.reference, checks=tuple(collector.checks))
+
+
+def names() -> list[str]:
+    """The names of all checks."""
+    import pytest
+
+    from kit.verify.collector import Collector
+
+    collector = Collector(None, ())
+    with _environment(None):
+        pytest.main([*PYTEST_ARGUMENTS, "--collect-only", *_arguments()], plugins=[collector])
+    return collector.names
+
+
+def _refuse_unknown(only: tuple[str, ...]) -> None:
+    from kit.verify.collector import is_chosen
+
+    there = names()
+    unknown = [word for word in only if not any(is_chosen(name, (word,)) for name in there)]
+    if unknown:
+        raise BadInputError(
+            f"no check is named {', '.join(unknown)}",
+            hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
+        )
+
+
+def _arguments() -> list[str]:
+    folder = Path(str(resources.files("kit.verify.suite")))
+    return [
+        f"--config-file={folder / 'pytest.ini'}",
+        f"--rootdir={folder}",
+        *(str(folder / f"test_{group}.py") for group in GROUPS),
+    ]
+
+
+def _lay_out(folder: Path) -> tuple[Path, Path]:
+    """A workspace that every user may write to, and a copy of the scripts that every user may read."""
+    folder.chmod(0o755)
+    workspace, scripts = folder / "workspace", folder / "scripts"
+    workspace.mkdir()
+    workspace.chmod(0o777)
+    scripts.mkdir()
+    for file in Path(str(resources.files("kit.verify.suite"))).joinpath("inside").iterdir():
+        if file.suffix in (".py", ".cu"):
+            shutil.copyfile(file, scripts / file.name)
+    (scripts / "driver.py").write_text(script(), encoding="utf-8")
+    scripts.chmod(0o755)
+    for file in scripts.iterdir():
+        file.chmod(0o644)
+    return workspace, scripts
+
+
+def _user() -> str:
+    """The caller; for root the image's own user, since what root may do proves nothing about others."""
+    caller = run.caller()
+    return f"{layout.UID}:{layout.UID}" if caller.startswith("0:") else caller
+
+
+def _volumes(image: Image) -> tuple[Mount, ...]:
+    """Fresh volumes that go with the container: what the user added to theirs is not the image's.
+
+    But the CUDA cache is the user's own: what the driver compiled for this GPU takes minutes to compile again.
+    """
+    uid = _user().partition(":")[0]
+    kept = {f"{layout.HOME}/.cache/cuda"}
+    return tuple(
+        mount if mount.target in kept else replace(mount, source="") for mount in run.volume_mounts(image, uid)
+    )
+
+
+def _no_gpu(image: Image, gpus: str | None, note: str) -> str:
+    if not image.is_gpu:
+        return "no GPU: the image is built for the CPU"
+    return "no GPU: --gpus none" if gpus == "none" else f"no GPU: {note.partition(':')[0] or 'none was given'}"
+
+
+@contextlib.contextmanager
+def _environment(engine: Engine | None) -> Iterator[None]:
+    """The variables by which testinfra's `docker` reaches the engine; none of pytest's from outside."""
+    before = dict(os.environ)
+    os.environ.pop("PYTEST_ADDOPTS", None)
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    if engine:
+        os.environ.update(engine.environment)
+        if (program := Path(engine.program)).is_absolute():
+            os.environ["PATH"] = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Being told to end, or losing the terminal, is an interruption: what was started is removed then too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    # What the caller has it ignore (nohup) stays ignored.
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,95 @@
+"""The pytest plug-in that hands the subject to the checks and takes each one's outcome: no text is parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from kit.verify.model import Check, Subject
+
+FACT = "fact"
+SUBJECT = pytest.StashKey["Subject | None"]()
+
+
+class Collector:
+    """One run of the suite; `checks` has what came of it, in order."""
+
+    def __init__(
+        self, subject: Subject | None, only: tuple[str, ...], on_check: Callable[[Check, int], None] = lambda *_: None
+    ) -> None:
+        self._subject = subject
+        self._only = only
+        self._on_check = on_check
+        self.checks: list[Check] = []
+        self.names: list[str] = []
+        self.problems: list[str] = []  # of the suite itself
+        self._seconds: dict[str, float] = {}
+
+    def pytest_configure(self, config: pytest.Config) -> None:
+        config.stash[SUBJECT] = self._subject
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        if self._only:
+            items[:] = [item for item in items if is_chosen(name_of(item), self._only)]
+        self.names = [name_of(item) for item in items]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[Any]
+    ) -> Iterator[None]:  # a generator that yields once and returns the report
+        report = yield
+        error = call.excinfo.value if call.excinfo else None
+        self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + call.duration
+        if call.when == "call" or (error is not None and call.when == "setup"):
+            self._add(item, error)
+        elif error is not None:
+            self.problems.append(f"{name_of(item)}: {error}")
+        return report
+
+    def _add(self, item: pytest.Item, error: BaseException | None) -> None:
+        seconds = self._seconds[
+            item.nodeid
+        ]  # with what it waited for: the first check that needs an answer pays for it
+        facts = [str(value) for key, value in item.user_properties if key == FACT]
+        if error is None:
+            check = Check(name=name_of(item), outcome="passed", detail="; ".join(facts), seconds=seconds)
+        elif isinstance(error, pytest.skip.Exception):
+            check = Check(name=name_of(item), outcome="not_run", detail=str(error), seconds=seconds)
+        else:
+            check = Check(name=name_of(item), outcome="failed", detail=words(error), seconds=seconds)
+        self.checks.append(check)
+        self._on_check(check, len(self.names))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.problems.append(f"{report.nodeid}: {report.longreprtext}")
+
+    def pytest_internalerror(self, excrepr: object) -> bool:
+        self.problems.append(str(excrepr))
+        return True
+
+
+def name_of(item: pytest.Item) -> str:
+    """`suite/test_packages.py::test_locked` is `packages.locked`."""
+    function, bracket, parameter = item.name.removeprefix("test_").partition("[")
+    return f"{item.path.stem.removeprefix('test_')}.{function.replace('_', '-')}{bracket}{parameter}"
+
+
+def is_chosen(name: str, only: tuple[str, ...]) -> bool:
+    """True when a name is one of these, or in a group that is one of these (`packages`, `gpu.kernel`)."""
+    return any(name == word or name.startswith((f"{word}.", f"{word}[")) for word in only)
+
+
+def words(error: BaseException) -> str:
+    """What a failed check says: its own words, or the error's kind with the error's."""
+    if isinstance(error, (AssertionError, pytest.fail.Exception)) and str(error):
+        # Where another pytest runs this one, it has written the expression below.
+        return str(error).partition("\nassert ")[0]
+    from kit.errors import KitError
+
+    if isinstance(error, KitError):
+        return "; ".join((error.message, *error.details[-3:]))
+    return f"{type(error).__name__}: {error}".strip()

@@ -1,0 +1,34 @@
+"""What the image says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kit.verify import expected
+from kit.verify.model import Subject
+from kit.verify.suite.conftest import Answer
+
+
+def test_labels(subject: Subject, packages: Answer, fact: Callable[[str], None]) -> None:
+    """Its labels are those that the catalog and the lock make, and the Python it names is the one inside."""
+    there = subject.config.get("Labels") or {}
+    python = packages.value("environment")["python_version"]
+    wrong = [
+        f"{name} is `{there.get(name, '')}`, and `{value}` is true"
+        for name, value in {**subject.labels, "kit.python": python}.items()
+        if there.get(name) != value
+    ]
+    hint = f"; `kit build {subject.image.name}` builds it anew" if "kit.lock-hash" in str(wrong) else ""
+    assert not wrong, "\n".join(wrong) + hint
+    fact(f"{len(subject.labels) + 1} labels")
+
+
+def test_environment(subject: Subject) -> None:
+    """It sets the variables that it promises."""
+    there = expected.variables(subject.config)
+    wrong = [
+        f"{name}={there.get(name, '')}, and {value} is promised"
+        for name, value in subject.environment.items()
+        if there.get(name) != value
+    ]
+    assert not wrong, "\n".join(wrong)

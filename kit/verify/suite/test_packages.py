@@ -1,0 +1,40 @@
+"""The Python packages: those of the lock, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kit.verify import expected
+from kit.verify.model import Subject
+from kit.verify.suite.conftest import Answer
+
+
+def test_locked(subject: Subject, packages: Answer, fact: Callable[[str], None]) -> None:
+    """Every locked package is there at its version."""
+    locked = expected.packages(subject.lock, packages.value("environment"))
+    missing = expected.missing(locked, packages.value("installed"))
+    assert not missing, "\n".join(missing)
+    fact(f"{len(locked)} packages")
+
+
+def test_besides(subject: Subject, packages: Answer) -> None:
+    """No other package is there."""
+    locked = expected.packages(subject.lock, packages.value("environment"))
+    others = expected.besides(locked, packages.value("installed"))
+    assert not others, f"not locked: {', '.join(others)}"
+
+
+def test_constraints(subject: Subject, packages: Answer) -> None:
+    """`pip install` in a container is held to the locked versions."""
+    locked = expected.packages(subject.lock, packages.value("environment"))
+    held = [line.split("==") for line in packages.value("constraints")]
+    missing = expected.missing(locked, held)
+    assert not missing, "pip is not held to: " + "; ".join(missing)
+
+
+def test_byte_code(packages: Answer, fact: Callable[[str], None]) -> None:
+    """Byte code belongs to its source, so that no start compiles it again."""
+    found = packages.value("byte_code")
+    assert found["count"], "no module is compiled"
+    assert not found["stale"], "of another source: " + ", ".join(found["stale"][:5])
+    fact(f"{found['count']} modules")
