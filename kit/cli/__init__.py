@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "update": ("lock", "Ask registries for the digests of base images."),
     "build": ("build", "Build images."),
     "run": ("run", "Start a notebook, TensorBoard, a shell or a command in an image."),
+    "bench": ("bench", "Measure the GPU in an image; compare and plot results."),
     "ps": ("lifecycle", "List the containers kit started."),
     "logs": ("lifecycle", "Print what a container printed."),
     "url": ("lifecycle", "Print the URL of a running service."),
@@ -41,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 # The commands that act on this machine's engine, and cannot on another's.
-LOCAL_COMMANDS = ("build", "run", "verify", "ps", "logs", "url", "exec", "stop", "rm", "engine", "base")
+LOCAL_COMMANDS = ("build", "run", "bench", "verify", "ps", "logs", "url", "exec", "stop", "rm", "engine", "base")
 
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])

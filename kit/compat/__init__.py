@@ -166,9 +166,7 @@ def _with_request(verdict: Verdict, request: Request, catalog: Catalog, host: Ho
     if not image.is_gpu and host.has_gpu and request.tag != "cpu":
         refusals.append("it is for the CPU, and this host has an NVIDIA GPU")
     if catalog.unlocked_reason(image):
-        refusals.append(
-            "it has no lock yet, so it cannot be built: `kit lock` makes one where its index answers"
-        )
+        refusals.append("it has no lock yet, so it cannot be built: `kit lock` makes one where its index answers")
     if image.is_gpu and host.gpus and not release.compute_capabilities:
         refusals.append("which GPUs its wheel has code for is not known")
     if request.python:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,21 @@ def test_a_python_without_the_framework_says_so() -> None:
         pytest.skip("this Python has torch")
     assert done.returncode == 2
     assert "No module named 'torch'" in done.stderr
+
+
+@pytest.mark.parametrize("program", ["python3.8", "python3.9", "python3.10", "python3.12"])
+def test_every_module_imports_on_older_pythons(program: str) -> None:
+    found = shutil.which(program)
+    # pyenv's stand-ins are there for versions that are not.
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
+        pytest.skip(f"no {program} on this machine")
+    modules = [f"kit.bench.{file.stem}" for file in INSIDE if file.stem not in ("__init__", "__main__")]
+    done = subprocess.run(
+        [found, "-B", "-c", f"import {', '.join(modules)}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(FOLDER.parent.parent)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

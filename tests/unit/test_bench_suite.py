@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kit.bench import all_reduce, suite, timing
-from kit.bench.work import Check, NotRunError, Sizes, Work, cpu_sizes, learning
+from kit.bench import all_reduce, peers, suite, timing
+from kit.bench.work import Check, NotRunError, Sizes, Work, cpu_sizes, gpu_sizes, learning
 
 
 class FakeBench:
@@ -237,3 +237,26 @@ def test_all_reduce_is_as_slow_as_its_slowest_rank() -> None:
 def test_one_wrong_sum_fails_the_all_reduce() -> None:
     found = all_reduce.summary(2, (2**20, 2**21), [answer(0.01), answer(0.01, right=False)])
     assert not found["correctness"]["passed"]
+
+
+def test_peers_are_compared_on_the_same_work() -> None:
+    class Products(FakeBench):
+        def matmul(self, kind: str, sizes: Sizes) -> Iterator[Work]:
+            assert kind == "bf16"
+            yield Work("big", "TFLOP/s", 1e10, self.call, right)
+
+    def do_bench(call: Callable[[], object], *, warmup: int, rep: int, return_mode: str) -> float:
+        assert return_mode == "median"
+        call()
+        return 1.25  # milliseconds
+
+    (found,) = peers.compare(Products(cost_s=0.001), cpu_sizes(), "bf16", do_bench)
+    assert found["do_bench"] == pytest.approx(8.0)
+    assert found["kit"] == pytest.approx(10.0)
+    assert found["ratio"] == pytest.approx(1.25)
+
+
+@pytest.mark.parametrize(("gib", "images", "sequences"), [(140, 64, 4), (7.4, 64, 2), (5.5, 32, 1), (3.0, 16, 1)])
+def test_training_steps_shrink_with_the_card(gib: float, images: int, sequences: int) -> None:
+    sizes = gpu_sizes(int(gib * 2**30), 2**20)
+    assert (sizes.resnet[0], sizes.transformer[0]) == (images, sequences)

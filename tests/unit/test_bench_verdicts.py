@@ -10,6 +10,7 @@ import pytest
 from kit.bench import verdicts
 from kit.bench.expectations import expectations, find_gpu
 from kit.bench.host_side import tables
+from kit.bench.measured import package_tables
 from kit.catalog import Catalog
 from tests.unit.bench_results import H200, measured, not_run, reference_of, result_of, sample
 
@@ -274,3 +275,14 @@ def test_soak_that_slows_down_warns_with_the_cause() -> None:
     assert "throttled: sw_thermal" in verdict["text"]
     soak["windows"] = windows[:2]
     assert one(judged(result_of(soak)), "throughput", "soak")["outcome"] == "PASS"
+
+
+def test_the_tables_beside_the_code_rate_as_the_catalog_does(catalog: Catalog) -> None:
+    alone = package_tables()
+    if alone is None:
+        pytest.skip("this Python has no tomllib")
+    for name in ("NVIDIA H200", "Tesla T4", "NVIDIA GeForce RTX 4090", "NVIDIA L4"):
+        capability = next(gpu.compute_capability for gpu in catalog.gpus if name in gpu.names)
+        memory_gb = next(gpu.memory_gb for gpu in catalog.gpus if name in gpu.names)
+        device = {"name": name, "compute_capability": capability, "memory_bytes": int((memory_gb or 1) * 1e9)}
+        assert expectations(device, "torch", alone) == expectations(device, "torch", tables(catalog))

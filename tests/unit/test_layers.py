@@ -18,13 +18,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "base": ("__init__", "buildlog", "catalog", "errors", "layout", "network", "paths", "ports", "process"),
     "adapters": ("apt", "engine", "gpu", "host", "mounts", "private_engine"),
     "decisions": ("compat", "doctor", "explain", "gpu_check", "gpus", "locks", "matrix", "render"),
-    "actions": ("base", "build", "lease", "run", "verify"),
+    "actions": ("base", "bench", "build", "lease", "run", "verify"),
     "cli": ("__main__", "cli"),
 }
 RANK = {part: rank for rank, parts in enumerate(LAYERS.values()) for part in parts}
 # Actions leave each other alone, so that each can be changed by itself, but for these.
 BETWEEN_ACTIONS = {
     ("build", "base"),  # a build without a registry first makes the base it stands on
+    ("bench", "run"),  # what is measured is a container as `kit run` starts it
     ("verify", "run"),  # what is proven is a container as `kit run` starts it
     ("run", "lease"),  # a container that leases GPUs is started under the lock they were chosen under
 }

@@ -39,6 +39,8 @@ def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = group
     context = click.Context(group)
     while isinstance(command, click.Group) and words:
+        if command.name == "bench" and words[0] not in command.list_commands(context):
+            words = ["image", *words]  # `kit bench NAME` stands for it
         found = command.get_command(context, words[0])
         assert found is not None, f"kit has no command {words[0]}"
         command, words = found, words[1:]

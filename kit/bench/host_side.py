@@ -1,0 +1,268 @@
+"""`kit bench` on the host: run the measuring code in a container of the image, or in a Python of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import kit
+from kit import process, run
+from kit.bench import compare, expectations, saved, verdicts
+from kit.catalog import Catalog
+from kit.catalog.model import SHORT_NAMES, Image
+from kit.engine import Engine, Mount
+from kit.errors import BadInputError, EngineError, IncompatibleError, KitError
+
+if TYPE_CHECKING:
+    from kit.run import RunRequest
+
+# Where kit's own package is in the container. Only kit.bench is imported there.
+PACKAGE, PYTHONPATH = "/opt/kit/bench/kit", "/opt/kit/bench"
+RESULT_FILE = "result.json"
+NO_GPU_CODE, WRONG_USE_CODE = 3, 2
+CPU_HINT = "--device cpu runs the same code at small sizes; it says nothing of speed"
+# Beyond what the tests themselves take: starting, importing, compiling from PTX (TensorFlow on a GPU newer than it).
+PATIENCE_S = 3600.0
+LAST_LINES = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """What to measure, in kit's terms."""
+
+    image: Image
+    device: str  # cuda or cpu
+    only: tuple[str, ...] = ()
+    shapes: str = ""
+    soak_minutes: float = 0.0
+
+    def arguments(self) -> list[str]:
+        """The options of `python -m kit.bench`."""
+        found = [f"--framework={SHORT_NAMES[self.image.framework]}", f"--device={self.device}", "--quiet"]
+        found += [f"--only={','.join(self.only)}"] if self.only else []
+        found += [f"--shapes={self.shapes}"] if self.shapes else []
+        found += [f"--soak={self.soak_minutes:g}"] if self.soak_minutes else []
+        return found
+
+
+def gpus_for(request: BenchRequest, gpus: str | None) -> str | None:
+    """The value of `--gpus` to start the container with. Raises BadInputError, and IncompatibleError for an image
+    that no GPU works with."""
+    if request.device == "cpu":
+        if gpus not in (None, "none"):
+            raise BadInputError(f"--device cpu and --gpus {gpus} contradict each other", hint="leave one of them out")
+        return "none" if request.image.is_gpu else None
+    if not request.image.is_gpu:
+        raise IncompatibleError(f"{request.image.name} is built for the CPU: there is no GPU to measure", hint=CPU_HINT)
+    if gpus == "none":
+        raise BadInputError("--gpus none leaves nothing to measure", hint=CPU_HINT)
+    return gpus
+
+
+def require_gpu(request: RunRequest, engine: Engine) -> None:
+    """Raise IncompatibleError when a container that is to have a GPU would get none."""
+    if not run.decide_gpus(request, engine).arguments:
+        raise IncompatibleError("this host has no NVIDIA GPU that a container could use", hint=CPU_HINT)
+
+
+def tables(catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
+    """The catalog's rows that results are rated by."""
+    found: dict[str, tuple[Any, ...]] = {
+        "gpu": catalog.gpus,
+        "rate": catalog.rates,
+        "reference": catalog.references,
+    }
+    return {name: [asdict(row) for row in rows] for name, rows in found.items()}
+
+
+def rated(result: dict[str, Any], catalog: Catalog, image: dict[str, Any] | None) -> dict[str, Any]:
+    """A fresh result with what the catalog expects of the device, judged by it, and the image it came from."""
+    found = {
+        **result,
+        "image": image,
+        "expectations": expectations.expectations(result["device"], result["framework"]["name"], tables(catalog))
+        if result["device"]["kind"] == "cuda"
+        else None,
+    }
+    return {**found, **verdicts.judge(found)}
+
+
+def image_facts(image: Image, engine: Engine) -> dict[str, Any]:
+    """What the engine knows of the image that was measured."""
+    labels = engine.image_labels(image.reference) or {}
+    return {
+        "name": image.name,
+        "reference": image.reference,
+        "id": engine.call(["image", "inspect", "--format={{.Id}}", image.reference], timeout_s=30).strip(),
+        "base": labels.get("kit.base", ""),
+        "fingerprint": labels.get("kit.fingerprint", ""),
+        "kit": kit.__version__,
+    }
+
+
+def measure_inside(
+    request: BenchRequest, started: RunRequest, catalog: Catalog, engine: Engine, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The result of a container of the image, started as `kit run` starts one; `say` gets each line it prints.
+
+    Raises IncompatibleError when it finds no GPU, EngineError when it leaves no result.
+    """
+    with work_folder(started.user) as folder:
+        started = replace(
+            started,
+            folder=folder,
+            has_input=False,
+            command=("python", "-m", "kit.bench", *request.arguments(), f"--save={RESULT_FILE}"),
+            mounts=(*started.mounts, Mount(source=str(package_folder()), target=PACKAGE, read_only=True)),
+            environment=(*started.environment, ("PYTHONPATH", PYTHONPATH), ("PYTHONDONTWRITEBYTECODE", "1")),
+        )
+        printed: list[str] = []
+
+        def on_line(line: str) -> None:
+            printed.append(line)
+            say(line)
+
+        with run.reserved_gpus(started, engine, say) as (injection, release):
+            spec, note = run.make_spec(started, engine, port=0, token="", injection=injection)
+            if note:
+                say(note)
+            # Detached, so that others may choose their GPUs as soon as this one has its own.
+            spec = replace(spec, remove=False)
+            try:
+                engine.run_detached(spec)
+                release()
+                engine.stream(["logs", "--follow", spec.name], on_line)
+                code = wait(engine, spec.name)
+            finally:
+                engine.remove(spec.name, force=True)
+        return rated(result_of(folder, code, printed), catalog, image_facts(request.image, engine))
+
+
+def wait(engine: Engine, name: str) -> int:
+    """The exit code of a container, when it has ended."""
+    return int(engine.call(["wait", name], timeout_s=PATIENCE_S).strip() or 0)
+
+
+def measure_outside(
+    request: BenchRequest, python: str, catalog: Catalog, say: Callable[[str], None], *, gpu: str = ""
+) -> dict[str, Any]:
+    """The result of a Python of this machine that has the framework; `gpu` is the UUID of the one to measure.
+
+    Raises IncompatibleError when it finds no GPU, BadInputError when it has no such framework.
+    """
+    with work_folder(run.caller()) as folder:
+        printed: list[str] = []
+
+        def on_line(line: str) -> None:
+            printed.append(line)
+            say(line)
+
+        environment = {"PYTHONPATH": str(package_folder().parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        if gpu:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
+        code = process.stream(
+            [python, "-m", "kit.bench", *request.arguments(), f"--save={folder / RESULT_FILE}"],
+            on_line,
+            env=environment,
+            cwd=folder,
+            timeout_s=PATIENCE_S,
+        )
+        return rated(result_of(folder, code, printed), catalog, None)
+
+
+def result_of(folder: Path, code: int, printed: Sequence[str]) -> dict[str, Any]:
+    """What a run left in its folder. Raises the kind of error its exit code stands for."""
+    file = folder / RESULT_FILE
+    if file.is_file():
+        return saved.parse(file.read_text(encoding="utf-8"), "the result")
+    errors = [line.removeprefix("error: ") for line in printed if line.startswith("error: ")]
+    last = tuple(printed[-LAST_LINES:])
+    if code == NO_GPU_CODE and errors:
+        raise IncompatibleError(errors[-1], hint=CPU_HINT)
+    if code == WRONG_USE_CODE:
+        raise BadInputError(errors[-1] if errors else "the measuring program refused its options", details=last)
+    raise EngineError(f"the measuring program ended with exit code {code} and left no result", details=last)
+
+
+@contextlib.contextmanager
+def work_folder(user: str) -> Iterator[Path]:
+    """An empty folder that the user of a container may write to, gone after the block."""
+    with tempfile.TemporaryDirectory(prefix="kit-bench-") as name:
+        folder = Path(name)
+        uid, _, gid = user.partition(":")
+        if os.geteuid() == 0 and uid != "0":
+            os.chown(folder, int(uid), int(gid))
+        elif os.geteuid() != int(uid):
+            folder.chmod(0o777)
+        yield folder
+
+
+def package_folder() -> Path:
+    """The folder of kit's own package."""
+    return Path(kit.__path__[0])
+
+
+def host_python(request: BenchRequest, wanted: str) -> str:
+    """A Python of this machine that has the framework. Raises BadInputError with how to make one."""
+    module = request.image.framework
+    try:
+        done = process.run(
+            [wanted, "-c", f"import importlib.util as u; print(bool(u.find_spec('{module}')))"], timeout_s=60
+        )
+    except KitError as e:
+        raise BadInputError(f"--host-python {wanted}: {e.message}") from None
+    if done.stdout.strip() == "True":
+        return wanted
+    lock = f"images/{request.image.name}/requirements.lock"
+    raise BadInputError(
+        f"{wanted} has no {module}, so there is nothing to compare the container with",
+        hint=f"install the same lock outside: `uv venv host && uv pip install --python host/bin/python "
+        f"--require-hashes -r {lock}`, then --host-python host/bin/python",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostComparison:
+    """Runs inside and outside a container in turn, and what they say."""
+
+    pairs: tuple[tuple[dict[str, Any], dict[str, Any]], ...]
+    ratios: tuple[compare.PairedRatio, ...]
+    differences: tuple[str, ...]  # between inside and outside, beside the container
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "ratios": [asdict(ratio) for ratio in self.ratios],
+            "differences": list(self.differences),
+            "pairs": [{"inside": inside, "outside": outside} for inside, outside in self.pairs],
+        }
+
+
+def compare_with_host(
+    measure_in: Callable[[], dict[str, Any]], measure_out: Callable[[str], dict[str, Any]], pairs: int
+) -> HostComparison:
+    """Pairs of runs, the order turned round each time so that a machine that warms up favours neither."""
+    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for number in range(pairs):
+        if number % 2 and found:
+            outside = measure_out(_uuid(found[0][0]))
+            found.append((measure_in(), outside))
+        else:
+            inside = measure_in()
+            found.append((inside, measure_out(_uuid(inside))))
+    inside, outside = found[0]
+    return HostComparison(
+        pairs=tuple(found),
+        ratios=tuple(compare.paired_ratios(found)),
+        differences=tuple(compare.differences(inside, outside)),
+    )
+
+
+def _uuid(result: dict[str, Any]) -> str:
+    uuid = str(result["device"].get("uuid", ""))
+    prefix = "MIG" if result["device"].get("is_mig") else "GPU"
+    return f"{prefix}-{uuid}" if uuid else ""
