@@ -123,12 +123,17 @@ class FakeDocker:
         self._write()
 
     def _write(self) -> None:
-        (self.folder / "replies").write_text(json.dumps(self._replies))
+        # Whole or not at all: a call that is made meanwhile reads it.
+        beside = self.folder / "replies.new"
+        beside.write_text(json.dumps(self._replies))
+        beside.replace(self.folder / "replies")
 
     @property
     def calls(self) -> list[Call]:
         file = self.folder / "calls"
-        return [Call(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
+        # A call that is being written down has no end of line yet.
+        return [Call(**json.loads(line)) for line in lines if line.endswith("\n")]
 
     def called(self, *words: str) -> list[Call]:
         """The calls whose arguments begin with these words."""

@@ -29,10 +29,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Read:
             asked.append((target, endpoints))
             return replace(host, target=target)
 
-        monkeypatch.setattr("kit.host.read_host", read_host, raising=False)
-        monkeypatch.setattr(
-            "kit.host.to_json", lambda host: {"target": host.target, "driver": host.driver}, raising=False
-        )
+        monkeypatch.setattr("kit.host.read_host", read_host)
+        monkeypatch.setattr("kit.host.to_json", lambda host: {"target": host.target, "driver": host.driver})
         monkeypatch.setitem(kit.cli.COMMANDS, "doctor", ("doctor", "Check the machine."))
         return asked
 

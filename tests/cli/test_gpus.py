@@ -70,7 +70,7 @@ def host(monkeypatch):
             calls.append((target, with_use))
             return dataclasses.replace(value, target=target)
 
-        monkeypatch.setattr(host_module, "read_gpus", read_gpus, raising=False)
+        monkeypatch.setattr(host_module, "read_gpus", read_gpus)
         return calls
 
     return set_host
@@ -198,7 +198,7 @@ def test_a_machine_that_cannot_be_reached_is_an_error_of_its_kind(kit, monkeypat
     def read_gpus(target="", *, with_use=False, engine=None):
         raise NetworkError(f"{target} does not answer")
 
-    monkeypatch.setattr(host_module, "read_gpus", read_gpus, raising=False)
+    monkeypatch.setattr(host_module, "read_gpus", read_gpus)
     assert kit("--host", "lab1", "gpus").code == 19
 
 

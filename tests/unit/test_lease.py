@@ -56,7 +56,7 @@ def machine(monkeypatch, fake_docker):
         read.append(with_use)
         return HOST
 
-    monkeypatch.setattr(kit.host, "read_gpus", read_gpus, raising=False)
+    monkeypatch.setattr(kit.host, "read_gpus", read_gpus)
     fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": d} for d in LISTED]))
     return read
 
