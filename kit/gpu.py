@@ -85,18 +85,23 @@ def spec_devices(folders: tuple[str, ...]) -> tuple[str, ...]:
 
     Reads only the kind and the device names; a file that is no specification counts for nothing.
     """
-    found = []
+    found: list[str] = []
     for folder in folders:
         for file in sorted(Path(folder).glob("*")) if Path(folder).is_dir() else []:
             if file.suffix in (".yaml", ".yml", ".json"):
                 try:
-                    text = file.read_text(encoding="utf-8", errors="replace")
+                    found += devices_in(file.read_text(encoding="utf-8", errors="replace"))
                 except OSError:
                     continue
-                if re.search(rf"""["']?kind["']?\s*:\s*["']?{re.escape(CDI_KIND)}(?![\w./-])""", text):
-                    names = re.findall(r"""["']?name["']?\s*:\s*["']?([A-Za-z0-9:._-]+)["']?""", text)
-                    found += [f"{CDI_KIND}={name}" for name in names]
     return tuple(found)
+
+
+def devices_in(text: str) -> tuple[str, ...]:
+    """The CDI devices that the text of a specification names, if it is one of NVIDIA GPUs."""
+    if not re.search(rf"""["']?kind["']?\s*:\s*["']?{re.escape(CDI_KIND)}(?![\w./-])""", text):
+        return ()
+    names = re.findall(r"""["']?name["']?\s*:\s*["']?([A-Za-z0-9:._-]+)["']?""", text)
+    return tuple(f"{CDI_KIND}={name}" for name in names)
 
 
 def inject(

@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import gpus
-from kit.engine import Engine
+from kit.engine import Engine, EngineInfo
 from kit.errors import GpuUnavailableError, UnsupportedHostError
-from kit.gpu import HIDDEN, Injection, host_has_gpu, inject, parse_request
-from kit.host.model import GpuContainer
+from kit.gpu import HIDDEN, Injection, devices_in, host_has_gpu, inject, parse_request
 
 if TYPE_CHECKING:
     from kit.gpu import GpuRequest
     from kit.gpus import Unit
-    from kit.host.model import Host
+    from kit.host.model import GpuContainer, Host
 
 LABEL = "kit.lease"
 # Only folders that every user of the machine may write to: all must come to the same file.
@@ -34,6 +33,21 @@ LOCK_NAME = "kit-gpus.lock"
 # One start holds the lock for about a second, so this many seconds serve a whole class that starts at once.
 LOCK_WAIT_S = 120.0
 LOCK_NOTICE_S = 2.0
+
+
+# The same on another machine, in its shell: the file is made with its mode from its first moment on.
+_REMOTE_LOCK = """
+for folder in $folders; do
+    case "$(ls -ld "$folder/")" in d??????rwt*) break ;; esac
+done
+file="$folder/$name"
+if [ ! -e "$file" ]; then
+    beside="$(mktemp "$folder/.$name.XXXXXX")" && chmod 444 "$beside" && ln "$beside" "$file" 2>/dev/null
+    rm -f "$beside"
+fi
+exec 9<"$file" && flock -w "$wait" 9 && echo held && exec cat >/dev/null
+exit 1
+"""
 
 
 def is_lease(request: str | None) -> bool:
@@ -73,6 +87,37 @@ def locked(
         yield release
     finally:
         release()
+
+
+@contextlib.contextmanager
+def held(engine: Engine, *, on_wait: Callable[[str], None] = lambda _: None) -> Iterator[Callable[[], None]]:
+    """Hold the lock of the engine's machine, as `locked` does."""
+    if engine.connection is None:
+        with locked(lock_file(), on_wait=on_wait) as release:
+            yield release
+        return
+    from kit import process
+
+    connection = engine.connection
+    script = f"wait={LOCK_WAIT_S:g}\nname={LOCK_NAME}\nfolders='{' '.join(map(str, LOCK_FOLDERS))}'\n{_REMOTE_LOCK}"
+    # The lock is let go when its input ends: then at the latest when this process, or the connection, does.
+    with process.beside(connection.command("sh -s", "-T"), input=script, env={"LC_ALL": "C"}) as (next_line, end):
+        line = next_line(LOCK_NOTICE_S)
+        if line is None:
+            on_wait(f"waiting for another `kit run` on {engine.target} that is choosing its GPUs")
+            line = next_line(LOCK_WAIT_S + 10)
+        if line != "held":
+            said = tuple(end().strip().splitlines()[-3:])
+            raise GpuUnavailableError(
+                f"no GPU can be chosen on {engine.target}: its lock ({LOCK_NAME}) cannot be had",
+                details=said,
+                hint="--gpus device=0 names a GPU without the lock",
+            )
+
+        def let_go() -> None:
+            end()
+
+        yield let_go
 
 
 def _lock(path: Path, wait_s: float, on_wait: Callable[[str], None]) -> int:
@@ -148,13 +193,15 @@ def _make(path: Path) -> None:
 
 def holders(engine: Engine) -> tuple[GpuContainer, ...]:
     """The containers that lease GPUs now, whoever started them, with their users' names."""
+    from kit.host.model import GpuContainer
+
     found = tuple(
         GpuContainer(
             name=container.name,
             id="",
             image=container.labels.get("kit.image", ""),
             service=container.labels.get("kit.service", ""),
-            user=container.labels.get("kit.user", ""),
+            user=container.labels.get("kit.owner-name") or container.labels.get("kit.user", ""),
             status=container.status,
             lease=tuple(container.labels.get(LABEL, "").split()),
         )
@@ -185,14 +232,33 @@ def decide(
     if request is None and not is_gpu_image:
         return Injection()  # without asking the engine, which takes as long as a tenth of the start
     wanted = parse_request(request) if request is not None else None
-    visible = gpus.visible(os.environ)
+    # A scheduler's job is on this machine.
+    visible = None if engine.target else gpus.visible(os.environ)
     if is_gpu_image and wanted and wanted.is_lease:
         return _leased(wanted, engine, visible, host)
     if is_gpu_image and wanted is None and visible is not None:
         return _visible(engine, visible, host)
-    found = inject(wanted, engine.info, is_gpu_image=is_gpu_image, has_gpu=host_has_gpu(), image=image)
+    has_gpu = _has_gpu(engine, host) if is_gpu_image else False
+    found = inject(wanted, _info(engine), is_gpu_image=is_gpu_image, has_gpu=has_gpu, image=image)
     names = wanted.names if wanted and wanted.names else ("all",)
     return _with_warning(found, engine, names, host) if found.arguments else found
+
+
+def _has_gpu(engine: Engine, host: Host | None) -> bool:
+    """Whether the engine's machine has an NVIDIA driver loaded."""
+    return bool(_read(host, engine).driver) if engine.target else host_has_gpu()
+
+
+def _info(engine: Engine) -> EngineInfo:
+    """What the engine says of itself; CDI devices that it does not list are read from the files over there."""
+    info = engine.info
+    if engine.connection and info.cdi_spec_dirs and not info.cdi_devices:
+        script = (
+            'for folder; do for file in "$folder"/*.yaml "$folder"/*.yml "$folder"/*.json; do cat "$file"; done; done'
+        )
+        read = engine.connection.run(f"{{ {script}; }} 2>/dev/null", arguments=info.cdi_spec_dirs, check=False).stdout
+        return replace(info, cdi_devices=devices_in(read), cdi_spec_dirs=())
+    return info
 
 
 def _read(host: Host | None, engine: Engine, *, with_use: bool = False) -> Host:
@@ -200,7 +266,7 @@ def _read(host: Host | None, engine: Engine, *, with_use: bool = False) -> Host:
         return host
     from kit.host import read_gpus
 
-    return read_gpus(with_use=with_use, engine=engine)
+    return read_gpus(engine.target, with_use=with_use, engine=None if engine.target else engine)
 
 
 def _devices(units: tuple[Unit, ...], *, is_job: bool) -> tuple[tuple[str, ...], ...]:
@@ -211,10 +277,10 @@ def _devices(units: tuple[Unit, ...], *, is_job: bool) -> tuple[tuple[str, ...],
 
 
 def _leased(request: GpuRequest, engine: Engine, visible: tuple[str, ...] | None, host: Host | None) -> Injection:
-    if not engine.is_local:
+    if not engine.is_local and not engine.target:
         raise UnsupportedHostError(
             f"--gpus {request.text}: the container engine is on another machine, where nobody here sees what is free",
-            hint="log in there and run kit, or name GPUs: --gpus device=0",
+            hint="reach it with --host, or name GPUs: --gpus device=0",
         )
     found = gpus.units(_read(host, engine, with_use=True), holders(engine))
     if visible is not None:
@@ -226,7 +292,7 @@ def _leased(request: GpuRequest, engine: Engine, visible: tuple[str, ...] | None
             )
     chosen = gpus.choose(found, request)
     devices = _devices(chosen, is_job=visible is not None)
-    injection = inject(request, engine.info, is_gpu_image=True, has_gpu=True, devices=devices)
+    injection = inject(request, _info(engine), is_gpu_image=True, has_gpu=True, devices=devices)
     return replace(injection, lease=tuple(unit.uuid for unit in chosen), note=gpus.choice_note(chosen))
 
 

@@ -56,7 +56,7 @@ def run(
     *,
     timeout_s: float = 120,
     env: Mapping[str, str] | None = None,
-    input: str | None = None,
+    input: str | bytes | None = None,
     cwd: Path | None = None,
     check: bool = True,
 ) -> Completed:
@@ -76,7 +76,7 @@ def run(
                 timeout=timeout_s,
                 env=_environment(env),
                 cwd=cwd,
-                input=None if input is None else input.encode(),
+                input=input.encode() if isinstance(input, str) else input,
                 check=False,
                 stdin=subprocess.DEVNULL if input is None else None,
             )
@@ -156,16 +156,207 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
         signal.signal(signal.SIGINT, before)
 
 
-def start_daemon(args: Sequence[str], *, log_file: Path, env: Mapping[str, str] | None = None) -> int:
-    """Start a program that outlives this one, in its own session, printing to `log_file`; returns its PID."""
+@contextlib.contextmanager
+def beside(
+    args: Sequence[str], *, input: str, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[Callable[[float], str | None], Callable[[], str]]]:
+    """A program that runs beside the block, with its input left open after `input`.
+
+    Yields two functions: the next line it prints within so many seconds (None when there is none), and one that closes
+    its input, waits for its end (it is killed after 10 s) and returns what it printed to stderr; the block's end does
+    so too.
+    """
+    import select
+    import subprocess
+    import tempfile
+
+    _log("beside", args)
+    with tempfile.TemporaryFile() as errors, _missing_program(args):
+        child = subprocess.Popen(
+            list(args),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=_environment(env),
+            start_new_session=True,
+            bufsize=0,  # so that `select` sees all there is
+        )
+        assert child.stdin is not None
+        assert child.stdout is not None
+        printed, lines = child.stdout, child.stdin
+
+        def next_line(timeout_s: float) -> str | None:
+            if not select.select([printed], [], [], timeout_s)[0]:
+                return None
+            return printed.readline().decode(errors="replace").rstrip("\n") or None
+
+        def end() -> str:
+            with contextlib.suppress(OSError):
+                lines.close()
+            try:
+                child.wait(timeout=INTERRUPT_PATIENCE_S)
+            except subprocess.TimeoutExpired:
+                _signal(child, signal.SIGKILL)
+                child.wait()
+            errors.seek(0)
+            return errors.read().decode(errors="replace")
+
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                lines.write(input.encode())
+                lines.flush()
+            yield next_line, end
+        finally:
+            end()
+            printed.close()
+
+
+def pipe(
+    source: Sequence[str],
+    sink: Sequence[str],
+    *,
+    source_env: Mapping[str, str] | None = None,
+    sink_env: Mapping[str, str] | None = None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+) -> str:
+    """Run one program into another, with how many bytes went over so far told now and then; returns what the second
+    printed. Raises CommandError of the one that failed; an interruption ends both.
+    """
+    import subprocess
+    import tempfile
+
+    _log("pipe", [*source, "|", *sink])
+    with tempfile.TemporaryFile() as source_errors, tempfile.TemporaryFile() as printed, _missing_program(source):
+        children = [
+            subprocess.Popen(
+                list(source),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=source_errors,
+                env=_environment(source_env),
+                start_new_session=True,
+            )
+        ]
+        try:
+            children.append(
+                subprocess.Popen(
+                    list(sink),
+                    stdin=subprocess.PIPE,
+                    stdout=printed,
+                    stderr=printed,
+                    env=_environment(sink_env),
+                    start_new_session=True,
+                )
+            )
+            reader, writer = children[0].stdout, children[1].stdin
+            assert reader is not None
+            assert writer is not None
+            total = 0
+            # The sink that ends early says why itself.
+            with contextlib.suppress(BrokenPipeError), writer:
+                while data := reader.read1(1 << 20):  # type: ignore[attr-defined]
+                    writer.write(data)
+                    total += len(data)
+                    on_bytes(total)
+            reader.close()
+            codes = [child.wait() for child in reversed(children)]
+        except BaseException:
+            for child in children:
+                _stop(child)
+            raise
+        printed.seek(0)
+        source_errors.seek(0)
+        said, why = (file.read().decode(errors="replace") for file in (printed, source_errors))
+    if codes[0] != 0:
+        raise CommandError(tuple(sink), codes[0], said, said)
+    if codes[1] != 0:
+        raise CommandError(tuple(source), codes[1], "", why)
+    return said
+
+
+def start_daemon(
+    args: Sequence[str],
+    *,
+    log_file: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> int:
+    """Start a program that outlives this one, in its own session, printing to `log_file`; returns its PID.
+
+    It keeps the descriptors `pass_fds`, under the same numbers, and with them the locks that are on their files.
+    """
     import subprocess
 
     _log("start", args)
     out: IO[bytes]
     with _missing_program(args), log_file.open("ab") as out:
         return subprocess.Popen(
-            list(args), stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=_environment(env), start_new_session=True
+            list(args),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=_environment(env),
+            cwd=cwd,
+            start_new_session=True,
+            pass_fds=pass_fds,
         ).pid
+
+
+def start_bound(
+    args: Sequence[str], *, output: int, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that must not outlive this one, in its own session, printing to the descriptor `output`.
+
+    On Linux the kernel sends it SIGTERM when this process ends, however that happens; elsewhere the caller sees to it.
+    To be called from the main thread: the kernel takes the end of the calling thread for the end of the process.
+    """
+    import subprocess
+
+    _log("start", args)
+    with _missing_program(args):
+        return subprocess.Popen(
+            list(args),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=_environment(env),
+            cwd=cwd,
+            start_new_session=True,
+            preexec_fn=_end_with_parent(),
+        )
+
+
+def end_bound(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
+    """End what `start_bound` started, and what that started in its session: SIGKILL for what does not go in time."""
+    import subprocess
+
+    if child.poll() is None:
+        with contextlib.suppress(PermissionError):
+            _signal(child, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=patience_s)
+    with contextlib.suppress(PermissionError):
+        _signal(child, signal.SIGKILL)
+    child.wait()
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """What a child calls before it becomes the program, to end with its parent; None where there is no such thing."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+    pr_set_pdeathsig, number = 1, ctypes.c_ulong(signal.SIGTERM)
+
+    def bind() -> None:
+        prctl(pr_set_pdeathsig, number, 0, 0, 0)
+        # It may have ended before the kernel was told.
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return bind
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:

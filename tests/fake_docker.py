@@ -169,6 +169,8 @@ def container(name: str = "kit-tf-cpu-jupyter-ab12", **changes: Any) -> dict[str
         "kit.image": "tf-cpu",
         "kit.service": "jupyter",
         "kit.user": "1000:1000",
+        "kit.owner": str(os.getuid()),
+        "kit.owner-name": "alice",
         "kit.gpus": "",
         "kit.client": "elsewhere:1",
         **changes.pop("labels", {}),

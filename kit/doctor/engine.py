@@ -121,7 +121,9 @@ def engine_old(situation: Situation) -> Iterator[Finding]:
 
 def buildx_missing(situation: Situation) -> Iterator[Finding]:
     """Without buildx the docker command silently uses the old builder, which cannot build kit's images."""
-    if situation.has_engine and situation.engine.program == "docker" and not situation.engine.buildx:
+    # For a machine behind SSH the buildx of this one builds.
+    is_asked = situation.has_engine and situation.engine.program == "docker" and not situation.host.target
+    if is_asked and not situation.engine.buildx:
         yield Finding(
             check="buildx-missing",
             severity="block",

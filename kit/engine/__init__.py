@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit import process
 from kit.engine import api
 from kit.engine.messages import translate
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
+
+if TYPE_CHECKING:
+    from kit.ssh import Connection
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 # /images/json, filtered by reference=kit/*
@@ -196,9 +199,42 @@ class Engine:
             raise
         return json.loads(text) or {}
 
+    connection: Connection | None = None  # to the machine behind SSH that the engine is on
+
+    @property
+    def target(self) -> str:
+        """The machine behind SSH that the engine is on, as the user named it; empty when it was not reached so."""
+        return self.connection.target if self.connection else ""
+
+    def provide(self, path: Path) -> str:
+        """The path under which the engine's machine has a file or folder of this one, to mount it read-only."""
+        return str(path.resolve())
+
+    @contextlib.contextmanager
+    def scratch(self, user: str) -> Iterator[str]:
+        """An empty folder on the engine's machine that a container of `user` (UID:GID) may write to; gone after the
+        block.
+        """
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="kit-scratch-", ignore_cleanup_errors=True) as name:
+            uid, _, gid = user.partition(":")
+            if os.geteuid() == 0 and uid != "0":
+                os.chown(name, int(uid), int(gid))
+            elif os.geteuid() != int(uid):
+                Path(name).chmod(0o777)
+            yield name
+
+    def read_text(self, path: str) -> str | None:
+        """A text file of the engine's machine; None when it is not there."""
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
     def load_image(self, archive: Path) -> None:
         """Take the image of an archive into the engine."""
-        self.call(["image", "load", "--quiet", "--input", str(archive)], timeout_s=900)
+        self.call(["image", "load", "--quiet", "--input", str(archive)], timeout_s=3600)
 
     def tags(self) -> list[str]:
         """The references of kit's own local images."""
@@ -281,14 +317,29 @@ class Engine:
         )
         if not names:
             return []
+        if answer is not None and (raw := self._inspected(names)) is not None:
+            return [_container(found) for found in raw]
         done = process.run([self.program, "container", "inspect", *names], env=self.environment, check=False)
         # One that ended and was removed since the list was made is no error: the rest is printed all the same.
         if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
             raise translate(CommandError(done.args, done.returncode, done.stdout, done.stderr))
         return [_container(raw) for raw in json.loads(done.stdout or "[]")]
 
+    def _inspected(self, names: Sequence[str]) -> list[dict[str, Any]] | None:
+        """What the engine has of each container but those that are gone; None when it cannot be asked directly."""
+        found = []
+        for name in names:
+            answer = api.get(self.socket_path, f"/containers/{name}/json") if self.socket_path else None
+            if answer is None or answer[0] not in (200, 404):
+                return None
+            if answer[0] == 200:
+                found.append(answer[1])
+        return found
+
     def container(self, name: str) -> Container:
         """One container by name. Raises NoSuchContainerError."""
+        if (known := self._inspected([name])) and known[0].get("Name") == f"/{name}":
+            return _container(known[0])
         return _container(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
 
     def logs(self, name: str, *, tail: int) -> list[str]:
@@ -321,7 +372,8 @@ def _container(raw: dict[str, Any]) -> Container:
         ports={
             int(inner.split("/")[0]): int(outer[0]["HostPort"])
             for inner, outer in bindings.items()
-            if outer and outer[0].get("HostPort")
+            # Compose takes a range of ports for one, too.
+            if outer and str(outer[0].get("HostPort", "")).isdecimal()
         },
         started=state.get("StartedAt", ""),
     )
@@ -376,11 +428,16 @@ def _has_context() -> bool:
         return False
 
 
-def connect() -> Engine:
+def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
     """The engine to use: the one the user's docker settings name, else the system's, else rootless, else kit's own.
 
-    `KIT_ENGINE=private` or `system` chooses. Raises NoEngineError with what to do when none answers.
+    `KIT_ENGINE=private` or `system` chooses. `target`: the engine of that machine, over SSH, where `may_ask` says
+    whether ssh may ask for a password (None: on a terminal). Raises NoEngineError with what to do when none answers.
     """
+    if target:
+        from kit.engine import remote
+
+        return remote.connect(target, may_ask=may_ask)
     from kit import private_engine
 
     choice, denied = os.environ.get("KIT_ENGINE", ""), False

@@ -120,7 +120,7 @@ class GpuContainer:
     id: str  # the engine's full ID
     image: str = ""  # kit's name for the image
     service: str = ""  # `jupyter`, `tensorboard`, or empty for a command
-    user: str = ""  # `UID:GID`, its label
+    user: str = ""  # who started it; `UID:GID` where that has no name
     status: str = ""  # `running`, `created`, …
     devices: tuple[str, ...] = ()  # as they were asked for: `nvidia.com/gpu=0`, `all`
     lease: tuple[str, ...] = ()  # UUIDs of the GPUs that are its alone (label `kit.lease`)

@@ -155,8 +155,8 @@ def parse_containers(text: str) -> tuple[dict[str, str], tuple[GpuContainer, ...
             continue
         name = row[1][0] if isinstance(row[1], list) and row[1] else row[1]
         names[row[0]] = _text(name).split(",")[0]
-        if len(row) == 8 and row[3]:
-            status, image, service, user, gpus, lease = map(_text, row[2:])
+        if len(row) == 9 and row[3]:
+            status, image, service, user, gpus, lease, owner = map(_text, row[2:])
             if (state := _state(status)) != "exited":
                 own.append(
                     GpuContainer(
@@ -164,7 +164,7 @@ def parse_containers(text: str) -> tuple[dict[str, str], tuple[GpuContainer, ...
                         id=row[0],
                         image=image,
                         service=service,
-                        user=user,
+                        user=owner or user,
                         status=state,
                         devices=parse_devices(gpus),
                         lease=tuple(lease.split()),

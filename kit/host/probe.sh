@@ -157,14 +157,19 @@ driver() {
 find_engine() {
     engine=${KIT_DOCKER:-}
     [ -z "$engine" ] || return 0
+    own=${KIT_ENGINE_DIR:-/var/lib/kit}
     if has docker; then
         engine=docker
         socket="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock"
-        # As `kit run` chooses: what the user set, else the system's engine, else a rootless one.
-        if [ -z "${DOCKER_HOST:-}${DOCKER_CONTEXT:-}" ] && [ ! -S /var/run/docker.sock ] && [ -S "$socket" ] &&
+        # As `kit run` chooses: what the user set, else the system's engine, else a rootless one, else kit's own.
+        if [ -z "${DOCKER_HOST:-}${DOCKER_CONTEXT:-}" ] && [ ! -S /var/run/docker.sock ] &&
             ! grep -q currentContext "${DOCKER_CONFIG:-${HOME:-}/.docker}/config.json" 2>/dev/null; then
-            export DOCKER_HOST="unix://$socket"
+            [ -S "$socket" ] || socket=$own/run/docker.sock
+            [ ! -S "$socket" ] || export DOCKER_HOST="unix://$socket"
         fi
+    elif [ -x "$own/programs/bin/docker" ] && [ -r "$own/run/docker.sock" ]; then
+        engine=$own/programs/bin/docker
+        export DOCKER_HOST="unix://$own/run/docker.sock" DOCKER_CONFIG="$own/client"
     elif has podman; then
         engine=podman
     fi
@@ -194,7 +199,7 @@ start_containers() {
         podman) start containers 8 podman ps --no-trunc --format '[{{json .ID}},{{json .Names}}]' ;;
         *)
             start containers 8 "$engine" ps --all --no-trunc --format \
-                '[{{json .ID}},{{json .Names}},{{json .Status}},{{json (.Label "kit.image")}},{{json (.Label "kit.service")}},{{json (.Label "kit.user")}},{{json (.Label "kit.gpus")}},{{json (.Label "kit.lease")}}]'
+                '[{{json .ID}},{{json .Names}},{{json .Status}},{{json (.Label "kit.image")}},{{json (.Label "kit.service")}},{{json (.Label "kit.user")}},{{json (.Label "kit.gpus")}},{{json (.Label "kit.lease")}},{{json (.Label "kit.owner-name")}}]'
             ;;
     esac
 }

@@ -30,6 +30,9 @@ def to_json(host: Host) -> dict[str, Any]:
     for gpu in data["gpus"]:
         for process in gpu["processes"] or ():
             process["user"] = ""
+    for container in data["containers"]:
+        if not container["user"].partition(":")[0].isdecimal():
+            container["user"] = ""
     endpoint = data["engine"]["endpoint"]
     if "://" in endpoint and not endpoint.startswith(("unix://", "npipe://")):
         data["engine"]["endpoint"] = endpoint.partition("://")[0] + "://"
@@ -37,16 +40,16 @@ def to_json(host: Host) -> dict[str, Any]:
 
 
 def _users(host: Host) -> set[str]:
+    import contextlib
     import getpass
 
     found = {process.user for gpu in host.gpus for process in gpu.processes or ()}
+    found |= {container.user for container in host.containers if not container.user.partition(":")[0].isdecimal()}
     if "@" in host.target:
         found.add(host.target.removeprefix("ssh://").rpartition("@")[0].partition(":")[0])
-    try:
+    with contextlib.suppress(OSError, KeyError):  # a user ID without a name
         found.add(getpass.getuser())
-    except (OSError, KeyError):
-        found.discard("")  # a user ID without a name
-    return found
+    return found - {""}
 
 
 def _machines(host: Host) -> set[str]:

@@ -1,10 +1,7 @@
 """Facts of a machine read over SSH: a real sshd on loopback, with keys, configuration and port of its own."""
 
 import os
-import pwd
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,66 +11,12 @@ import pytest
 
 from kit.errors import NetworkError
 from kit.host import read_gpus, read_host
+from tests.engine.sshd import USER, Server, needs_sshd
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/sbin:/usr/local/sbin")
-pytestmark = pytest.mark.skipif(
-    not (SSHD and shutil.which("ssh") and shutil.which("ssh-keygen")),
-    reason="needs sshd, ssh and ssh-keygen: install openssh-server",
-)
-USER = pwd.getpwuid(os.getuid()).pw_name
+pytestmark = needs_sshd
 # What does not change from one moment to the next, nor with the way the machine is asked.
 STABLE = ("platform", "os", "os_id", "kernel", "driver", "pci_gpus", "gpus", "toolkit", "cdi_specs", "cpus")
 STABLE += ("memory_bytes", "shm_bytes", "disk_path", "has_private_ca", "unread", "is_wsl", "driver_library")
-
-
-class Server:
-    """An sshd that lets one key in, and an ssh configuration that knows it as `machine`."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        for name in ("host_key", "client_key", "other_key"):
-            subprocess.run(
-                ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", folder / name], check=True, timeout=60
-            )
-        (folder / "authorized_keys").write_text((folder / "client_key.pub").read_text())
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
-        (folder / "sshd_config").write_text(
-            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {folder}/host_key\nPidFile {folder}/sshd.pid\n"
-            f"AuthorizedKeysFile {folder}/authorized_keys\nPermitRootLogin yes\nStrictModes no\nUsePAM no\n"
-            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\n"
-        )
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd insists on giving up its rights
-        self.log = (folder / "log").open("wb")
-        self.process = subprocess.Popen(
-            [str(SSHD), "-D", "-e", "-f", folder / "sshd_config"], stdin=subprocess.DEVNULL, stderr=self.log
-        )
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and self.process.poll() is None:
-            with socket.socket() as client:
-                if client.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.05)
-        self.stop()
-        raise AssertionError(f"sshd did not start: {(folder / 'log').read_text()}")
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        self.log.close()
-
-    def ssh(self, *, key="client_key", known=True, port=None, hosts="machine"):
-        """An ssh command for KIT_SSH: with a configuration of its own, and nothing of the user's."""
-        host_key = (self.folder / "host_key.pub").read_text().split()
-        (self.folder / "known_hosts").write_text(f"kit-test {host_key[0]} {host_key[1]}\n" if known else "")
-        (self.folder / "ssh_config").write_text(
-            f"Host {hosts}\n  HostName 127.0.0.1\n  HostKeyAlias kit-test\n  Port {port or self.port}\n  User {USER}\n"
-            f"Host *\n  IdentityFile {self.folder}/{key}\n  IdentitiesOnly yes\n  IdentityAgent none\n"
-            f"  UserKnownHostsFile {self.folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n"
-            "  StrictHostKeyChecking yes\n"
-        )
-        return f"ssh -F {self.folder}/ssh_config"
 
 
 @pytest.fixture(scope="module")

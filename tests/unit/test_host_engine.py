@@ -192,11 +192,21 @@ def test_specifications_of_other_devices(kind):
 
 def test_containers_of_kits_and_of_others():
     rows = [
-        ["a" * 64, "other", "Up 2 hours", "", "", "", "", ""],
-        ["b" * 64, "kit-one", "Up 3 minutes (healthy)", "torch-cu126", "jupyter", "1000:1000", "--gpus=all", "GPU-1 x"],
-        ["c" * 64, "kit-two", "Up 3 minutes (Paused)", "torch-cu126", "", "0:0", "--device=nvidia.com/gpu=0", ""],
-        ["d" * 64, "kit-three", "Exited (0) 2 hours ago", "tf-cpu", "", "", "", ""],
-        ["e" * 64, "kit-four", "Created", "tf-cpu", "", "", "", ""],
+        ["a" * 64, "other", "Up 2 hours", "", "", "", "", "", ""],
+        [
+            "b" * 64,
+            "kit-one",
+            "Up 3 minutes (healthy)",
+            "torch-cu126",
+            "jupyter",
+            "1000:1000",
+            "--gpus=all",
+            "GPU-1 x",
+            "alice",
+        ],
+        ["c" * 64, "kit-two", "Up 3 minutes (Paused)", "torch-cu126", "", "0:0", "--device=nvidia.com/gpu=0", "", ""],
+        ["d" * 64, "kit-three", "Exited (0) 2 hours ago", "tf-cpu", "", "", "", "", ""],
+        ["e" * 64, "kit-four", "Created", "tf-cpu", "", "", "", "", ""],
     ]
     names, own = parse_containers("".join(json.dumps(row) + "\n" for row in rows) + "not json\n[1]\n")
     assert list(names.values()) == ["other", "kit-one", "kit-two", "kit-three", "kit-four"]
@@ -205,14 +215,14 @@ def test_containers_of_kits_and_of_others():
         id="b" * 64,
         image="torch-cu126",
         service="jupyter",
-        user="1000:1000",
+        user="alice",
         status="running",
         devices=("all",),
         lease=("GPU-1", "x"),
     )
-    assert [(c.name, c.status, c.devices) for c in own[1:]] == [
-        ("kit-two", "paused", ("nvidia.com/gpu=0",)),
-        ("kit-four", "created", ()),
+    assert [(c.name, c.status, c.user, c.devices) for c in own[1:]] == [
+        ("kit-two", "paused", "0:0", ("nvidia.com/gpu=0",)),
+        ("kit-four", "created", "", ()),
     ]
     assert parse_containers(json.dumps(["f" * 64, ["named"]]))[0] == {"f" * 64: "named"}
 

@@ -145,7 +145,7 @@ def test_a_whole_machine(tmp_path, monkeypatch, shell):
     machine.program("ldconfig", f"printf '\\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\\n'")
     machine.says("nvidia-ctk", version="NVIDIA Container Toolkit CLI version 1.17.8\n")
     machine.gpu()
-    machine.docker([[ID, "kit-one", "Up 1 second", "torch-cu126", "jupyter", "1:1", "--gpus=all", ""]])
+    machine.docker([[ID, "kit-one", "Up 1 second", "torch-cu126", "jupyter", "1:1", "--gpus=all", "", ""]])
     monkeypatch.setenv("HTTPS_PROXY", "http://user:hunter2@proxy.example:3128")
     host = read_host()
     assert (host.os, host.os_id, host.driver, host.driver_cuda) == ("Ubuntu 24.04.3 LTS", "ubuntu", "535.54.03", "12.2")
@@ -488,7 +488,7 @@ def test_owners_and_containers_beside_nvml(machine, monkeypatch):
     machine.program("nvidia-smi", "exit 1")
     machine.file("proc/4711/comm", "python3\n")
     machine.file("proc/4711/cgroup", f"0::/system.slice/docker-{ID}.scope\n")
-    machine.docker([[ID, "kit-one", "Up 1 second", "torch-cu126", "", "1:1", "--device=nvidia.com/gpu=0", "GPU-1"]])
+    machine.docker([[ID, "kit-one", "Up 1 second", "torch-cu126", "", "1:1", "--device=nvidia.com/gpu=0", "GPU-1", ""]])
     host = read_gpus(with_use=True)
     (found,) = host.gpus[0].processes
     assert (found.name, found.container, found.memory_mib) == ("python3", "kit-one", 5)

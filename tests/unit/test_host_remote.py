@@ -1,11 +1,14 @@
 """Which machine a target means, and why ssh does not get there; over a real sshd: tests/engine/test_host_ssh.py."""
 
+import hashlib
 import json
+import shutil
 
 import pytest
 
+from kit import process, ssh
 from kit.errors import BadInputError, MissingProgramError, NetworkError
-from kit.host import probe, read_gpus, read_host
+from kit.host import read_gpus, read_host
 
 
 # ssh's own words, as OpenSSH 9 prints them.
@@ -61,15 +64,24 @@ def test_a_machine_that_gives_no_shell(tmp_path, monkeypatch, code, said):
     assert "ssh lab1 sh -c true" in caught.value.hint
 
 
-def test_ssh_is_told_to_ask_nothing_and_check_host_keys(tmp_path, monkeypatch):
+def test_ssh_is_told_to_ask_nothing_and_to_share_its_connection(tmp_path, monkeypatch):
     log = tmp_path / "called"
-    (tmp_path / "ssh").write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >"{log}"\nexec sh -s\n')
+    (tmp_path / "ssh").write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >>"{log}"\ncase "$*" in *sh\\ -s*) exec sh -s ;; esac\n'
+    )
     (tmp_path / "ssh").chmod(0o755)
     monkeypatch.setenv("KIT_SSH", f"{tmp_path}/ssh -F 'a file'")
     host = read_host("alice@lab1")
     assert (host.target, host.unread) == ("alice@lab1", ())
-    called = log.read_text().splitlines()
-    assert called == ["-F", "a file", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-T", "alice@lab1", "sh -s"]
+    opened = next(line for line in log.read_text().splitlines() if "ControlMaster=yes" in line)
+    used = log.read_text().splitlines()[-1]
+    for line in (opened, used):
+        assert line.startswith("-F a file "), "the user's own ssh command"
+        assert "BatchMode=yes" in line
+        assert "ControlPath=" in line
+        assert "StrictHostKeyChecking" not in line, "whose key to trust is for ssh's own configuration to say"
+    assert "ConnectTimeout=10" in opened
+    assert opened.endswith("alice@lab1 sh -s")
 
 
 def test_no_ssh(monkeypatch):
@@ -84,6 +96,19 @@ def test_what_is_no_target(target):
         read_host(target)
 
 
+@pytest.fixture
+def context(tmp_path, monkeypatch):
+    """Writes what docker has of the context `lab`."""
+
+    def write(text):
+        folder = tmp_path / "contexts" / "meta" / hashlib.sha256(b"lab").hexdigest()
+        folder.mkdir(parents=True)
+        (folder / "meta.json").write_text(text)
+
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    return write
+
+
 @pytest.mark.parametrize(
     ("endpoint", "target"),
     [
@@ -93,18 +118,23 @@ def test_what_is_no_target(target):
         ("tcp://10.0.0.1:2376", "lab"),
     ],
 )
-def test_a_docker_context_names_a_machine(fake_docker, endpoint, target):
-    answer = [{"Name": "lab", "Endpoints": {"docker": {"Host": endpoint}}}]
-    fake_docker.reply("context", "inspect", "lab", stdout=json.dumps(answer))
-    assert probe.resolve_target("lab") == target
-    assert probe.resolve_target("alice@lab") == "alice@lab"
+def test_a_docker_context_names_a_machine(context, endpoint, target):
+    context(json.dumps({"Name": "lab", "Metadata": {}, "Endpoints": {"docker": {"Host": endpoint}}}))
+    assert ssh.resolve_target("lab") == target
+    assert ssh.resolve_target("alice@lab") == "alice@lab"
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "not json", "[]", "[{}]", '[{"Endpoints": null}]', '[{"Endpoints": {"docker": {"Host": 1}}}]']
+    "text", ["", "not json", "[]", "{}", '{"Endpoints": null}', '{"Endpoints": {"docker": {"Host": 1}}}']
 )
-def test_a_name_that_is_no_context_is_sshs(fake_docker, monkeypatch, answer):
-    fake_docker.reply("context", "inspect", "lab", stdout=answer)
-    assert probe.resolve_target("lab") == "lab"
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert probe.resolve_target("lab") == "lab"
+def test_a_name_that_is_no_context_is_sshs(context, text):
+    assert ssh.resolve_target("lab") == "lab"
+    context(text)
+    assert ssh.resolve_target("lab") == "lab"
+
+
+@pytest.mark.skipif(not shutil.which("docker"), reason="no docker program on PATH")
+def test_docker_itself_keeps_contexts_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    process.run(["docker", "context", "create", "lab", "--docker", "host=ssh://alice@lab1"])
+    assert ssh.resolve_target("lab") == "ssh://alice@lab1"

@@ -63,6 +63,12 @@ def test_what_helps_is_still_there():
     assert data["endpoints"][0]["url"] == "https://index.example/simple"
 
 
+def test_who_started_a_container_is_hidden_where_that_is_a_name():
+    host = Host(containers=tuple(GpuContainer(name=f"kit-{n}", id="a", user=n) for n in ("frank", "1000:1000")))
+    found = to_json(host)["containers"]
+    assert [(c["name"], c["user"]) for c in found] == [("kit-user", ""), ("kit-1000:1000", "1000:1000")]
+
+
 def test_this_machines_own_name_and_home_are_hidden(monkeypatch, tmp_path):
     monkeypatch.setattr(socket, "gethostname", lambda: "workstation7.lab.example")
     monkeypatch.setenv("HOME", "/data/people/frank")

@@ -1,0 +1,379 @@
+"""SSH to other machines: one shared connection for each, opened once and used by everything short that kit does there.
+
+OpenSSH's own client does the work (ControlMaster), so keys, agents, jump hosts and names of ~/.ssh/config count as they
+do for `ssh`. A shared connection ends by itself when nothing used it for a while; nothing is installed over there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shlex
+import socket
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from kit import paths, process
+from kit.errors import BadInputError, CommandError, MissingProgramError, NetworkError, UnsupportedHostError
+
+# Like Git's GIT_SSH_COMMAND: the ssh program to use, with options (`ssh -F other_config`).
+SSH_VARIABLE = "KIT_SSH"
+# How long a shared connection stays open with nothing going on in it.
+IDLE_S = 600
+CONNECT_S = 10
+# Somebody may have to type a password, or a second factor.
+TYPING_S = 120
+# A dead link is noticed after 3 of these seconds.
+ALIVE_S = 10
+# ssh makes its socket under a name 17 characters longer first; a Unix socket's path has at most 107 bytes.
+LONGEST_FOLDER = 107 - len("/control") - 17
+_ALIVE = ("-o", f"ServerAliveInterval={ALIVE_S}", "-o", "ServerAliveCountMax=3")
+
+# (part of ssh's text in lower case, what happened, what to do); the first that matches wins.
+_FAILURES: tuple[tuple[str, str, str], ...] = (
+    (
+        "remote host identification has changed",
+        "its host key is not the one known here",
+        "if it was set up anew, `ssh-keygen -R {host}` and log in once with ssh; if not, ask its administrator",
+    ),
+    (
+        "host key verification failed",
+        "its host key is not known here",
+        "log in once with `ssh {target}` and compare the fingerprint it shows",
+    ),
+    (
+        "could not resolve hostname",
+        "there is no machine of that name",
+        "check the name; `ssh {target}` must work; ~/.ssh/config may give it an address",
+    ),
+    ("connection refused", "it refuses the connection", "is sshd running there, and is the port right? `ssh {target}`"),
+    (
+        "permission denied",
+        "it does not let you in",
+        "log in without a password first: `ssh-copy-id {target}`, or `ssh-add` for a key with a passphrase",
+    ),
+    (
+        "too many authentication failures",
+        "it does not let you in",
+        "name the key in ~/.ssh/config (IdentityFile, IdentitiesOnly yes)",
+    ),
+    ("timed out", "it does not answer", "is it switched on, and is a VPN or a jump host needed? `ssh {target}`"),
+    ("not responding", "it does not answer any more", "is it switched on, and is the network up? `ssh {target}`"),
+    ("no route to host", "there is no way to it", "is it switched on, and is a VPN or a jump host needed?"),
+    ("network is unreachable", "there is no way to it", "is this machine online, and is a VPN needed?"),
+    ("bad configuration option", "ssh does not take its configuration", "correct ~/.ssh/config: `ssh {target}`"),
+    ("bad owner or permissions", "ssh does not take its configuration", "`chmod 600 ~/.ssh/config`"),
+    ("connection closed", "it closed the connection", "`ssh -v {target}` says why"),
+    ("closed by remote host", "it closed the connection", "`ssh -v {target}` says why"),
+    ("connection reset", "it closed the connection", "`ssh -v {target}` says why"),
+    ("broken pipe", "it closed the connection", "the same command connects anew"),
+)
+_NO_SHELL = "the machine must give a login a POSIX shell: `ssh {target} sh -c true` must work"
+
+# Who we are there, and the sockets of engines that this account may use; the first that answers is taken.
+_ACCOUNT_SCRIPT = """
+say() { printf '%s\\t%s\\n' "$mark$1" "$2"; }
+say user "$(id -un)"; say uid "$(id -u)"; say gid "$(id -g)"; say home "$HOME"; say hostname "$(hostname)"
+socket() {
+    if [ -S "$1" ]; then if [ -r "$1" ] && [ -w "$1" ]; then say socket "$1"; else say denied "$1"; fi; fi
+}
+case "${DOCKER_HOST:-}" in unix://*) socket "${DOCKER_HOST#unix://}" ;; esac
+if command -v docker >/dev/null 2>&1; then
+    say docker yes
+    chosen="$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || true)"
+    case "$chosen" in unix://*) socket "${chosen#unix://}" ;; esac
+fi
+socket /var/run/docker.sock
+socket "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock"
+socket "$HOME/.docker/run/docker.sock"
+socket "$HOME/.docker/desktop/docker.sock"
+socket "${KIT_ENGINE_DIR:-/var/lib/kit}/run/docker.sock"
+if command -v podman >/dev/null 2>&1; then say podman yes; fi
+for name in http_proxy https_proxy no_proxy all_proxy; do
+    upper="$(echo "$name" | tr a-z A-Z)"
+    eval "value=\\"\\${$name:-\\${$upper:-}}\\""
+    if [ -n "$value" ]; then say "proxy-$name" "$value"; fi
+done
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """Who we are on the machine, read once for each connection."""
+
+    user: str
+    uid: int
+    gid: int
+    home: str
+    hostname: str
+    sockets: tuple[str, ...] = ()  # of container engines that this account may use, as good as they look from outside
+    denied: tuple[str, ...] = ()  # of those it may not use
+    has_docker: bool = False
+    has_podman: bool = False
+    proxies: Mapping[str, str] = field(default_factory=dict)  # by their lower-case names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """An open, shared connection to a machine."""
+
+    target: str  # as the user named it
+    address: str  # what ssh is given
+    folder: Path  # for this user's eyes only: the connection's socket, and sockets forwarded through it
+    account: Account
+
+    @property
+    def control(self) -> Path:
+        return self.folder / "control"
+
+    def shell(self) -> list[str]:
+        """The ssh command that goes through the connection, without the address: `rsync -e` takes it joined."""
+        return [*_program(), *_through(self.control)]
+
+    def command(self, remote: str = "", *options: str) -> list[str]:
+        """The ssh command that runs `remote`, in the login shell there, through the connection."""
+        return [*self.shell(), *options, self.address, *([remote] if remote else [])]
+
+    def run(
+        self,
+        script: str,
+        *,
+        arguments: Sequence[str] = (),
+        input: str | bytes | None = None,
+        timeout_s: float = 60,
+        check: bool = True,
+    ) -> process.Completed:
+        """Run a POSIX shell script there and return what it printed; `input` is on its standard input.
+
+        Raises CommandError when `check` and it fails, NetworkError when ssh itself does.
+        """
+        # Without input the script goes where it meets no login shell's quoting; that may be csh or fish.
+        words = " ".join(shlex.quote(word) for word in arguments)
+        remote = f"sh -s -- {words}" if input is None else f"sh -c {shlex.quote(script)} sh {words}"
+        try:
+            done = process.run(
+                self.command(remote, "-T"),
+                input=script if input is None else input,
+                env={"LC_ALL": "C"},
+                timeout_s=timeout_s,
+                check=False,
+            )
+        except CommandError as e:
+            raise failure(self.target, e.returncode, "the command timed out", doing="used") from None
+        if done.returncode == 255:
+            raise failure(self.target, 255, done.stderr, doing="used")
+        if check and done.returncode != 0:
+            raise CommandError((self.target, "sh", *arguments), done.returncode, done.stdout, done.stderr)
+        return done
+
+    def control_command(self, verb: str, *options: str, timeout_s: float = 10) -> bool:
+        """Ask the connection's own process for something (`forward`, `cancel`, `exit`); False when it refuses."""
+        try:
+            done = process.run([*self.shell(), "-O", verb, *options, self.address], timeout_s=timeout_s, check=False)
+        except CommandError:
+            return False
+        return done.returncode == 0
+
+
+def _program() -> list[str]:
+    return shlex.split(os.environ.get(SSH_VARIABLE, "")) or ["ssh"]
+
+
+def _through(control: Path) -> list[str]:
+    # The command line counts before ~/.ssh/config, which may have ControlMaster settings of its own. Should the shared
+    # connection be gone, ssh makes one for this command alone.
+    return ["-o", "ControlMaster=no", "-o", f"ControlPath={control}", "-o", "BatchMode=yes"]
+
+
+def own_command(target: str, *options: str) -> list[str]:
+    """An ssh command with a connection of its own, that nobody is asked anything by: for what must live by itself."""
+    quiet = ["-o", "BatchMode=yes", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
+    return [*_program(), *quiet, "-o", f"ConnectTimeout={CONNECT_S}", *options, resolve_target(target)]
+
+
+def connect(target: str, *, may_ask: bool | None = None) -> Connection:
+    """The shared connection to a machine, opened first when it is not.
+
+    `may_ask`: whether ssh may ask for a password; None: when this is a terminal. Raises NetworkError when the machine
+    cannot be reached, BadInputError when `target` is none, MissingProgramError without ssh.
+    """
+    address = resolve_target(target)
+    folder = _folder(address)
+    if connection := _open_one(target, address, folder):
+        return connection
+    with paths.locked(folder / "lock"):
+        # Another kit process may have opened it meanwhile.
+        if connection := _open_one(target, address, folder):
+            return connection
+        asks = may_ask if may_ask is not None else sys.stdin.isatty() and sys.stderr.isatty()
+        try:
+            return _open(target, address, _folder(address), asks)
+        except BaseException:
+            _forget(folder)
+            raise
+
+
+def close(target: str) -> bool:
+    """End the shared connection to a machine; False when there was none."""
+    address = resolve_target(target)
+    folder = _folder(address)
+    connection = _open_one(target, address, folder)
+    is_ended = connection is not None and connection.control_command("exit")
+    _forget(folder)
+    return is_ended
+
+
+def _folder(address: str) -> Path:
+    """The folder of the connection to an address, made when it is not there; nobody else can look into it."""
+    # The same name may be another machine in another configuration of ssh.
+    mark = "\0".join((address, os.environ.get(SSH_VARIABLE, ""), str(Path.home())))
+    name = hashlib.sha256(mark.encode()).hexdigest()[:12]
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    parents = [Path(runtime) / "kit"] if runtime.startswith("/") and Path(runtime).is_dir() else []
+    parents.append(Path(os.environ.get("TMPDIR") or "/tmp") / f"kit-{os.getuid()}")
+    parent = next((p for p in parents if len(str(p / name)) <= LONGEST_FOLDER), Path("/tmp") / f"kit-{os.getuid()}")
+    for folder in (parent, parent / name):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise UnsupportedHostError(
+                f"{folder} is not a folder of yours alone, so kit keeps no connection in it",
+                hint=f"`ls -ld {folder}` shows it; remove it, or set XDG_RUNTIME_DIR to a folder of yours",
+            )
+    return parent / name
+
+
+def _open_one(target: str, address: str, folder: Path) -> Connection | None:
+    """The connection that is open already; None when there is none."""
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(str(folder / "control"))
+        except OSError:
+            return None
+    try:
+        raw = json.loads((folder / "account.json").read_text(encoding="utf-8"))
+        account = Account(**{**raw, "sockets": tuple(raw["sockets"]), "denied": tuple(raw["denied"])})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Connection(target=target, address=address, folder=folder, account=account)
+
+
+def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
+    import secrets
+
+    control = folder / "control"
+    # One that answers no more, or of which it is not known whose it is.
+    with contextlib.suppress(CommandError, MissingProgramError):
+        process.run([*_program(), *_through(control), "-O", "exit", address], timeout_s=10, check=False)
+    for left in ("control", "engine.sock", "account.json"):
+        (folder / left).unlink(missing_ok=True)
+    mark = f"@@{secrets.token_hex(8)}"
+    options = ["-o", "ControlMaster=yes", "-o", f"ControlPath={control}", "-o", f"ControlPersist={IDLE_S}", *_ALIVE]
+    options += ["-o", f"ConnectTimeout={CONNECT_S}", "-o", "StreamLocalBindUnlink=yes", "-T"]
+    # A connection that forwards what the user's configuration says would fail where another login already does.
+    options += ["-o", "ClearAllForwardings=yes", "-o", f"BatchMode={'no' if asks else 'yes'}"]
+    try:
+        done = process.run(
+            [*_program(), *options, address, "sh -s"],
+            input=f"mark={mark}\n{_ACCOUNT_SCRIPT}",
+            env={"LC_ALL": "C"},
+            timeout_s=TYPING_S if asks else CONNECT_S + 20,
+            check=False,
+        )
+    except CommandError as e:
+        raise failure(target, e.returncode, "the command timed out") from None
+    except MissingProgramError:
+        raise MissingProgramError(
+            f"--host {target} needs the program `{_program()[0]}`, which is not installed",
+            hint="install the OpenSSH client (package openssh-client or openssh-clients)",
+        ) from None
+    account = parse_account(done.stdout, mark)
+    if account is None:
+        raise failure(target, done.returncode, f"{done.stderr}\n{done.stdout}")
+    paths.write_text(folder / "account.json", json.dumps(asdict(account)), mode=0o600)
+    return Connection(target=target, address=address, folder=folder, account=account)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the folder of a connection that is not there; another process that is just making it makes it again."""
+    for file in folder.glob("*"):
+        file.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def parse_account(text: str, mark: str) -> Account | None:
+    """The account from what the script printed, between whatever a login prints; None when it is not there."""
+    rows = [line.removeprefix(mark).split("\t", 1) for line in text.splitlines() if line.startswith(mark)]
+    pairs = [(row[0], row[1]) for row in rows if len(row) == 2]
+    found = dict(pairs)
+    if not found.get("home", "").startswith("/") or not all(found.get(n, "").isdecimal() for n in ("uid", "gid")):
+        return None
+    return Account(
+        user=found.get("user", ""),
+        uid=int(found["uid"]),
+        gid=int(found["gid"]),
+        home=found["home"],
+        hostname=found.get("hostname", ""),
+        sockets=tuple(dict.fromkeys(value for name, value in pairs if name == "socket")),
+        denied=tuple(dict.fromkeys(value for name, value in pairs if name == "denied")),
+        has_docker="docker" in found,
+        has_podman="podman" in found,
+        proxies={name.removeprefix("proxy-"): value for name, value in pairs if name.startswith("proxy-")},
+    )
+
+
+def resolve_target(target: str) -> str:
+    """What ssh is given: the target as it is, or the address of the docker context of that name.
+
+    Raises BadInputError when ssh could take it for an option.
+    """
+    if target.startswith("-") or not target.strip() or re.search(r"[\s\x00-\x1f]", target):
+        raise BadInputError(
+            f"--host {target!r} is no machine", hint="give user@server, a name of ~/.ssh/config, or a docker context"
+        )
+    if re.search(r"[@:/]", target):
+        return target
+    endpoint = context_endpoint(target)
+    if not endpoint.startswith("ssh://"):
+        return target
+    # ssh takes no path behind the machine, docker does (the socket there).
+    return "ssh://" + endpoint.removeprefix("ssh://").partition("/")[0]
+
+
+def context_endpoint(name: str) -> str:
+    """The address that a docker context of this name has, from docker's own files; empty when there is none.
+
+    Without starting docker, which takes longer than the whole of a warm `kit --host H ps` may. Where they are:
+    docker/cli, cli/context/store.
+    """
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    file = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+    try:
+        endpoint = json.loads(file.read_text(encoding="utf-8"))["Endpoints"]["docker"]["Host"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return endpoint if isinstance(endpoint, str) else ""
+
+
+def failure(target: str, code: int, text: str, *, doing: str = "reached") -> NetworkError:
+    """What ssh printed, as an error with its cause and what to do."""
+    host = target.removeprefix("ssh://").rpartition("@")[2]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    what, hint = "it ran no shell for us", _NO_SHELL
+    # ssh's own failure; any other code is that of what ran there.
+    if code in (124, 255):
+        known = ((what, hint) for part, what, hint in _FAILURES if part in text.lower())
+        what, hint = next(known, ("ssh failed", "`ssh -v {target}` says why"))
+    return NetworkError(
+        f"{target} cannot be {doing} over SSH: {what}",
+        hint=hint.format(target=target, host=host),
+        details=tuple(line for line in lines if not line.startswith("@@@"))[-4:],
+    )
