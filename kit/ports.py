@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,24 +27,32 @@ def is_free(port: int) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def reserved(start: int, *, exact: bool, folder: Path | None = None) -> Iterator[int]:
-    """A free port from `start` upwards, nobody else's while the block runs.
+def reserve(start: int, *, exact: bool, folder: Path | None = None) -> tuple[int, int]:
+    """A free port from `start` upwards, and the descriptor that keeps it from other kit processes while it is open.
 
-    The reservation is a lock on a small file, which the kernel frees when this process dies. Raises PortTakenError
-    when `exact` and `start` is in use, or when no port is free.
+    The reservation is a lock on a small file. A program that inherits the descriptor goes on holding it; the kernel
+    frees it when nobody has it open any more. Raises PortTakenError when `exact` and `start` is in use, or when no port
+    is free.
     """
     folder = folder or paths.state_dir() / "ports"
     folder.mkdir(parents=True, exist_ok=True)
     for port in range(start, start + 1 if exact else min(start + SEARCHED, 65536)):
-        with (folder / str(port)).open("a") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
+        handle = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if is_free(port):
-                yield port
-                return
+                return port, handle
+        os.close(handle)
     if exact:
         raise PortTakenError(f"port {start} on 127.0.0.1 is in use", hint="leave out --port to get the next free one")
     raise PortTakenError(f"no free port from {start} to {min(start + SEARCHED, 65536) - 1} on 127.0.0.1")
+
+
+@contextlib.contextmanager
+def reserved(start: int, *, exact: bool, folder: Path | None = None) -> Iterator[int]:
+    """A free port from `start` upwards, nobody else's while the block runs. Raises what `reserve` raises."""
+    port, handle = reserve(start, exact=exact, folder=folder)
+    try:
+        yield port
+    finally:
+        os.close(handle)
