@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import shlex
 from collections.abc import Mapping
@@ -51,10 +50,17 @@ def _host(url: str) -> str | None:
         return None
 
 
-def read_settings(*, ca_cert: Path | None = None, environment: Mapping[str, str] | None = None) -> NetworkSettings:
-    """This machine's settings; `ca_cert` is the caller's choice. Raises BadInputError when it is no certificate."""
+def read_settings(
+    *, ca_cert: Path | None = None, configured_index: str = "", environment: Mapping[str, str] | None = None
+) -> NetworkSettings:
+    """This machine's settings; `ca_cert` is the caller's choice, `configured_index` what kit's configuration says.
+
+    Raises BadInputError when `ca_cert` is no certificate.
+    """
     env = os.environ if environment is None else environment
-    return NetworkSettings(ca_file=ca_file(ca_cert, env), proxies=proxies(env), index_url=index_url(env))
+    return NetworkSettings(
+        ca_file=ca_file(ca_cert, env), proxies=proxies(env), index_url=index_url(env, configured_index)
+    )
 
 
 def ca_file(
@@ -89,11 +95,15 @@ def proxies(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def index_url(env: Mapping[str, str]) -> str:
-    """The Python package index this machine is set to use; empty for the default one."""
+def index_url(env: Mapping[str, str], configured: str = "") -> str:
+    """The Python package index to use: of the environment, kit's configuration, or pip's; empty for the default one."""
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
         if env.get(name):
             return env[name]
+    if configured:
+        return configured
+    import configparser
+
     home = Path(env.get("HOME", "/"))
     files = [Path(env["PIP_CONFIG_FILE"])] if env.get("PIP_CONFIG_FILE") else []
     files += [home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")]

@@ -6,14 +6,18 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import takewhile
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kit import __version__
 from kit.errors import BadInputError, KitError
+
+if TYPE_CHECKING:
+    from kit.config.model import Config
 
 # Each command, the module that has it, and its help line: held here so that `kit --help` imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -29,35 +33,105 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "build": ("build", "Build images."),
     "run": ("run", "Start a notebook, TensorBoard, a shell or a command in an image."),
     "bench": ("bench", "Measure the GPU in an image; compare and plot results."),
+    "sync": ("sync", "Send this folder to a host."),
+    "fetch": ("sync", "Bring results back from a host."),
     "ps": ("lifecycle", "List the containers kit started."),
     "logs": ("lifecycle", "Print what a container printed."),
     "url": ("lifecycle", "Print the URL of a running service."),
     "exec": ("lifecycle", "Run a command in a running container."),
     "stop": ("lifecycle", "Stop containers."),
     "rm": ("lifecycle", "Remove stopped containers."),
+    "tunnel": ("tunnel", "List, open and close the SSH tunnels to services on hosts."),
+    "code": ("code", "Attach VS Code to a container."),
+    "compose": ("compose", "Write a compose file that starts what `kit run` starts."),
+    "config": ("config", "Show the configuration, and where each value came from."),
     "verify": ("verify", "Prove an image against its lock, and that it works."),
     "matrix": ("matrix", "Print the CI matrix of images to build."),
     "engine": ("engine", "Start or stop kit's private container engine."),
     "base": ("base", "Make registry-free base images."),
 }
 
-# The commands that act on this machine's engine, and cannot on another's.
-LOCAL_COMMANDS = ("build", "run", "bench", "verify", "ps", "logs", "url", "exec", "stop", "rm", "engine", "base")
+# The commands that act on this machine alone.
+LOCAL_COMMANDS = ("engine", "base")
+# The commands whose options have defaults in the configuration; kit/cli/defaults.py says which options.
+CONFIGURED = ("build", "run", "bench", "sync", "fetch", "compose", "verify", "update", "base")
+# What --host is given for this machine, whatever the configuration says.
+HERE = ("", "local")
 
 INTERRUPTED = 130
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class Settings:
+    """The configuration, read when something first asks for it. What a project's file changes beyond the project is
+    said on stderr, once, under --quiet too: the file may be somebody else's.
+    """
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    @cached_property
+    def is_there(self) -> bool:
+        """Whether there is a file at all: without one every value is its default."""
+        from kit import config
+
+        return config.is_there()
+
+    @cached_property
+    def config(self) -> Config:
+        from kit import config
+
+        return config.load()
+
+    def value(self, key: str) -> Any:
+        """The value of a key, for a use of it. Raises BadInputError when a file is wrong."""
+        for line in self.config.notices(key):
+            if line not in self._said:
+                self._said.add(line)
+                click.echo(line, err=True)
+        return self.config.value(key)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The global options, as every command sees them (`ctx.obj`)."""
+    """The global options, as every command sees them (`ctx.obj`), and the configuration below them."""
 
     json: bool = False
     quiet: bool = False
     verbose: int = 0
     debug: bool = False
     yes: bool = False
-    host: str = ""
+    asked_host: str | None = None  # by --host or KIT_HOST; None: what the configuration says
+    settings: Settings = field(default_factory=Settings, repr=False, compare=False)
+
+    @property
+    def host(self) -> str:
+        """The machine to work on, as ssh takes it; empty for this one. Raises BadInputError when a file of the
+        configuration is wrong.
+        """
+        named = self.asked_host
+        if named is None:
+            named = self.setting("host") if self.settings.is_there else ""
+        return "" if named in HERE else named
+
+    @property
+    def config(self) -> Config:
+        """The configuration. Raises BadInputError when a file of it is wrong."""
+        return self.settings.config
+
+    def setting(self, key: str) -> Any:
+        """The value of a key of the configuration, for a use of it: what a project's file decides is said."""
+        return self.settings.value(key)
+
+
+def configured(key: str) -> Any:
+    """The value of a key of the configuration, for the command that runs."""
+    return click.get_current_context().obj.setting(key)
+
+
+def is_configured(parameter: str) -> bool:
+    """Whether a parameter of the command that runs has its value from the configuration, and not from who called it."""
+    return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.DEFAULT_MAP
 
 
 def json_option(command: Command) -> Command:
@@ -73,18 +147,19 @@ def json_option(command: Command) -> Command:
 
 
 def host_option(command: Command) -> Command:
-    """`--host` on a command that reads another machine over SSH, as beside the global one."""
+    """`--host` on a command that works on another machine over SSH, as beside the global one."""
 
-    def note(ctx: click.Context, _: click.Parameter, value: str) -> None:
-        if value:
-            ctx.obj = replace(ctx.obj, host=value)
+    def note(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            ctx.obj = replace(ctx.obj, asked_host=value)
 
     return click.option(
         "--host",
+        is_eager=True,  # what other options mean depends on it
         expose_value=False,
         callback=note,
         metavar="[USER@]SERVER",
-        help="Ask this machine, over SSH (or the one of a docker context).",
+        help="Work on this machine, over SSH (or the one of a docker context); `local` is this one.",
     )(command)
 
 
@@ -124,26 +199,31 @@ class LazyGroup(click.Group):
 @click.option("-y", "--yes", is_flag=True, help="Answer yes to every question.")
 @click.option(
     "--host",
-    default="",
     envvar="KIT_HOST",
     metavar="[USER@]SERVER",
-    help="Work on this machine, over SSH (resolve, doctor, gpus).  [env: KIT_HOST]",
+    help="Work on this machine, over SSH; `local` is this one.  [env: KIT_HOST; default: what `kit config show` says]",
 )
 @click.version_option(__version__, prog_name="kit")
 @click.pass_context
-def group(ctx: click.Context, *, as_json: bool, quiet: bool, verbose: int, debug: bool, yes: bool, host: str) -> None:
+def group(
+    ctx: click.Context, *, as_json: bool, quiet: bool, verbose: int, debug: bool, yes: bool, host: str | None
+) -> None:
     """Reproducible GPU environments: PyTorch and TensorFlow images for each CUDA, built, run and proven.
 
     \b
     kit run torch jupyter           a notebook on the GPU, in the newest image that works here
     kit doctor                      what is wrong with this machine, and how to mend it
     """
-    if host and ctx.invoked_subcommand in LOCAL_COMMANDS:
+    if host and host not in HERE and ctx.invoked_subcommand in LOCAL_COMMANDS:
         raise BadInputError(
             f"`kit {ctx.invoked_subcommand}` works on this machine only, not on --host {host}",
             hint="log in there and run it, or leave out --host (and KIT_HOST)",
         )
-    ctx.obj = Options(json=as_json, quiet=quiet, verbose=verbose, debug=debug, yes=yes, host=host)
+    ctx.obj = Options(json=as_json, quiet=quiet, verbose=verbose, debug=debug, yes=yes, asked_host=host)
+    if ctx.invoked_subcommand in CONFIGURED:
+        from kit.cli.defaults import Defaults
+
+        ctx.default_map = {ctx.invoked_subcommand: Defaults()}
     if verbose >= 2 or debug:
         import logging
 

@@ -1,0 +1,43 @@
+"""Files of environment variables, as `docker run --env-file` reads them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from kit.config.keys import wrong_name
+from kit.errors import BadInputError
+
+
+def read(path: Path, environment: Mapping[str, str] | None = None) -> tuple[tuple[str, str], ...]:
+    """The variables of a file, each once, the last of a name.
+
+    A line is NAME=VALUE; the value is all that follows, spaces and quotes too. NAME alone takes the value the variable
+    has here, and is left out when it has none. Empty lines and those that begin with `#` are nothing. Raises
+    BadInputError, with the line and never with what is in it: these files have passwords in them.
+    """
+    env = os.environ if environment is None else environment
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise BadInputError(f"the env file {path} is not UTF-8 text") from None
+    except OSError as e:
+        raise BadInputError(f"the env file {path} cannot be read: {e.strerror}") from None
+    found: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        line = line.lstrip(" \t").removesuffix("\r")
+        if not line or line.startswith("#"):
+            continue
+        name, sign, value = line.partition("=")
+        problem = wrong_name(name) or ("a NUL character in the value" if "\0" in value else "")
+        if problem:
+            hint = "a line is NAME=VALUE, or NAME alone to take the value it has here"
+            if name.startswith("export "):
+                hint = f"leave out `export`: {hint}"
+            raise BadInputError(f"{path}:{number}: {problem}", hint=hint)
+        if sign:
+            found[name] = value
+        elif name in env:
+            found[name] = env[name]
+    return tuple(found.items())

@@ -1,0 +1,225 @@
+"""The keys of the configuration: what each takes, and how a value that is written becomes one that is used."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+Kind = Literal["text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "path", "there", "mounts", "env"]
+
+# The word for this machine, where a file or a variable names another.
+LOCAL = "local"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """A key of the files, and what may be written for it."""
+
+    name: str
+    kind: Kind = "text"
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    variables: tuple[str, ...] = ()  # of the environment, that say the same; the first that is set counts
+    # A project's file may be somebody else's, fetched with their code: kit says when it takes such a value from there.
+    is_told: bool = False
+
+
+KEYS: dict[str, Key] = {
+    key.name: key
+    for key in (
+        Key(name="host", kind="host", default=LOCAL, variables=("KIT_HOST",), is_told=True),
+        Key(name="hosts", kind="hosts", default=(), is_told=True),
+        Key(name="image"),
+        Key(name="folder", kind="path"),
+        Key(name="remote_folder", kind="there", is_told=True),
+        Key(name="gpus", kind="gpus"),
+        Key(name="port", kind="port"),
+        Key(name="mounts", kind="mounts", default=()),
+        Key(name="env", kind="env", default=()),
+        Key(name="env_file", kind="path", is_told=True),
+        Key(name="logdir", default="."),
+        Key(name="restart", kind="choice", default="no", choices=("no", "on-failure", "unless-stopped", "always")),
+        Key(name="transfer", kind="flag", default=False),
+        Key(name="pull", default="", is_told=True),
+        Key(
+            name="base",
+            kind="choice",
+            default="auto",
+            choices=("auto", "registry", "archive"),
+            variables=("KIT_BASE",),
+        ),
+        Key(name="registry_mirror", default="", variables=("KIT_REGISTRY_MIRROR",), is_told=True),
+        # Those that kit/network.py reads too.
+        Key(
+            name="index_url",
+            kind="url",
+            default="",
+            variables=("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"),
+            is_told=True,
+        ),
+        Key(name="apt_mirror", kind="url", default="", is_told=True),
+        Key(name="ca_cert", kind="path", variables=("KIT_CA_CERT",), is_told=True),
+    )
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderMount:
+    """A folder or file for containers, as it is written: SOURCE:TARGET[:ro]."""
+
+    source: str
+    target: str
+    mode: str = ""
+    folder: Path  # the one of the file that says so
+
+    @property
+    def path(self) -> Path:
+        """The source on this machine: relative to the file, `~` is the home."""
+        return resolved(self.source, self.folder)
+
+    def on_this_machine(self) -> str:
+        """As `--mount` takes it."""
+        return ":".join(filter(None, (str(self.path), self.target, self.mode)))
+
+    def __str__(self) -> str:
+        """As it is written, which is how a host takes it: a source is a path there."""
+        return ":".join(filter(None, (self.source, self.target, self.mode)))
+
+
+class WrongValueError(ValueError):
+    """What a value should be. `part` is the entry of a table or list it stands in."""
+
+    def __init__(self, text: str, part: str = "") -> None:
+        super().__init__(text)
+        self.part = part
+
+
+def resolved(text: str, folder: Path) -> Path:
+    """A path as it is written in a file of that folder, made absolute; links stay what they are.
+
+    Raises WrongValueError when it has a `~` that stands for no folder.
+    """
+    try:
+        return Path(os.path.abspath(folder / Path(text).expanduser()))  # noqa: PTH100 (keeps links)
+    except RuntimeError:
+        raise WrongValueError(f"`{text.partition('/')[0]}` stands for no folder here") from None
+
+
+def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
+    """The value of a key, under the empty name; of `env` and `mounts` each entry under its name or target.
+
+    Raises WrongValueError.
+    """
+    match key.kind:
+        case "env":
+            return _variables(raw)
+        case "mounts":
+            return _mounts(raw, folder)
+        case "hosts":
+            return {"": tuple(_host(item) for item in _list(raw, "names of machines"))}
+        case "host":
+            return {"": _host(raw)}
+        case "path":
+            return {"": resolved(_text(raw, "a path"), folder)}
+        case "there":
+            text = _text(raw, "a path on the host")
+            if not text.startswith(("/", "~/")):
+                raise WrongValueError("must be a path on the host, from / or ~/ on")
+            return {"": text}
+        case "url":
+            text = _text(raw, "a URL")
+            if not re.match(r"(https?|file)://[^/]*/?", text, re.IGNORECASE):
+                raise WrongValueError("must be a URL that begins with http:// or https://")
+            return {"": text}
+        case "gpus":
+            is_count = type(raw) is int and raw >= 1
+            return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "free" or "0,3"')}
+        case "port":
+            if type(raw) is not int or not 1 <= raw <= 65535:
+                raise WrongValueError(f"must be a whole number from 1 to 65535, not {_seen(raw)}")
+            return {"": raw}
+        case "flag":
+            if type(raw) is not bool:
+                raise WrongValueError(f"must be true or false, not {_seen(raw)}")
+            return {"": raw}
+        case "choice":
+            if not isinstance(raw, str) or raw not in key.choices:
+                choices = ", ".join(f'"{choice}"' for choice in key.choices)
+                raise WrongValueError(f"must be one of {choices}, not {_seen(raw)}")
+            return {"": raw}
+        case "text":
+            return {"": _text(raw, "a text")}
+
+
+def _seen(raw: Any) -> str:
+    """A wrong value in an error; only of kinds in which no secret is written."""
+    text = repr(raw)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _text(raw: Any, what: str) -> str:
+    if not isinstance(raw, str):
+        raise WrongValueError(f"must be {what}, in quotes")
+    if not raw.strip():
+        raise WrongValueError(f"must be {what}; it is empty")
+    # What is printed of it must be what there is: no escape sequence, no character that turns the line around.
+    if not raw.isprintable():
+        raise WrongValueError("has a character in it that cannot be printed")
+    return raw
+
+
+def _host(raw: Any) -> str:
+    text = _text(raw, "the name of a machine")
+    if text.startswith("-") or " " in text:
+        raise WrongValueError("must be the name of a machine, as `ssh` takes it")
+    return text
+
+
+def _list(raw: Any, what: str) -> list[Any]:
+    if not isinstance(raw, list):
+        raise WrongValueError(f'must be a list of {what}: ["…"]')
+    return raw
+
+
+def _mounts(raw: Any, folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in _list(raw, "SOURCE:TARGET[:ro]"):
+        text = _text(item, "a list of SOURCE:TARGET[:ro]")
+        source, *rest = text.split(":")
+        if not source or len(rest) not in (1, 2) or rest[1:] not in ([], ["ro"], ["rw"]) or not rest[0].startswith("/"):
+            raise WrongValueError(f"`{text}` is not SOURCE:TARGET[:ro] with a TARGET from / on", text)
+        target = posixpath.normpath(rest[0])
+        if target in found:
+            raise WrongValueError(f"two mounts at {target}", text)
+        found[target] = FolderMount(source=source, target=rest[0], mode="".join(rest[1:]), folder=folder)
+        resolved(source, folder)
+    return found
+
+
+def _variables(raw: Any) -> dict[str, Any]:
+    if not isinstance(raw, Mapping):
+        raise WrongValueError('must be a table: { NAME = "value" }')
+    found: dict[str, Any] = {}
+    for name, value in raw.items():
+        if problem := wrong_name(name):
+            raise WrongValueError(problem, name)
+        if type(value) not in (str, int):
+            raise WrongValueError("must be a text in quotes, or a whole number", name)
+        if "\0" in str(value):
+            raise WrongValueError("has a NUL character in it", name)
+        found[name] = str(value)
+    return found
+
+
+def wrong_name(name: str) -> str:
+    """What is wrong with the name of an environment variable, without the name itself; empty when nothing is."""
+    if not name:
+        return "a variable without a name"
+    if "=" in name or not name.isprintable() or any(character.isspace() for character in name):
+        return "a variable's name has a space, a `=` or a character that cannot be printed in it"
+    return ""

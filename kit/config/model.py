@@ -1,0 +1,177 @@
+"""Settings with their origin, and how those of several files become one configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from kit.config import files
+from kit.config.keys import KEYS, FolderMount, WrongValueError, convert
+from kit.errors import BadInputError
+
+Source = Literal["default", "user", "project", "environment"]
+
+# Names of variables whose value is not for other eyes.
+_SECRET = r"token|secret|passw|credential|auth|(^|_|api)key(_|$)|_pat$|_pwd$"
+_HIDDEN = "***"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A value, and where it comes from. Of `env` and `mounts` there is one for each entry."""
+
+    key: str
+    part: str = ""  # the name of a variable, or the target of a mount
+    value: Any
+    source: Source = "default"
+    where: str = ""  # the path of a file, or the name of an environment variable
+    line: int = 0
+
+    @property
+    def name(self) -> str:
+        """The key as it is shown."""
+        return f"{self.key}.{self.part}" if self.key == "env" and self.part else self.key
+
+    @property
+    def place(self) -> str:
+        """The file and line, or the variable."""
+        return f"{self.where}:{self.line}" if self.line else self.where
+
+    @property
+    def shown(self) -> str:
+        """The value for people's eyes: no passwords, nothing that is not printable; empty when there is none."""
+        if self.key == "env" and re.search(_SECRET, self.part, re.IGNORECASE):
+            return _HIDDEN
+        if isinstance(self.value, bool):
+            return "true" if self.value else "false"
+        if isinstance(self.value, tuple):
+            return ", ".join(str(item) for item in self.value)
+        text = "" if self.value is None else without_passwords(str(self.value))
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_passwords(text: str) -> str:
+    """A text with what stands before the @ of a URL hidden; the user name of a machine stays."""
+    text = re.sub(r"(?<=https://)[^/@\s]+(?=@)|(?<=http://)[^/@\s]+(?=@)", _HIDDEN, text, flags=re.IGNORECASE)
+    return re.sub(r"[^/@:\s]*:[^/@\s]+(?=@)", _HIDDEN, text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Every key's value: the highest of environment, project's file, user's file and default."""
+
+    settings: tuple[Setting, ...]
+    user_file: Path | None = None  # where it is or would be
+    project_file: Path | None = None
+    problems: tuple[BadInputError, ...] = ()  # of files and variables; what is in such a file is not in the settings
+    passed_over: tuple[str, ...] = ()  # project files that were not taken, with the reason
+
+    def of(self, key: str) -> tuple[Setting, ...]:
+        """The settings of a key: one, or of `env` and `mounts` as many as there are entries."""
+        return tuple(setting for setting in self.settings if setting.key == key)
+
+    def value(self, key: str) -> Any:
+        """The value of a key; of `env` a dict, of `mounts` a tuple of FolderMount. KeyError for one there is not."""
+        found, kind = self.of(key), KEYS[key].kind
+        if kind == "env":
+            return {setting.part: setting.value for setting in found if setting.part}
+        if kind == "mounts":
+            return tuple(setting.value for setting in found if setting.part)
+        return found[0].value
+
+    def notices(self, key: str) -> tuple[str, ...]:
+        """What to tell when a key's value is used, because a project's file says so and reaches out of the project."""
+        if self.project_file is None:
+            return ()
+        project = self.project_file.parent
+        file = os.path.relpath(self.project_file)
+        told = [s for s in self.of(key) if s.source == "project" and (KEYS[key].is_told or _leaves(s.value, project))]
+        return tuple(f"{file}: {setting.name} = {setting.shown}{_real(setting.value)}" for setting in told)
+
+
+def _leaves(value: Any, project: Path) -> bool:
+    """Whether a path or mount is outside the project, also by a link in it."""
+    if isinstance(value, FolderMount):
+        # On a host it is a path there, of which nothing can be seen from here.
+        return value.source.startswith(("/", "~")) or not value.path.resolve().is_relative_to(project.resolve())
+    return isinstance(value, Path) and not value.resolve().is_relative_to(project.resolve())
+
+
+def _real(value: Any) -> str:
+    """Where a path of this machine leads by a link, which is not to be seen in it; else empty."""
+    path = value
+    if isinstance(value, FolderMount):
+        path = None if value.source.startswith(("/", "~")) else value.path
+    return f" (leads to {real})" if isinstance(path, Path) and (real := path.resolve()) != path else ""
+
+
+def merged(layers: Sequence[Sequence[Setting]]) -> tuple[Setting, ...]:
+    """The settings of all layers, the lowest first: a later one replaces the same key, and of `env` and `mounts` the
+    same entry. Keys that no layer has get their default.
+    """
+    top: dict[str, dict[str, Setting]] = {name: {} for name in KEYS}
+    for layer in layers:
+        for setting in layer:
+            top[setting.key][setting.part] = setting
+    defaults = {name: Setting(key=name, value=key.default) for name, key in KEYS.items()}
+    return tuple(setting for name in KEYS for setting in (top[name] or {"": defaults[name]}).values())
+
+
+def from_file(path: Path, source: Source) -> list[Setting]:
+    """The settings in a file; none when there is no file. Raises BadInputError with everything that is wrong in it."""
+    text, document = files.read(path)
+    folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 (keeps links)
+    found: list[Setting] = []
+    problems: list[tuple[str, str]] = []
+
+    def place(key: str, part: str = "") -> tuple[str, int]:
+        line = files.line_of(text, key, part)
+        return (f"{path}:{line}" if line else str(path)), line
+
+    for name, raw in document.items():
+        if name not in KEYS:
+            problems.append((f"{place(name)[0]}: unknown key `{_printable(name)}`", _nearest(name)))
+            continue
+        try:
+            values = convert(KEYS[name], raw, folder)
+        except WrongValueError as e:
+            shown = f"{name}.{_printable(e.part)}" if name == "env" and e.part else name
+            problems.append((f"{place(name, e.part)[0]}: `{shown}`: {e}", ""))
+            continue
+        for part, value in values.items():
+            written = str(value) if isinstance(value, FolderMount) else part
+            line = place(name, written)[1]
+            found.append(Setting(key=name, part=part, value=value, source=source, where=str(path), line=line))
+    if problems:
+        (message, hint), *others = problems
+        hint = hint or "`kit config show` lists every key"
+        raise BadInputError(message, hint=hint, details=tuple(" ".join(filter(None, other)) for other in others))
+    return found
+
+
+def from_environment(environment: Mapping[str, str]) -> list[Setting]:
+    """What is set in the environment, as it is: whoever uses it checks it, and others are not disturbed by it."""
+    found = []
+    for key in KEYS.values():
+        # A variable that is set and empty is like one that is not set, as everywhere in kit.
+        variable = next((name for name in key.variables if environment.get(name)), "")
+        if variable:
+            text = environment[variable]
+            value = Path(text) if key.kind == "path" else text
+            found.append(Setting(key=key.name, value=value, source="environment", where=variable))
+    return found
+
+
+def _nearest(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name.replace("-", "_").lower(), KEYS, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(KEYS)}"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
