@@ -12,14 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kit import paths
+from kit import paths, process
 from kit.buildlog import BuildLog, Step
 from kit.catalog import Catalog
 from kit.catalog.model import Image
 from kit.compat import archive_refusal
 from kit.engine import Engine
-from kit.engine.messages import REGISTRY, recognise
-from kit.errors import BaseNotFoundError, BuildFailedError, IncompatibleError, KitError, LockError, NetworkError
+from kit.engine.messages import REGISTRY, recognise, translate
+from kit.errors import (
+    BaseNotFoundError,
+    BuildFailedError,
+    CommandError,
+    EngineError,
+    IncompatibleError,
+    KitError,
+    LockError,
+    NetworkError,
+)
 from kit.network import NetworkSettings
 
 if TYPE_CHECKING:
@@ -28,6 +37,7 @@ if TYPE_CHECKING:
 BaseChoice = Literal["registry", "archive", "auto"]
 # How long `--base auto` waits for a registry before it takes the archive.
 REGISTRY_PATIENCE_S = 8
+TRANSFER_NOTICE_S = 5.0
 STEP_SCRIPTS = ("begin.sh", "end.sh")
 
 
@@ -47,6 +57,7 @@ class BuildOptions:
 
     base: BaseChoice = "auto"
     registry_mirror: str = ""
+    apt_mirror: str = ""  # of the distribution, for a base made from its package archive
     network: NetworkSettings = field(default_factory=lambda: NetworkSettings(proxies={}))
     force: bool = False
     no_cache: bool = False
@@ -181,7 +192,7 @@ def choose_base(
     from kit import base
 
     suite = suites[0]
-    made = base.ensure(suite.name, engine, on_message=progress.message)
+    made = base.ensure(suite.name, engine, mirror=options.apt_mirror, on_message=progress.message)
     return ChosenBase(source="archive", reference=made.reference, python=suite.python, identity=f"archive:{suite.name}")
 
 
@@ -385,3 +396,45 @@ def push(engine: Engine, built: Built, repository: str, progress: Progress = SIL
         )
     progress.message(f"pushed {reference}")
     return reference
+
+
+def pull(engine: Engine, image: Image, repository: str, progress: Progress = SILENT) -> None:
+    """Pull an image that `push` pushed, on the engine's own machine."""
+    reference = f"{repository.rstrip('/')}/{image.name}:latest"
+    progress.message(f"pulling {reference}")
+    lines: list[str] = []
+    if engine.stream(["pull", reference], lines.append) != 0:
+        raise recognise(lines, REGISTRY) or EngineError(
+            f"{reference} could not be pulled",
+            details=tuple(lines[-5:]),
+            hint=f"can that machine reach {reference.split('/')[0]}, and is it logged in there (`docker login`)?",
+        )
+    engine.call(["tag", reference, image.reference])
+
+
+def transfer(source: Engine, engine: Engine, image: Image, progress: Progress = SILENT) -> int:
+    """Send an image from one engine to another, and say how many bytes that took.
+
+    Raises the kind of error that the text of the engine that failed stands for.
+    """
+    started = told = time.monotonic()
+    sent = 0
+
+    def on_bytes(total: int) -> None:
+        nonlocal sent, told
+        sent = total
+        if time.monotonic() - told > TRANSFER_NOTICE_S:
+            told = time.monotonic()
+            progress.message(f"  {total / 1e6:.0f} MB sent in {told - started:.0f} s")
+
+    try:
+        process.pipe(
+            [source.program, "image", "save", image.reference],
+            [engine.program, "image", "load", "--quiet"],
+            source_env=source.environment,
+            sink_env=engine.environment,
+            on_bytes=on_bytes,
+        )
+    except CommandError as e:
+        raise translate(e) from e
+    return sent

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,13 +110,13 @@ def measure_inside(
 
     Raises IncompatibleError when it finds no GPU, EngineError when it leaves no result.
     """
-    with work_folder(started.user) as folder:
+    with engine.scratch(started.user) as folder:
         started = replace(
             started,
-            folder=folder,
+            folder=Path(folder),
             has_input=False,
             command=("python", "-m", "kit.bench", *request.arguments(), f"--save={RESULT_FILE}"),
-            mounts=(*started.mounts, Mount(source=str(package_folder()), target=PACKAGE, read_only=True)),
+            mounts=(*started.mounts, Mount(source=engine.provide(package_folder()), target=PACKAGE, read_only=True)),
             environment=(*started.environment, ("PYTHONPATH", PYTHONPATH), ("PYTHONDONTWRITEBYTECODE", "1")),
         )
         printed: list[str] = []
@@ -140,7 +138,8 @@ def measure_inside(
                 code = wait(engine, spec.name)
             finally:
                 engine.remove(spec.name, force=True)
-        return rated(result_of(folder, code, printed), catalog, image_facts(request.image, engine))
+        text = engine.read_text(f"{folder}/{RESULT_FILE}")
+        return rated(result_of(text, code, printed), catalog, image_facts(request.image, engine))
 
 
 def wait(engine: Engine, name: str) -> int:
@@ -155,7 +154,8 @@ def measure_outside(
 
     Raises IncompatibleError when it finds no GPU, BadInputError when it has no such framework.
     """
-    with work_folder(run.caller()) as folder:
+    with tempfile.TemporaryDirectory(prefix="kit-bench-") as name:
+        folder = Path(name)
         printed: list[str] = []
 
         def on_line(line: str) -> None:
@@ -172,14 +172,15 @@ def measure_outside(
             cwd=folder,
             timeout_s=PATIENCE_S,
         )
-        return rated(result_of(folder, code, printed), catalog, None)
+        file = folder / RESULT_FILE
+        text = file.read_text(encoding="utf-8") if file.is_file() else None
+        return rated(result_of(text, code, printed), catalog, None)
 
 
-def result_of(folder: Path, code: int, printed: Sequence[str]) -> dict[str, Any]:
-    """What a run left in its folder. Raises the kind of error its exit code stands for."""
-    file = folder / RESULT_FILE
-    if file.is_file():
-        return saved.parse(file.read_text(encoding="utf-8"), "the result")
+def result_of(text: str | None, code: int, printed: Sequence[str]) -> dict[str, Any]:
+    """What a run left, which is None without a result. Raises the kind of error its exit code stands for."""
+    if text is not None:
+        return saved.parse(text, "the result")
     errors = [line.removeprefix("error: ") for line in printed if line.startswith("error: ")]
     last = tuple(printed[-LAST_LINES:])
     if code == NO_GPU_CODE and errors:
@@ -187,19 +188,6 @@ def result_of(folder: Path, code: int, printed: Sequence[str]) -> dict[str, Any]
     if code == WRONG_USE_CODE:
         raise BadInputError(errors[-1] if errors else "the measuring program refused its options", details=last)
     raise EngineError(f"the measuring program ended with exit code {code} and left no result", details=last)
-
-
-@contextlib.contextmanager
-def work_folder(user: str) -> Iterator[Path]:
-    """An empty folder that the user of a container may write to, gone after the block."""
-    with tempfile.TemporaryDirectory(prefix="kit-bench-") as name:
-        folder = Path(name)
-        uid, _, gid = user.partition(":")
-        if os.geteuid() == 0 and uid != "0":
-            os.chown(folder, int(uid), int(gid))
-        elif os.geteuid() != int(uid):
-            folder.chmod(0o777)
-        yield folder
 
 
 def package_folder() -> Path:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, json_option
-from kit.cli.build import build_options
+from kit.cli import Options, host_option, json_option
+from kit.cli.build import build_options, placement_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,9 @@ def bench_command() -> None:
     help="The Python outside, with the same framework.",
 )
 @click.option("--pairs", type=click.IntRange(2, 50), default=5, show_default=True, help="Of --host-compare.")
+@placement_options
 @build_options
+@host_option
 @json_option
 @click.pass_obj
 def image_command(
@@ -83,6 +85,8 @@ def image_command(
     host_compare: bool,
     host_python: str,
     pairs: int,
+    transfer: bool,
+    pull: str,
     base: str,
     registry_mirror: str,
     ca_cert: Path | None,
@@ -91,43 +95,45 @@ def image_command(
 
     Exit codes: 0 done, 1 a verdict is FAIL, 3 no GPU. A result without a measured reference is UNRATED, never PASS.
     """
-    from kit import build, run
+    from kit import run
     from kit.bench import host_side
     from kit.bench.work import parse_shapes
     from kit.catalog import load_catalog
-    from kit.cli.build import make_options
-    from kit.cli.output import say
-    from kit.cli.progress import BuildDisplay
+    from kit.cli.build import image_in_engine, make_options, network_for
     from kit.cli.resolve import image_for_host
     from kit.engine import connect
+    from kit.errors import BadInputError
 
     try:
         parse_shapes(shapes)
     except ValueError as e:
         raise click.BadParameter(str(e), param_hint="--shapes") from None
+    if host_compare and options.host:
+        raise BadInputError(
+            "--host-compare measures on this machine, not behind --host",
+            hint="there it is `python -m kit.bench` outside, --save inside and out, and `kit bench compare`",
+        )
     catalog = load_catalog()
-    host = run.host_for("none" if device == "cpu" else gpus)
+    host = run.host_for("none" if device == "cpu" else gpus, options.host)
     image = catalog.find(name) if device == "cpu" else image_for_host(options, catalog, name, host)
     request = host_side.BenchRequest(
         image=image, device=device, only=_tests(only), shapes=shapes, soak_minutes=soak_minutes
     )
     wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
+    wanted_gpus = host_side.gpus_for(request, gpus)
+    outside = host_side.host_python(request, host_python) if host_compare else ""
+    engine = connect(options.host)
     started = run.RunRequest(
         image=image,
-        gpus=host_side.gpus_for(request, gpus),
+        gpus=wanted_gpus,
         host=host,
         folder=Path.cwd(),
-        user=run.caller(),
-        network=wanted.network,
+        user=run.user_of(engine),
+        network=network_for(wanted.network, engine),
     )
-    outside = host_side.host_python(request, host_python) if host_compare else ""
-    engine = connect()
     if device == "cuda":
         host_side.require_gpu(started, engine)
-    if not build.current(catalog, image, engine, wanted):
-        with BuildDisplay(options, image.name) as progress:
-            built = build.build(catalog, image, engine, wanted, progress)
-        say(options, f"{image.name}: built in {built.seconds:.0f} s on {built.base}")
+    image_in_engine(options, catalog, image, engine, wanted, transfer=transfer, pull=pull)
     if host_compare:
         _host_compare(options, request, started, catalog, engine, outside, pairs, save)
     else:

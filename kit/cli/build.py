@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from kit.cli import Options, json_option
+from kit.cli import Options, configured, host_option, json_option
 
 if TYPE_CHECKING:
     from kit.build import BaseChoice, BuildOptions
+    from kit.catalog import Catalog
+    from kit.catalog.model import Image
+    from kit.engine import Engine
+    from kit.network import NetworkSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -58,10 +63,86 @@ def make_options(
     return BuildOptions(
         base=cast("BaseChoice", base),  # click checked the choice
         registry_mirror=registry_mirror,
-        network=read_settings(ca_cert=ca_cert),
+        apt_mirror=configured("apt_mirror"),
+        network=read_settings(ca_cert=ca_cert, configured_index=configured("index_url")),
         force=force,
         no_cache=no_cache,
     )
+
+
+def placement_options(command: F) -> F:
+    """The options that say how an image gets to a machine behind --host, for every command that starts one there."""
+    for option in (
+        click.option(
+            "--transfer/--no-transfer", default=False, help="With --host: build here, and send the image over."
+        ),
+        click.option(
+            "--pull",
+            default="",
+            metavar="REPOSITORY",
+            help="Pull the image from there instead of building it (`kit build --push`).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def network_for(network: NetworkSettings, engine: Engine) -> NetworkSettings:
+    """How the engine's machine reaches the network: proxies are its own, mirrors and certificates the caller's."""
+    from dataclasses import replace
+
+    if engine.connection is None:
+        return network
+    return replace(network, proxies=engine.connection.account.proxies)
+
+
+def image_in_engine(
+    options: Options,
+    catalog: Catalog,
+    image: Image,
+    engine: Engine,
+    wanted: BuildOptions,
+    *,
+    transfer: bool = False,
+    pull: str = "",
+) -> bool:
+    """See to it that the engine has the image as its files say: built there, pulled, or built here and sent.
+
+    True when it had to be brought first.
+    """
+    from dataclasses import replace
+
+    from kit import build
+    from kit.cli.output import say
+    from kit.cli.progress import BuildDisplay
+    from kit.engine import connect
+    from kit.errors import BadInputError
+
+    if transfer and not engine.target:
+        raise BadInputError("--transfer is for a machine behind --host", hint="leave it out, or name the machine")
+    if transfer and pull:
+        raise BadInputError("--transfer and --pull contradict each other", hint="leave one of them out")
+    if build.current(catalog, image, engine, wanted):
+        return False
+    with BuildDisplay(options, image.name) as progress:
+        if pull:
+            build.pull(engine, image, pull, progress)
+            if not build.current(catalog, image, engine, wanted):
+                progress.message(f"warning: the {image.name} of {pull} is not what this kit's files say; taking it")
+            return True
+        builder = connect() if transfer else engine
+        built = build.build(
+            catalog, image, builder, replace(wanted, network=network_for(wanted.network, builder)), progress
+        )
+        if built.is_new:
+            progress.message(f"{image.name}: built in {built.seconds:.0f} s on {built.base}")
+        if transfer:
+            progress.message(f"{image.name}: sending it to {engine.target}")
+            started = time.monotonic()
+            sent = build.transfer(builder, engine, image, progress)
+            seconds = time.monotonic() - started
+            say(options, f"{image.name}: {sent / 1e6:.0f} MB sent to {engine.target} in {seconds:.0f} s")
+    return True
 
 
 @click.command("build")
@@ -73,7 +154,9 @@ def make_options(
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--check-repro", is_flag=True, help="Build twice from nothing and compare the digests; keeps no image.")
 @click.option("--push", default="", metavar="REPOSITORY", help="Push each image to REPOSITORY/NAME after building it.")
+@click.option("--transfer/--no-transfer", default=False, help="With --host: build here, and send the image over.")
 @build_options
+@host_option
 @json_option
 @click.pass_obj
 def build_command(
@@ -85,6 +168,7 @@ def build_command(
     no_cache: bool,
     check_repro: bool,
     push: str,
+    transfer: bool,
     base: str,
     registry_mirror: str,
     ca_cert: Path | None,
@@ -109,12 +193,20 @@ def build_command(
         # For wherever they are going to run: that this machine could not run one is no reason against it.
         images = [image for image in catalog.images() if not catalog.unlocked_reason(image)]
     else:
-        host = read_gpus()
+        host = read_gpus(options.host)
         images = [image_for_host(options, catalog, name, host, force=force) for name in names]
     if not images:
         raise BadInputError("no image named", hint="name one or more (`kit list` shows them), or give --all")
     wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, force=force, no_cache=no_cache)
-    engine = connect()
+    engine = connect(options.host)
+    wanted = dataclasses.replace(wanted, network=network_for(wanted.network, engine))
+    if transfer:
+        if check_repro or push:
+            raise BadInputError("--transfer sends an image and nothing else", hint="leave out --check-repro and --push")
+        new = [image_in_engine(options, catalog, image, engine, wanted, transfer=True) for image in images]
+        if options.json:
+            print_json([{"image": i.name, "is_new": n} for i, n in zip(images, new, strict=True)])
+        return
     results: list[dict[str, Any]] = []
     failures: list[KitError] = []
     for image in images:

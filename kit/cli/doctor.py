@@ -33,7 +33,10 @@ def doctor_command(options: Options) -> None:
     from kit.doctor import examine
     from kit.host import read_host, to_json
 
-    host = read_host(options.host, endpoints=endpoints(os.environ))
+    host = read_host(
+        options.host,
+        endpoints=endpoints(os.environ, mirror=options.setting("registry_mirror"), index=options.setting("index_url")),
+    )
     findings = examine(host, load_catalog())
     if options.json:
         print_json({"host": to_json(host), "findings": [asdict(finding) for finding in findings]})
@@ -43,16 +46,18 @@ def doctor_command(options: Options) -> None:
     click.get_current_context().exit(1 if any(finding.severity == "block" for finding in findings) else 0)
 
 
-def endpoints(environment: Mapping[str, str]) -> tuple[Endpoint, ...]:
-    """What a build would ask: Docker Hub, the registry mirror that is set, and the package index that is set."""
+def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = "") -> tuple[Endpoint, ...]:
+    """What a build would ask: Docker Hub, and the registry mirror and package index that the environment names, else
+    these.
+    """
     from kit.catalog.update import Registry
     from kit.host.model import Endpoint
     from kit.network import index_url
 
     found = [Endpoint(kind="registry", url=Registry().url)]
-    if mirror := environment.get("KIT_REGISTRY_MIRROR"):
+    if mirror := environment.get("KIT_REGISTRY_MIRROR") or mirror:
         found.append(Endpoint(kind="mirror", url=without_password(Registry(mirror).url)))
-    if index := index_url(environment):
+    if index := index_url(environment, index):
         found.append(Endpoint(kind="index", url=without_password(index)))
     return tuple(found)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, json_option
+from kit.cli import Options, host_option, json_option
 
 if TYPE_CHECKING:
     from kit.catalog.model import Problem
@@ -23,6 +23,7 @@ PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --
 @click.argument("file", required=False, metavar="[FILE|-]")
 @click.option("--container", default="", metavar="NAME", help="Read what this container printed, and how it ended.")
 @click.option("--list", "everything", is_flag=True, help="List the errors kit knows.")
+@host_option
 @json_option
 @click.pass_obj
 def explain_command(options: Options, *, file: str | None, container: str, everything: bool) -> None:
@@ -42,7 +43,7 @@ def explain_command(options: Options, *, file: str | None, container: str, every
         print_list(options, problems)
         return
     name = f"the log of {container}" if container else "standard input" if file in (None, "-") else str(file)
-    report = explain_lines(container_lines(container) if container else file_lines(file), problems)
+    report = explain_lines(container_lines(container, options.host) if container else file_lines(file), problems)
     if options.json:
         print_json({"problems": [describe(match) for match in report.matches], "lines": report.lines})
     else:
@@ -78,7 +79,7 @@ def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
         raise BadInputError(f"{what} {file}{reason}", hint=PIPE_HINT) from None
 
 
-def container_lines(name: str) -> Iterator[tuple[int, str]]:
+def container_lines(name: str, host: str = "") -> Iterator[tuple[int, str]]:
     """The numbered lines a container printed, and how it ended. Raises NoSuchContainerError."""
     import json
 
@@ -86,7 +87,7 @@ def container_lines(name: str) -> Iterator[tuple[int, str]]:
     from kit.engine import connect
     from kit.errors import NoSuchContainerError
 
-    engine = connect()
+    engine = connect(host)
     try:
         found = run.find(engine, name).name
     except NoSuchContainerError:

@@ -2,86 +2,139 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from kit.cli import Options, json_option
+from kit.cli import Options, host_option, json_option
+
+if TYPE_CHECKING:
+    from kit.engine import Container, Engine
+    from kit.run import Running
+
+force_option = click.option("-f", "--force", is_flag=True, help="Another user's too.")
 
 
 @click.command("ps")
 @click.option("-a", "--all", "everything", is_flag=True, help="Those that ended too.")
+@click.option("--all-hosts", is_flag=True, help="This machine's and those of every host in the configuration.")
+@host_option
 @json_option
 @click.pass_obj
-def ps_command(options: Options, *, everything: bool) -> None:
+def ps_command(options: Options, *, everything: bool, all_hosts: bool) -> None:
     """List the containers kit started."""
     from kit import run
-    from kit.cli.output import print_json, print_table, say
+    from kit.cli.output import print_json, say
     from kit.engine import connect
 
-    found = run.listed(connect(), everything=everything)
+    if all_hosts:
+        from kit.cli.hosts import ps_all_hosts
+
+        ps_all_hosts(options, everything=everything)
+        return
+    found = run.listed(connect(options.host), everything=everything)
     if options.json:
-        print_json(
-            [
-                {
-                    "name": r.name,
-                    "image": r.image,
-                    "service": r.service,
-                    "url": r.url,
-                    "status": r.status,
-                    "gpus": r.gpus,
-                    "lease": list(r.lease),
-                    "host": "",
-                    "user": r.user,
-                }
-                for r in found
-            ]
-        )
+        print_json([as_json(r, options.host) for r in found])
         return
     if not found:
         say(options, "nothing runs" if not everything else "no containers")
         return
+    print_running(found)
+
+
+def as_json(running: Running, host: str) -> dict[str, Any]:
+    """A container as `kit ps --json` has it."""
+    return {
+        "name": running.name,
+        "image": running.image,
+        "service": running.service,
+        "url": running.url,
+        "status": running.status,
+        "exit_code": running.exit_code,
+        "gpus": running.gpus,
+        "lease": list(running.lease),
+        "host": host,
+        "user": running.user,
+        "owner": running.owner,
+    }
+
+
+def print_running(found: list[Running]) -> None:
+    """Containers as a table; whose they are, and what they lease, where that says something."""
+    from kit.cli.output import print_table
+
     header = ["NAME", "SERVICE", "STATUS", "URL"]
-    rows = [[r.name, r.service or "command", r.status, r.url.partition("?")[0]] for r in found]
+    rows = [[r.name, r.service or "command", _status(r), r.url.partition("?")[0]] for r in found]
+    columns = []
     if any(r.lease for r in found):
-        header.append("LEASED GPUS")
-        for row, r in zip(rows, found, strict=True):
-            row.append(" ".join(r.lease))
+        columns.append(("LEASED GPUS", [" ".join(r.lease) for r in found]))
+    if any(not r.is_own for r in found):
+        columns.append(("USER", [r.owner for r in found]))
+    for title, cells in columns:
+        header.append(title)
+        for row, cell in zip(rows, cells, strict=True):
+            row.append(cell)
     print_table(header, rows)
+
+
+def _status(running: Running) -> str:
+    return running.status if running.exit_code is None else f"{running.status} ({running.exit_code})"
 
 
 @click.command("logs")
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until interrupted.")
 @click.option("-n", "--tail", type=click.IntRange(0), help="Only the last lines.")
-def logs_command(*, name: str, follow: bool, tail: int | None) -> None:
-    """Print what a container printed."""
+@host_option
+@click.pass_obj
+def logs_command(options: Options, *, name: str, follow: bool, tail: int | None) -> None:
+    """Print what a container printed.
+
+    With --follow, of a command: until it ends, and then with its exit code. Where the container is behind --host, a
+    connection that breaks is made again.
+    """
     from kit import run
+    from kit.cli.output import say
+    from kit.cli.run import write_out
     from kit.engine import connect
 
-    engine = connect()
+    engine = connect(options.host)
     container = run.find(engine, name)
+    is_command = not container.labels.get("kit.service")
+    if follow and tail is None and (is_command or engine.target):
+        try:
+            code = run.follow_job(engine, container.name, write_out, lambda text: say(options, text))
+        except KeyboardInterrupt:
+            say(options, f"\n{container.name} goes on")
+            click.get_current_context().exit(130)
+        click.get_current_context().exit(code if is_command else 0)
     arguments = ["logs", *(["--follow"] if follow else []), *([f"--tail={tail}"] if tail is not None else [])]
     click.get_current_context().exit(engine.attach([*arguments, container.name]))
 
 
 @click.command("url")
 @click.argument("name")
+@host_option
 @json_option
 @click.pass_obj
 def url_command(options: Options, *, name: str) -> None:
-    """Print the URL of a running service, with its token."""
+    """Print the URL of a running service, with its token; behind --host the tunnel to it is opened if it is not."""
     from kit import run
     from kit.cli.output import print_json
     from kit.engine import connect
     from kit.errors import NoSuchContainerError
 
-    engine = connect()
-    found = run.describe(run.find(engine, name))
+    engine = connect(options.host)
+    container = run.find(engine, name)
+    run.require_own([container], engine, action="show the token of")
+    run.open_tunnel(container, engine)
+    found = run.describe(container, engine)
     if not found.url:
         raise NoSuchContainerError(
             f"{found.name} is no running service (status: {found.status})", hint="`kit ps --all` lists what there is"
         )
     if options.json:
-        print_json({"name": found.name, "url": found.url})
+        print_json({"name": found.name, "url": found.url, "host": options.host})
     else:
         click.echo(found.url)
 
@@ -89,15 +142,20 @@ def url_command(options: Options, *, name: str) -> None:
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
-def exec_command(*, name: str, words: tuple[str, ...]) -> None:
+@force_option
+@host_option
+@click.pass_obj
+def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: bool) -> None:
     """Run a command in a running container (a shell without one); its exit code is passed on."""
     import sys
 
     from kit import run
     from kit.engine import connect
 
-    engine = connect()
+    engine = connect(options.host)
     container = run.find(engine, name)
+    if not force:
+        run.require_own([container], engine, action="run something in")
     words = words[1:] if words[:1] == ("--",) else words
     terminal = ["--interactive", *(["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else [])]
     click.get_current_context().exit(engine.attach(["exec", *terminal, container.name, *(words or ("bash",))]))
@@ -105,35 +163,34 @@ def exec_command(*, name: str, words: tuple[str, ...]) -> None:
 
 @click.command("stop")
 @click.argument("names", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every running container of kit's.")
+@click.option("--all", "everything", is_flag=True, help="Every running container of yours.")
 @click.option(
     "--time", "timeout_s", type=click.IntRange(0), default=10, show_default=True, help="Seconds until it is killed."
 )
+@force_option
+@host_option
 @click.pass_obj
-def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, timeout_s: int) -> None:
+def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, timeout_s: int, force: bool) -> None:
     """Stop containers. What they wrote to the mounted folder and volumes stays; `kit rm` removes the rest."""
     from kit import run
     from kit.cli.output import say
     from kit.engine import connect
-    from kit.errors import BadInputError
 
-    if not names and not everything:
-        raise BadInputError("no container named", hint="name one or more (`kit ps` lists them), or give --all")
-    engine = connect()
-    targets = (
-        [r.name for r in run.listed(engine, everything=False)]
-        if everything
-        else [run.find(engine, name).name for name in names]
-    )
+    engine = connect(options.host)
+    targets = _targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
+    if not force:
+        run.require_own(targets, engine, action="stop")
     for target in targets:
-        engine.stop(target, timeout_s=timeout_s)
-        say(options, f"stopped {target}")
+        engine.stop(target.name, timeout_s=timeout_s)
+        run.close_tunnels(target, engine)
+        say(options, f"stopped {target.name}")
 
 
 @click.command("rm")
 @click.argument("names", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every stopped container of kit's.")
-@click.option("-f", "--force", is_flag=True, help="Running ones too.")
+@click.option("--all", "everything", is_flag=True, help="Every stopped container of yours.")
+@click.option("-f", "--force", is_flag=True, help="Running ones, and another user's, too.")
+@host_option
 @click.pass_obj
 def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, force: bool) -> None:
     """Remove stopped containers."""
@@ -142,16 +199,32 @@ def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, fo
     from kit.engine import connect
     from kit.errors import BadInputError
 
+    engine = connect(options.host)
+    stopped = ("created", "exited", "dead")
+    targets = _targets(engine, names, everything=everything, statuses=() if force else stopped)
+    if not force:
+        run.require_own(targets, engine, action="remove")
+    for target in targets:
+        if not force and target.status not in stopped:
+            raise BadInputError(
+                f"{target.name} is {target.status}", hint=f"stop it first (`kit stop {target.name}`), or give --force"
+            )
+        engine.remove(target.name, force=force)
+        run.close_tunnels(target, engine)
+        say(options, f"removed {target.name}")
+
+
+def _targets(engine: Engine, names: tuple[str, ...], *, everything: bool, statuses: tuple[str, ...]) -> list[Container]:
+    """The containers that are named, or with `everything` all of the caller's own that have one of these statuses.
+
+    Another user's must be named, whatever `--force` says of it: `--all` would take a whole laboratory's.
+    """
+    from kit import run
+    from kit.errors import BadInputError
+
     if not names and not everything:
         raise BadInputError("no container named", hint="name one or more (`kit ps --all` lists them), or give --all")
-    engine = connect()
-    targets = (
-        [r.name for r in run.listed(engine, everything=True) if force or r.status != "running"]
-        if everything
-        else [run.find(engine, name).name for name in names]
-    )
-    for target in targets:
-        if not force and engine.container(target).status == "running":
-            raise BadInputError(f"{target} is running", hint=f"stop it first (`kit stop {target}`), or give --force")
-        engine.remove(target, force=force)
-        say(options, f"removed {target}")
+    if not everything:
+        return [run.find(engine, name) for name in names]
+    found = [c for c in engine.containers(label="kit.client") if not statuses or c.status in statuses]
+    return [c for c in found if run.is_own(c, engine)]

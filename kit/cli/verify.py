@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, json_option
-from kit.cli.build import build_options
+from kit.cli import Options, host_option, json_option
+from kit.cli.build import build_options, placement_options
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -34,7 +34,9 @@ WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
     help="Write the results as JUnit XML too.",
 )
 @click.option("--force", is_flag=True, help="Verify an image even when it cannot work with this driver or GPU.")
+@placement_options
 @build_options
+@host_option
 @json_option
 @click.pass_obj
 def verify_command(
@@ -46,6 +48,8 @@ def verify_command(
     reference: str,
     junit: Path | None,
     force: bool,
+    transfer: bool,
+    pull: str,
     base: str,
     registry_mirror: str,
     ca_cert: Path | None,
@@ -55,24 +59,21 @@ def verify_command(
     NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine. An image that is
     there is verified as it is; one that is not is built first. What needs a GPU is `not run` where there is none.
     """
-    from kit import build, run, verify
+    from kit import run, verify
     from kit.catalog import load_catalog
-    from kit.cli.build import make_options
+    from kit.cli.build import image_in_engine, make_options
     from kit.cli.output import print_json, say
-    from kit.cli.progress import BuildDisplay
     from kit.cli.resolve import image_for_host
     from kit.engine import connect
     from kit.errors import CheckFailedError
 
     catalog = load_catalog()
-    host = run.host_for(gpus)
+    host = run.host_for(gpus, options.host)
     image = image_for_host(options, catalog, name, host, force=force)
-    engine = connect()
+    engine = connect(options.host)
     if not reference and engine.image_labels(image.reference) is None:
         wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
-        with BuildDisplay(options, image.name) as progress:
-            built = build.build(catalog, image, engine, wanted, progress)
-        say(options, f"{image.name}: built in {built.seconds:.0f} s on {built.base}")
+        image_in_engine(options, catalog, image, engine, wanted, transfer=transfer, pull=pull)
     request = verify.VerifyRequest(image=image, reference=reference, gpus=gpus, host=host, only=only)
     with VerifyDisplay(options, image.name) as display:
         report = verify.verify(request, catalog, engine, on_message=display.message, on_check=display.add)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from importlib import resources
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from kit.engine import Engine
+from kit import paths
+from kit.engine import ContainerSpec, Engine
 from kit.errors import KitError
 from kit.gpu import CDI_KIND
 
 # `kit run` waits this long at most for the answer. A driver that does not stay loaded takes seconds to start.
 PATIENCE_S = 20
+PROVEN_S = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,8 @@ def asked_for(arguments: tuple[str, ...]) -> Asked | None:
 
 def script() -> str:
     """The program that asks, to be run by a Python inside the container."""
+    from importlib import resources
+
     return resources.files(__name__).joinpath("driver.py").read_text(encoding="utf-8")
 
 
@@ -105,7 +110,68 @@ def check(engine: Engine, container: str) -> tuple[str, str] | None:
             return None
         text = engine.call(["exec", "--interactive", container, "python", "-"], input=script(), timeout_s=PATIENCE_S)
     except KitError as e:
-        return "", f"the GPUs inside could not be checked: {'; '.join((e.message, *e.details[-1:]))}"
+        return "", _not_asked(e)
+    return _judged(asked, text)
+
+
+def check_before(engine: Engine, spec: ContainerSpec) -> tuple[str, str] | None:
+    """Ask in a container of its own, which gets what `spec` will get of GPUs, and is gone afterwards; else as `check`.
+
+    Before and not beside a command: a GPU in exclusive mode has room for one program, and the answer would run into
+    what the command prints. What was found good is not asked again on the same machine for a day.
+    """
+    asked = asked_for(spec.gpu_arguments)
+    if asked is None:
+        return None
+    proof = _proof_file(engine, spec)
+    if proof.is_file() and time.time() - proof.stat().st_mtime < PROVEN_S:
+        return None
+    wanted = replace(
+        spec,
+        name=f"{spec.name}-check",
+        command=("python", "-"),
+        mounts=(),
+        ports=(),
+        labels={},
+        remove=True,
+        interactive=True,
+        tty=False,
+        restart="",
+    )
+    try:
+        text = engine.call(
+            ["run", "--pull=never", *wanted.arguments()],
+            input=script(),
+            environment=spec.secret_environment,
+            timeout_s=PATIENCE_S,
+        )
+    except KitError as e:
+        engine.remove(wanted.name, force=True)
+        return "", _not_asked(e)
+    except BaseException:
+        engine.remove(wanted.name, force=True)
+        raise
+    gpus, wrong = _judged(asked, text)
+    if not wrong:
+        paths.write_text(proof, f"{gpus}\n")
+    return gpus, wrong
+
+
+def _judged(asked: Asked, text: str) -> tuple[str, str]:
     answer = read_answer(text)
     wrong = problem(asked, answer)
     return ("", wrong) if wrong else (summary(answer), "")
+
+
+def _not_asked(error: KitError) -> str:
+    return f"the GPUs inside could not be checked: {'; '.join((error.message, *error.details[-1:]))}"
+
+
+def _proof_file(engine: Engine, spec: ContainerSpec) -> Path:
+    """Where it is noted that these GPUs work in this image, on this boot of this machine."""
+    import hashlib
+
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    where = engine.target or (boot.read_text(encoding="ascii").strip() if boot.is_file() else "")
+    mark = "\0".join((where, spec.image, spec.user, *spec.gpu_arguments))
+    return paths.state_dir() / "gpu-proofs" / hashlib.sha256(mark.encode()).hexdigest()[:16]

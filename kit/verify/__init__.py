@@ -100,17 +100,18 @@ def started(
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="kit-verify-", ignore_cleanup_errors=True))
         )
-        workspace, scripts = _lay_out(folder)
+        scripts = engine.provide(_lay_out(folder))
+        workspace = stack.enter_context(engine.scratch(_user(engine)))
         run_request = run.RunRequest(
             image=image,
             reference=reference,
             gpus=request.gpus,
             host=request.host,
             command=("sleep", str(LIFE_S)),
-            folder=workspace,
-            user=_user(),
-            mounts=(Mount(source=str(scripts), target=SCRIPTS, read_only=True),),
-            volumes=_volumes(image),
+            folder=Path(workspace),
+            user=_user(engine),
+            mounts=(Mount(source=scripts, target=SCRIPTS, read_only=True),),
+            volumes=_volumes(image, engine),
             network=NetworkSettings(proxies={}),
             logdir="logs",
             has_input=False,
@@ -130,8 +131,10 @@ def started(
             gpus = "none" if image.is_gpu else None
             wanted = replace(run_request, service=service, command=(), gpus=gpus, host=None)
             found = run.start_service(wanted, engine, lambda _: None, timeout_s=SERVICE_PATIENCE_S)
+            container = engine.container(found.name)
             stack.callback(engine.remove, found.name, force=True)
-            return found, engine.container(found.name).environment.get("JUPYTER_TOKEN", "")
+            stack.callback(run.close_tunnels, container, engine)
+            return found, container.environment.get("JUPYTER_TOKEN", "")
 
         yield Subject(
             image=image,
@@ -206,12 +209,10 @@ def _arguments() -> list[str]:
     ]
 
 
-def _lay_out(folder: Path) -> tuple[Path, Path]:
-    """A workspace that every user may write to, and a copy of the scripts that every user may read."""
+def _lay_out(folder: Path) -> Path:
+    """A copy of the scripts that every user may read."""
     folder.chmod(0o755)
-    workspace, scripts = folder / "workspace", folder / "scripts"
-    workspace.mkdir()
-    workspace.chmod(0o777)
+    scripts = folder / "scripts"
     scripts.mkdir()
     for file in Path(str(resources.files("kit.verify.suite"))).joinpath("inside").iterdir():
         if file.suffix in (".py", ".cu"):
@@ -220,21 +221,21 @@ def _lay_out(folder: Path) -> tuple[Path, Path]:
     scripts.chmod(0o755)
     for file in scripts.iterdir():
         file.chmod(0o644)
-    return workspace, scripts
+    return scripts
 
 
-def _user() -> str:
+def _user(engine: Engine) -> str:
     """The caller; for root the image's own user, since what root may do proves nothing about others."""
-    caller = run.caller()
+    caller = run.user_of(engine)
     return f"{layout.UID}:{layout.UID}" if caller.startswith("0:") else caller
 
 
-def _volumes(image: Image) -> tuple[Mount, ...]:
+def _volumes(image: Image, engine: Engine) -> tuple[Mount, ...]:
     """Fresh volumes that go with the container: what the user added to theirs is not the image's.
 
     But the CUDA cache is the user's own: what the driver compiled for this GPU takes minutes to compile again.
     """
-    uid = _user().partition(":")[0]
+    uid = _user(engine).partition(":")[0]
     kept = {f"{layout.HOME}/.cache/cuda"}
     return tuple(
         mount if mount.target in kept else replace(mount, source="") for mount in run.volume_mounts(image, uid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from kit.catalog.model import Image
@@ -52,8 +51,8 @@ class Subject:
     platform: str  # in docker's spelling
     labels: Mapping[str, str]  # those the image must have
     environment: Mapping[str, str]  # the variables it must set
-    workspace: Path  # on this machine, what is /workspace inside
-    scripts: Path  # on this machine, what is at SCRIPTS inside
+    workspace: str  # on the engine's machine, what is /workspace inside
+    scripts: str  # on the engine's machine, what is at SCRIPTS inside
     asked: Asked | None  # the GPUs the container was given; None: none
     no_gpu: str  # why there is none; empty when there is one
     shm_bytes: int

@@ -54,7 +54,7 @@ def test_ps_lists_what_runs_without_its_token(kit, docker):
 
 def test_ps_all_lists_what_ended_too(kit, docker):
     result = kit("ps", "--all")
-    assert result.out.splitlines()[-1].split() == ["kit-tf-cpu-run-cd34", "command", "exited"]
+    assert result.out.splitlines()[-1].split() == ["kit-tf-cpu-run-cd34", "command", "exited", "(0)"]
 
 
 def test_ps_for_programs_keeps_its_keys(kit, docker):
@@ -70,6 +70,8 @@ def test_ps_for_programs_keeps_its_keys(kit, docker):
         "url": "http://127.0.0.1:8890/lab?token=se=cret",
         "host": "",
         "user": "1000:1000",
+        "owner": "alice",
+        "exit_code": None,
     }
 
 
@@ -86,6 +88,7 @@ def test_url_prints_the_url_with_its_token_and_nothing_else(kit, docker):
     assert json.loads(kit("--json", "url", "tf-cpu").out) == {
         "name": NAME,
         "url": "http://127.0.0.1:8890/lab?token=se=cret",
+        "host": "",
     }
 
 
@@ -147,3 +150,34 @@ def test_nothing_named_is_wrong_usage(kit, docker, command):
     result = kit(command)
     assert result.code == 2
     assert "--all" in result.err
+
+
+@pytest.fixture
+def others(fake_docker):
+    """A docker whose only container another user started."""
+    labels = {"kit.owner": "54321", "kit.owner-name": "bob"}
+    fake_docker.reply("ps", stdout="a\n")
+    fake_docker.reply("container", "inspect", stdout=json.dumps([container(NAME, labels=labels)]))
+    return fake_docker
+
+
+@pytest.mark.parametrize("command", [["stop", NAME], ["rm", NAME], ["exec", NAME, "true"], ["url", NAME]])
+def test_what_another_user_started_is_left_alone(kit, others, command):
+    result = kit(*command)
+    assert result.code == 2
+    assert f"another user started: {NAME} (bob)" in result.err
+    assert [call.args[0] for call in others.calls if call.args[0] in ("stop", "rm", "exec")] == []
+
+
+def test_force_is_for_one_that_is_named(kit, others):
+    assert kit("stop", "--all", "--force").code == 0
+    assert others.called("stop") == []
+    assert kit("stop", "--force", NAME).code == 0
+    assert others.called("stop")[0].args[-1] == NAME
+
+
+def test_ps_says_whose_it_is_and_keeps_the_token(kit, others):
+    result = kit("ps")
+    assert result.out.splitlines()[0].split() == ["NAME", "SERVICE", "STATUS", "URL", "USER"]
+    assert result.out.splitlines()[1].split() == [NAME, "jupyter", "running", "bob"]
+    assert json.loads(kit("--json", "ps").out)[0]["url"] == ""

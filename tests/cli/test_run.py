@@ -68,7 +68,7 @@ def test_a_notebook_prints_its_url_alone_on_standard_output(kit, docker):
 def test_a_notebook_as_json(kit, docker):
     docker.reply("run", serve=200)
     data = json.loads(kit("--json", "run", "tf-cpu", "jupyter").out)
-    assert sorted(data) == ["image", "name", "service", "url"]
+    assert sorted(data) == ["host", "image", "name", "service", "url"]
     assert (data["image"], data["service"]) == ("tf-cpu", "jupyter")
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kit import verify
+from kit import gpu_check, verify
 from kit.cli import Options
 from kit.cli.run import _say_gpus
 from kit.errors import EngineError
@@ -151,15 +151,16 @@ def running(labels: dict[str, str]) -> str:
 def test_run_says_whether_the_gpu_is_there(engine, fake_docker, capsys, devices, error, said):
     fake_docker.reply("container", "inspect", stdout=running({"kit.gpus": "--device=nvidia.com/gpu=all"}))
     fake_docker.reply("exec", stdout=json.dumps({"devices": devices, "error": error}))
-    _say_gpus(Options(), engine, "c")
+    found = gpu_check.check(engine, "c")
+    _say_gpus(Options(), found)
     assert capsys.readouterr().err == said
-    _say_gpus(Options(quiet=True), engine, "c")
+    _say_gpus(Options(quiet=True), found)
     assert capsys.readouterr().err == (said if error else "")
 
 
 def test_run_says_nothing_where_no_gpu_was_given(engine, fake_docker, capsys):
     fake_docker.reply("container", "inspect", stdout=running({"kit.gpus": ""}))
-    _say_gpus(Options(), engine, "c")
+    _say_gpus(Options(), gpu_check.check(engine, "c"))
     assert capsys.readouterr().err == ""
     assert fake_docker.called("exec") == []
 

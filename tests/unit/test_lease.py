@@ -65,7 +65,11 @@ def held_by(fake_docker, *leases):
     """What the engine says: containers by (name, UUIDs, status)."""
     fake_docker.reply("ps", stdout="".join(f"{name}\n" for name, *_ in leases))
     found = [
-        container(name, labels={"kit.lease": uuids, "kit.user": "4123456:5"}, state={"Status": status})
+        container(
+            name,
+            labels={"kit.lease": uuids, "kit.user": "4123456:5", "kit.owner-name": "bob"},
+            state={"Status": status},
+        )
         for name, uuids, status in leases
     ]
     fake_docker.reply("container", "inspect", stdout=json.dumps(found))
@@ -92,7 +96,7 @@ def test_what_another_container_leases_is_not_chosen(engine, machine, fake_docke
     assert decide("1", engine).lease == ("GPU-bb",)
     with pytest.raises(GpuUnavailableError) as caught:
         decide("2", engine)
-    assert caught.value.details == ("GPU 0: leased by kit-a (user 4123456:5)",)
+    assert caught.value.details == ("GPU 0: leased by kit-a (user bob)",)
 
 
 def test_a_container_that_ended_leases_nothing(engine, machine, fake_docker):
@@ -122,7 +126,7 @@ def test_a_context_says_where_its_engine_is(engine, fake_docker, monkeypatch):
 
 def test_a_named_gpu_that_is_leased_is_given_with_a_warning(engine, machine, fake_docker):
     held_by(fake_docker, ("kit-a", "GPU-aa", "running"))
-    assert decide("device=0", engine).note == "warning: shares GPUs that are leased to kit-a (user 4123456:5)"
+    assert decide("device=0", engine).note == "warning: shares GPUs that are leased to kit-a (user bob)"
     assert decide("device=1", engine).note == ""
     assert decide("GPU-aa", engine).note.startswith("warning: ")
     assert decide("device=0", engine).lease == ()
@@ -383,9 +387,12 @@ def is_held(lock):
     return False
 
 
-def test_a_command_lets_the_lock_go_when_the_engine_has_its_container(request_, engine, machine, fake_docker, lock):
+def test_a_command_lets_the_lock_go_when_the_engine_has_its_container(
+    request_, engine, machine, fake_docker, lock, monkeypatch
+):
     """Not before, or two would choose the same GPU; and not at its end, or nobody could start for days."""
     fake_docker.reply("run", sleep=3, code=5)
+    monkeypatch.setattr("kit.gpu_check.check_before", lambda *_: None)
     codes = []
     command = threading.Thread(target=lambda: codes.append(run.run_command(request_, engine, print)))
     # `attach` sets a signal handler, which only the main thread may.
@@ -417,7 +424,7 @@ def test_a_command_that_cannot_start_lets_the_lock_go(request_, engine, machine,
 def test_a_service_holds_the_lock_until_it_was_started(request_, engine, machine, fake_docker, lock, monkeypatch):
     seen = []
     monkeypatch.setattr(engine, "run_detached", lambda spec: seen.append((is_held(lock), spec.labels["kit.lease"])))
-    monkeypatch.setattr(run, "answers", lambda *_: not is_held(lock))
+    monkeypatch.setattr("kit.run.service.answers", lambda *_: not is_held(lock))
     assert run.start_service(dataclasses.replace(request_, service="jupyter", gpus="2"), engine, print).url
     assert seen == [(True, "GPU-aa GPU-bb")]
 

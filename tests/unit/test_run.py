@@ -219,15 +219,17 @@ def test_an_image_for_the_cpu_does_not_need_to_know_about_gpus(request_, engine,
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ((), (None, ("bash",))),
-        (("shell",), (None, ("bash",))),
-        (("jupyter",), ("jupyter", ())),
-        (("tensorboard",), ("tensorboard", ())),
-        (("python", "-c", "1"), (None, ("python", "-c", "1"))),
-        (("shell", "x"), (None, ("shell", "x"))),
-        (("--", "jupyter", "--version"), (None, ("jupyter", "--version"))),
-        (("--",), (None, ("bash",))),
-        (("python", "--", "x"), (None, ("python", "--", "x"))),
+        ((), (None, ("bash",), "")),
+        (("shell",), (None, ("bash",), "")),
+        (("jupyter",), ("jupyter", (), "")),
+        (("tensorboard",), ("tensorboard", (), "")),
+        (("python", "-c", "1"), (None, ("python", "-c", "1"), "")),
+        (("shell", "x"), (None, ("shell", "x"), "")),
+        (("--", "jupyter", "--version"), (None, ("jupyter", "--version"), "")),
+        (("--",), (None, ("bash",), "")),
+        (("python", "--", "x"), (None, ("python", "--", "x"), "")),
+        (("tensorboard", "--logdir", "runs"), ("tensorboard", (), "runs")),
+        (("tensorboard", "--logdir=runs/a"), ("tensorboard", (), "runs/a")),
     ],
 )
 def test_words_after_the_name(words, expected):
@@ -285,7 +287,7 @@ def test_an_asked_port_is_used_or_refused(request_, engine, fake_docker, first_p
 
 
 def test_a_search_for_a_port_ends(request_, engine, fake_docker, first_port, monkeypatch):
-    monkeypatch.setattr(run, "START_TRIES", 3)
+    monkeypatch.setattr("kit.run.service.START_TRIES", 3)
     fake_docker.reply("run", stderr="docker: Error: address already in use\n", code=125)
     with pytest.raises(PortTakenError, match="in 3 tries"):
         run.start_service(request_, engine, print)
@@ -320,7 +322,7 @@ def test_an_interrupted_start_leaves_no_container(request_, engine, fake_docker,
     def interrupt(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "answers", interrupt)
+    monkeypatch.setattr("kit.run.service.answers", interrupt)
     with pytest.raises(KeyboardInterrupt):
         run.start_service(request_, engine, print)
     assert fake_docker.calls[-1].args[:2] == ["rm", "--force"]

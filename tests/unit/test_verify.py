@@ -12,6 +12,7 @@ import pytest
 
 from kit import layout, locks, paths, verify
 from kit.catalog import Catalog
+from kit.engine import Engine
 from kit.errors import BadInputError, EngineError, NotReadyError
 from kit.verify import expected
 from kit.verify.collector import is_chosen, words
@@ -226,18 +227,18 @@ def test_scripts_for_inside_are_of_python_3_8_and_need_nothing_of_kit():
 
 
 def test_volumes_are_fresh_but_for_the_cuda_cache(catalog, monkeypatch):
-    monkeypatch.setattr("kit.run.caller", lambda: "1234:1234")
-    volumes = {mount.target: mount.source for mount in verify._volumes(catalog.find("torch2.7-cu126"))}
+    monkeypatch.setattr("kit.run.request.caller", lambda: "1234:1234")
+    volumes = {mount.target: mount.source for mount in verify._volumes(catalog.find("torch2.7-cu126"), Engine())}
     assert set(volumes) == {volume.path for volume in layout.VOLUMES}
     assert {source for source in volumes.values() if source} == {"kit-1234-cuda"}
     assert volumes["/home/kit/.cache/cuda"] == "kit-1234-cuda"
 
 
 def test_root_verifies_as_the_image_s_own_user(monkeypatch):
-    monkeypatch.setattr("kit.run.caller", lambda: "0:0")
-    assert verify._user() == "1000:1000"
-    monkeypatch.setattr("kit.run.caller", lambda: "1234:5678")
-    assert verify._user() == "1234:5678"
+    monkeypatch.setattr("kit.run.request.caller", lambda: "0:0")
+    assert verify._user(Engine()) == "1000:1000"
+    monkeypatch.setattr("kit.run.request.caller", lambda: "1234:5678")
+    assert verify._user(Engine()) == "1234:5678"
 
 
 def test_home_folders_that_anyone_may_write_to_are_those_of_the_layout():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from kit import gpu_check, locks, paths
+from kit.engine import ContainerSpec, Mount
 from kit.gpu_check import Answer, Asked, Device
 from kit.verify.model import Subject
 from kit.verify.suite import conftest, test_gpu, test_training
@@ -103,6 +105,49 @@ def test_a_question_that_cannot_be_put_is_what_is_wrong(engine, fake_docker):
     gpus, wrong = gpu_check.check(engine, "c")
     assert gpus == ""
     assert "python: not found" in wrong
+
+
+SPEC = ContainerSpec(
+    image="kit/x:latest",
+    name="kit-x-run-ab",
+    command=("python", "train.py"),
+    user="1000:1000",
+    mounts=(Mount(source="/data", target="/data"),),
+    secret_environment={"KEY": "secret"},
+    gpu_arguments=("--device=nvidia.com/gpu=all",),
+    tty=True,
+)
+
+
+def test_a_command_s_gpus_are_asked_for_in_a_container_of_its_own(engine, fake_docker):
+    answer = {"devices": [{"name": "NVIDIA H200", "uuid": UUID, "computes": True}], "error": ""}
+    fake_docker.reply("run", stdout=json.dumps(answer))
+    assert gpu_check.check_before(engine, SPEC) == ("NVIDIA H200", "")
+    args = fake_docker.called("run")[0].args
+    assert args[-3:] == ["kit/x:latest", "python", "-"]
+    assert {"--device=nvidia.com/gpu=all", "--rm", "--interactive", "--user=1000:1000"} <= set(args)
+    assert "--tty" not in args
+    assert not any(arg.startswith("--mount") for arg in args)
+    assert gpu_check.check_before(engine, SPEC) is None, "what was found good is not asked again"
+    other = dataclasses.replace(SPEC, gpu_arguments=("--device=nvidia.com/gpu=0",))
+    assert gpu_check.check_before(engine, other) == ("NVIDIA H200", "")
+    assert gpu_check.check_before(engine, dataclasses.replace(SPEC, gpu_arguments=())) is None
+    assert len(fake_docker.called("run")) == 2
+
+
+def test_gpus_that_are_not_there_are_asked_for_each_time(engine, fake_docker):
+    fake_docker.reply("run", stdout=json.dumps({"devices": [], "error": "no device"}))
+    for _ in range(2):
+        assert gpu_check.check_before(engine, SPEC) == ("", "no GPU is usable inside: no device")
+    assert len(fake_docker.called("run")) == 2
+
+
+def test_a_check_that_cannot_start_is_what_is_wrong_and_leaves_nothing(engine, fake_docker):
+    fake_docker.reply("run", code=127, stderr="docker: python: not found\n")
+    gpus, wrong = gpu_check.check_before(engine, SPEC)
+    assert gpus == ""
+    assert "python: not found" in wrong
+    assert fake_docker.called("rm")[0].args[-1] == "kit-x-run-ab-check"
 
 
 # The driver's functions as cuda.h declares them, on memory of the CPU. BREAK names one that fails, or `kernel` for

@@ -117,7 +117,7 @@ def cells(inside: Inside) -> Answer:
 @pytest.fixture(scope="session")
 def files(subject: Subject) -> Answer:
     """Of a container that nobody has used, and without its volumes: the image alone, read as root."""
-    scripts = Mount(source=str(subject.scripts), target=SCRIPTS, read_only=True)
+    scripts = Mount(source=subject.scripts, target=SCRIPTS, read_only=True)
     try:
         printed = subject.engine.call(
             [

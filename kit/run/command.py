@@ -1,0 +1,168 @@
+"""Run a command: on the caller's terminal, or as a job that goes on without it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from kit.engine import Container, ContainerSpec, Engine, connect, stream
+from kit.errors import KitError, NoSuchContainerError
+from kit.run.request import RunRequest
+from kit.run.spec import make_spec, reserved_gpus
+
+Write = Callable[[int, bytes], None]  # gets a stream (1 is stdout, 2 is stderr) and what came on it
+# Between tries to reach a machine again, in seconds.
+WAITS_S = (1.0, 2.0, 4.0, 8.0, 15.0)
+LONGEST_S = 10 * 365 * 86400.0
+
+
+def run_command(
+    request: RunRequest,
+    engine: Engine,
+    on_message: Callable[[str], None],
+    *,
+    on_gpus: Callable[[tuple[str, str] | None], None] = lambda _: None,
+) -> int:
+    """Run a command on the caller's terminal and return its exit code; the container is gone afterwards.
+
+    `on_gpus` gets what `gpu_check.check_before` finds, before the command starts.
+    """
+    with reserved_gpus(request, engine, on_message) as (injection, release):
+        # Nothing is left to be started again when it ends.
+        spec, note = make_spec(replace(request, restart=""), engine, port=0, token="", injection=injection)
+        if note:
+            on_message(note)
+        if spec.gpu_arguments:
+            from kit import gpu_check
+
+            on_gpus(gpu_check.check_before(engine, spec))
+        return engine.run_attached(spec, release if injection.lease else None)
+
+
+def start_job(
+    request: RunRequest,
+    engine: Engine,
+    on_message: Callable[[str], None],
+    *,
+    write: Write | None = None,
+    on_started: Callable[[str], None] = lambda _: None,
+    on_gpus: Callable[[tuple[str, str] | None], None] = lambda _: None,
+) -> tuple[str, int | None]:
+    """Start a command that needs nobody: its container's name, and its exit code once it has ended.
+
+    Without `write` it returns at once, with None. With it, everything the command prints is handed on; an interruption
+    then ends the reading and not the command. The container stays when nobody read to the end, and is removed when
+    somebody did. `on_started` gets the name as soon as it runs, `on_gpus` what `gpu_check.check_before` found before.
+    """
+    with reserved_gpus(request, engine, on_message) as (injection, release):
+        spec, note = make_spec(request, engine, port=0, token="", injection=injection)
+        spec = replace(spec, remove=False, interactive=False, tty=False)
+        if note:
+            on_message(note)
+        if spec.gpu_arguments:
+            from kit import gpu_check
+
+            on_gpus(gpu_check.check_before(engine, spec))
+        if write is None or engine.socket_path is None:
+            engine.run_detached(spec)
+            release()
+            on_started(spec.name)
+            return spec.name, follow_job(engine, spec.name, write, on_message) if write else None
+        try:
+            engine.call(["create", "--pull=never", *spec.arguments()], environment=spec.secret_environment)
+            release()
+            with stream.attached(engine.socket_path, spec.name) as frames:
+                engine.call(["start", spec.name])
+                on_started(spec.name)
+                return spec.name, _ended(engine, spec, frames, write, on_message)
+        except BaseException:
+            _remove_unstarted(engine, spec)
+            raise
+
+
+def _ended(
+    engine: Engine, spec: ContainerSpec, frames: stream.Frames, write: Write, on_message: Callable[[str], None]
+) -> int:
+    seen: dict[int, int] = {}
+    for kind, data in stream.after(frames, seen):
+        write(kind, data)
+    code = follow_job(engine, spec.name, write, on_message, seen=seen)
+    engine.remove(spec.name, force=True)
+    return code
+
+
+def _remove_unstarted(engine: Engine, spec: ContainerSpec) -> None:
+    """Remove a container that was made and did not start: it could not, or the caller was interrupted."""
+    # Another error is on its way; what this one leaves behind the next command sweeps.
+    with contextlib.suppress(KitError):
+        if engine.container(spec.name).status == "created":
+            engine.remove(spec.name, force=True)
+
+
+def follow_job(
+    engine: Engine,
+    name: str,
+    write: Write,
+    on_message: Callable[[str], None],
+    *,
+    seen: dict[int, int] | None = None,
+) -> int:
+    """Hand on what a container prints until it ends, and return its exit code.
+
+    `seen` says how many bytes of each stream the caller had before. Where the engine is behind SSH, a connection that
+    breaks is made again, for as long as it takes, and the reading goes on where it stopped.
+    """
+    seen = {} if seen is None else seen
+    is_read = bool(seen)
+    while True:
+        try:
+            container = engine.container(name)
+            if not is_read or engine.target:
+                _read_on(engine, container, write, seen)
+                is_read = True
+                container = engine.container(name)
+            elif container.status == "running":
+                engine.call(["wait", name], timeout_s=LONGEST_S)
+                container = engine.container(name)
+            if container.status not in ("running", "restarting"):
+                return container.exit_code
+        except NoSuchContainerError:
+            raise
+        except KitError:
+            if not engine.target:
+                raise
+            is_read = True
+            engine = _again(engine, name, on_message)
+
+
+def _read_on(engine: Engine, container: Container, write: Write, seen: dict[int, int]) -> None:
+    """Hand on what comes after what was seen: until the container ends, or the connection does."""
+    if engine.socket_path is None:
+        engine.stream(["logs", "--follow", container.name], lambda line: write(stream.STDOUT, f"{line}\n".encode()))
+        return
+    is_up, had_some = container.status == "running", bool(seen)
+    with stream.log(engine.socket_path, container.name, follow=is_up) as frames:
+        for kind, data in stream.after(frames, seen):
+            # The engine's log ends the last line where the program did not; whoever saw that line needs no more.
+            if is_up or not had_some or data != b"\n":
+                write(kind, data)
+
+
+def _again(engine: Engine, name: str, on_message: Callable[[str], None]) -> Engine:
+    """The same engine once it can be reached again."""
+    on_message(f"the connection to {engine.target} is lost; {name} goes on there. Connecting again")
+    tries = 0
+    while True:
+        time.sleep(WAITS_S[min(tries, len(WAITS_S) - 1)])
+        tries += 1
+        try:
+            found = connect(engine.target)
+            found.container(name)
+        except NoSuchContainerError:
+            raise
+        except KitError:
+            continue
+        on_message(f"connected to {engine.target} again")
+        return found

@@ -1,0 +1,207 @@
+"""The containers kit started: whose they are, found by name, described, swept."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kit import lease
+from kit.engine import Container, Engine
+from kit.errors import BadInputError, NoSuchContainerError
+from kit.run.request import user_of
+
+if TYPE_CHECKING:
+    from kit.tunnels import Tunnel
+
+# Who started a container, by number: another than the one it runs as (`--user`).
+OWNER, OWNER_NAME = "kit.owner", "kit.owner-name"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A container as `kit ps` shows it."""
+
+    name: str
+    image: str
+    service: str
+    url: str  # of the caller's own services that are up; behind SSH when a tunnel leads there
+    status: str
+    exit_code: int | None  # of one that ended
+    gpus: str
+    lease: tuple[str, ...]
+    user: str  # UID:GID it runs as
+    owner: str  # the name of the user who started it; the number when it has none
+    is_own: bool
+    started: str
+
+
+def service_url(service: str | None, port: int, token: str) -> str:
+    """The address to open in a browser."""
+    return f"http://127.0.0.1:{port}/lab?token={token}" if service == "jupyter" else f"http://127.0.0.1:{port}/"
+
+
+def answers(service: str | None, port: int, token: str) -> bool:
+    """True when the service answers on this port, and (Jupyter) takes this token: no other server does."""
+    import urllib.error
+    import urllib.request
+    from http.client import HTTPException
+
+    path = "/api/status" if service == "jupyter" else "/"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
+    if service == "jupyter":
+        request.add_header("Authorization", f"token {token}")
+    # Never through a proxy: the address is this machine's own.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(request, timeout=3) as response:
+            body = response.read()
+            return response.status == 200 and (service != "jupyter" or "started" in json.loads(body))
+    except (urllib.error.URLError, HTTPException, OSError, ValueError):
+        return False
+
+
+def sweep(engine: Engine, *, label: str = "kit.image") -> list[str]:
+    """Remove containers that a killed kit of this host left created but never started; returns their names."""
+    host = socket.gethostname()
+    removed = []
+    for container in engine.containers(label=label):
+        owner, _, pid = container.labels.get("kit.client", "").rpartition(":")
+        if container.status == "created" and owner == host and not _is_alive(pid):
+            engine.remove(container.name, force=True)
+            removed.append(container.name)
+    return removed
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether a process runs; not by /proc, which hides those of other users on many shared servers (hidepid)."""
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def owner_of(container: Container) -> str:
+    """The UID of the user who started a container."""
+    return container.labels.get(OWNER) or container.labels.get("kit.user", "").partition(":")[0]
+
+
+def is_own(container: Container, engine: Engine) -> bool:
+    """True when the caller started a container, as far as the engine's machine can tell its users apart."""
+    return owner_of(container) == user_of(engine).partition(":")[0]
+
+
+def require_own(containers: Sequence[Container], engine: Engine, *, action: str) -> None:
+    """Raise BadInputError when one of these is another user's."""
+    others = [container for container in containers if not is_own(container, engine)]
+    if others:
+        names = ", ".join(f"{c.name} ({c.labels.get(OWNER_NAME) or owner_of(c)})" for c in others)
+        raise BadInputError(
+            f"cannot {action} what another user started: {names}", hint="ask them; or give --force if you may"
+        )
+
+
+def describe(container: Container, engine: Engine) -> Running:
+    """A container with its URL, which has the token in it, from what the engine knows."""
+    return _described(container, engine, _tunnel_ports(engine))
+
+
+def _described(container: Container, engine: Engine, tunnels: dict[str, int]) -> Running:
+    service = container.labels.get("kit.service", "")
+    port = tunnels.get(container.name, 0) if engine.target else next(iter(container.ports.values()), 0)
+    token = container.environment.get("JUPYTER_TOKEN", "")
+    own = is_own(container, engine)
+    is_up = own and service and port and container.status == "running"
+    return Running(
+        name=container.name,
+        image=container.labels["kit.image"],
+        service=service,
+        url=service_url(service, port, token) if is_up else "",
+        status=container.status,
+        exit_code=container.exit_code if container.status in ("exited", "dead") else None,
+        gpus=container.labels.get("kit.gpus", ""),
+        lease=tuple(container.labels.get(lease.LABEL, "").split()),
+        user=container.labels.get("kit.user", ""),
+        owner=container.labels.get(OWNER_NAME) or owner_of(container),
+        is_own=own,
+        started=container.started,
+    )
+
+
+def _tunnel_ports(engine: Engine) -> dict[str, int]:
+    """The local port that leads to each container of a machine behind SSH."""
+    if not engine.target:
+        return {}
+    from kit import tunnels
+
+    return {t.container: t.local_port for t in tunnels.listed() if t.target == engine.target}
+
+
+def listed(engine: Engine, *, everything: bool) -> list[Running]:
+    """The containers kit started; those that ended too when `everything`."""
+    ports = _tunnel_ports(engine)
+    found = engine.containers(label="kit.client")
+    return [_described(c, engine, ports) for c in found if everything or c.status == "running"]
+
+
+def find(engine: Engine, name: str) -> Container:
+    """The container of kit's that a name stands for: its own name, with or without `kit-`, the start of one, or the
+    image's name, if only one container fits; the caller's own before others', and those that run before those that
+    ended. Raises NoSuchContainerError, also when several do.
+    """
+    all_of_them = engine.containers(label="kit.client")
+    for test in (lambda c: c.name in (name, f"kit-{name}"), lambda c: c.name.startswith((name, f"kit-{name}"))):
+        found = [c for c in all_of_them if test(c)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            own = [c for c in found if is_own(c, engine)]
+            running = [c for c in own or found if c.status == "running"]
+            for some in (own, running):
+                if len(some) == 1:
+                    return some[0]
+            raise NoSuchContainerError(
+                f"'{name}' stands for {len(found)} containers",
+                details=tuple(c.name for c in found),
+                hint="give one whole name",
+            )
+    raise NoSuchContainerError(
+        f"no container of kit's is named '{name}'",
+        details=tuple(c.name for c in all_of_them),
+        hint="`kit ps --all` lists them",
+    )
+
+
+def open_tunnel(container: Container, engine: Engine, *, port: int | None = None) -> Tunnel | None:
+    """A tunnel to a running service of a machine behind SSH, on the asked port or the next free one from the usual one;
+    None when the container is no such service. Raises what `tunnels.open_tunnel` raises.
+    """
+    service = container.labels.get("kit.service", "")
+    remote_port = next(iter(container.ports.values()), 0)
+    if not engine.target or not service or not remote_port or container.status != "running":
+        return None
+    from kit import layout, tunnels
+
+    usual = layout.TENSORBOARD_PORT if service == "tensorboard" else layout.JUPYTER_PORT
+    return tunnels.open_tunnel(
+        engine.target,
+        container=container.name,
+        service=service,
+        remote_port=remote_port,
+        first_port=port or usual,
+        exact=port is not None,
+    )
+
+
+def close_tunnels(container: Container, engine: Engine) -> None:
+    """Close what leads from here to a container of a machine behind SSH."""
+    if engine.target:
+        from kit import tunnels
+
+        tunnels.close_for(engine.target, container.name)

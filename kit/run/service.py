@@ -1,0 +1,118 @@
+"""Start a service that stays up, and wait until it answers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from kit import layout, ports
+from kit.engine import Engine
+from kit.errors import NotReadyError, PortTakenError
+from kit.run.containers import answers, service_url, sweep
+from kit.run.request import RunRequest, Started
+from kit.run.spec import make_spec, reserved_gpus
+
+START_TRIES = 20
+# Where the services of a machine behind SSH listen, on its loopback: below the ports that systems give out by
+# themselves, and drawn, so that the users of one machine do not meet. The engine keeps it over a restart, which a port
+# that it chose itself would not be.
+REMOTE_PORTS = (20000, 32000)
+
+
+def start_service(
+    request: RunRequest, engine: Engine, on_message: Callable[[str], None], *, timeout_s: float = 90
+) -> Started:
+    """Start a service and return when it has answered with its token; behind SSH through a tunnel, which stays.
+
+    Raises PortTakenError when the asked port is in use, NotReadyError (with the service's last lines) when it does not
+    answer within `timeout_s` seconds; the container is removed then, and also when the caller is interrupted.
+    """
+    sweep(engine)
+    import secrets
+
+    token = secrets.token_urlsafe(24)
+    first = request.port or default_port(request)
+    name, port, note = _start(request, engine, on_message, first, token)
+    if note:
+        on_message(note)
+    tunnel_id = ""
+    try:
+        if engine.target:
+            from kit import tunnels
+
+            tunnel = tunnels.open_tunnel(
+                engine.target,
+                container=name,
+                service=request.service or "",
+                remote_port=port,
+                first_port=first,
+                exact=request.port is not None,
+            )
+            port, tunnel_id = tunnel.local_port, tunnel.id
+        _wait(engine, name, request.service, port, token, timeout_s)
+    except BaseException:
+        if engine.target:
+            from kit import tunnels
+
+            tunnels.close_for(engine.target, name)
+        engine.remove(name, force=True)
+        raise
+    return Started(name=name, url=service_url(request.service, port, token), note=note, tunnel_id=tunnel_id)
+
+
+def default_port(request: RunRequest) -> int:
+    return layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT
+
+
+def _start(
+    request: RunRequest, engine: Engine, on_message: Callable[[str], None], first: int, token: str
+) -> tuple[str, int, str]:
+    """Start the container on a free port of its machine: its name, the port, and lines for the user."""
+    for _ in range(START_TRIES):
+        with (
+            reserved_gpus(request, engine, on_message) as (injection, _),
+            _port(engine, first, exact=request.port is not None) as port,
+        ):
+            spec, note = make_spec(request, engine, port=port, token=token, injection=injection)
+            try:
+                engine.run_detached(spec)
+            except PortTakenError:
+                # Another program took it between the look and the start.
+                if request.port is not None and not engine.target:
+                    raise
+                first = port + 1
+                continue
+        return spec.name, port, note
+    raise PortTakenError(f"no free port found in {START_TRIES} tries")
+
+
+@contextlib.contextmanager
+def _port(engine: Engine, first: int, *, exact: bool) -> Iterator[int]:
+    if engine.target:
+        lowest, end = REMOTE_PORTS
+        yield lowest + int.from_bytes(os.urandom(4), "big") % (end - lowest)
+        return
+    with ports.reserved(first, exact=exact) as port:
+        yield port
+
+
+def _wait(engine: Engine, name: str, service: str | None, port: int, token: str, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    next_look = time.monotonic() + 2
+    while time.monotonic() < end:
+        if answers(service, port, token):
+            return
+        if time.monotonic() >= next_look:
+            container = engine.container(name)
+            if container.status not in ("running", "created", "restarting"):
+                raise NotReadyError(
+                    f"{service} ended with exit code {container.exit_code} instead of answering",
+                    details=tuple(engine.logs(name, tail=15)),
+                )
+            next_look = time.monotonic() + 2
+        time.sleep(0.1)
+    raise NotReadyError(
+        f"{service} did not answer on port {port} within {timeout_s:g} s", details=tuple(engine.logs(name, tail=15))
+    )
