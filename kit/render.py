@@ -1,15 +1,16 @@
-"""From the catalog and a lock to the text of a Dockerfile; no docker, no clock, no network."""
+"""From the catalog and a lock to the text of a Dockerfile or a compose file; no docker, no clock, no network."""
 
 from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 
-from kit import layout, paths
+from kit import compose, layout, paths
 from kit.catalog import Catalog
 from kit.catalog.model import LAYERS, Image
 from kit.errors import UnlockedError
@@ -114,20 +115,22 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
     )
 
 
-def render_compose(image: Image) -> str:
-    """The compose file of an image: its notebook server with the GPUs, as `kit run` starts it."""
-    return (
-        _environment()
-        .get_template("compose.yaml.j2")
-        .render(
-            image=image,
-            reference=image.reference,
-            port=layout.JUPYTER_PORT,
-            workspace=layout.WORKSPACE,
-            uid=layout.UID,
-            volumes=layout.VOLUMES,
-        )
-    )
+def render_compose(file: compose.ComposeFile) -> str:
+    """The text of a compose file."""
+    environment = _environment()
+    # YAML takes JSON's strings. In `text` Compose fills in `${NAME}`; a `literal` has nothing to fill in.
+    environment.filters["text"] = _quoted
+    environment.filters["literal"] = _literal
+    environment.filters["literals"] = lambda values: f"[{', '.join(_literal(value) for value in values)}]"
+    return environment.get_template("compose.yaml.j2").render(file=file, workspace=layout.WORKSPACE)
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _literal(value: str) -> str:
+    return _quoted(value.replace("$", "$$"))
 
 
 def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
@@ -138,19 +141,20 @@ def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
         return None
 
 
-def expected_files(catalog: Catalog, images: list[Image]) -> dict[Path, str]:
-    """Every rendered file of these images, by path: a Dockerfile each, a compose file for the plain ones."""
-    files = {
-        paths.images_dir() / image.name / "Dockerfile": render_dockerfile(catalog, image, lock_or_none(catalog, image))
-        for image in images
-    }
-    return files | {
-        paths.compose_dir() / f"{image.name}.yaml": render_compose(image) for image in images if not image.flavor
-    }
+def expected_files(catalog: Catalog, images: Iterable[Image]) -> dict[Path, str]:
+    """Every rendered file of these images, by path: a Dockerfile each, compose files for the plain ones."""
+    files = {}
+    for image in images:
+        text = render_dockerfile(catalog, image, lock_or_none(catalog, image))
+        files[paths.images_dir() / image.name / "Dockerfile"] = text
+        if not image.flavor:
+            for name, file in compose.examples(image).items():
+                files[paths.compose_dir() / name] = render_compose(file)
+    return files
 
 
 def render(catalog: Catalog, images: list[Image]) -> list[Path]:
-    """Write the images' Dockerfiles; returns those that changed."""
+    """Write the images' Dockerfiles and compose files; returns those that changed."""
     changed = []
     for path, text in expected_files(catalog, images).items():
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -171,8 +175,10 @@ def check(catalog: Catalog, images: list[Image]) -> list[Difference]:
 
 
 def left_over(catalog: Catalog) -> list[Path]:
-    """Folders under images/ and files under compose/ whose name is no image of the catalog."""
-    names = {image.name for image in catalog.images()}
+    """Folders under images/ and files under compose/ that belong to no image of the catalog."""
+    images = catalog.images()
+    names = {image.name for image in images}
+    examples = {name for image in images if not image.flavor for name in compose.examples(image)}
     root = paths.images_dir()
     folders = [f for f in root.iterdir() if f.is_dir() and f.name not in names] if root.is_dir() else []
-    return sorted(folders) + sorted(f for f in paths.compose_dir().glob("*.yaml") if f.stem not in names)
+    return sorted(folders) + sorted(f for f in paths.compose_dir().glob("*.yaml") if f.name not in examples)

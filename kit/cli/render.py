@@ -13,7 +13,7 @@ from kit.cli import Options, json_option
 @json_option
 @click.pass_obj
 def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> None:
-    """Write images/NAME/Dockerfile from the templates and the catalog (all images without NAMES)."""
+    """Write images/NAME/Dockerfile and compose/NAME*.yaml from the templates and the catalog (all without NAMES)."""
     from kit import paths, render
     from kit.catalog import load_catalog
     from kit.cli.output import print_json, say

@@ -1,58 +1,192 @@
-"""The rendered compose files, with the real Compose on the real engine."""
+"""Compose files, rendered and written, with the real Compose on the real engine."""
 
 from __future__ import annotations
 
+import json
+import socket
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from kit import paths
+from kit import paths, process, ssh
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import KitError
-from tests.engine.notebook import get
+from tests.engine.conftest import Kit
+from tests.engine.notebook import execute, get
+from tests.engine.sshd import Server, needs_sshd
+from tests.engine.test_gpu_injection import LOOK
+from tests.engine.test_gpu_injection import cdi as cdi
 
 pytestmark = pytest.mark.engine
+# Nobody's, so that no test touches anybody's volumes.
+UID = 54321
+IMAGES = [image for image in load_catalog().images() if not image.flavor]
+
+Compose = Callable[..., str]
 
 
 @pytest.fixture
-def compose(engine: Engine) -> list[str]:
+def compose(engine: Engine, workspace: Path, volumes: None) -> Iterator[Compose]:
+    """Run Compose in the workspace; what it started there is taken down afterwards."""
     try:
         engine.call(["compose", "version"])
     except KitError:
         pytest.skip("this docker has no compose plugin")
-    return ["compose"]
+    used: list[tuple[str, ...]] = []
+
+    def run(*words: str, options: tuple[str, ...] = (), **variables: str) -> str:
+        if words[0] in ("up", "run"):
+            used.append(options)
+        command = [engine.program, "compose", *options, *words]
+        return process.run(command, cwd=workspace, env={**engine.environment, **variables}).stdout
+
+    yield run
+    for options in used:
+        run("down", "--timeout", "2", options=options, JUPYTER_TOKEN="x")
 
 
-@pytest.mark.parametrize("image", [i for i in load_catalog().images() if not i.flavor], ids=lambda i: i.name)
-def test_every_compose_file_is_valid(engine: Engine, compose: list[str], image) -> None:  # type: ignore[no-untyped-def]
-    file = paths.compose_dir() / f"{image.name}.yaml"
-    text = engine.call([*compose, "--file", str(file), "config"], environment={"JUPYTER_TOKEN": "x"})
-    assert image.reference in text
-    assert ("driver: nvidia" in text) == image.is_gpu
+@pytest.fixture(autouse=True)
+def volumes(engine: Engine) -> Iterator[None]:
+    """What the tests kept in volumes goes with them."""
+    yield
+    for volume in engine.call(["volume", "ls", "--quiet", f"--filter=name=^kit-{UID}-"]).split():
+        engine.call(["volume", "rm", volume])
 
 
-def test_no_token_no_server(engine: Engine, compose: list[str]) -> None:
+def free_port() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return str(found.getsockname()[1])
+
+
+def answer(url: str, *, token: str = "", timeout_s: float = 90) -> int:
+    """The status of the first answer."""
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            return get(url, token=token)[0]
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+def test_every_rendered_file_is_valid(compose: Compose) -> None:
+    expected = {image.name: image for image in IMAGES}
+    # One call for each; in one call for all the files would be merged.
+    for file in sorted(paths.compose_dir().glob("*.yaml")):
+        name, form = (file.name.removesuffix(".cdi.yaml"), "cdi") if ".cdi." in file.name else (file.stem, "nvidia")
+        image = expected[name]
+        data = json.loads(compose("config", "--format=json", options=(f"--file={file}",), JUPYTER_TOKEN="x"))
+        service = data["services"]["jupyter"]
+        assert service["image"] == image.reference
+        assert service["ports"][0]["host_ip"] == "127.0.0.1"
+        devices = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
+        assert [device["driver"] for device in devices] == ([form] if image.is_gpu else [])
+
+
+def test_no_token_no_server(compose: Compose) -> None:
     with pytest.raises(KitError) as caught:
-        engine.call([*compose, "--file", str(paths.compose_dir() / "tf-cpu.yaml"), "config"])
+        compose("config", options=(f"--file={paths.compose_dir() / 'tf-cpu.yaml'}",))
     assert "JUPYTER_TOKEN" in " ".join((caught.value.message, *caught.value.details))
 
 
-def test_notebook_server_comes_up(engine: Engine, compose: list[str], tf_cpu: str, workspace: Path) -> None:
-    port, token = "18888", "a-token-of-the-test"
-    settings = {"JUPYTER_TOKEN": token, "PORT": port, "FOLDER": str(workspace)}
-    command = [*compose, "--project-name", "kit-test", "--file", str(paths.compose_dir() / f"{tf_cpu}.yaml")]
-    engine.call([*command, "up", "--detach"], environment=settings)
+def test_a_rendered_file_as_it_is(compose: Compose, engine: Engine, tf_cpu: str, workspace: Path) -> None:
+    port, token = free_port(), "a-token-of-the-test"
+    settings = {"JUPYTER_TOKEN": token, "JUPYTER_PORT": port, "FOLDER": str(workspace)}
+    settings |= {"USER_ID": str(UID), "GROUP_ID": "54322"}
+    options = (f"--file={paths.compose_dir() / f'{tf_cpu}.yaml'}", f"--project-name=kit-test-{UID}")
+    compose("up", "--detach", options=options, **settings)
+    address = f"http://127.0.0.1:{port}"
+    assert answer(f"{address}/api/status", token=token) == 200
+    assert get(f"{address}/api/status")[0] == 403
+    who = "import getpass, os; open('made', 'w'); print(getpass.getuser(), os.getuid(), os.getgid())"
+    assert execute(f"{address}/lab?token={token}", who) == f"kit {UID} 54322\n"
+    made = (workspace / "made").stat()
+    assert (made.st_uid, made.st_gid) == (UID, 54322)
+
+
+def test_what_kit_compose_writes(kit: Kit, compose: Compose, engine: Engine, tf_cpu: str, workspace: Path) -> None:
+    board = workspace / "runs"
+    board.mkdir()
+    workspace.chmod(0o777)
+    port, board_port = free_port(), free_port()
+    words = ("--with", "tensorboard", "--user", str(UID), "--port", port, "--logdir", "runs", "-e", "LIMIT=a $HOME")
+    kit("compose", tf_cpu, *words, cwd=workspace)
+    engine.call(["volume", "inspect", f"kit-{UID}-home", f"kit-{UID}-{tf_cpu}-local"])
+    compose("up", "--detach", TENSORBOARD_PORT=board_port)
+    token = (workspace / ".env").read_text().split("JUPYTER_TOKEN=")[1].strip()
+    address = f"http://127.0.0.1:{port}"
+    assert answer(f"{address}/api/status", token=token) == 200
+    assert get(f"{address}/api/status")[0] == 403
+    assert answer(f"http://127.0.0.1:{board_port}/") == 200
+
+    name = f"kit-workspace-{UID}"
+    listed = {c["name"]: c for c in json.loads(kit("--json", "ps").stdout) if c["name"].startswith(name)}
+    assert {c["service"] for c in listed.values()} == {"jupyter", "tensorboard"}
+    notebook = listed[f"{name}-jupyter-1"]
+    assert (notebook["image"], notebook["user"]) == (tf_cpu, f"{UID}:{UID}")
+    assert notebook["url"] == f"{address}/lab?token={token}" == kit("url", f"{name}-jupyter").stdout.strip()
+    look = (
+        'echo "$LIMIT" $(id -un) $(stat -c %a:%u /etc/passwd) $(ulimit -c >/dev/null && grep CapEff /proc/self/status)'
+    )
+    done = kit("exec", f"{name}-jupyter", "sh", "-c", look).stdout.split()
+    assert done == ["a", "$HOME", "kit", "444:0", "CapEff:", "0000000000000000"]
+
+    # A container of `kit run` has the same home; what one keeps there, the other finds.
+    kit("exec", f"{name}-jupyter", "sh", "-c", "echo kept > ~/kept")
+    same = kit("run", "-C", str(workspace), "--user", str(UID), tf_cpu, "cat", "/home/kit/kept")
+    assert same.stdout == "kept\n"
+    kit("stop", "--time", "2", f"{name}-jupyter", f"{name}-tensorboard")
+    compose("down", "--volumes", "--timeout", "2")
+    assert kit("run", "-C", str(workspace), "--user", str(UID), tf_cpu, "cat", "/home/kit/kept").stdout == "kept\n"
+
+
+@needs_sshd
+def test_for_a_machine_behind_ssh(
+    kit: Kit, engine: Engine, tf_cpu: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sshd").mkdir()
+    server = Server(tmp_path / "sshd")
+    monkeypatch.setenv("KIT_SSH", server.ssh(hosts="kit-test-compose"))
     try:
-        status = 0
-        for _ in range(200):
-            try:
-                status, _body = get(f"http://127.0.0.1:{port}/api/status", token=token)
-                break
-            except OSError:
-                time.sleep(0.2)
-        assert status == 200
-        assert get(f"http://127.0.0.1:{port}/api/status")[0] == 403
+        done = kit("--host", "kit-test-compose", "compose", tf_cpu, "--user", str(UID), cwd=workspace)
+        account = ssh.connect("kit-test-compose").account
+        ssh.close("kit-test-compose")
     finally:
-        engine.call([*command, "down", "--volumes", "--timeout", "2"], environment=settings)
+        server.stop()
+    text = (workspace / "compose.yaml").read_text()
+    assert f'kit.owner: "{account.uid}"' in text
+    assert "external: true" in text
+    engine.call(["volume", "inspect", f"kit-{UID}-home"])
+    assert "it is for kit-test-compose" in done.stderr
+
+
+def test_a_gpu_by_cdi(kit: Kit, compose: Compose, engine: Engine, tf_cpu: str, workspace: Path, cdi: None) -> None:
+    # Any image can be given a device; that of the file is several gigabytes.
+    substitute = {"image": f"kit/{tf_cpu}:latest"}
+    for which, expected in (
+        ("all", "nvidia0 nvidia1 injected\nlibrary\n"),
+        ("device=1", "nvidia1 injected\nlibrary\n"),
+    ):
+        written = kit("compose", "torch2.7-cu126", "--user", str(UID), "--gpus", which, cwd=workspace).stderr
+        assert "GPUs by CDI\n" in written
+        (workspace / "image.json").write_text(json.dumps({"services": {"jupyter": substitute}}))
+        options = ("--file=compose.yaml", "--file=image.json")
+        command = ("run", "--rm", "--no-TTY", "jupyter", "sh", "-c", f"{LOOK}; echo $NVIDIA_VISIBLE_DEVICES")
+        assert compose(*command, options=options) == f"{expected}void\n"
+
+
+def test_a_gpu_the_engine_cannot_give(kit: Kit, compose: Compose, tf_cpu: str, workspace: Path) -> None:
+    written = kit("compose", "torch2.7-cu126", "--user", str(UID), "--gpu-form", "nvidia", cwd=workspace).stderr
+    assert "passes no GPU in" in written or Path("/dev/nvidiactl").exists()
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this host has an NVIDIA GPU")
+    (workspace / "image.json").write_text(json.dumps({"services": {"jupyter": {"image": f"kit/{tf_cpu}:latest"}}}))
+    with pytest.raises(KitError) as caught:
+        compose("run", "--rm", "jupyter", "true", options=("--file=compose.yaml", "--file=image.json"))
+    # The engine took the request for what it is, and has nobody to answer it.
+    assert 'could not select device driver "nvidia"' in " ".join((caught.value.message, *caught.value.details))

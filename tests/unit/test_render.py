@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from kit import layout, render
+from kit import compose, layout, render
 from kit.catalog.model import LAYERS
 
 
@@ -127,6 +127,35 @@ def test_check_tells_every_kind_of_difference_and_changes_nothing(project, damag
     found = render.check(project.catalog, [project.image])
     assert [d.problem for d in found] == [problem]
     assert sorted(f.name for f in project.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda folder: (folder / "tf-cpu.yaml").unlink(), "missing"),
+        (lambda folder: (folder / "tf-cpu.yaml").write_text("services: {}\n"), "differs"),
+        (lambda folder: (folder / "torch9.9-cu999.yaml").write_text(""), "left over"),
+        (lambda folder: (folder / "tf-cpu.cdi.yaml").write_text(""), "left over"),
+    ],
+)
+def test_check_tells_every_kind_of_difference_of_a_compose_file(project, damage, problem):
+    damage(project.root / "compose")
+    assert [d.problem for d in render.check(project.catalog, [project.image])] == [problem]
+
+
+def test_an_image_with_gpus_has_a_compose_file_for_each_form_and_devel_has_none(catalog, gpu):
+    names = sorted(path.name for path in render.expected_files(catalog, [gpu]) if path.parent.name == "compose")
+    assert names == ["torch2.7-cu126.cdi.yaml", "torch2.7-cu126.yaml"]
+    devel = render.expected_files(catalog, [catalog.find("torch2.7-cu126-devel")])
+    assert not [path for path in devel if path.parent.name == "compose"]
+
+
+def test_no_value_of_a_compose_file_is_left_to_fill_in_and_none_breaks_its_line(catalog):
+    for image in catalog.images():
+        for file in compose.examples(image).values():
+            text = render.render_compose(file)
+            assert not re.search(r"{{|{%|None|[ \t]+$", text, re.MULTILINE)
+            assert text.endswith("\n")
 
 
 def test_render_writes_what_check_missed(project):

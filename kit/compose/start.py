@@ -1,0 +1,36 @@
+"""What starting a compose file needs: its volumes, and a docker command line with a Compose that is new enough."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from kit.compose.file import ComposeFile, Settings
+from kit.engine import Engine
+from kit.errors import KitError
+
+
+def make_volumes(file: ComposeFile, settings: Settings, engine: Engine) -> None:
+    """Make the volumes the file calls external, as `kit run` would; those that are there stay as they are."""
+    for volume in file.volumes:
+        engine.call(["volume", "create", settings.filled(volume.name)], timeout_s=30)
+
+
+def docker_words(engine: Engine | None) -> str:
+    """How a user of this machine starts the docker command line of the engine."""
+    if engine is None:
+        return "docker"
+    names = [name for name in ("DOCKER_HOST", "DOCKER_CONFIG") if name in engine.environment]
+    return " ".join([*(f"{name}={shlex.quote(engine.environment[name])}" for name in names), engine.program])
+
+
+def version_problem(engine: Engine, needed: str) -> str:
+    """Why this docker cannot start a file that needs a version of Compose; empty when it can."""
+    try:
+        version = engine.call(["compose", "version", "--short"], timeout_s=20).strip().removeprefix("v")
+    except KitError:
+        return "this docker has no Compose: install docker-compose-plugin (on Ubuntu docker-compose-v2)"
+    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if found and tuple(map(int, found.groups())) < tuple(map(int, needed.split("."))):
+        return f"this Docker Compose is {version}, and the file needs {needed} or newer"
+    return ""

@@ -1,0 +1,191 @@
+import json
+import os
+import stat
+
+import pytest
+import yaml
+
+from tests.fake_docker import info
+
+CDI_DEVICES = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "all")]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    made = tmp_path / "my project"
+    made.mkdir()
+    monkeypatch.chdir(made)
+    return made
+
+
+@pytest.fixture
+def docker(fake_docker):
+    fake_docker.reply("compose", "version", stdout="2.40.3\n")
+    fake_docker.reply("image", "inspect", stdout="{}\n")
+    return fake_docker
+
+
+def service(folder, name="jupyter", file="compose.yaml"):
+    return yaml.safe_load((folder / file).read_text())["services"][name]
+
+
+def test_a_file_and_a_token(kit, docker, folder):
+    result = kit("compose", "tf-cpu")
+    assert (result.code, result.out) == (0, "")
+    assert result.err.splitlines() == [
+        "wrote compose.yaml: jupyter, on the CPU",
+        "wrote .env: a random JUPYTER_TOKEN",
+        "start it: docker compose up --detach",
+    ]
+    assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
+    assert service(folder)["image"] == "kit/tf-cpu:latest"
+    token = (folder / ".env").read_text().split("JUPYTER_TOKEN=")[1].strip()
+    assert token not in (folder / "compose.yaml").read_text()
+    # The fake engine has 24 GB.
+    assert service(folder)["shm_size"] == "${SHM_SIZE:-12638251008}"
+    uid = os.getuid()
+    made = [call.args[-1] for call in docker.called("volume", "create")]
+    assert made[0] == f"kit-{uid}-home"
+    assert f"kit-{uid}-tf-cpu-local" in made
+
+
+def test_again_changes_nothing_and_another_choice_replaces_it(kit, docker, folder):
+    kit("compose", "tf-cpu")
+    token = (folder / ".env").read_text()
+    result = kit("compose", "tf-cpu")
+    assert result.err.splitlines()[0] == "unchanged: compose.yaml: jupyter, on the CPU"
+    result = kit("compose", "tf-cpu", "--with", "tensorboard", "--logdir", "runs", "--port", "9000")
+    assert result.err.splitlines()[0] == "wrote compose.yaml: jupyter and tensorboard, on the CPU"
+    assert "--logdir=runs" in service(folder, "tensorboard")["command"]
+    assert service(folder)["ports"] == ["127.0.0.1:${JUPYTER_PORT:-9000}:8888"]
+    assert (folder / ".env").read_text() == token
+
+
+def test_what_somebody_wrote_is_not_replaced(kit, docker, folder):
+    (folder / "compose.yaml").write_text("services: {}\n")
+    result = kit("compose", "tf-cpu")
+    assert (result.code, result.out) == (2, "")
+    assert [line.split(":")[0] for line in result.err.splitlines()] == ["error", "hint"]
+    assert (folder / "compose.yaml").read_text() == "services: {}\n"
+    assert not (folder / ".env").exists()
+    assert docker.called("volume") == []
+    assert kit("compose", "tf-cpu", "--force").code == 0
+    assert service(folder)
+
+
+def test_an_own_change_is_not_replaced(kit, docker, folder):
+    kit("compose", "tf-cpu")
+    with (folder / "compose.yaml").open("a") as file:
+        file.write("# mine\n")
+    assert kit("compose", "tf-cpu").code == 2
+    assert (folder / "compose.yaml").read_text().endswith("# mine\n")
+
+
+def test_printing_makes_nothing(kit, docker, folder):
+    result = kit("compose", "tf-cpu", "-o", "-")
+    assert (result.code, result.err) == (0, "")
+    assert list(folder.iterdir()) == []
+    assert docker.called("volume") == []
+    data = yaml.safe_load(result.out)
+    assert list(data["services"]) == ["jupyter"]
+    assert data["name"].startswith("kit-my-project-")
+    assert not any("external" in volume for volume in data["volumes"].values())
+
+
+def test_another_file_elsewhere(kit, docker, folder):
+    (folder / "lab").mkdir()
+    result = kit("compose", "tf-cpu", "-o", "lab/notebook.yaml")
+    assert result.err.splitlines()[-1] == "start it: in lab: docker compose --file notebook.yaml up --detach"
+    assert (folder / "lab/.env").exists()
+    assert yaml.safe_load((folder / "lab/notebook.yaml").read_text())["name"].startswith("kit-lab-")
+
+
+def test_for_programs(kit, docker, folder):
+    data = json.loads(kit("--json", "compose", "tf-cpu", "--with", "tensorboard").out)
+    assert data == {
+        "file": "compose.yaml",
+        "image": "tf-cpu",
+        "services": ["jupyter", "tensorboard"],
+        "project": f"kit-my-project-{os.getuid()}",
+        "gpus": [],
+        "gpu_form": None,
+        "token": "written",
+    }
+
+
+def test_gpus_in_the_engines_form(kit, docker, folder):
+    docker.reply("info", stdout=info(DiscoveredDevices=CDI_DEVICES))
+    result = kit("compose", "torch2.7-cu126", "--gpus", "device=0", "--with", "tensorboard")
+    assert result.err.splitlines()[0] == "wrote compose.yaml: jupyter and tensorboard, GPUs by CDI"
+    reserved = service(folder)["deploy"]["resources"]["reservations"]["devices"]
+    assert reserved == [{"driver": "cdi", "device_ids": ["nvidia.com/gpu=0"], "capabilities": ["gpu"]}]
+    assert "deploy" not in service(folder, "tensorboard")
+    assert service(folder, "tensorboard")["environment"]["NVIDIA_VISIBLE_DEVICES"] == "void"
+    result = kit("compose", "torch2.7-cu126", "--gpu-form", "nvidia")
+    assert "`kit run` takes CDI on the engine here" in result.err
+    reserved = service(folder)["deploy"]["resources"]["reservations"]["devices"]
+    assert reserved == [{"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["torch2.7-cu126", "--gpus", "free"], 2),
+        (["torch2.7-cu126", "--gpus", "2"], 2),
+        (["torch2.7-cu126", "--gpus", "device=7"], 17),
+        (["tf-cpu", "--gpus", "all"], 17),
+        (["tf-cpu", "--with", "vim"], 2),
+        (["tf-cpu", "--user", "me"], 2),
+        (["tf-cpu", "-e", "novalue"], 2),
+        (["tf-cpu", "--env-file", "nothing"], 2),
+        (["nonesuch"], 4),
+        ([], 2),
+    ],
+)
+def test_what_cannot_be_written_is_said_and_nothing_made(kit, docker, folder, words, code):
+    docker.reply("info", stdout=info(DiscoveredDevices=CDI_DEVICES))
+    result = kit("compose", *words)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("error: ")
+    assert list(folder.iterdir()) == []
+
+
+def test_without_an_engine_it_is_for_another_machine(kit, folder):
+    result = kit("compose", "torch2.7-cu126", "--user", "1000:1000")
+    assert result.code == 0
+    assert result.err.splitlines()[0].endswith("GPUs by CDI (no engine answers here to be asked)")
+    data = yaml.safe_load((folder / "compose.yaml").read_text())
+    assert not any("external" in volume for volume in data["volumes"].values())
+    assert data["services"]["jupyter"]["user"] == "${USER_ID:-1000}:${GROUP_ID:-1000}"
+
+
+def test_a_framework_is_resolved_for_this_machine(kit, docker, folder):
+    result = kit("compose", "tf")
+    assert result.err.splitlines()[0].startswith("tf: tf-cpu (")
+    assert service(folder)["image"] == "kit/tf-cpu:latest"
+
+
+def test_what_is_missing_is_said(kit, docker, folder):
+    (folder / ".env").write_text("PORT=1\n")
+    docker.reply("image", "inspect", stderr="Error: No such image: kit/tf-cpu:latest\n", code=1)
+    docker.reply("compose", "version", stdout="2.20.0\n")
+    lines = kit("compose", "tf-cpu").err.splitlines()
+    assert lines[1].startswith(".env has no JUPYTER_TOKEN")
+    assert lines[2] == "first build the image: kit build tf-cpu"
+    assert lines[-1] == "warning: this Docker Compose is 2.20.0, and the file needs 2.23.1 or newer"
+    assert (folder / ".env").read_text() == "PORT=1\n"
+
+
+def test_variables_files_and_mounts(kit, docker, folder):
+    (folder / "train.env").write_text("A=1\n")
+    result = kit(
+        *("compose", "tf-cpu", "-e", "B=$x", "--env-file", "train.env", "--mount", f"{folder}:/d:ro"),
+        *("--restart", "unless-stopped"),
+    )
+    assert result.code == 0
+    made = service(folder)
+    assert made["environment"]["B"] == "$$x"
+    assert made["env_file"] == [{"path": "./train.env", "format": "raw"}]
+    mount = {"type": "bind", "source": str(folder), "target": "/d", "bind": {"create_host_path": False}}
+    assert {**mount, "read_only": True} in made["volumes"]
+    assert made["restart"] == "${RESTART:-unless-stopped}"
