@@ -128,7 +128,7 @@ def stream(
         timer.start()
     try:
         assert child.stdout is not None
-        for raw in child.stdout:
+        for raw in _lines(child.stdout):
             on_line(raw.decode(errors="replace").rstrip("\r\n"))
         return child.wait()
     except BaseException:
@@ -154,6 +154,18 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
             return subprocess.Popen(list(args), env=_environment(env)).wait()
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _lines(printed: IO[bytes]) -> Iterator[bytes]:
+    """Lines as they come; a carriage return ends one too, as a progress bar does."""
+    import re
+
+    rest = b""
+    while chunk := printed.read1(65536):  # type: ignore[attr-defined]
+        *whole, rest = re.split(rb"\r*\n|\r+(?=[^\r\n])", rest + chunk)
+        yield from whole
+    if rest:
+        yield rest
 
 
 @contextlib.contextmanager

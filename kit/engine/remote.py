@@ -131,7 +131,8 @@ def connect(target: str, *, may_ask: bool | None = None) -> RemoteEngine:
     if account.denied:
         raise NoEngineError(
             f"{account.user} has no right to use the container engine of {target} ({', '.join(account.denied)})",
-            hint=f"its administrator gives it: `sudo usermod -aG docker {account.user}`; then `kit --host {target} tunnel close --all`",
+            hint=f"its administrator gives it: `sudo usermod -aG docker {account.user}`; then end the connection that "
+            f"was made without it: `kit --host {target} tunnel close --all`",
         )
     if account.has_podman and not account.has_docker:
         raise NoEngineError(

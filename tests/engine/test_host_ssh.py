@@ -21,7 +21,9 @@ STABLE += ("memory_bytes", "shm_bytes", "disk_path", "has_private_ca", "unread",
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    running = Server(tmp_path_factory.mktemp("sshd"))
+    folder = tmp_path_factory.mktemp("sshd")
+    # Without an engine of kit's, as the tests themselves are.
+    running = Server(folder, environment={"KIT_ENGINE_DIR": str(folder / "no-engine")})
     yield running
     running.stop()
 

@@ -1,0 +1,235 @@
+"""What git would ignore in a folder, asked of git itself: nested files, exceptions and global rules count as in git."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kit import process
+from kit.errors import CommandError, MissingProgramError
+
+TIMEOUT_S = 300
+# More rules than this are worth the time it takes to make fewer of them: rsync tries each on each file.
+FEW_RULES = 50
+# Set where a git hook runs; they would make git look at another folder.
+_GIT_VARIABLES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_NAMESPACE", "GIT_PREFIX")
+_ENVIRONMENT = {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+_C_ESCAPES = {"a": 7, "b": 8, "t": 9, "n": 10, "v": 11, "f": 12, "r": 13, '"': 34, "\\": 92}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repository:
+    """A repository in the folder (or around it), or what stands for one: where, and how git is asked."""
+
+    prefix: str  # of its files in the folder, ending in "/"; empty for the folder's own
+    git: tuple[str, ...]
+    ignored: tuple[str, ...]  # all paths are relative to the folder synced; those of folders end in "/"
+    known: str  # what git printed of the files that it knows or would take
+
+    def kept(self) -> Iterator[str]:
+        return (_known(self.prefix, line)[0] for line in self.known.splitlines())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A folder with the repositories in it, the innermost last."""
+
+    folder: Path
+    repositories: tuple[Repository, ...]
+    problem: str  # why git does not take the folder for a repository although it looks like one; empty when all is well
+
+    @property
+    def ignored(self) -> list[str]:
+        return [path for repository in self.repositories for path in repository.ignored]
+
+    def rules(self) -> list[str]:
+        """rsync's exclude rules for what is ignored: no more and no less than that, in this folder as it is now."""
+        ignored = self.ignored
+        if len(ignored) <= FEW_RULES:
+            return [anchored(path) for path in ignored]
+        return _fewer(ignored, (path for repository in self.repositories for path in repository.kept()))
+
+    def among(self, names: Sequence[str]) -> set[str]:
+        """Those of these paths, which need not exist here, that git would ignore; folders end in "/"."""
+        found: set[str] = set()
+        left = list(names)
+        for repository in reversed(self.repositories):
+            mine = [name for name in left if name.startswith(repository.prefix)]
+            left = [name for name in left if not name.startswith(repository.prefix)]
+            found |= _among(self.folder, repository, mine)
+        return found
+
+
+@contextlib.contextmanager
+def read(folder: Path) -> Iterator[Tree | None]:
+    """What git ignores in a folder, which need not be a repository; None where git is not installed."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="kit-git-") as empty:
+        (Path(empty) / "objects").mkdir()
+        (Path(empty) / "refs").mkdir()
+        (Path(empty) / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+        stand_in = (f"--git-dir={empty}", f"--work-tree={folder}")
+        try:
+            found: list[Repository] = []
+            problem = _read_one(folder, "", stand_in, found)
+            tree = Tree(folder=folder, repositories=tuple(found), problem=problem)
+        except MissingProgramError:
+            tree = None
+        yield tree
+
+
+def anchored(path: str) -> str:
+    """The rule of rsync's for this one path of the folder."""
+    # Without a wildcard in it rsync compares a pattern as it is, backslashes too.
+    return "/" + (_literal(path) if re.search(r"[*?\[]", path) else path)
+
+
+def _literal(text: str) -> str:
+    return re.sub(r"([\\*?\[])", r"\\\1", text)
+
+
+def _fewer(ignored: Sequence[str], kept: Iterator[str]) -> list[str]:
+    """Rules for names and endings that only ignored files have, where a rule for each path would be many."""
+    names = {part for path in kept for part in path.split("/")}
+    endings = {_ending(name) for name in names}
+    shared = Counter(_ending(_name(path)) for path in ignored)
+    rules: dict[str, None] = {}
+    for path in ignored:
+        name = _name(path)
+        ending = _ending(name)
+        if ending and shared[ending] > 1 and ending not in endings:
+            rules["*" + _literal(ending)] = None
+        # A rule that begins with another character could be more than a name to rsync.
+        elif name not in names and name[0].isalnum() | (name[0] in "._"):
+            is_folder = path.endswith("/")
+            rules[anchored(name).removeprefix("/") + ("/" if is_folder else "")] = None
+        else:
+            rules[anchored(path)] = None
+    return list(rules)
+
+
+def _name(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return dot + ending if stem and ending else ""
+
+
+def _read_one(
+    folder: Path, prefix: str, stand_in: tuple[str, ...], found: list[Repository], *, is_one: bool = True
+) -> str:
+    """Add the repository at `prefix` and those in it to `found`; returns why it is none, if it looks like one."""
+    where = folder / prefix
+    git: tuple[str, ...] = () if is_one else (stand_in[0], f"--work-tree={where}")
+    problem = ""
+    ignored, known = _listings(where, git, check=False)
+    if ignored.returncode != 0 or "./" in ignored.stdout.splitlines():
+        # No repository, or one around it that ignores all of this folder: then its own rules count.
+        if ignored.returncode != 0 and "not a git repository" not in ignored.stderr:
+            problem = next(iter(ignored.stderr.strip().splitlines()), "git failed")
+        git = (stand_in[0], f"--work-tree={where}")
+        ignored, known = _listings(where, git, check=True)
+    found.append(
+        Repository(
+            prefix=prefix,
+            git=git,
+            ignored=tuple(prefix + _unquoted(line) for line in ignored.stdout.splitlines()),
+            known=known.stdout,
+        )
+    )
+    for line in _inner(known.stdout):
+        name, _ = _known(prefix, line)
+        # The folder of a submodule that was never fetched is no repository, and not the outer one's either.
+        if (folder / name).is_dir():
+            _read_one(folder, f"{name}/", stand_in, found, is_one=(folder / name / ".git").exists())
+    return problem
+
+
+def _inner(known: str) -> list[str]:
+    """The lines of submodules (by their mode) and of repositories that git does not know (by the slash at the end)."""
+    # In most folders there is none, which is seen faster than line by line.
+    if not any(part in known for part in ("/\n", '/"\n', "160000 ")):
+        return []
+    return [line for line in known.splitlines() if line.startswith("160000 ") or line.endswith(("/", '/"'))]
+
+
+def _known(prefix: str, line: str) -> tuple[str, bool]:
+    """The path in a line of what git knows or would take, and whether it is known."""
+    _, is_staged, path = line.partition("\t")
+    return prefix + _unquoted(path if is_staged else line).rstrip("/"), bool(is_staged)
+
+
+def _among(folder: Path, repository: Repository, names: Sequence[str]) -> set[str]:
+    if not names:
+        return set()
+    # git looks at what a path is, and this one need not be here: something in it tells that it is a folder.
+    asked = {name.removeprefix(repository.prefix) + ("kit" if name.endswith("/") else ""): name for name in names}
+    done = process.run(
+        _command(repository.git, "check-ignore", "-z", "--stdin"),
+        input=b"\0".join(os.fsencode(path) for path in asked) + b"\0",
+        env=_ENVIRONMENT,
+        cwd=folder / repository.prefix,
+        timeout_s=TIMEOUT_S,
+        check=False,
+    )
+    # 1: none of them.
+    if done.returncode not in (0, 1):
+        raise CommandError(done.args, done.returncode, "", done.stderr)
+    answered = set(done.stdout.split("\0"))
+    return {name for path, name in asked.items() if os.fsencode(path).decode(errors="replace") in answered}
+
+
+def _listings(where: Path, git: Sequence[str], *, check: bool) -> tuple[process.Completed, process.Completed]:
+    """What git prints of what it ignores, and of what it knows or would take."""
+    import threading
+
+    done: dict[bool, process.Completed | BaseException] = {}
+
+    def ask(*options: str, is_ignored: bool) -> None:
+        command = _command(git, "ls-files", "--others", "--exclude-standard", *options)
+        try:
+            done[is_ignored] = process.run(command, env=_ENVIRONMENT, cwd=where, timeout_s=TIMEOUT_S, check=check)
+        except Exception as e:
+            done[is_ignored] = e
+
+    # Both at a time: each looks at every file, and the files are waiting to be sent.
+    beside = threading.Thread(target=ask, args=("--stage",), kwargs={"is_ignored": False})
+    beside.start()
+    try:
+        ask("--ignored", "--directory", is_ignored=True)
+    finally:
+        beside.join()
+    ignored, known = done[True], done[False]
+    for result in (ignored, known):
+        if isinstance(result, BaseException):
+            raise result
+    assert isinstance(ignored, process.Completed)
+    assert isinstance(known, process.Completed)
+    return ignored, known
+
+
+def _command(git: Sequence[str], *args: str) -> list[str]:
+    # Quoted names are plain ASCII, whatever bytes a name has. A repository's own configuration starts no program here.
+    settings = ["-c", "core.quotePath=true", "-c", "core.fsmonitor=false"]
+    unset = [word for name in _GIT_VARIABLES if name in os.environ for word in ("-u", name)]
+    return [*(["env", *unset] if unset else []), "git", *settings, *git, *args]
+
+
+def _unquoted(name: str) -> str:
+    """A path as git prints it, quoted as in C where it has odd characters."""
+    if not name.startswith('"'):
+        return name
+
+    def byte(match: re.Match[bytes]) -> bytes:
+        code = match[1].decode()
+        return bytes([_C_ESCAPES[code] if code in _C_ESCAPES else int(code, 8)])
+
+    return os.fsdecode(re.sub(rb'\\([0-7]{3}|[abtnvfr"\\])', byte, name[1:-1].encode()))
