@@ -69,12 +69,12 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build $*
 
 ##@ Test
-.PHONY: setup browser sshd test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser sshd ## Run all tests, real builds and runs included; at the end: what was skipped and why
+test: .venv/ready browser sshd rsync ## Run all tests, real builds and runs included; at the end: what was skipped and why
 	@$(need_engine)
 	$(engine_ends_with_recipe)
 	# An engine is there now: a test that does not find it fails instead of being skipped.
@@ -124,6 +124,13 @@ sshd:
 	if [ ! -d /run/systemd/system ] && apt_install openssh-server; then exit 0; fi
 	echo "note: no OpenSSH server on this machine; the tests that read a host over SSH will be skipped" >&2
 
+# What sends the working folder to another machine.
+rsync:
+	@if command -v rsync >/dev/null; then exit 0; fi
+	$(apt_install)
+	if apt_install rsync; then exit 0; fi
+	echo "note: no rsync on this machine; the tests of kit sync will be skipped" >&2
+
 ##@ Upkeep
 .PHONY: lock render update readme clean
 
@@ -144,7 +151,7 @@ clean: ## Remove the private engine with all its images, and the virtual environ
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 ##@ CI and benchmarks
-.PHONY: ci-jobs ci-matrix ci-image bench-build bench-cli
+.PHONY: ci-jobs ci-matrix ci-image bench-build bench-cli bench-remote
 
 ci-jobs: .venv/ready ## The job matrix, as GitHub's workflow takes it
 	@matrix="$$($(KIT) matrix --format github $(addprefix --only ,$(ONLY)))"
@@ -170,6 +177,10 @@ bench-build: .venv/ready ## Time and size of a build, beside the same packages a
 bench-cli: .venv/ready ## Time of kit's commands, beside docker's
 	@$(need_engine)
 	$(BIN)/python -m bench.cli
+
+bench-remote: .venv/ready sshd rsync ## Time of work on a host, beside bare ssh, docker and rsync
+	@$(need_engine)
+	$(BIN)/python -m bench.remote
 
 # The virtual environment. uv takes the package index and the certificates that pip and the system are set to use.
 .venv/ready: pyproject.toml

@@ -15,7 +15,7 @@ from kit.cli import COMMANDS, INTERRUPTED, group
 from kit.errors import KitError
 
 ROOT = paths.root_dir()
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/remote.md", "docs/configuration.md")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 each_page = pytest.mark.parametrize("page", PAGES)
@@ -30,7 +30,8 @@ def code(page: str) -> list[str]:
 
 
 def kit_calls(page: str) -> list[list[str]]:
-    return [shlex.split(line)[1:] for line in code(page) if re.match(r"(\.venv/bin/)?kit ", line)]
+    calls = [shlex.split(line)[1:] for line in code(page) if re.match(r"(\.venv/bin/)?kit ", line)]
+    return [call[2:] if call[0] == "--host" else call for call in calls]
 
 
 def resolved(words: list[str]) -> tuple[click.Command, list[str]]:
@@ -74,7 +75,7 @@ def test_make_targets_exist(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z][a-z-]*(?:/%)?):", makefile, re.MULTILINE))
     called = [line.split()[1] for line in code(page) if line.startswith("make ")]
-    assert called
+    assert called or page.startswith("docs/")
     for target in called:
         assert re.sub("/.*", "/%", target) in targets, target
 
