@@ -122,7 +122,7 @@ def image_in_engine(
         raise BadInputError("--transfer is for a machine behind --host", hint="leave it out, or name the machine")
     if transfer and pull:
         raise BadInputError("--transfer and --pull contradict each other", hint="leave one of them out")
-    if build.current(catalog, image, engine, wanted):
+    if not wanted.force and build.current(catalog, image, engine, wanted):
         return False
     with BuildDisplay(options, image.name) as progress:
         if pull:
@@ -204,6 +204,9 @@ def build_command(
         if check_repro or push:
             raise BadInputError("--transfer sends an image and nothing else", hint="leave out --check-repro and --push")
         new = [image_in_engine(options, catalog, image, engine, wanted, transfer=True) for image in images]
+        for image, is_new in zip(images, new, strict=True):
+            if not is_new:
+                say(options, f"{image.name}: up to date")
         if options.json:
             print_json([{"image": i.name, "is_new": n} for i, n in zip(images, new, strict=True)])
         return

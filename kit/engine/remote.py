@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import posixpath
 import shutil
 from collections.abc import Iterator
@@ -15,16 +16,29 @@ from kit.errors import EngineError, KitError, NoEngineError
 
 PING_S = 5.0
 SOCKET = "engine.sock"
+# docker/cli, cli-plugins/manager/manager_unix.go
+PLUGIN_FOLDERS = tuple(
+    Path(parent) / "docker/cli-plugins"
+    for parent in ("/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec")
+)
 
 
 def _own_docker() -> tuple[str, dict[str, str]]:
-    """The docker command line of kit's private engine, and its variables; of use where there is no other."""
-    if shutil.which("docker"):
+    """The docker command line of kit's private engine, and its variables: where there is no other, or none that
+    builds.
+    """
+    if shutil.which("docker") and _has_buildx():
         return "", {}
     from kit import private_engine
 
     program = private_engine.docker_program()
     return (str(program), private_engine.environment()) if program else ("", {})
+
+
+def _has_buildx() -> bool:
+    """Whether docker on this machine has the plugin; looked up as docker does, without starting it."""
+    user = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "cli-plugins"
+    return any((folder / "docker-buildx").exists() for folder in (user, *PLUGIN_FOLDERS))
 
 
 class RemoteEngine(Engine):

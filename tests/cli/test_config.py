@@ -1,4 +1,3 @@
-import importlib.util
 import json
 import os
 import subprocess
@@ -9,7 +8,7 @@ import click
 import pytest
 
 from kit import cli
-from kit.cli import COMMANDS, CONFIGURED, HERE, LOCAL_COMMANDS, Options, group
+from kit.cli import CONFIGURED, HERE, LOCAL_COMMANDS, Options, group
 from kit.cli.defaults import ONLY_IN, ONLY_WITH_HOST, PARAMETERS, AddingOption, Defaults
 from kit.config.keys import KEYS, LOCAL
 from tests.conftest import REPOSITORY
@@ -74,8 +73,6 @@ def commands(command, words):
 def taken():
     """(words, command, parameter) of everything that has its default in the configuration."""
     for name in CONFIGURED:
-        if importlib.util.find_spec(f"kit.cli.{COMMANDS[name][0]}") is None:
-            continue
         for words, command in commands(group.get_command(click.Context(group), name), [name]):
             for parameter in command.params:
                 if parameter.name in PARAMETERS and words[-1] in ONLY_IN.get(parameter.name, words):
@@ -376,8 +373,6 @@ def test_commands_that_use_the_configuration_end_with_the_reason(kit, project, d
     ],
 )
 def test_a_wrong_file_does_not_disturb_what_needs_none(kit, project, monkeypatch, words):
-    if words[0] in COMMANDS and importlib.util.find_spec(f"kit.cli.{COMMANDS[words[0]][0]}") is None:
-        pytest.skip("this command is not there yet")
     help_page = kit(*words).out
     (project / "kit.toml").write_text("nonsense\n")
     monkeypatch.setenv("KIT_CONFIG", "none")
