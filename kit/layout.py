@@ -14,6 +14,20 @@ JUPYTER_PORT = 8888
 TENSORBOARD_PORT = 6006
 
 
+def jupyter_command(uid: int) -> tuple[str, ...]:
+    """What a container runs for JupyterLab as this user."""
+    command = (
+        "jupyter",
+        "lab",
+        "--ip=0.0.0.0",
+        f"--port={JUPYTER_PORT}",
+        "--no-browser",
+        f"--ServerApp.root_dir={WORKSPACE}",
+    )
+    # Root only when the caller is root; the server refuses it otherwise and would never answer.
+    return (*command, "--allow-root") if uid == 0 else command
+
+
 @dataclass(frozen=True, kw_only=True)
 class HomeVolume:
     """A folder of the home directory that outlives the container, in a named volume of its user."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kit.cli import Options, host_option, json_option
+from kit.cli.live import LiveLine
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from kit.ssh import Connection
     from kit.sync import Progress, Synced
 
@@ -208,51 +205,27 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(_some(names))
 
 
-class SyncDisplay:
+class SyncDisplay(LiveLine):
     """Shows one sync on stderr: a live line on a terminal, now and then a plain one elsewhere."""
 
     def __init__(self, options: Options, title: str, *, names: bool = False) -> None:
-        self.options, self.title, self.names = options, title, names
+        super().__init__(options, title)
+        self.title, self.names = title, names
         self.said = time.monotonic()
-        self.live: Status | None = None
 
     def __enter__(self) -> tuple[Progress, Callable[[], None]]:
         from kit.sync import Progress
 
-        if not self.options.quiet and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.markup import escape
-
-            self.escape = escape
-            self.live = Console(stderr=True).status(escape(self.title))
-            self.live.start()
+        self.start()
         status = None if self.options.quiet else self.status
         return Progress(message=self.message, status=status, item=self.item), self.stop
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Take the live line away, for a question or the end."""
-        if self.live:
-            self.live.stop()
-
-    def message(self, text: str) -> None:
-        if self.live:
-            # Above the live line, which a plain print would run into.
-            self.live.console.print(text, markup=False, highlight=False)
-        elif not self.options.quiet:
-            click.echo(text, err=True)
 
     def item(self, name: str) -> None:
         if self.names and not self.options.json:
             click.echo(name)
 
     def status(self, text: str) -> None:
-        if self.live:
-            self.live.update(self.escape(f"{self.title}  {text}"))
-        elif time.monotonic() - self.said > PLAIN_EVERY_S:
+        self.update(f"{self.title}  {text}")
+        if not self.is_live and time.monotonic() - self.said > PLAIN_EVERY_S:
             self.said = time.monotonic()
             click.echo(f"{self.title}  {text}", err=True)

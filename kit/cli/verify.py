@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import click
 
 from kit.cli import Options, host_option, json_option
 from kit.cli.build import build_options, placement_options
+from kit.cli.live import LiveLine
 
 if TYPE_CHECKING:
-    from rich.status import Status
-
     from kit.verify.model import Check, Report
 
 DETAIL_WIDTH = 100
@@ -94,45 +91,28 @@ def verify_command(
     say(options, f"{report.reference}: {counts}")
 
 
-class VerifyDisplay:
+class VerifyDisplay(LiveLine):
     """How a verification shows itself: one live line on a terminal, a line per finished group elsewhere."""
 
     def __init__(self, options: Options, image: str) -> None:
-        self.options = options
+        super().__init__(options, f"{image}: starting a container")
         self.image = image
-        self.status: Status | None = None
         self.done: list[Check] = []
 
     def __enter__(self) -> VerifyDisplay:
-        if not self.options.quiet and sys.stderr.isatty():
-            from rich.console import Console
-
-            self.status = Console(stderr=True).status(f"{self.image}: starting a container")
-            self.status.start()
+        self.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self.status:
-            self.status.stop()
-
-    def message(self, text: str) -> None:
-        if self.status:
-            # Above the live line, which a plain print would run into.
-            self.status.console.print(text, markup=False, highlight=False)
-        elif not self.options.quiet:
-            click.echo(text, err=True)
 
     def add(self, check: Check, total: int) -> None:
         """A check has ended."""
         self.done.append(check)
         count = len(self.done)
-        if self.status:
-            self.status.update(f"{self.image}: {count} of {total} checks, {check.name.replace('[', ' ').strip(']')}")
-        elif not self.options.quiet and check.outcome == "failed":
+        self.update(f"{self.image}: {count} of {total} checks, {check.name.replace('[', ' ').strip(']')}")
+        if self.is_live or self.options.quiet:
+            return
+        if check.outcome == "failed":
             click.echo(f"  {count} of {total}: {check.name} failed", err=True)
-        elif not self.options.quiet and (count == total or count % 10 == 0):
+        elif count == total or count % 10 == 0:
             click.echo(f"  {count} of {total}", err=True)
 
 

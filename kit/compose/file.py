@@ -154,7 +154,7 @@ def _service(image: Image, name: ServiceName, settings: Settings) -> ComposeServ
         environment["JUPYTER_TOKEN"] = "${JUPYTER_TOKEN:?set it, in the environment or in .env, to a random token}"
     return ComposeService(
         name=name,
-        command=_notebook_command(settings) if is_notebook else _tensorboard_command(settings),
+        command=layout.jupyter_command(settings.uid) if is_notebook else _tensorboard_command(settings),
         published=f"127.0.0.1:${{{name.upper()}_PORT:-{(is_notebook and settings.port) or port}}}:{port}",
         environment=environment,
         labels={
@@ -169,18 +169,6 @@ def _service(image: Image, name: ServiceName, settings: Settings) -> ComposeServ
         has_healthcheck=is_notebook,
         reservation=reservation(injection),
     )
-
-
-def _notebook_command(settings: Settings) -> tuple[str, ...]:
-    command = (
-        "jupyter",
-        "lab",
-        "--ip=0.0.0.0",
-        f"--port={layout.JUPYTER_PORT}",
-        "--no-browser",
-        f"--ServerApp.root_dir={layout.WORKSPACE}",
-    )
-    return (*command, "--allow-root") if settings.uid == 0 else command
 
 
 def _tensorboard_command(settings: Settings) -> tuple[str, ...]:

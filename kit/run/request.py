@@ -103,16 +103,7 @@ def service_command(request: RunRequest) -> tuple[str, ...]:
     """What the container runs for a service."""
     if request.service == "tensorboard":
         return ("tensorboard", f"--logdir={request.logdir}", "--host=0.0.0.0", f"--port={layout.TENSORBOARD_PORT}")
-    command = (
-        "jupyter",
-        "lab",
-        "--ip=0.0.0.0",
-        f"--port={layout.JUPYTER_PORT}",
-        "--no-browser",
-        f"--ServerApp.root_dir={layout.WORKSPACE}",
-    )
-    # Root only when the caller is root; the server refuses it otherwise and would never answer.
-    return (*command, "--allow-root") if request.user.startswith("0:") else command
+    return layout.jupyter_command(int(request.user.partition(":")[0]))
 
 
 def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...], str]:
