@@ -238,3 +238,57 @@ def test_killed_during_start_then_the_same_command_succeeds(
     shown = {r["name"] for r in json.loads(kit("--json", "ps").stdout)}
     assert left <= shown
     kit("rm", "--force", started["name"], *left)
+
+
+def test_a_detached_command_is_followed_to_its_exit_code(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    script = "for n in 1 2 3; do echo $n; sleep 0.5; done; echo err >&2; exit 9"
+    started = json.loads(kit("--json", "run", "-d", "-C", str(workspace), tf_cpu, "--", "sh", "-c", script).stdout)
+    name = started["name"]
+    try:
+        assert (started["image"], started["service"], started["host"]) == (tf_cpu, "", "")
+        followed = kit("logs", "-f", name, code=9)
+        assert (followed.stdout, followed.stderr) == ("1\n2\n3\n", "err\n")
+        assert kit("logs", "-f", name, code=9).stdout == followed.stdout, "the log of one that ended"
+        ended = next(row for row in json.loads(kit("--json", "ps", "--all").stdout) if row["name"] == name)
+        assert (ended["status"], ended["exit_code"]) == ("exited", 9)
+        assert f"{name}  command  exited (9)" in kit("ps", "--all").stdout
+    finally:
+        kit("rm", "--force", name)
+
+
+def test_tensorboard_beside_the_notebook(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    started = json.loads(kit("--json", "run", "-C", str(workspace), "--tensorboard", tf_cpu, "jupyter").stdout)
+    (beside,) = started["beside"]
+    try:
+        assert (started["service"], beside["service"]) == ("jupyter", "tensorboard")
+        assert get(beside["url"])[0] == 200
+        shown = {row["name"]: row["url"] for row in json.loads(kit("--json", "ps").stdout)}
+        assert shown[started["name"]] == started["url"]
+        assert shown[beside["name"]] == beside["url"]
+    finally:
+        kit("rm", "--force", started["name"], beside["name"])
+
+
+def test_variables_of_a_file_are_in_no_argument_list(
+    kit: Kit, tf_cpu: str, engine: Engine, workspace: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "secrets.env"
+    file.write_text("# for the test\nTOKEN=top-secret-71\nLANGUAGE=de\n")
+    arguments = ("-q", "run", "--env-file", str(file), "-e", "LANGUAGE=fr", "-C", str(workspace), tf_cpu)
+    done = kit(*arguments, "sh", "-c", "echo $TOKEN $LANGUAGE; sleep 1")
+    assert done.stdout == "top-secret-71 fr\n"
+    process = subprocess.Popen([KIT, *arguments, "sleep", "5"], stdin=subprocess.DEVNULL)
+    try:
+        seen: set[str] = set()
+        end = time.monotonic() + 4
+        while time.monotonic() < end and process.poll() is None:
+            for entry in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    seen.add(entry.read_text(errors="replace"))
+                except OSError:
+                    continue
+            time.sleep(0.05)
+        assert any("--env\0TOKEN" in line or "--env=TOKEN" in line for line in seen), "the docker command was seen"
+        assert not any("top-secret-71" in line for line in seen)
+    finally:
+        process.wait(timeout=30)
