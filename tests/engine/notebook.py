@@ -14,13 +14,15 @@ import websocket
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def get(url: str, *, token: str = "", method: str = "GET", data: bytes | None = None) -> tuple[int, bytes]:
+def get(
+    url: str, *, token: str = "", method: str = "GET", data: bytes | None = None, timeout_s: float = 20
+) -> tuple[int, bytes]:
     """Status and body; an HTTP error is a status, not an exception."""
     request = urllib.request.Request(url, method=method, data=data)
     if token:
         request.add_header("Authorization", f"token {token}")
     try:
-        with _DIRECT.open(request, timeout=20) as response:
+        with _DIRECT.open(request, timeout=timeout_s) as response:
             return response.status, response.read()
     except urllib.error.HTTPError as e:
         return e.code, e.read()
@@ -34,10 +36,26 @@ def split(url: str) -> tuple[str, str]:
 
 def execute(url: str, code: str, *, timeout_s: float = 180) -> str:
     """Run one cell in a new kernel of the server and return what it printed; an exception in it fails the test."""
+    kernel = start_kernel(url)
+    try:
+        return run_cell(url, kernel, code, timeout_s=timeout_s)
+    finally:
+        address, token = split(url)
+        get(f"{address}/api/kernels/{kernel}", token=token, method="DELETE")
+
+
+def start_kernel(url: str) -> str:
+    """Start a kernel, which stays; returns its ID."""
     address, token = split(url)
     status, body = get(f"{address}/api/kernels", token=token, method="POST", data=b"{}")
     assert status == 201, body
-    kernel = json.loads(body)["id"]
+    kernel: str = json.loads(body)["id"]
+    return kernel
+
+
+def run_cell(url: str, kernel: str, code: str, *, timeout_s: float = 180) -> str:
+    """Run one cell in a kernel and return what it printed; an exception in it fails the test."""
+    address, token = split(url)
     channel = websocket.create_connection(
         f"{address.replace('http', 'ws')}/api/kernels/{kernel}/channels",
         header=[f"Authorization: token {token}"],
@@ -84,4 +102,3 @@ def execute(url: str, code: str, *, timeout_s: float = 180) -> str:
                 return "".join(printed)
     finally:
         channel.close()
-        get(f"{address}/api/kernels/{kernel}", token=token, method="DELETE")

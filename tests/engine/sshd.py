@@ -70,11 +70,6 @@ class Server:
         self.stop()
         raise AssertionError(f"sshd did not start: {(self.folder / 'log').read_text()}")
 
-    def end(self) -> None:
-        """End the server as `service ssh stop` does: sessions that are open stay open."""
-        self.process.terminate()
-        self.process.wait(timeout=20)
-
     def kill(self) -> None:
         """Kill the server and every session of its, with what runs in them."""
         self.process.kill()

@@ -1,0 +1,155 @@
+"""A server and a client: a real sshd and the real engine here, kit on a laptop's side of a real link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit import private_engine
+from kit.engine import Engine
+from tests.engine.remote.accounts import Account, Accounts
+from tests.engine.remote.client import Client, eventually
+from tests.engine.remote.network import Link, why_not
+from tests.engine.sshd import SSHD, Server
+
+# What a host may be told to set by whoever runs the tests: where the engine is.
+PASSED_ON = ("KIT_ENGINE_DIR",)
+
+
+class Lab:
+    """The server's side, with two accounts that may use the engine (alice, bob) and one that may not (carol).
+
+    The client knows the server by several names, each of which shows another thing.
+    """
+
+    def __init__(self, folder: Path, engine: Engine, undo: contextlib.ExitStack) -> None:
+        mark = os.urandom(3).hex()
+        assert engine.socket_path is not None
+        self.engine, self.folder = engine, folder
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
+        self.link = Link(mark)
+        undo.callback(self.link.remove)
+        self.accounts = Accounts(folder, mark, engine.socket_path)
+        undo.callback(self.accounts.remove)
+        undo.callback(self._remove_containers)
+        self.alice = self.accounts.add("alice")
+        self.bob = self.accounts.add("bob")
+        self.carol = self.accounts.add("carol", may_use_engine=False)
+        passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        (folder / "sshd").mkdir()
+        self.sshd = Server(folder / "sshd", address=self.link.server, environment=passed_on)
+        undo.callback(self.sshd.stop)
+        (folder / "client").mkdir()
+        program = private_engine.docker_program()
+        programs = "" if shutil.which("docker", path="/usr/local/bin:/usr/bin") or not program else str(program.parent)
+        self.client = Client(folder / "client", self.link, programs)
+        undo.callback(self.client.end)
+        self._configure_ssh()
+
+    def _configure_ssh(self) -> None:
+        """The client's ssh_config and known_hosts: `server` is alice's, and each of the others has its own flaw."""
+        known = self.client.folder / "known_hosts"
+        host, other = ((self.sshd.folder / f"{name}.pub").read_text().split()[:2] for name in ("host_key", "other_key"))
+        known.write_text(f"server {' '.join(host)}\nchanged {' '.join(other)}\n")
+        many = " ".join(f"gpu{n}" for n in range(1, 8))
+        self.client.ssh_config.write_text(
+            f"Host bob\n  User {self.bob.name}\nHost carol\n  User {self.carol.name}\n"
+            f"Host wrong-key\n  IdentityFile {self.sshd.folder}/other_key\n"
+            "Host unknown-key\n  HostKeyAlias unknown\nHost changed-key\n  HostKeyAlias changed\n"
+            "Host refusing\n  Port 9\n"
+            f"Host silent\n  HostName {self.link.nobody}\n"
+            f"Host server bob carol wrong-key unknown-key changed-key refusing {many}\n  HostName {self.link.server}\n"
+            # ssh tries every key that any line names.
+            f"Host * !wrong-key\n  IdentityFile {self.sshd.folder}/client_key\n"
+            f"Host *\n  User {self.alice.name}\n  Port {self.sshd.port}\n  HostKeyAlias server\n"
+            "  IdentitiesOnly yes\n  IdentityAgent none\n"
+            f"  UserKnownHostsFile {known}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n"
+        )
+
+    def containers(self, account: Account, *, everything: bool = True) -> list[str]:
+        """The names of an account's containers, asked of the engine itself."""
+        listing = self.engine.call(
+            [
+                *("ps", "--format={{.Names}}", f"--filter=label=kit.user={account.uid}:{account.gid}"),
+                *(["--all"] if everything else []),
+            ]
+        )
+        return listing.split()
+
+    def listed(self, host: str, account: Account, *arguments: str) -> list[dict[str, Any]]:
+        """The rows of `kit ps` for an account's containers; others' may run on the same engine."""
+        rows: list[dict[str, Any]] = self.client.json("--host", host, "ps", *arguments)
+        return [row for row in rows if row["owner"] == account.name]
+
+    def docker_logs(self, name: str) -> str:
+        """What a container printed, asked of the engine itself."""
+        return "\n".join(self.engine.logs(name, tail=1000))
+
+    def _remove_containers(self) -> None:
+        for account in self.accounts.made:
+            for name in self.containers(account):
+                self.engine.remove(name, force=True)
+            volumes = self.engine.call(["volume", "ls", "--quiet", f"--filter=name=kit-{account.uid}-"]).split()
+            if volumes:
+                self.engine.call(["volume", "rm", "--force", *volumes])
+
+
+@pytest.fixture(scope="package")
+def lab(tf_cpu: str) -> Iterator[Lab]:
+    from kit.engine import connect
+
+    if not (SSHD and shutil.which("ssh") and shutil.which("rsync")):
+        pytest.skip("needs sshd, ssh and rsync: install openssh-server and rsync")
+    if reason := why_not():
+        pytest.skip(reason)
+    engine = connect()
+    if engine.socket_path is None:
+        pytest.skip("needs an engine with a socket on this machine")
+    folder = Path(tempfile.mkdtemp(prefix="kit-remote-"))
+    folder.chmod(0o755)
+    with contextlib.ExitStack() as undo:
+        yield Lab(folder, engine, undo)
+
+
+@pytest.fixture
+def client(lab: Lab) -> Iterator[Client]:
+    """The laptop; what the test started on the server and left there is removed."""
+    yield lab.client
+    lab.link.restore()
+    lab.link.plug()
+    if lab.sshd.process.poll() is not None:
+        lab.sshd.start()
+    for account in lab.accounts.made:
+        for name in lab.containers(account):
+            lab.engine.remove(name, force=True)
+    lab.client.close()
+    eventually(lab.client.is_quiet, "no process of the client's: no ssh, no tunnel, no kit", timeout_s=20)
+
+
+@pytest.fixture
+def project(lab: Lab) -> Path:
+    """An empty folder of the client's to run things from."""
+    return Path(tempfile.mkdtemp(prefix="project-", dir=lab.client.work))
+
+
+def mount_small(folder: Path, size: str) -> contextlib.ExitStack:
+    """A file system of this size at a folder, until the stack is closed."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "tmpfs", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
+    undo = contextlib.ExitStack()
+    undo.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=False)
+    return undo
