@@ -20,13 +20,13 @@ from kit import gpus
 from kit.engine import Engine, EngineInfo
 from kit.errors import GpuUnavailableError, UnsupportedHostError
 from kit.gpu import HIDDEN, Injection, devices_in, host_has_gpu, inject, parse_request
+from kit.labels import LEASE, OWNER_NAME
 
 if TYPE_CHECKING:
     from kit.gpu import GpuRequest
     from kit.gpus import Unit
     from kit.host.model import GpuContainer, Host
 
-LABEL = "kit.lease"
 # Only folders that every user of the machine may write to: all must come to the same file.
 LOCK_FOLDERS = (Path("/run/lock"), Path("/tmp"))
 LOCK_NAME = "kit-gpus.lock"
@@ -201,11 +201,11 @@ def holders(engine: Engine) -> tuple[GpuContainer, ...]:
             id="",
             image=container.labels.get("kit.image", ""),
             service=container.labels.get("kit.service", ""),
-            user=container.labels.get("kit.owner-name") or container.labels.get("kit.user", ""),
+            user=container.labels.get(OWNER_NAME) or container.labels.get("kit.user", ""),
             status=container.status,
-            lease=tuple(container.labels.get(LABEL, "").split()),
+            lease=tuple(container.labels.get(LEASE, "").split()),
         )
-        for container in engine.containers(label=LABEL)
+        for container in engine.containers(label=LEASE)
         if container.status in gpus.HOLDING
     )
     return gpus.with_user_names(found, user_name)

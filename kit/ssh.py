@@ -7,7 +7,6 @@ do for `ssh`. A shared connection ends by itself when nothing used it for a whil
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import shlex
 import socket
 import stat
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -231,9 +231,7 @@ def close(target: str) -> bool:
 
 def _folder(address: str) -> Path:
     """The folder of the connection to an address, made when it is not there; nobody else can look into it."""
-    # The same name may be another machine in another configuration of ssh.
-    mark = "\0".join((address, os.environ.get(SSH_VARIABLE, ""), str(Path.home())))
-    name = hashlib.sha256(mark.encode()).hexdigest()[:12]
+    name = f"{re.sub('[^A-Za-z0-9]+', '-', address)[-12:]}-{zlib.crc32(_mark(address).encode()):08x}"
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     parents = [Path(runtime) / "kit"] if runtime.startswith("/") and Path(runtime).is_dir() else []
     parents.append(Path(os.environ.get("TMPDIR") or "/tmp") / f"kit-{os.getuid()}")
@@ -250,6 +248,11 @@ def _folder(address: str) -> Path:
     return parent / name
 
 
+def _mark(address: str) -> str:
+    """What tells connections apart: the same name may be another machine in another configuration of ssh."""
+    return "\0".join((address, os.environ.get(SSH_VARIABLE, ""), str(Path.home())))
+
+
 def _open_one(target: str, address: str, folder: Path) -> Connection | None:
     """The connection that is open already; None when there is none."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -259,6 +262,8 @@ def _open_one(target: str, address: str, folder: Path) -> Connection | None:
             return None
     try:
         raw = json.loads((folder / "account.json").read_text(encoding="utf-8"))
+        if raw.pop("mark") != _mark(address):
+            return None  # the folder's name is short: another one's
         account = Account(**{**raw, "sockets": tuple(raw["sockets"]), "denied": tuple(raw["denied"])})
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -297,7 +302,7 @@ def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
     account = parse_account(done.stdout, mark)
     if account is None:
         raise failure(target, done.returncode, f"{done.stderr}\n{done.stdout}")
-    paths.write_text(folder / "account.json", json.dumps(asdict(account)), mode=0o600)
+    paths.write_text(folder / "account.json", json.dumps({**asdict(account), "mark": _mark(address)}), mode=0o600)
     return Connection(target=target, address=address, folder=folder, account=account)
 
 
@@ -354,8 +359,12 @@ def context_endpoint(name: str) -> str:
     Without starting docker, which takes longer than the whole of a warm `kit --host H ps` may. Where they are:
     docker/cli, cli/context/store.
     """
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    file = folder / "contexts" / "meta" / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
+    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "contexts" / "meta"
+    if not folder.is_dir():
+        return ""
+    import hashlib
+
+    file = folder / hashlib.sha256(name.encode()).hexdigest() / "meta.json"
     try:
         endpoint = json.loads(file.read_text(encoding="utf-8"))["Endpoints"]["docker"]["Host"]
     except (OSError, ValueError, KeyError, TypeError):

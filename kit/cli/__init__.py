@@ -6,10 +6,11 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -275,3 +276,18 @@ def main() -> None:
         )
         sys.exit(70)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def run() -> NoReturn:
+    """`main` for a process that does nothing else: it ends at once, without taking the interpreter apart, which is a
+    tenth of the time of a short command.
+    """
+    code: object = 0
+    try:
+        main()
+    except SystemExit as e:
+        code = e.code
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # whoever read it has gone away, or it was closed
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)

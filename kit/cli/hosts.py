@@ -32,7 +32,7 @@ def ps_all_hosts(options: Options, *, everything: bool) -> None:
     rows: list[dict[str, Any]] = []
     failures: list[KitError] = []
     with ThreadPoolExecutor(max_workers=min(32, len(hosts) + 1)) as pool:
-        waiting = {pool.submit(_ask, host, everything): host for host in ["", *hosts]}
+        waiting = {pool.submit(_ask, host, everything, options.json): host for host in ["", *hosts]}
         for answer in as_completed(waiting):
             host = waiting[answer]
             try:
@@ -61,9 +61,9 @@ def ps_all_hosts(options: Options, *, everything: bool) -> None:
         raise NetworkError("none of the configured hosts answers", hint="`kit config show` lists them")
 
 
-def _ask(host: str, everything: bool) -> list[Running]:
+def _ask(host: str, everything: bool, with_tokens: bool) -> list[Running]:
     from kit import run
     from kit.engine import connect
 
     # Nobody can answer ten questions for passwords at once.
-    return run.listed(connect(host, may_ask=False), everything=everything)
+    return run.listed(connect(host, may_ask=False), everything=everything, with_tokens=with_tokens)

@@ -32,7 +32,7 @@ def ps_command(options: Options, *, everything: bool, all_hosts: bool) -> None:
 
         ps_all_hosts(options, everything=everything)
         return
-    found = run.listed(connect(options.host), everything=everything)
+    found = run.listed(connect(options.host), everything=everything, with_tokens=options.json)
     if options.json:
         print_json([as_json(r, options.host) for r in found])
         return

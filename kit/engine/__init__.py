@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,7 +121,6 @@ class Container:
     labels: Mapping[str, str]
     environment: Mapping[str, str]
     ports: Mapping[int, int]  # port in the container -> port on the host
-    started: str
 
 
 class Engine:
@@ -152,7 +152,10 @@ class Engine:
         except CommandError as e:
             raise translate(e) from e
         except MissingProgramError:
-            raise NoEngineError(f"the program `{self.program}` is not installed", hint=NO_ENGINE_HINT) from None
+            hint = NO_ENGINE_HINT
+            if self.connection:
+                hint = "install the docker command line here (package docker-cli or docker-ce-cli); no engine is needed"
+            raise NoEngineError(f"the program `{self.program}` is not installed", hint=hint) from None
 
     @cached_property
     def info(self) -> EngineInfo:
@@ -325,6 +328,12 @@ class Engine:
             raise translate(CommandError(done.args, done.returncode, done.stdout, done.stderr))
         return [_container(raw) for raw in json.loads(done.stdout or "[]")]
 
+    def listed(self, *, label: str) -> list[Container]:
+        """The same in one question, however many there are, but without their environment."""
+        url = f"/containers/json?all=1&filters=%7B%22label%22%3A%5B%22{label}%22%5D%7D"
+        answer = api.get_list(self.socket_path, url) if self.socket_path else None
+        return self.containers(label=label) if answer is None else [_summary(found) for found in answer]
+
     def _inspected(self, names: Sequence[str]) -> list[dict[str, Any]] | None:
         """What the engine has of each container but those that are gone; None when it cannot be asked directly."""
         found = []
@@ -375,7 +384,20 @@ def _container(raw: dict[str, Any]) -> Container:
             # Compose takes a range of ports for one, too.
             if outer and str(outer[0].get("HostPort", "")).isdecimal()
         },
-        started=state.get("StartedAt", ""),
+    )
+
+
+def _summary(raw: dict[str, Any]) -> Container:
+    """A container from the engine's list, which has its exit code in words: `Exited (137) 2 hours ago`."""
+    ended = re.match(r"Exited \((\d+)\)", raw.get("Status", ""))
+    return Container(
+        name=raw["Names"][0].lstrip("/") if raw.get("Names") else raw["Id"],
+        image=raw.get("Image", ""),
+        status=raw.get("State", ""),
+        exit_code=int(ended[1]) if ended else 0,
+        labels=raw.get("Labels") or {},
+        environment={},
+        ports={p["PrivatePort"]: p["PublicPort"] for p in raw.get("Ports") or [] if p.get("PublicPort")},
     )
 
 

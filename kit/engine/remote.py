@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
-import shutil
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from kit import ssh
 from kit.engine import Engine, api
@@ -27,6 +27,8 @@ def _own_docker() -> tuple[str, dict[str, str]]:
     """The docker command line of kit's private engine, and its variables: where there is no other, or none that
     builds.
     """
+    import shutil
+
     if shutil.which("docker") and _has_buildx():
         return "", {}
     from kit import private_engine
@@ -45,17 +47,23 @@ class RemoteEngine(Engine):
     """The engine of a machine behind SSH. The docker command line runs here, the containers there."""
 
     def __init__(self, connection: ssh.Connection) -> None:
-        local = connection.folder / SOCKET
+        self.socket_path = connection.folder / SOCKET
+        self.connection: ssh.Connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        """Which docker command line is used, looked up when it is: much is asked of the socket alone."""
+        if name not in ("program", "environment"):
+            raise AttributeError(name)
         own, variables = _own_docker()
-        environment = {
+        self.program = own or "docker"
+        self.environment = {
             **variables,
             # These would win over DOCKER_HOST, or name a builder that the engine over there does not have.
             "DOCKER_CONTEXT": "",
             "BUILDX_BUILDER": "",
-            "DOCKER_HOST": f"unix://{local}",
+            "DOCKER_HOST": f"unix://{self.socket_path}",
         }
-        super().__init__(program=own or "docker", environment=environment, socket_path=local)
-        self.connection: ssh.Connection = connection
+        return self.__dict__[name]
 
     @property
     def memory_bytes(self) -> int:

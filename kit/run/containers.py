@@ -9,16 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kit import lease
 from kit.engine import Container, Engine
 from kit.errors import BadInputError, NoSuchContainerError
-from kit.run.request import user_of
+from kit.labels import LEASE, OWNER, OWNER_NAME
 
 if TYPE_CHECKING:
     from kit.tunnels import Tunnel
-
-# Who started a container, by number: another than the one it runs as (`--user`).
-OWNER, OWNER_NAME = "kit.owner", "kit.owner-name"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,20 @@ class Running:
     user: str  # UID:GID it runs as
     owner: str  # the name of the user who started it; the number when it has none
     is_own: bool
-    started: str
+
+
+def caller(environment: dict[str, str] | None = None) -> str:
+    """The caller's UID:GID; under sudo the user's who called it, so that files belong to a person and not to root."""
+    env = os.environ if environment is None else environment
+    if os.geteuid() == 0 and env.get("SUDO_UID") and env.get("SUDO_GID"):
+        return f"{env['SUDO_UID']}:{env['SUDO_GID']}"
+    return f"{os.getuid()}:{os.getgid()}"
+
+
+def user_of(engine: Engine) -> str:
+    """The caller's UID:GID on the machine of an engine."""
+    connection = engine.connection
+    return f"{connection.account.uid}:{connection.account.gid}" if connection else caller()
 
 
 def service_url(service: str | None, port: int, token: str) -> str:
@@ -126,11 +135,10 @@ def _described(container: Container, engine: Engine, tunnels: dict[str, int]) ->
         status=container.status,
         exit_code=container.exit_code if container.status in ("exited", "dead") else None,
         gpus=container.labels.get("kit.gpus", ""),
-        lease=tuple(container.labels.get(lease.LABEL, "").split()),
+        lease=tuple(container.labels.get(LEASE, "").split()),
         user=container.labels.get("kit.user", ""),
         owner=container.labels.get(OWNER_NAME) or owner_of(container),
         is_own=own,
-        started=container.started,
     )
 
 
@@ -143,10 +151,10 @@ def _tunnel_ports(engine: Engine) -> dict[str, int]:
     return {t.container: t.local_port for t in tunnels.listed() if t.target == engine.target}
 
 
-def listed(engine: Engine, *, everything: bool) -> list[Running]:
-    """The containers kit started; those that ended too when `everything`."""
+def listed(engine: Engine, *, everything: bool, with_tokens: bool = True) -> list[Running]:
+    """The containers kit started; those that ended too when `everything`. Without tokens it is one question."""
     ports = _tunnel_ports(engine)
-    found = engine.containers(label="kit.client")
+    found = engine.containers(label="kit.client") if with_tokens else engine.listed(label="kit.client")
     return [_described(c, engine, ports) for c in found if everything or c.status == "running"]
 
 

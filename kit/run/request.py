@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kit import layout
-from kit.engine import Engine, Mount
+from kit.engine import Mount
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -54,20 +53,6 @@ class Started:
     url: str
     note: str
     tunnel_id: str = ""  # of the tunnel to it, where it is behind SSH
-
-
-def caller(environment: dict[str, str] | None = None) -> str:
-    """The caller's UID:GID; under sudo the user's who called it, so that files belong to a person and not to root."""
-    env = os.environ if environment is None else environment
-    if os.geteuid() == 0 and env.get("SUDO_UID") and env.get("SUDO_GID"):
-        return f"{env['SUDO_UID']}:{env['SUDO_GID']}"
-    return f"{os.getuid()}:{os.getgid()}"
-
-
-def user_of(engine: Engine) -> str:
-    """The caller's UID:GID on the machine of an engine."""
-    connection = engine.connection
-    return f"{connection.account.uid}:{connection.account.gid}" if connection else caller()
 
 
 def parse_user(text: str) -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from kit import layout, lease, paths
 from kit.engine import ContainerSpec, Engine, Mount
 from kit.gpu import Injection, parse_request
-from kit.run.containers import OWNER, OWNER_NAME, sweep
-from kit.run.request import RunRequest, service_command, shm_bytes, user_of, volume_mounts
+from kit.labels import LEASE, OWNER, OWNER_NAME
+from kit.run.containers import sweep, user_of
+from kit.run.request import RunRequest, service_command, shm_bytes, volume_mounts
 
 if TYPE_CHECKING:
     from kit.host.model import Host
@@ -75,7 +76,7 @@ def make_spec(
             **_owner(engine),
             "kit.gpus": " ".join(injection.arguments),
             "kit.client": f"{socket.gethostname()}:{os.getpid()}",
-            **({lease.LABEL: " ".join(injection.lease)} if injection.lease else {}),
+            **({LEASE: " ".join(injection.lease)} if injection.lease else {}),
         },
         gpu_arguments=injection.arguments,
         shm_bytes=shm_bytes(engine.memory_bytes),
@@ -139,5 +140,5 @@ def reserved_gpus(
         # Before the lock is held: nvidia-smi takes seconds where the driver does not stay loaded.
         request = replace(request, host=host_for(request.gpus, engine.target))
     with lease.held(engine, on_wait=on_message) as release:
-        sweep(engine, label=lease.LABEL)
+        sweep(engine, label=LEASE)
         yield decide_gpus(request, engine), release

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from kit.engine import Engine
-from kit.lease import LABEL
+from kit.labels import LEASE
 from tests.engine.conftest import KIT, Kit, containers
 
 pytestmark = pytest.mark.engine
@@ -135,8 +135,8 @@ def test_who_holds_the_gpus_is_named_and_they_come_back(
 ) -> None:
     both = [start(workspace, torch_cuda) for _ in range(2)]
     assert {first_line(process) for process in both} == {"nvidia0", "nvidia1"}
-    holders = engine.containers(label=LABEL)
-    assert {c.labels[LABEL] for c in holders} == set(UUIDS)
+    holders = engine.containers(label=LEASE)
+    assert {c.labels[LEASE] for c in holders} == set(UUIDS)
     for gpus in ("free", "1", "2"):
         refused = kit("run", "-C", str(workspace), "--gpus", gpus, torch_cuda, "true", code=17).stderr
         assert all(f"leased by {c.name} (user " in refused for c in holders), refused
@@ -151,7 +151,7 @@ def test_who_holds_the_gpus_is_named_and_they_come_back(
     stopped, removed = holders
     kit("stop", "--time", "0", stopped.name)
     found = kit("run", "-C", str(workspace), "--gpus", "free", torch_cuda, "sh", "-c", "ls /dev | grep nvidia")
-    assert found.stdout == f"nvidia{UUIDS.index(stopped.labels[LABEL])}\n"
+    assert found.stdout == f"nvidia{UUIDS.index(stopped.labels[LEASE])}\n"
     kit("rm", "--force", removed.name)
     found = kit("run", "-C", str(workspace), "--gpus", "2", torch_cuda, "sh", "-c", "ls /dev | grep nvidia")
     assert found.stdout == "nvidia0\nnvidia1\n"
@@ -166,7 +166,7 @@ def test_a_notebook_leases_until_it_is_stopped(
     arguments = ("run", "-C", str(workspace), "--gpus", "2")
     started = json.loads(kit("--json", *arguments, torch_cuda, "jupyter").stdout)
     try:
-        assert engine.container(started["name"]).labels[LABEL] == " ".join(UUIDS)
+        assert engine.container(started["name"]).labels[LEASE] == " ".join(UUIDS)
         assert started["name"] in kit(*arguments, torch_cuda, "true", code=17).stderr
         kit("stop", started["name"])
         kit(*arguments, torch_cuda, "true")

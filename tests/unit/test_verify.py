@@ -227,7 +227,7 @@ def test_scripts_for_inside_are_of_python_3_8_and_need_nothing_of_kit():
 
 
 def test_volumes_are_fresh_but_for_the_cuda_cache(catalog, monkeypatch):
-    monkeypatch.setattr("kit.run.request.caller", lambda: "1234:1234")
+    monkeypatch.setattr("kit.run.containers.caller", lambda: "1234:1234")
     volumes = {mount.target: mount.source for mount in verify._volumes(catalog.find("torch2.7-cu126"), Engine())}
     assert set(volumes) == {volume.path for volume in layout.VOLUMES}
     assert {source for source in volumes.values() if source} == {"kit-1234-cuda"}
@@ -235,9 +235,9 @@ def test_volumes_are_fresh_but_for_the_cuda_cache(catalog, monkeypatch):
 
 
 def test_root_verifies_as_the_image_s_own_user(monkeypatch):
-    monkeypatch.setattr("kit.run.request.caller", lambda: "0:0")
+    monkeypatch.setattr("kit.run.containers.caller", lambda: "0:0")
     assert verify._user(Engine()) == "1000:1000"
-    monkeypatch.setattr("kit.run.request.caller", lambda: "1234:5678")
+    monkeypatch.setattr("kit.run.containers.caller", lambda: "1234:5678")
     assert verify._user(Engine()) == "1234:5678"
 
 
