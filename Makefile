@@ -69,12 +69,12 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build $*
 
 ##@ Test
-.PHONY: setup browser sshd rsync test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser sshd rsync ## Run all tests, real builds and runs included; at the end: what was skipped and why
+test: .venv/ready browser sshd rsync iproute ## Run all tests, real builds and runs included; at the end: what was skipped and why
 	@$(need_engine)
 	$(engine_ends_with_recipe)
 	# An engine is there now: a test that does not find it fails instead of being skipped.
@@ -130,6 +130,13 @@ rsync:
 	$(apt_install)
 	if apt_install rsync; then exit 0; fi
 	echo "note: no rsync on this machine; the tests of kit sync will be skipped" >&2
+
+# The tests of remote hosts make a network of their own with `ip`.
+iproute:
+	@if PATH="$$PATH:/usr/sbin:/sbin" command -v ip >/dev/null; then exit 0; fi
+	$(apt_install)
+	if apt_install iproute2; then exit 0; fi
+	echo "note: no \`ip\` on this machine; the tests of remote hosts will be skipped" >&2
 
 ##@ Upkeep
 .PHONY: lock render update readme clean

@@ -229,13 +229,32 @@ def close(target: str) -> bool:
     return is_ended
 
 
+def close_all() -> int:
+    """End every shared connection made with this configuration of ssh; how many there were."""
+    ended = 0
+    for folder in (f for parent in _parents() if parent.is_dir() for f in parent.iterdir()):
+        try:
+            mark = json.loads((folder / "account.json").read_text(encoding="utf-8"))["mark"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        address = str(mark).partition("\0")[0]
+        if mark == _mark(address):
+            ended += close(address)
+    return ended
+
+
+def _parents() -> list[Path]:
+    """Where the folders of connections may be, the best first."""
+    runtime, own = os.environ.get("XDG_RUNTIME_DIR", ""), f"kit-{os.getuid()}"
+    found = [Path(runtime) / "kit"] if runtime.startswith("/") and Path(runtime).is_dir() else []
+    return [*found, Path(os.environ.get("TMPDIR") or "/tmp") / own, Path("/tmp") / own]
+
+
 def _folder(address: str) -> Path:
     """The folder of the connection to an address, made when it is not there; nobody else can look into it."""
     name = f"{re.sub('[^A-Za-z0-9]+', '-', address)[-12:]}-{zlib.crc32(_mark(address).encode()):08x}"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    parents = [Path(runtime) / "kit"] if runtime.startswith("/") and Path(runtime).is_dir() else []
-    parents.append(Path(os.environ.get("TMPDIR") or "/tmp") / f"kit-{os.getuid()}")
-    parent = next((p for p in parents if len(str(p / name)) <= LONGEST_FOLDER), Path("/tmp") / f"kit-{os.getuid()}")
+    parents = _parents()
+    parent = next((p for p in parents if len(str(p / name)) <= LONGEST_FOLDER), parents[-1])
     for folder in (parent, parent / name):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)

@@ -112,8 +112,10 @@ def close_command(options: Options, *, names: tuple[str, ...], everything: bool)
     for tunnel in tunnels.close(wanted):
         say(options, f"closed {tunnel.container} on {tunnel.target} (127.0.0.1:{tunnel.local_port})")
     if everything:
-        for target in dict.fromkeys([*(t.target for t in wanted), *([options.host] if options.host else [])]):
-            ssh.close(target)
+        if options.asked_host and options.host:
+            ssh.close(options.host)
+        else:
+            ssh.close_all()
         if not wanted:
             say(options, "no tunnels")
 

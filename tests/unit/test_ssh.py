@@ -124,3 +124,16 @@ def test_what_lives_by_itself_asks_nothing_and_shares_nothing(monkeypatch):
     assert command[0] == "ssh"
     assert command[-2:] == ["-N", "alice@lab1"]
     assert {"BatchMode=yes", "ControlMaster=no", "ControlPath=none"} <= set(command)
+
+
+def test_every_connection_of_this_configuration_is_ended(fake_ssh, monkeypatch, tmp_path):
+    one, two = ssh.connect("lab1").folder, ssh.connect("alice@lab2").folder
+    before = os.environ["KIT_SSH"]
+    monkeypatch.setenv("KIT_SSH", before + " -F other")
+    other = ssh.connect("lab1").folder
+    (tmp_path / "kit/foreign").mkdir()
+    ssh.close_all()
+    assert (one.is_dir(), two.is_dir(), other.is_dir()) == (True, True, False)
+    monkeypatch.setenv("KIT_SSH", before)
+    ssh.close_all()
+    assert (one.is_dir(), two.is_dir()) == (False, False)
