@@ -3,6 +3,7 @@ import json
 import os
 import pty
 import re
+import select
 import sys
 
 import pytest
@@ -217,8 +218,11 @@ def test_rows_fit_the_terminal_by_shortening_the_gpus_name(monkeypatch, columns,
         patch.setattr(sys, "stdout", terminal)
         patch.setenv("COLUMNS", str(columns))
         print_units(dataclasses.replace(HOST, gpus=wide), units(dataclasses.replace(HOST, gpus=wide)))
-        terminal.flush()
-        printed = os.read(leader, 65536).decode()
+        print("end", file=terminal, flush=True)
+        # A terminal hands over what has come so far.
+        printed = ""
+        while "end" not in printed and select.select([leader], [], [], 5)[0]:
+            printed += os.read(leader, 65536).decode()
     os.close(leader)
     rows = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in printed.splitlines() if re.match(r"[0-9] ", line)]
     assert len(rows) == 3
