@@ -148,7 +148,8 @@ def _tunnel_ports(engine: Engine) -> dict[str, int]:
         return {}
     from kit import tunnels
 
-    return {t.container: t.local_port for t in tunnels.listed() if t.target == engine.target}
+    # By the container alone: the same machine may have been named in another way when it was opened.
+    return {t.container: t.local_port for t in tunnels.listed()}
 
 
 def listed(engine: Engine, *, everything: bool, with_tokens: bool = True) -> list[Running]:
@@ -197,8 +198,9 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
     from kit import layout, tunnels
 
     usual = layout.TENSORBOARD_PORT if service == "tensorboard" else layout.JUPYTER_PORT
+    target = next((t.target for t in tunnels.listed() if t.container == container.name), engine.target)
     return tunnels.open_tunnel(
-        engine.target,
+        target,
         container=container.name,
         service=service,
         remote_port=remote_port,
@@ -212,4 +214,4 @@ def close_tunnels(container: Container, engine: Engine) -> None:
     if engine.target:
         from kit import tunnels
 
-        tunnels.close_for(engine.target, container.name)
+        tunnels.close_for(container.name)

@@ -56,7 +56,7 @@ def start_service(
         if engine.target:
             from kit import tunnels
 
-            tunnels.close_for(engine.target, name)
+            tunnels.close_for(name)
         engine.remove(name, force=True)
         raise
     return Started(name=name, url=service_url(request.service, port, token), note=note, tunnel_id=tunnel_id)

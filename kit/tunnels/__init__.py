@@ -243,9 +243,12 @@ def close_tunnel(tunnel: Tunnel) -> None:
     close([tunnel])
 
 
-def close_for(target: str, container: str) -> list[Tunnel]:
-    """Close the tunnels to a container; returns those there were."""
-    return close([tunnel for tunnel in listed() if (tunnel.target, tunnel.container) == (target, container)])
+def close_for(container: str) -> list[Tunnel]:
+    """Close the tunnels to a container; returns those there were.
+
+    By its name alone, a part of which is drawn: the same machine may have been named in another way.
+    """
+    return close([tunnel for tunnel in listed() if tunnel.container == container])
 
 
 def close(tunnels: Sequence[Tunnel]) -> list[Tunnel]:

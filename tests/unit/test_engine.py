@@ -504,3 +504,47 @@ def test_a_socket_the_caller_may_not_use_is_told_apart(denied, no_private):
 
 def test_the_private_engine_is_taken_where_the_systems_may_not_be_used(denied, private):
     assert connect().environment == {"DOCKER_HOST": "unix:///private"}
+
+
+LISTED = {
+    "Id": "ab" * 32,
+    "Names": ["/kit-a"],
+    "Image": "kit/tf-cpu:latest",
+    "State": "exited",
+    "Status": "Exited (137) 2 hours ago",
+    "Labels": {"kit.image": "tf-cpu"},
+    "Ports": [{"PrivatePort": 8888, "Type": "tcp"}],
+}
+
+
+def test_the_engines_list_says_enough_of_each(monkeypatch, tmp_path):
+    running = {
+        **LISTED,
+        "Names": ["/kit-b"],
+        "State": "running",
+        "Status": "Up 3 minutes (healthy)",
+        "Ports": [{"IP": "127.0.0.1", "PrivatePort": 8888, "PublicPort": 29104, "Type": "tcp"}],
+    }
+    asked = []
+    monkeypatch.setattr("kit.engine.api.get_list", lambda path, url: asked.append(url) or [LISTED, running])
+    one, two = Engine(socket_path=tmp_path).listed(label="kit.client")
+    assert (one.name, one.status, one.exit_code, dict(one.ports)) == ("kit-a", "exited", 137, {})
+    assert (two.name, two.status, two.exit_code, dict(two.ports)) == ("kit-b", "running", 0, {8888: 29104})
+    assert one.labels == {"kit.image": "tf-cpu"}
+    assert len(asked) == 1
+    assert "kit.client" in asked[0]
+
+
+def test_containers_are_asked_for_one_by_one_without_the_command_line(monkeypatch, tmp_path, fake_docker):
+    from tests.fake_docker import container
+
+    answers = {"/containers/a/json": (200, container("kit-a")), "/containers/b/json": (404, {})}
+    monkeypatch.setattr("kit.engine.api.get_list", lambda *_: [{"Id": "a"}, {"Id": "b"}])
+    monkeypatch.setattr("kit.engine.api.get", lambda _, url: answers[url])
+    found = Engine(socket_path=tmp_path).containers()
+    assert [c.name for c in found] == ["kit-a"], "one that went away meanwhile is left out"
+    assert fake_docker.calls == []
+    # What the socket does not answer as it should, the command line is asked.
+    answers["/containers/b/json"] = (500, {})
+    fake_docker.reply("container", "inspect", stdout=json.dumps([container("kit-c")]))
+    assert [c.name for c in Engine(socket_path=tmp_path).containers()] == ["kit-c"]

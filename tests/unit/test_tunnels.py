@@ -148,8 +148,8 @@ def test_tunnels_of_a_container_are_closed_together(faults, service, first):
     kept = opened(service, first, container="kit-b")
     for port in (service, 9):
         opened(port, first)
-    assert {t.remote_port for t in tunnels.close_for("machine", "kit-a")} == {service, 9}
-    assert tunnels.close_for("machine", "kit-a") == []
+    assert {t.remote_port for t in tunnels.close_for("kit-a")} == {service, 9}
+    assert tunnels.close_for("kit-a") == []
     assert tunnels.listed() == [kept]
 
 

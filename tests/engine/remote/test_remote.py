@@ -187,3 +187,19 @@ def test_facts_of_the_server(client: Client) -> None:
     assert done.returncode in (0, 1), done.stderr
     engine = [row for row in json.loads(done.stdout)["findings"] if row["check"].startswith("engine")]
     assert all(row["severity"] != "error" for row in engine)
+
+
+def test_one_machine_by_two_names(lab: Lab, client: Client, project: Path) -> None:
+    """What was opened under one name is found, and closed, under another."""
+    started = client.json("--host", "server", "run", "tf-cpu", "tensorboard", cwd=project)
+    assert client.json("--host", "gpu1", "url", started["name"])["url"] == started["url"]
+    assert [row["url"] for row in lab_rows(client, "gpu2", started["name"])] == [started["url"]]
+    assert len(client.json("tunnel", "ls")) == 1
+    client.kit("--host", "gpu3", "stop", started["name"])
+    assert client.json("tunnel", "ls") == []
+    client.kit("--host", "server", "rm", started["name"])
+
+
+def lab_rows(client: Client, host: str, name: str) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = client.json("--host", host, "ps")
+    return [row for row in rows if row["name"] == name]
