@@ -252,8 +252,8 @@ class KnownBadToolkit:
 class EngineMinimum:
     """The engine version that brought something kit needs."""
 
-    engine: Literal["docker", "podman"]
-    feature: Literal["build", "cdi"]
+    engine: Literal["docker", "podman", "compose"]
+    feature: Literal["build", "cdi", "inline-config", "raw-env-file"]
     version: str
     needs: str  # in words
     source: str

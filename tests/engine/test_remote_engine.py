@@ -17,11 +17,12 @@ from kit import build, lease, run, ssh
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
 from kit.engine import ContainerSpec, Engine, connect
-from kit.errors import GpuUnavailableError, NoEngineError
+from kit.errors import GpuUnavailableError, KitError, NoEngineError
 from kit.network import NetworkSettings
+from tests.engine.conftest import Kit, as_environment
 from tests.engine.sshd import Server, needs_sshd
 
-pytestmark = [needs_sshd]
+pytestmark = [pytest.mark.engine, needs_sshd]
 
 
 @pytest.fixture(scope="module")
@@ -101,14 +102,29 @@ def test_an_image_is_sent_from_engine_to_engine(there: Engine, engine: Engine, t
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\nLABEL kit.test=yes\n")
     engine.call(["buildx", "build", "--quiet", "--load", "--tag", small, str(tmp_path)])
     try:
+        before = time.time()
         sent = build.transfer(engine, there, cast("Image", Named("x", small)))
         assert sent > 1000
+        # Both are one engine here, which had the image before: it says itself that it was given it.
+        events = engine.call(["events", f"--since={before:.3f}", f"--until={time.time():.3f}", "--filter=event=load"])
+        assert "image load" in events
         assert (there.image_labels(small) or {})["kit.test"] == "yes"
-        with pytest.raises(Exception, match=r"failed|No such image|does not exist") as caught:
+        with pytest.raises(KitError, match=r"failed|No such image|does not exist") as caught:
             build.transfer(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
         assert caught.value.args
     finally:
         engine.call(["image", "rm", "--force", small])
+
+
+def test_an_image_is_built_and_sent_by_command(kit: Kit, server: Server, tf_cpu: str) -> None:
+    """BuildKit over there builds through the connection; its cache makes the second build quick."""
+    environment = as_environment(KIT_SSH=server.ssh())
+    built = kit("--host", "machine", "build", tf_cpu, "--base", "archive", "--force", env=environment)
+    assert f"{tf_cpu}: built in" in built.stderr
+    sent = kit("--host", "machine", "build", tf_cpu, "--base", "archive", "--force", "--transfer", env=environment)
+    assert "MB sent to machine in" in sent.stderr
+    assert f"{tf_cpu}: up to date" in kit("--host", "machine", "build", tf_cpu, "--transfer", env=environment).stderr
+    assert "for a machine behind --host" in kit("build", tf_cpu, "--transfer", "--host", "local", code=2).stderr
 
 
 def test_an_image_is_pulled_there(there: Engine, engine: Engine, tmp_path: Path) -> None:
@@ -125,7 +141,7 @@ def test_an_image_is_pulled_there(there: Engine, engine: Engine, tmp_path: Path)
             assert (engine.image_labels("kit/test-pulled:latest") or {})["kit.test"] == "pulled"
         finally:
             engine.call(["image", "rm", "--force", "kit/test-pulled:latest", reference])
-    with pytest.raises(Exception, match=r"cannot be reached|could not be pulled"):
+    with pytest.raises(KitError, match=r"cannot be reached|could not be pulled"):
         build.pull(there, wanted, f"{registry}/lab")
 
 

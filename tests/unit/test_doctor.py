@@ -608,6 +608,8 @@ def test_versions_that_are_known_to_be_bad_are_ranges_that_hold_something() -> N
         ("docker", "build"),
         ("docker", "cdi"),
         ("podman", "cdi"),
+        ("compose", "inline-config"),
+        ("compose", "raw-env-file"),
     }
 
 

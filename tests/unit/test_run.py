@@ -203,6 +203,25 @@ def test_gpus_are_injected_and_noted_on_the_container(request_, engine, fake_doc
     assert spec.labels["kit.gpus"] == "--device=nvidia.com/gpu=all"
 
 
+@pytest.mark.parametrize("start", [run.run_command, run.start_job])
+def test_a_kernel_runs_on_the_gpus_before_a_command_does(request_, engine, fake_docker, catalog, monkeypatch, start):
+    fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": "nvidia.com/gpu=all"}]))
+    fake_docker.reply("run")
+    asked = []
+
+    def check(_engine, spec):
+        asked.append((spec.gpu_arguments, len(fake_docker.called("run"))))
+        return "NVIDIA H200", ""
+
+    monkeypatch.setattr("kit.gpu_check.check_before", check)
+    said = []
+    start(change(request_, image=catalog.find("torch-cu126"), command=("true",)), engine, print, on_gpus=said.append)
+    assert asked == [(("--device=nvidia.com/gpu=all",), 0)], "before, and once"
+    assert said == [("NVIDIA H200", "")]
+    start(change(request_, command=("true",)), engine, print, on_gpus=said.append)
+    assert len(asked) == 1, "an image for the CPU has nothing to ask for"
+
+
 def test_gpus_that_cannot_be_had_are_refused_before_anything_is_built(request_, engine, catalog):
     with pytest.raises(GpuUnavailableError):
         run.decide_gpus(change(request_, image=catalog.find("torch-cu126"), gpus="all"), engine)
