@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import socket
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from kit import paths, process, ssh
+from kit import paths, ports, process, ssh
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import KitError
@@ -57,9 +57,9 @@ def volumes(engine: Engine) -> Iterator[None]:
 
 
 def free_port() -> str:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return str(found.getsockname()[1])
+    """A port that nothing listens on, below those that systems give to outgoing connections: one could take it."""
+    tries = (20000 + int.from_bytes(os.urandom(2), "big") % 12000 for _ in range(100))
+    return str(next(port for port in tries if ports.is_free(port)))
 
 
 def answer(url: str, *, token: str = "", timeout_s: float = 90) -> int:
