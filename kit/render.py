@@ -46,9 +46,9 @@ def image_environment(image: Image) -> dict[str, str]:
     variables = {
         "HOME": layout.HOME,
         "LANG": "C.UTF-8",
-        # `pip install` in a running container adds to the user's own folder and cannot replace what is locked.
+        # `pip install` in a running container cannot replace what is locked. That it adds to the user's own folder is
+        # in the virtual environment's pip.conf: as a variable it would hold for `pip list` and `pip freeze` too.
         "PIP_CONSTRAINT": layout.CONSTRAINTS,
-        "PIP_USER": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
     if image.is_gpu:

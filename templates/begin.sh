@@ -16,7 +16,7 @@ export UV_CACHE_DIR=/run/kit/cache UV_LINK_MODE=copy UV_NO_INSTALLER_METADATA=1 
 # on what was loaded before. A wheel may carry files that are not for this Python version; they stay uncompiled.
 install_layer() {
     /run/kit/uv pip install --quiet --python "$2" --no-deps --require-hashes --only-binary :all: \
-        --requirement /run/kit/wheels.txt
+        --requirement /run/kit/wheels.txt || return
     find "$2" -newermt "@$start" -name '*.py' -not -path '*/tests/*' | LC_ALL=C sort > /run/kit-sources
     "$2/bin/python" -S -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
 }

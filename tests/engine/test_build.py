@@ -148,6 +148,17 @@ def test_failed_step_is_named_with_its_last_lines(kit: Kit, tmp_path: Path) -> N
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_layer_that_cannot_be_installed_ends_its_step(engine: Engine, tf_cpu: str, tmp_path: Path, code: int) -> None:
+    (tmp_path / "uv").write_text(f"#!/bin/sh\nexit {code}\n")
+    (tmp_path / "uv").chmod(0o755)
+    shutil.copy(paths.templates_dir() / "begin.sh", tmp_path / "begin")
+    step = ". /run/kit/begin && install_layer framework /opt/kit/venv && echo done"
+    options = ["--rm", "--user=0", "--entrypoint=", "--env=SOURCE_DATE_EPOCH=0", f"--volume={tmp_path}:/run/kit:ro"]
+    done = engine.ask(["run", *options, f"kit/{tf_cpu}:latest", "sh", "-c", step])
+    assert (done.returncode, done.stdout) == (code, "" if code else "done\n"), done.stderr
+
+
 def test_killed_build_then_the_same_command_succeeds(kit: Kit, tf_cpu: str) -> None:
     process = subprocess.Popen(
         [KIT, "build", tf_cpu, "--base", "archive", "--force"],

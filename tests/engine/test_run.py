@@ -68,7 +68,12 @@ def test_pip_adds_packages_and_cannot_replace_locked_ones(kit: Kit, tf_cpu: str,
     assert kit(*arguments, "python -c 'import cowsay; print(cowsay.__name__)'").stdout == "cowsay\n"
     refused = kit(*arguments, "pip install --quiet 'numpy<1.20'", code=1)
     assert "numpy" in refused.stderr
-    kit(*arguments, "pip uninstall --quiet --yes cowsay")
+    listed = kit(*arguments, "pip list --format=freeze").stdout
+    assert "\nkeras==" in listed, "what is locked"
+    assert "\ncowsay==" in listed, "and what was added"
+    # pip takes nothing out that is outside the virtual environment it belongs to.
+    kit(*arguments, "rm -r ~/.local/lib")
+    assert "cowsay" not in kit(*arguments, "pip list --format=freeze").stdout
 
 
 def test_jupyter_answers_with_its_token_only(jupyter: dict[str, str]) -> None:

@@ -79,7 +79,7 @@ BROKEN = {
     ),
     "library-path": Broken(check="framework.library-path", lines="ENV LD_LIBRARY_PATH=/opt/other", says="/opt/other"),
     "label-lies": Broken(check="image.labels", lines='LABEL kit.framework-version="9.9.9"', says="9.9.9"),
-    "variable-differs": Broken(check="image.environment", lines="ENV PIP_USER=0", says="PIP_USER=0"),
+    "variable-differs": Broken(check="image.environment", lines="ENV LANG=de_DE.UTF-8", says="LANG=de_DE.UTF-8"),
     "root": Broken(check="security.user", lines="USER root", says="root"),
     "user-by-name": Broken(check="security.user", lines="USER kit", says="not a number"),
     "setuid": Broken(
