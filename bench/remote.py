@@ -1,7 +1,8 @@
 """How much kit adds to a server's work over SSH, beside ssh and rsync alone: `make bench-remote`.
 
-An sshd of the benchmark's own on loopback, with the real engine behind it. Each pair is run alternately, over one warm
-connection each, so that whatever else the machine does falls on both; the ratio is of the medians.
+An sshd of the benchmark's own on loopback, with the real engine behind it; `far` adds the time an answer takes on a
+link. Each pair is run alternately, over one warm connection each, so that whatever else the machine does falls on both;
+the ratio is of the medians.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import argparse
 import contextlib
 import functools
 import http.server
+import itertools
 import json
 import os
+import queue
 import shlex
 import shutil
 import socket
@@ -37,6 +40,7 @@ PARTS: dict[str, tuple[str, str, float]] = {
     "ps": ("kit --host H ps / ssh H docker ps", "s", 1.5),
     "tunnel": ("a file through kit's tunnel / ssh -L", "MB/s", 0.9),
     "sync": ("kit --host H sync, one file changed / rsync", "s", 1.2),
+    "far": ("the same, with the host {away} ms away", "s", 1.2),
 }
 
 
@@ -68,8 +72,10 @@ def medians(ours: Callable[[], float], rival: Callable[[], float], rounds: int) 
 
 
 @contextlib.contextmanager
-def host(folder: Path) -> Iterator[list[str]]:
-    """A server that kit and ssh know as HOST; yields the ssh command with a warm connection of the rival's own."""
+def host(folder: Path) -> Iterator[tuple[list[str], int]]:
+    """A server that kit and ssh know as HOST; yields the ssh command with a warm connection of the rival's own, and the
+    server's port.
+    """
     engine = connect()
     program = shutil.which(engine.program, path=engine.environment.get("PATH") or os.environ["PATH"])
     if engine.socket_path is None or program is None:
@@ -90,12 +96,67 @@ def host(folder: Path) -> Iterator[list[str]]:
         "XDG_CONFIG_HOME": str(folder / "config"),
         "XDG_RUNTIME_DIR": str(folder / "run"),
     }
-    ssh = [*shlex.split(os.environ["KIT_SSH"]), "-o", f"ControlPath={folder / 'rival'}"]
     try:
-        seconds([*ssh, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", HOST, "true"])
-        yield ssh
+        yield warm(folder / "rival"), server.port
     finally:
         server.stop()  # and with it every connection, kit's and the rival's
+
+
+def warm(socket: Path) -> list[str]:
+    """The ssh command with a warm connection of the rival's own, as KIT_SSH makes it."""
+    ssh = [*shlex.split(os.environ["KIT_SSH"]), "-o", f"ControlPath={socket}"]
+    seconds([*ssh, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", HOST, "true"])
+    return ssh
+
+
+@contextlib.contextmanager
+def far_away(folder: Path, port: int, away_ms: float) -> Iterator[list[str]]:
+    """The same server behind a link on which an answer takes so many milliseconds, for kit and for the ssh it yields.
+
+    Each piece of data is held back for half of that; the kernel's own way to do so (netem) is not on every machine.
+    """
+    before = os.environ["KIT_SSH"]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=relay, args=(listener, port, away_ms / 2000), daemon=True).start()
+        os.environ["KIT_SSH"] = f"{before} -p {listener.getsockname()[1]}"
+        try:
+            yield warm(folder / "far")
+        finally:
+            os.environ["KIT_SSH"] = before
+
+
+def relay(listener: socket.socket, port: int, delay_s: float) -> None:
+    while True:
+        try:
+            client, _ = listener.accept()
+        except OSError:
+            return
+        server = socket.create_connection(("127.0.0.1", port))
+        for source, sink in ((client, server), (server, client)):
+            sink.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            held: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+            threading.Thread(target=hold, args=(source, held, delay_s), daemon=True).start()
+            threading.Thread(target=let_go, args=(held, sink), daemon=True).start()
+
+
+def hold(source: socket.socket, held: queue.SimpleQueue[tuple[float, bytes]], delay_s: float) -> None:
+    data = b"more"
+    while data:
+        data = b""
+        with contextlib.suppress(OSError):
+            data = source.recv(MEGABYTE)
+        held.put((time.monotonic() + delay_s, data))
+
+
+def let_go(held: queue.SimpleQueue[tuple[float, bytes]], sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            due, data = held.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            if not data:
+                sink.shutdown(socket.SHUT_WR)
+                return
+            sink.sendall(data)
 
 
 def ps(ssh: list[str], rounds: int) -> tuple[float, float]:
@@ -181,19 +242,23 @@ def wait_for(port: int) -> None:
     sys.exit("ssh -L did not start to listen")
 
 
-def sync(ssh: list[str], folder: Path, files: int, megabytes: int, rounds: int) -> tuple[float, float]:
-    """Seconds to send a folder again in which one file has changed."""
-    project, size = folder / "project", megabytes * MEGABYTE // files
+def make_project(project: Path, files: int, megabytes: int) -> None:
+    """A repository of so many files."""
+    size = megabytes * MEGABYTE // files
     for number in range(files):
         file = project / f"part-{number % 100:02}" / f"{number:05}.bin"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(os.urandom(size))
     (project / ".gitignore").write_text("runs/\n*.pyc\n")
     subprocess.run(["git", "init", "--quiet", str(project)], check=True)
-    changed = iter(range(files))
+
+
+def sync(ssh: list[str], folder: Path, files: int, rounds: int) -> tuple[float, float]:
+    """Seconds to send a folder again in which one file has changed."""
+    project, changed = folder / "project", itertools.count()
 
     def change() -> None:
-        number = next(changed)
+        number = next(changed) % files
         with (project / f"part-{number % 100:02}" / f"{number:05}.bin").open("ab") as file:
             file.write(b"more")
 
@@ -214,18 +279,26 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--megabytes", type=int, default=500, help="in these files")
     parser.add_argument("--download", type=int, default=300, metavar="MB", help="of the file sent through the tunnels")
+    parser.add_argument("--away", type=float, default=20, metavar="MS", help="until an answer comes, for `far`")
     parser.add_argument("--only", choices=list(PARTS), action="append")
     arguments = parser.parse_args()
     rounds, rows = arguments.rounds, []
-    with tempfile.TemporaryDirectory(prefix="kit-bench-") as name, host(folder := Path(name)) as ssh:
-        for part in arguments.only or PARTS:
+    with tempfile.TemporaryDirectory(prefix="kit-bench-") as name, host(folder := Path(name)) as (ssh, port):
+        parts = arguments.only or list(PARTS)
+        if {"sync", "far"} & set(parts):
+            make_project(folder / "project", arguments.files, arguments.megabytes)
+        for part in parts:
             if part == "ps":
                 figures = ps(ssh, rounds)
             elif part == "tunnel":
                 figures = tunnel(folder, arguments.download, rounds)
+            elif part == "sync":
+                figures = sync(ssh, folder, arguments.files, rounds)
             else:
-                figures = sync(ssh, folder, arguments.files, arguments.megabytes, rounds)
+                with far_away(folder, port, arguments.away) as slow:
+                    figures = sync(slow, folder, arguments.files, rounds)
             rows.append(row := judged(part, *figures))
+            row["what"] = row["what"].format(away=f"{arguments.away:g}")
             goal = f"at {'least' if part == 'tunnel' else 'most'} {row['limit']}x"
             print(
                 "{what:45} {kit:8.3f} {rival:8.3f} {unit:4} {ratio:5.2f}x".format(**row), f"({goal})", file=sys.stderr

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from kit import process
 from kit.errors import MissingProgramError
@@ -100,15 +99,13 @@ class Rsync:
         dry_run: bool,
         observer: Observer | None,
     ) -> None:
-        import secrets
-
         observer = observer or Observer()
         place = self.place
         ssh_options, host = machine(self.connection.address)
         told = TOLD + (",progress2" if observer.status else "")
         command = ["rsync", *OPTIONS, told, *(["-n"] if dry_run else []), *options]
         command += ["-e", shlex.join([*self.connection.shell(), *ssh_options])]
-        arguments = (place.beside, place.remote_folder, place.origin, secrets.token_hex(8))
+        arguments = (place.beside, place.remote_folder, place.origin, os.urandom(8).hex())
         command += [f"--rsync-path={shlex.join(['sh', '-c', script, 'kit', *arguments])}"]
         command += ["--", *(("./", f"{host}:./") if to_host else (f"{host}:./", "./"))]
         try:
@@ -196,6 +193,8 @@ def machine(address: str) -> tuple[list[str], str]:
     cannot be told, another goes in its place: the connection is open, and is found by its socket.
     """
     if address.startswith("ssh://"):
+        from urllib.parse import unquote
+
         user, _, host = address.removeprefix("ssh://").partition("/")[0].rpartition("@")
         user, port = unquote(user), ""
         if parts := re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", host):
