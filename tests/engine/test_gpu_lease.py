@@ -20,9 +20,11 @@ from pathlib import Path
 
 import pytest
 
+from kit import ssh
 from kit.engine import Engine
 from kit.labels import LEASE
 from tests.engine.conftest import KIT, Kit, containers
+from tests.engine.sshd import Server, needs_sshd
 
 pytestmark = pytest.mark.engine
 SPECIFICATION = Path("/etc/cdi/kit-test.json")
@@ -233,3 +235,41 @@ def test_a_lease_outlives_a_killed_kit_and_ends_with_its_container(
         time.sleep(0.1)
     found = kit("run", "-C", str(workspace), "--gpus", "2", torch_cuda, "sh", "-c", "ls /dev | grep nvidia")
     assert found.stdout == "nvidia0\nnvidia1\n"
+
+
+@pytest.fixture
+def host(machine: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The same machine behind SSH: what tells of the GPUs is in the PATH there, and not here."""
+    path = os.environ["PATH"]
+    server = Server(tmp_path_factory.mktemp("sshd"), environment={"PATH": path})
+    monkeypatch.setenv("PATH", path.partition(os.pathsep)[2])
+    monkeypatch.setenv("KIT_SSH", server.ssh())
+    yield "machine"
+    ssh.close("machine")
+    server.stop()
+
+
+@needs_sshd
+def test_over_ssh_two_at_once_never_get_the_same_gpu(
+    kit: Kit, torch_cuda: str, engine: Engine, workspace: Path, host: str
+) -> None:
+    before = containers(engine)
+    command = ["--host", host, "--json", "run", "--detach", "-C", str(workspace), "--gpus", "free", torch_cuda, "--"]
+    command += ["sh", "-c", "ls /dev | grep nvidia; exec sleep 900"]
+    try:
+        starting = [subprocess.Popen([KIT, *command], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        names = [json.loads(process.communicate(timeout=120)[0])["name"] for process in starting]
+        printed = [kit("--host", host, "logs", name).stdout for name in names]
+        assert sorted(printed) == ["nvidia0\n", "nvidia1\n"]
+        leased = {c.name: c.labels[LEASE] for c in engine.containers(label=LEASE)}
+        assert {leased[name] for name in names} == set(UUIDS)
+        refused = kit(*command, code=17).stderr
+        assert all(f"leased by {name} (user " in refused for name in names), refused
+        rows = json.loads(kit("--host", host, "--json", "gpus").stdout)
+        assert [row["is_free"] for row in rows] == [False, False]
+        kit("--host", host, "stop", "--time", "0", names[0])
+        again = json.loads(kit(*command).stdout)["name"]
+        assert kit("--host", host, "logs", again).stdout == printed[0]
+    finally:
+        for name in containers(engine) - before:
+            engine.remove(name, force=True)
