@@ -316,10 +316,18 @@ def start_daemon(
 
 
 def start_bound(
-    args: Sequence[str], *, output: int, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    args: Sequence[str],
+    *,
+    output: int,
+    input: int | None = None,
+    is_quiet: bool = False,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
 ) -> subprocess.Popen[bytes]:
     """Start a program that must not outlive this one, in its own session, printing to the descriptor `output`.
 
+    It reads from the descriptor `input` (None: there is nothing to read). What it says on stderr goes to `output` too;
+    nowhere if it `is_quiet`.
     On Linux the kernel sends it SIGTERM when this process ends, however that happens; elsewhere the caller sees to it.
     To be called from the main thread: the kernel takes the end of the calling thread for the end of the process.
     """
@@ -329,9 +337,9 @@ def start_bound(
     with _missing_program(args):
         return subprocess.Popen(
             list(args),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if input is None else input,
             stdout=output,
-            stderr=output,
+            stderr=subprocess.DEVNULL if is_quiet else output,
             env=_environment(env),
             cwd=cwd,
             start_new_session=True,

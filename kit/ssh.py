@@ -197,6 +197,24 @@ def own_command(target: str, *options: str) -> list[str]:
     return [*_program(), *quiet, "-o", f"ConnectTimeout={CONNECT_S}", *options, resolve_target(target)]
 
 
+def is_connected(target: str) -> bool:
+    """Whether the shared connection to a machine is open."""
+    address = resolve_target(target)
+    return _open_one(target, address, _folder(address)) is not None
+
+
+def shared_command(target: str, *options: str) -> list[str]:
+    """An ssh command that goes through the shared connection or nowhere: for a machine that asks at every login."""
+    address = resolve_target(target)
+    # Without the connection ssh would log in anew, and be refused each time.
+    return [*_program(), *_through(_folder(address) / "control"), "-o", "ProxyCommand=false", *options, address]
+
+
+def is_refusal(text: str) -> bool:
+    """True when ssh says that nobody gets in who cannot be asked for a password."""
+    return any(part in text.lower() for part in ("permission denied", "too many authentication failures"))
+
+
 def connect(target: str, *, may_ask: bool | None = None) -> Connection:
     """The shared connection to a machine, opened first when it is not.
 

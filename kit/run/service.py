@@ -51,6 +51,11 @@ def start_service(
                 exact=request.port is not None,
             )
             port, tunnel_id = tunnel.local_port, tunnel.id
+            if tunnel.is_shared:
+                on_message(
+                    f"{engine.target} asks at every login: once its connection is lost, the URL works again after the "
+                    f"next kit command there; a key (`ssh-copy-id {engine.target}`) makes it come back by itself"
+                )
         _wait(engine, name, request.service, port, token, timeout_s)
     except BaseException:
         if engine.target:

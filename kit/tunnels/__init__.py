@@ -37,9 +37,10 @@ def open_tunnel(
     """A port of this machine that leads to a port on the loopback of `target`, and goes on doing so by itself.
 
     Returns when ssh is logged in and listens. One that is open already for this port is returned as it is; one that has
-    lost its connection is given `timeout_s` seconds to get it back. Raises NetworkError when it cannot be opened, and
-    nothing is left then; PortTakenError when `exact` and `first_port` is in use (else the next free one is taken);
-    BadInputError for a target that is none; MissingProgramError without ssh.
+    lost its connection is given `timeout_s` seconds to get it back. Where a login is asked for a password the tunnel
+    goes through the shared connection, if that is open, and is up as long as that is. Raises NetworkError when it
+    cannot be opened, and nothing is left then; PortTakenError when `exact` and `first_port` is in use (else the next
+    free one is taken); BadInputError for a target that is none; MissingProgramError without ssh.
     """
     state.make_folder()
     listed()
@@ -118,11 +119,17 @@ def _not_up(target: str, container: str, found: Tunnel | None) -> NetworkError:
 
 def _start(tunnel: Tunnel, lock: int, *, exact: bool, deadline: float) -> Tunnel:
     """Start the supervisor of a tunnel whose lock is held here, and wait for its first connection."""
+    from kit import ssh
+
     first = tunnel.local_port
     for _ in range(START_TRIES):
         port, reservation = ports.reserve(first, exact=exact)
         try:
             answer = _try(replace(tunnel, local_port=port), lock, reservation, deadline)
+            if ssh.is_refusal(str(answer.get("text", ""))) and ssh.is_connected(tunnel.target):
+                # The machine asks at every login; somebody answered when the shared connection was opened.
+                shared = replace(tunnel, local_port=port, is_shared=True)
+                answer = _try(shared, lock, reservation, deadline)
         finally:
             os.close(reservation)
         if answer.get("is_up"):
@@ -145,7 +152,11 @@ def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[s
 
     from kit import ssh
 
-    command = ssh.own_command(tunnel.target, *forward.options(tunnel.local_port, tunnel.remote_port))
+    if tunnel.is_shared:
+        command, carrier = forward.shared_commands(tunnel.target, tunnel.remote_port)
+    else:
+        command = ssh.own_command(tunnel.target, *forward.options(tunnel.local_port, tunnel.remote_port))
+        carrier = []
     if shutil.which(command[0]) is None:
         raise MissingProgramError(
             f"a tunnel to {tunnel.target} needs the program `{command[0]}`, which is not installed",
@@ -153,7 +164,7 @@ def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[s
         )
     # Paths in KIT_SSH may be relative; else no folder is kept busy.
     folder = str(Path.cwd()) if os.environ.get(ssh.SSH_VARIABLE) else "/"
-    order = {"tunnel": asdict(tunnel), "command": command, "folder": folder}
+    order = {"tunnel": asdict(tunnel), "command": command, "carrier": carrier, "folder": folder}
     ours, theirs = socket.socketpair()
     with ours, theirs:
         handles = (lock, reservation, theirs.fileno())

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 # A dead link is noticed after 3 of these seconds and a few; what ssh asks then is a few bytes.
 ALIVE_S = 5
@@ -27,6 +32,46 @@ def options(local_port: int, remote_port: int) -> list[str]:
     )
     forward = f"127.0.0.1:{local_port}:127.0.0.1:{remote_port}"
     return ["-N", "-T", "-L", forward, *(word for setting in settings for word in ("-o", setting))]
+
+
+def shared_commands(target: str, remote_port: int) -> tuple[list[str], list[str]]:
+    """Two ssh commands that go through the shared connection: one that says when it is up and lasts as long as it and
+    its own input do, and one that carries a single connection to the port.
+    """
+    from kit import ssh
+
+    # A forward that ssh is asked for through the shared connection would stay when whoever asked for it is gone.
+    quiet = ("-T", "-o", "LogLevel=ERROR", "-o", "RemoteCommand=none")
+    lasting = [*ssh.shared_command(target, *quiet), f"sh -c 'echo {UP_LINE}; exec cat >/dev/null'"]
+    return lasting, ssh.shared_command(target, *quiet, "-W", f"127.0.0.1:{remote_port}")
+
+
+class Gate:
+    """A port of this machine's loopback, of which each connection is carried by an ssh of its own."""
+
+    def __init__(self, port: int, carry: Callable[[int], subprocess.Popen[bytes]]) -> None:
+        """`carry` starts an ssh for the descriptor of a connection. Raises OSError when the port is taken."""
+        self._carry = carry
+        self._carriers: list[subprocess.Popen[bytes]] = []
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=64)
+        self._listener.setblocking(False)
+        self.handle = self._listener.fileno()
+
+    def open(self) -> None:
+        """Take the connections that wait, and forget those that ended."""
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection:
+                    connection.setblocking(True)
+                    self._carriers.append(self._carry(connection.fileno()))
+        self._carriers = [carrier for carrier in self._carriers if carrier.poll() is None]
+
+    def close(self, end: Callable[[subprocess.Popen[bytes]], None]) -> None:
+        """Close the port, and end what is still carried."""
+        self._listener.close()
+        for carrier in self._carriers:
+            end(carrier)
 
 
 class Output:

@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,7 @@ class Tunnel:
     started: str  # ISO 8601
     tries: int  # connections that failed since it was up
     pid: int  # of its supervisor
+    is_shared: bool = False  # through the shared connection, as the machine asks for a password at every login
 
     @property
     def url(self) -> str:
@@ -111,6 +112,7 @@ def _checked(kind: type, raw: Any) -> dict[str, Any]:
     """The fields that a dataclass has, of the types it says. Raises ValueError, KeyError or TypeError."""
     types = {"str": str, "int": int, "bool": bool, "Status": str, "Tunnel": dict}
     wanted = {name: types[str(annotation)] for name, annotation in kind.__annotations__.items()}
+    raw = {**{f.name: f.default for f in fields(kind) if f.default is not MISSING}, **raw}
     for name, of in wanted.items():
         if type(raw[name]) is not of:
             raise ValueError(f"{name} is no {of.__name__}")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from kit import ports, process
 from kit.errors import KitError
 from kit.tunnels import state
-from kit.tunnels.forward import Output
+from kit.tunnels.forward import Gate, Output
 from kit.tunnels.state import Record, Tunnel
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def main(arguments: Sequence[str]) -> None:
                 start=state.start_time(os.getpid()),
             ),
             command=order["command"],
+            carrier=order["carrier"],
             folder=Path(order["folder"]),
             lock=lock,
             reservation=reservation,
@@ -131,6 +132,7 @@ class Supervisor:
         *,
         record: Record,
         command: Sequence[str],
+        carrier: Sequence[str],
         folder: Path,
         lock: int,
         reservation: int,
@@ -138,11 +140,15 @@ class Supervisor:
     ) -> None:
         self.record = record
         self.command = list(command)
+        # Of a tunnel through the shared connection: what carries each connection to the service.
+        self.carrier = list(carrier)
         self.folder = folder  # where ssh runs
         self.lock = lock
         self.reservation = reservation  # of the local port, also while nothing listens on it
         self.opener = opener
         self.child: subprocess.Popen[bytes] | None = None
+        self.child_input: int | None = None  # while it is open, the ssh that lasts does
+        self.gate: Gate | None = None
         self.is_ending = self.is_poked = False
         self.woken, wake = os.pipe()
         for handle in (self.woken, wake):
@@ -174,7 +180,9 @@ class Supervisor:
                     return
                 failures = 1 if ended.held_s >= STEADY_S else failures + 1
                 self._publish("down", problem=ended.problem, tries=failures, is_lasting=ended.is_lasting)
-                self._pause(delay_s(failures, is_lasting=ended.is_lasting), is_lasting=ended.is_lasting)
+                seconds = delay_s(failures, is_lasting=ended.is_lasting)
+                # Whether the shared connection is there again is seen on this machine.
+                self._pause(min(seconds, LOOK_S) if self.carrier else seconds, is_lasting=ended.is_lasting)
         except Exception as e:
             self._tell({"text": "", "problem": f"unexpected {type(e).__name__}: {e}", "is_port_taken": False})
             raise
@@ -212,11 +220,14 @@ class Supervisor:
         port = self.record.tunnel.local_port
         begun, up_at = time.monotonic(), 0.0
         while (is_over := self.child.poll()) is None and not self.is_ending:
-            self._wait(LOOK_S if up_at else WAIT_LOOK_S, *([] if output.is_over else [output.handle]))
+            handles = [*([] if output.is_over else [output.handle]), *([self.gate.handle] if self.gate else [])]
+            self._wait(LOOK_S if up_at else WAIT_LOOK_S, *handles)
             output.read()
+            if self.gate:
+                self.gate.open()
             self._look_after_files()
             if not up_at and output.is_up:
-                if output.cannot_listen(port):
+                if output.cannot_listen(port) or not self._opened_gate(port):
                     return Ended(text=output.text, problem=taken, is_port_taken=True)
                 up_at = time.monotonic()
                 output.forget()
@@ -233,6 +244,9 @@ class Supervisor:
         from kit import ssh
 
         target = self.record.tunnel.target
+        if self.carrier:
+            problem = f"the connection to {target} is closed; the next kit command there asks for the login"
+            return Ended(text="", problem=problem, held_s=held_s)
         if held_s:
             last = text.strip().rpartition("\n")[2]
             problem = f"the connection to {target} ended" + (f": {last}" if last else "")
@@ -262,6 +276,19 @@ class Supervisor:
                 self.opener.sendall(json.dumps(answer).encode() + b"\n")
 
     def _start_ssh(self, output: int) -> None:
+        theirs, self.child_input = os.pipe() if self.carrier else (None, None)
+        try:
+            self.child = self._ssh(self.command, output=output, input=theirs)
+        finally:
+            if theirs is not None:
+                os.close(theirs)
+        self.record = replace(self.record, ssh_pid=self.child.pid, ssh_start=state.start_time(self.child.pid))
+        tunnel, is_lasting = self.record.tunnel, self.record.is_lasting
+        self._publish("connecting", problem=tunnel.problem, tries=tunnel.tries, is_lasting=is_lasting)
+
+    def _ssh(
+        self, command: Sequence[str], *, output: int, input: int | None = None, is_quiet: bool = False
+    ) -> subprocess.Popen[bytes]:
         environment = {
             "LC_ALL": "C",  # what ssh says is read
             "SSH_ASKPASS_REQUIRE": "never",  # no window asks behind the user's back, for a jump host either
@@ -269,14 +296,27 @@ class Supervisor:
             state.MARK: self.record.tunnel.id,
         }
         folder = self.folder if self.folder.is_dir() else Path("/")
-        self.child = process.start_bound(self.command, output=output, env=environment, cwd=folder)
-        self.record = replace(self.record, ssh_pid=self.child.pid, ssh_start=state.start_time(self.child.pid))
-        tunnel, is_lasting = self.record.tunnel, self.record.is_lasting
-        self._publish("connecting", problem=tunnel.problem, tries=tunnel.tries, is_lasting=is_lasting)
+        return process.start_bound(command, output=output, input=input, is_quiet=is_quiet, env=environment, cwd=folder)
+
+    def _opened_gate(self, port: int) -> bool:
+        """Listen on the port, where ssh itself does not; False when another program does."""
+        if not self.carrier:
+            return True
+        try:
+            self.gate = Gate(port, lambda handle: self._ssh(self.carrier, output=handle, input=handle, is_quiet=True))
+        except OSError:
+            return False
+        return True
 
     def _end_ssh(self) -> None:
         """End ssh and what it started, such as the ssh to a jump host."""
         child, self.child = self.child, None
+        gate, self.gate = self.gate, None
+        if gate:
+            gate.close(lambda carrier: process.end_bound(carrier, patience_s=PATIENCE_S))
+        if self.child_input is not None:
+            os.close(self.child_input)
+            self.child_input = None
         if child is not None:
             process.end_bound(child, patience_s=PATIENCE_S)
 

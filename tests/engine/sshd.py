@@ -26,13 +26,22 @@ MARK = "KIT_TEST_SSHD"
 LISTEN = "0A"  # in /proc/net/tcp
 
 
+def yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 class Server:
     """An sshd that lets one key in, and an ssh configuration that knows it as `machine`."""
 
     def __init__(
-        self, folder: Path, *, address: str = "127.0.0.1", environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *,
+        address: str = "127.0.0.1",
+        environment: Mapping[str, str] | None = None,
+        wants_password: bool = False,
     ) -> None:
-        """`environment` is added to that of every session."""
+        """`environment` is added to that of every session; `wants_password`: keys do not do."""
         self.folder, self.address = folder, address
         for name in ("host_key", "client_key", "other_key"):
             subprocess.run(
@@ -45,7 +54,8 @@ class Server:
         (folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress {address}\nHostKey {folder}/host_key\nPidFile {folder}/sshd.pid\n"
             f"AuthorizedKeysFile {folder}/authorized_keys\nPermitRootLogin yes\nStrictModes no\nUsePAM no\n"
-            "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\n"
+            f"PasswordAuthentication {yes_no(wants_password)}\nPubkeyAuthentication {yes_no(not wants_password)}\n"
+            "KbdInteractiveAuthentication no\nPrintMotd no\nPrintLastLog no\n"
             # One line: sshd takes no second one.
             f"SetEnv {' '.join(f'{name}={value}' for name, value in variables.items())}\n"
         )

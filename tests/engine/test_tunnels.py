@@ -9,17 +9,20 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kit import ports, tunnels
+from kit import ports, ssh, tunnels
 from kit.errors import NetworkError, PortTakenError
 from kit.tunnels import state
 from tests import fake_ssh
+from tests.engine.remote.accounts import add_account, remove_account
 from tests.engine.remote.network import Link, why_not
 from tests.engine.sshd import USER, Server, needs_sshd
 
 pytestmark = needs_sshd
+PASSWORD = "correct horse"
 OPEN = """
 import sys
 from kit import tunnels
@@ -167,6 +170,58 @@ def test_through_a_jump_host(machine, service, first):
     assert len(fake_ssh.left_over(os.environ["HOME"])) == 3, "the supervisor, its ssh, and the one to the jump host"
     os.kill(tunnel.pid, signal.SIGKILL)
     fake_ssh.nothing_left(os.environ["HOME"], timeout_s=5)
+    assert tunnels.listed() == []
+
+
+@pytest.fixture
+def asking(tmp_path_factory, monkeypatch, own_machine):
+    """A server that lets in who knows a password, as `machine`; nothing may be left of a test that has it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make an account with a password")
+    folder = tmp_path_factory.mktemp("asking")
+    account = add_account(f"kit-pw-{os.urandom(3).hex()}", folder / "home")
+    running = Server(folder, wants_password=True)
+    try:
+        subprocess.run(["chpasswd"], input=f"{account.name}:{PASSWORD}\n", text=True, check=True)
+        ask = folder / "askpass"
+        ask.write_text(f"#!/bin/sh\necho '{PASSWORD}'\n")
+        ask.chmod(0o755)
+        monkeypatch.setenv("SSH_ASKPASS", str(ask))
+        monkeypatch.setenv("SSH_ASKPASS_REQUIRE", "force")
+        monkeypatch.setenv("KIT_SSH", f"{running.ssh()} -l {account.name}")
+        yield running
+        tunnels.close(tunnels.listed())
+        ssh.close_all()
+        fake_ssh.nothing_left(os.environ["HOME"])
+        assert state.identities() == []
+    finally:
+        running.stop()
+        remove_account(account)
+
+
+def test_a_machine_that_asks_for_a_password(asking, service, first):
+    with pytest.raises(NetworkError, match="does not let you in"):
+        opened(service, first)
+    ssh.connect("machine", may_ask=True)
+    tunnel = opened(service, first)
+    assert (tunnel.local_port, tunnel.is_shared) == (first, True)
+    with ThreadPoolExecutor(12) as pool:
+        assert all(pool.map(lambda _: works(tunnel), range(40)))
+    assert opened(service, first) == tunnel, "the one that is up"
+    # The connection is lost: nobody is asked, and nobody logs in, until somebody does by himself.
+    ssh.close("machine")
+    until(lambda: tunnels.listed()[0].status == "down")
+    assert "asks for the login" in tunnels.listed()[0].problem
+    ssh.connect("machine", may_ask=True)
+    until(lambda: works(tunnel))
+    assert tunnels.listed()[0].local_port == first
+    # A killed supervisor takes along what carries its connections.
+    with socket.create_connection(("127.0.0.1", first)) as client:
+        client.sendall(b"GET /x HTTP/1.0\r\n")
+        time.sleep(0.5)
+        os.kill(tunnels.listed()[0].pid, signal.SIGKILL)
+        client.settimeout(10)
+        assert client.recv(100) == b""
     assert tunnels.listed() == []
 
 

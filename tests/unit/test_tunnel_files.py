@@ -159,7 +159,9 @@ def waiting():
     assert handle is not None
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
-    yield supervisor.Supervisor(record=record(), command=[], folder=Path("/"), lock=handle, reservation=-1, opener=None)
+    yield supervisor.Supervisor(
+        record=record(), command=[], carrier=[], folder=Path("/"), lock=handle, reservation=-1, opener=None
+    )
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
         signal.signal(number, handler)
