@@ -31,11 +31,16 @@ apt_install() {
 }
 endef
 
-# Starts the private engine if none answers (kit's exit code 10); `started` then says so.
+# Starts the private engine if no Docker answers (kit's exit code 10); `started` then says so. Podman builds too, but
+# what is made here is what BuildKit makes of it.
 define need_engine
 started=""
 code=0
-$(KIT) --quiet ps >/dev/null 2>&1 || code=$$?
+for choice in system private; do
+    code=0
+    KIT_ENGINE="$$choice" $(KIT) --quiet ps >/dev/null 2>&1 || code=$$?
+    if [ "$$code" != 10 ]; then break; fi
+done
 if [ "$$code" = 10 ]; then
     echo "no container engine answers: starting kit's private one" >&2
     $(SUDO) $(KIT) engine up
@@ -69,12 +74,12 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build $*
 
 ##@ Test
-.PHONY: setup browser sshd rsync iproute test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute podman test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser sshd rsync iproute ## Run all tests, real builds and runs included; at the end: what was skipped and why
+test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included; at the end: what was skipped and why
 	@$(need_engine)
 	$(engine_ends_with_recipe)
 	# An engine is there now: a test that does not find it fails instead of being skipped.
@@ -98,7 +103,7 @@ lint-shell: .venv/ready
 	@$(BIN)/shellcheck .ci/run
 	# begin.sh and end.sh are halves of one script: neither finds the other (SC1091), nor what it sets (SC2154).
 	$(BIN)/shellcheck --shell=sh --exclude=SC1091,SC2154 templates/*.sh
-	$(BIN)/shellcheck --shell=sh kit/host/probe.sh
+	$(BIN)/shellcheck --shell=sh kit/host/probe.sh kit/build/podman.sh
 
 lint-dockerfiles: .venv/ready
 	@$(BIN)/hadolint images/*/Dockerfile
@@ -137,6 +142,20 @@ iproute:
 	$(apt_install)
 	if apt_install iproute2; then exit 0; fi
 	echo "note: no \`ip\` on this machine; the tests of remote hosts will be skipped" >&2
+
+# Podman as an ordinary user has it, which tests make accounts for. Where it is there, it stays as it is.
+podman:
+	@$(apt_install)
+	while read -r program package; do
+	    if PATH="$$PATH:/usr/sbin:/sbin" command -v "$$program" >/dev/null; then continue; fi
+	    if apt_install "$$package" </dev/null; then continue; fi
+	    echo "note: no $$program on this machine; the tests of hosts with Podman need it" >&2
+	done <<-END
+	    newuidmap uidmap
+	    slirp4netns slirp4netns
+	    runc runc
+	    podman podman
+	END
 
 ##@ Upkeep
 .PHONY: lock render update readme clean

@@ -22,7 +22,7 @@ KEYRINGS = Path("/usr/share/keyrings")
 
 INSTALL_INSTEAD = (
     "install Docker Engine from your distribution's packages (`docker` or `moby-engine`, with buildx), "
-    "rootless Docker, or Podman with its Docker socket, and run the command again"
+    "rootless Docker, or Podman, and run the command again"
 )
 
 

@@ -139,6 +139,55 @@ def stream(
             timer.cancel()
 
 
+@contextlib.contextmanager
+def pieces(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Iterator[tuple[int, bytes]]]:
+    """Run a program and read what it prints as it comes: 1 for stdout or 2 for stderr, and the bytes.
+
+    Its input is empty and ends when the block does, or this process. It is then told to end (SIGTERM, then SIGKILL
+    after 10 s), if it runs. At the end of what it prints CommandError is raised when its exit code is not 0.
+    """
+    import selectors
+    import subprocess
+
+    _log("read", args)
+    with _missing_program(args):
+        child = subprocess.Popen(
+            list(args),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(env),
+            start_new_session=True,
+            bufsize=0,
+        )
+
+    def read() -> Iterator[tuple[int, bytes]]:
+        with selectors.DefaultSelector() as open_ones:
+            for kind, file in ((1, child.stdout), (2, child.stderr)):
+                assert file is not None
+                open_ones.register(file, selectors.EVENT_READ, kind)
+            while open_ones.get_map():
+                for key, _ in open_ones.select():
+                    if data := os.read(key.fd, 65536):
+                        yield key.data, data
+                    else:
+                        open_ones.unregister(key.fileobj)
+        if code := child.wait():
+            raise CommandError(tuple(args), code, "", "")
+
+    try:
+        yield read()
+    finally:
+        assert child.stdin is not None
+        child.stdin.close()
+        if child.poll() is None:
+            # A shell that is just starting a program loses SIGINT.
+            _stop(child, signal.SIGTERM)
+        for file in (child.stdout, child.stderr):
+            assert file is not None
+            file.close()
+
+
 def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program on the caller's own terminal and return its exit code.
 
@@ -379,10 +428,10 @@ def _end_with_parent() -> Callable[[], None] | None:
     return bind
 
 
-def _stop(child: subprocess.Popen[bytes]) -> None:
+def _stop(child: subprocess.Popen[bytes], number: signal.Signals = signal.SIGINT) -> None:
     import subprocess
 
-    _signal(child, signal.SIGINT)
+    _signal(child, number)
     try:
         child.wait(timeout=INTERRUPT_PATIENCE_S)
     except subprocess.TimeoutExpired:

@@ -81,10 +81,12 @@ _ACCOUNT_SCRIPT = """
 say() { printf '%s\\t%s\\n' "$mark$1" "$2"; }
 say user "$(id -un)"; say uid "$(id -u)"; say gid "$(id -g)"; say home "$HOME"; say hostname "$(hostname)"
 socket() {
+    # Podman's Docker interface is no way to a GPU, under whatever name.
+    case "$(basename "$(readlink -f "$1" 2>/dev/null)")" in podman*) return ;; esac
     if [ -S "$1" ]; then if [ -r "$1" ] && [ -w "$1" ]; then say socket "$1"; else say denied "$1"; fi; fi
 }
 case "${DOCKER_HOST:-}" in unix://*) socket "${DOCKER_HOST#unix://}" ;; esac
-if command -v docker >/dev/null 2>&1; then
+if command -v docker >/dev/null 2>&1 && ! docker --version 2>/dev/null | grep -qi podman; then
     say docker yes
     chosen="$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || true)"
     case "$chosen" in unix://*) socket "${chosen#unix://}" ;; esac
@@ -95,6 +97,9 @@ socket "$HOME/.docker/run/docker.sock"
 socket "$HOME/.docker/desktop/docker.sock"
 socket "${KIT_ENGINE_DIR:-/var/lib/kit}/run/docker.sock"
 if command -v podman >/dev/null 2>&1; then say podman yes; fi
+if [ -d /run/systemd/system ] && [ "$(id -u)" != 0 ] && [ ! -e "/var/lib/systemd/linger/$(id -un)" ]; then
+    say ends-at-logout yes
+fi
 for name in http_proxy https_proxy no_proxy all_proxy; do
     upper="$(echo "$name" | tr a-z A-Z)"
     eval "value=\\"\\${$name:-\\${$upper:-}}\\""
@@ -116,6 +121,7 @@ class Account:
     denied: tuple[str, ...] = ()  # of those it may not use
     has_docker: bool = False
     has_podman: bool = False
+    ends_at_logout: bool = False  # what this account runs by itself, as rootless Podman does
     proxies: Mapping[str, str] = field(default_factory=dict)  # by their lower-case names
 
 
@@ -188,7 +194,8 @@ def _program() -> list[str]:
 def _through(control: Path) -> list[str]:
     # The command line counts before ~/.ssh/config, which may have ControlMaster settings of its own. Should the shared
     # connection be gone, ssh makes one for this command alone.
-    return ["-o", "ControlMaster=no", "-o", f"ControlPath={control}", "-o", "BatchMode=yes"]
+    options = ["-o", "ControlMaster=no", "-o", f"ControlPath={control}", "-o", "BatchMode=yes"]
+    return [*options, "-o", f"ConnectTimeout={CONNECT_S}"]
 
 
 def own_command(target: str, *options: str) -> list[str]:
@@ -368,6 +375,7 @@ def parse_account(text: str, mark: str) -> Account | None:
         denied=tuple(dict.fromkeys(value for name, value in pairs if name == "denied")),
         has_docker="docker" in found,
         has_podman="podman" in found,
+        ends_at_logout="ends-at-logout" in found,
         proxies={name.removeprefix("proxy-"): value for name, value in pairs if name.startswith("proxy-")},
     )
 

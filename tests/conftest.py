@@ -32,11 +32,14 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 @cache
 def engine_problem() -> str:
-    """Why engine tests cannot run here; empty when an engine answers."""
+    """Why engine tests cannot run here; empty when a Docker answers. Those of Podman make a host of their own."""
     from kit.engine import connect
 
     try:
-        return "" if connect().info.version else "the engine does not say its version"
+        engine = connect()
+        if engine.kind != "docker":
+            return f"the engine is {engine.kind}, and no Docker answers: `kit engine up` starts kit's private one"
+        return "" if engine.info.version else "the engine does not say its version"
     except KitError as e:
         return f"{e.message}: {e.hint}"
 
@@ -68,6 +71,7 @@ def own_machine(
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
     monkeypatch.setattr("kit.engine.DEFAULT_SOCKET", home / "no-docker.sock")
+    monkeypatch.setattr("kit.engine._has_podman_alone", lambda: False)
     monkeypatch.setattr("kit.host.PCI_DEVICES", home / "no-bus")
     for module in ("gpu", "lease"):
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))

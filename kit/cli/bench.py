@@ -128,7 +128,7 @@ def image_command(
         gpus=wanted_gpus,
         host=host,
         folder=Path.cwd(),
-        user=run.user_of(engine),
+        user=run.user_inside(engine),
         network=network_for(wanted.network, engine),
     )
     if device == "cuda":

@@ -31,7 +31,7 @@ DETACHED = 130
     "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
-@click.option("--user", help="UID or UID:GID to run as.  [default: yours]")
+@click.option("--user", help="UID or UID:GID to run as.  [default: yours; of a rootless engine 0:0, which is you]")
 @click.option(
     "-C",
     "--folder",
@@ -148,7 +148,7 @@ def run_command(
         host=host,
         port=port,
         folder=folder.resolve(),
-        user=asked_user or run.user_of(engine),
+        user=asked_user or run.user_inside(engine),
         environment=environment,
         secrets=secrets,
         mounts=tuple(mount_of(text, engine.connection) for text in mounts),

@@ -1,4 +1,6 @@
-"""The container engine: the only module that talks to one, by its own command line.
+"""The container engine: the only package that talks to one, by its own command line.
+
+What is here drives Docker; `podman` and `remote` say what is different with Podman, and on another machine.
 
 The command line rather than the Python SDK: the SDK has no BuildKit, does not read docker contexts, and its import
 alone takes longer than `kit run` may add to `docker run` (`make bench-cli` measures it).
@@ -13,7 +15,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from kit import process
 from kit.engine import api
@@ -22,16 +24,22 @@ from kit.engine.model import Container, ContainerSpec, EngineInfo, Mount, from_i
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 
 if TYPE_CHECKING:
+    from kit.engine.stream import Frames
     from kit.ssh import Connection
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
 # /images/json, filtered by reference=kit/*
 OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"
+ENGINE_VARIABLE = "KIT_ENGINE"
 NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
 
 
 class Engine:
     """A container engine that answers; made by `connect`."""
+
+    kind: Literal["docker", "podman"] = "docker"
+    forced: tuple[str, ...] = ("--force",)  # the arguments of `rm` that kill what runs
+    connection: Connection | None = None  # to the machine behind SSH that the engine is on
 
     def __init__(
         self, *, program: str = "docker", environment: Mapping[str, str] | None = None, socket_path: Path | None = None
@@ -52,17 +60,64 @@ class Engine:
 
         Raises the KitError kind its error text stands for (`kit.engine.messages`).
         """
+        done = self.ask(args, timeout_s=timeout_s, input=input, environment=environment)
+        if done.returncode != 0:
+            error = CommandError((self.program, *args), done.returncode, done.stdout, done.stderr)
+            raise self.failure(error) from error
+        return done.stdout
+
+    def ask(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float = 120,
+        input: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> process.Completed:
+        """Run one command of the engine to its end, whatever its exit code is; as exit code 124 after `timeout_s`
+        seconds. Raises NoEngineError without its program.
+        """
         try:
-            return process.run(
-                [self.program, *args], timeout_s=timeout_s, input=input, env={**self.environment, **(environment or {})}
-            ).stdout
+            with self.prepared(args, environment) as (command, variables):
+                return process.run(command, timeout_s=timeout_s, input=input, env=variables, check=False)
         except CommandError as e:
-            raise translate(e) from e
+            return process.Completed(args=e.command, returncode=e.returncode, stdout=e.stdout, stderr=e.stderr)
         except MissingProgramError:
             hint = NO_ENGINE_HINT
             if self.connection:
                 hint = "install the docker command line here (package docker-cli or docker-ce-cli); no engine is needed"
             raise NoEngineError(f"the program `{self.program}` is not installed", hint=hint) from None
+
+    @contextlib.contextmanager
+    def prepared(
+        self,
+        args: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        on_terminal: bool = False,
+        ends_with_input: bool = False,
+    ) -> Iterator[tuple[list[str], dict[str, str]]]:
+        """One command of the engine as a program to start, and its variables; those of `environment` are in no
+        argument list. `on_terminal`: for a terminal, and not for pipes. `ends_with_input`: it is over when its input
+        is, wherever it runs; nothing is printed then but what it prints itself.
+        """
+        yield [self.program, *args], {**self.environment, **(environment or {})}
+
+    def failure(self, error: CommandError) -> KitError:
+        """A failed command of the engine as the kind of error its text stands for."""
+        return translate(error)
+
+    def full_name(self, reference: str) -> str:
+        """The name under which this engine knows an image."""
+        return reference
+
+    def arguments(self, spec: ContainerSpec) -> list[str]:
+        """The arguments of the engine's `run` and `create` for a container."""
+        return spec.arguments()
+
+    def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
+        """What the user should know of a container that is to stay, in lines."""
+        return ()
 
     @cached_property
     def info(self) -> EngineInfo:
@@ -87,7 +142,14 @@ class Engine:
             data_root=raw.get("DockerRootDir", ""),
             cpus=int(raw.get("NCPU") or 0),
             memory_bytes=int(raw.get("MemTotal") or 0),
+            is_rootless="name=rootless" in (raw.get("SecurityOptions") or ()),
         )
+
+    @property
+    def is_rootless(self) -> bool:
+        """True when the engine runs as its user: root inside a container is that user outside."""
+        # The socket of one that runs as root is root's, and need not be asked.
+        return not (self.socket_path and _owner(self.socket_path) == 0) and self.info.is_rootless
 
     @property
     def memory_bytes(self) -> int:
@@ -104,12 +166,11 @@ class Engine:
         try:
             text = self.call(["image", "inspect", "--format={{json .Config.Labels}}", reference], timeout_s=30)
         except EngineError as e:
-            if "no such image" in " ".join((e.message, *e.details)).lower():
+            said = " ".join((e.message, *e.details)).lower()
+            if "no such image" in said or "image not known" in said:
                 return None
             raise
         return json.loads(text) or {}
-
-    connection: Connection | None = None  # to the machine behind SSH that the engine is on
 
     @property
     def target(self) -> str:
@@ -131,7 +192,7 @@ class Engine:
             uid, _, gid = user.partition(":")
             if os.geteuid() == 0 and uid != "0":
                 os.chown(name, int(uid), int(gid))
-            elif os.geteuid() != int(uid):
+            elif self.is_rootless or os.geteuid() != int(uid):
                 Path(name).chmod(0o777)
             yield name
 
@@ -169,11 +230,62 @@ class Engine:
         self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
     ) -> int:
         """Run one command of the engine, handing on each line as it comes; returns its exit code."""
-        return process.stream([self.program, *args], on_line, env={**self.environment, **(environment or {})})
+        with self.prepared(args, environment) as (command, variables):
+            return process.stream(command, on_line, env=variables)
 
     def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Run one command of the engine on the caller's terminal; returns its exit code."""
-        return process.attach([self.program, *args], env={**self.environment, **(environment or {})})
+        with self.prepared(args, environment, on_terminal="--tty" in args) as (command, variables):
+            return process.attach(command, env=variables)
+
+    @contextlib.contextmanager
+    def started(self, spec: ContainerSpec, on_created: Callable[[], None] = lambda: None) -> Iterator[Frames]:
+        """Start a container that stays, and read what it prints from the first byte on until it or the block ends.
+
+        `on_created` is called when the engine has the container. Nothing is left behind when it cannot start.
+        """
+        if self.socket_path is None:
+            self.run_detached(spec)
+            on_created()
+            with self.log(spec.name, follow=True) as frames:
+                yield frames
+            return
+        from kit.engine import stream
+
+        try:
+            self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment)
+            on_created()
+            with stream.attached(self.socket_path, spec.name) as frames:
+                self.call(["start", spec.name])
+                yield frames
+        except BaseException:
+            # Another error is on its way; what this one leaves behind the next command sweeps.
+            with contextlib.suppress(KitError):
+                if self.container(spec.name).status == "created":
+                    self.remove(spec.name, force=True)
+            raise
+
+    @contextlib.contextmanager
+    def log(self, name: str, *, follow: bool) -> Iterator[Frames]:
+        """What a container printed so far; with `follow` also what it prints until it, or the connection, ends."""
+        if self.socket_path is not None:
+            from kit.engine import stream
+
+            with stream.log(self.socket_path, name, follow=follow) as frames:
+                yield frames
+            return
+        arguments = ["logs", *(["--follow"] if follow else []), name]
+        with (
+            self.prepared(arguments, ends_with_input=True) as (command, variables),
+            process.pieces(command, env=variables) as frames,
+        ):
+            yield self._translated(frames, arguments)
+
+    def _translated(self, frames: Frames, arguments: Sequence[str]) -> Frames:
+        try:
+            yield from frames
+        except CommandError as e:
+            raise self.failure(CommandError((self.program, *arguments), e.returncode, e.stdout, e.stderr)) from e
 
     @cached_property
     def is_local(self) -> bool:
@@ -190,7 +302,7 @@ class Engine:
 
         `on_created` is called, from another thread, when the engine has the container, which is before it starts.
         """
-        args = ["run", "--pull=never", *spec.arguments()]
+        args = ["run", "--pull=never", *self.arguments(spec)]
         if on_created is None:
             return self.attach(args, spec.secret_environment)
         # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has 125,
@@ -204,13 +316,13 @@ class Engine:
         answer = api.get_list(self.socket_path, url) if self.socket_path else None
         if answer is not None:
             return bool(answer)
-        return bool(self.call(["ps", "--all", "--quiet", f"--filter=name=^/{name}$"], timeout_s=30).strip())
+        return bool(self.call(["ps", "--all", "--quiet", f"--filter=name=^/?{name}$"], timeout_s=30).strip())
 
     def run_detached(self, spec: ContainerSpec) -> str:
         """Start a container and leave it running; returns its ID. Nothing is left behind when it cannot start."""
         try:
             return self.call(
-                ["run", "--detach", "--pull=never", *spec.arguments()], environment=spec.secret_environment
+                ["run", "--detach", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment
             ).strip()
         except BaseException:
             self.remove(spec.name, force=True)
@@ -229,10 +341,10 @@ class Engine:
             return []
         if answer is not None and (raw := self._inspected(names)) is not None:
             return [from_inspect(found) for found in raw]
-        done = process.run([self.program, "container", "inspect", *names], env=self.environment, check=False)
+        done = self.ask(["container", "inspect", *names])
         # One that ended and was removed since the list was made is no error: the rest is printed all the same.
         if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
-            raise translate(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+            raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
         return [from_inspect(raw) for raw in json.loads(done.stdout or "[]")]
 
     def listed(self, *, label: str) -> list[Container]:
@@ -260,7 +372,7 @@ class Engine:
 
     def logs(self, name: str, *, tail: int) -> list[str]:
         """The last lines a container printed, both streams."""
-        done = process.run([self.program, "logs", f"--tail={tail}", name], env=self.environment, check=False)
+        done = self.ask(["logs", f"--tail={tail}", name])
         return (done.stdout + done.stderr).splitlines()[-tail:]
 
     def stop(self, name: str, *, timeout_s: int = 10) -> None:
@@ -268,11 +380,9 @@ class Engine:
 
     def remove(self, name: str, *, force: bool = False) -> None:
         """Remove a container; with `force` also a running one, and it is no error when there is none."""
-        done = process.run(
-            [self.program, "rm", *(["--force"] if force else []), "--volumes", name], env=self.environment, check=False
-        )
+        done = self.ask(["rm", *(self.forced if force else ()), "--volumes", name])
         if done.returncode != 0 and not force:
-            raise translate(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+            raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
 
 
 @contextlib.contextmanager
@@ -300,6 +410,13 @@ def _watched(is_so: Callable[[], bool], on_so: Callable[[], None]) -> Iterator[N
         watcher.join()
 
 
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None
+
+
 def _answers(path: Path) -> bool:
     """True when something listens on a unix socket. Raises PermissionError when the caller may not ask."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -325,22 +442,29 @@ def _has_context() -> bool:
 
 
 def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
-    """The engine to use: the one the user's docker settings name, else the system's, else rootless, else kit's own.
+    """The engine to use: the one the user's docker settings name, else the system's, else rootless, else kit's own,
+    else Podman where docker is not installed.
 
-    `KIT_ENGINE=private` or `system` chooses. `target`: the engine of that machine, over SSH, where `may_ask` says
-    whether ssh may ask for a password (None: on a terminal). Raises NoEngineError with what to do when none answers.
+    `KIT_ENGINE=private`, `system` or `podman` chooses. `target`: the engine of that machine, over SSH, where `may_ask`
+    says whether ssh may ask for a password (None: on a terminal). Raises NoEngineError with what to do when none
+    answers.
     """
+    choice = os.environ.get(ENGINE_VARIABLE, "")
     if target:
         from kit.engine import remote
 
-        return remote.connect(target, may_ask=may_ask)
+        return remote.connect(target, may_ask=may_ask, choice=choice)
+    if choice == "podman":
+        return _podman()
     from kit import private_engine
 
-    choice, denied = os.environ.get("KIT_ENGINE", ""), False
+    denied = False
     if choice != "private":
         if _has_context():
-            return Engine(socket_path=api.local_socket(os.environ.get("DOCKER_HOST", "")))
+            return _chosen()
         try:
+            if _is_podmans(DEFAULT_SOCKET):
+                return _podman()
             if _answers(DEFAULT_SOCKET):
                 return Engine(socket_path=DEFAULT_SOCKET)
         except PermissionError:
@@ -357,12 +481,46 @@ def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
             environment=private_engine.environment(),
             socket_path=private_engine.socket_path(),
         )
+    if not choice and _has_podman_alone():
+        return _podman()
     if denied:
         raise NoEngineError(
             f"no right to use the container engine at {DEFAULT_SOCKET}",
             hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
         )
     raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
+
+
+def _chosen() -> Engine:
+    """The engine that the user's docker settings name."""
+    socket = api.local_socket(os.environ.get("DOCKER_HOST", ""))
+    return _podman() if socket and _is_podmans(socket) else Engine(socket_path=socket)
+
+
+def _is_podmans(socket: Path) -> bool:
+    """True for the socket of Podman's Docker interface, also under the name that the package podman-docker gives it."""
+    return Path(os.path.realpath(socket)).name.startswith("podman")
+
+
+def _has_podman_alone() -> bool:
+    """True where there is Podman and no docker, or one that is Podman under another name."""
+    import shutil
+
+    if not shutil.which("podman"):
+        return False
+    docker = shutil.which("docker")
+    if docker is None:
+        return True
+    with contextlib.suppress(OSError), Path(docker).open("rb") as file:
+        # podman-docker's is a shell script of a few lines.
+        return file.read(2) == b"#!" and b"podman" in file.read(4096)
+    return False
+
+
+def _podman() -> Engine:
+    from kit.engine.podman import Podman
+
+    return Podman()
 
 
 __all__ = ["Container", "ContainerSpec", "Engine", "EngineInfo", "Mount", "connect"]

@@ -85,6 +85,7 @@ class EngineInfo:
     data_root: str
     cpus: int
     memory_bytes: int
+    is_rootless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,33 @@
-"""A container engine on another machine: its socket, brought here through the shared SSH connection."""
+"""A container engine on another machine: Docker's socket, brought here through the shared SSH connection, or Podman's
+command line, run there.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import posixpath
-from collections.abc import Iterator
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kit import ssh
-from kit.engine import Engine, api
-from kit.errors import EngineError, KitError, NoEngineError
+from kit import process, ssh
+from kit.engine import ENGINE_VARIABLE, ContainerSpec, Engine, api
+from kit.engine.podman import PROGRAM, Podman
+from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
 
 PING_S = 5.0
+# A command that is over when its input is: sshd tells it nothing when the client is gone, and a log may be silent.
+_UNTIL_INPUT_ENDS = """exec 3<&0
+{program} "$@" 3<&- </dev/null & command=$!
+{{ cat <&3; kill "$command"; }} >/dev/null 2>&1 & watch=$!
+wait "$command"; code=$?
+kill "$watch" 2>/dev/null
+exit "$code"
+"""
 SOCKET = "engine.sock"
 # docker/cli, cli-plugins/manager/manager_unix.go
 PLUGIN_FOLDERS = tuple(
@@ -43,31 +56,18 @@ def _has_buildx() -> bool:
     return any((folder / "docker-buildx").exists() for folder in (user, *PLUGIN_FOLDERS))
 
 
-class RemoteEngine(Engine):
-    """The engine of a machine behind SSH. The docker command line runs here, the containers there."""
+class OtherMachine(Engine):
+    """An engine of a machine behind SSH: what any of them does with the files there."""
 
-    def __init__(self, connection: ssh.Connection) -> None:
-        self.socket_path = connection.folder / SOCKET
-        self.connection: ssh.Connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        """Which docker command line is used, looked up when it is: much is asked of the socket alone."""
-        if name not in ("program", "environment"):
-            raise AttributeError(name)
-        own, variables = _own_docker()
-        self.program = own or "docker"
-        self.environment = {
-            **variables,
-            # These would win over DOCKER_HOST, or name a builder that the engine over there does not have.
-            "DOCKER_CONTEXT": "",
-            "BUILDX_BUILDER": "",
-            "DOCKER_HOST": f"unix://{self.socket_path}",
-        }
-        return self.__dict__[name]
+    connection: ssh.Connection
 
     @property
     def memory_bytes(self) -> int:
         return self.info.memory_bytes
+
+    @property
+    def is_rootless(self) -> bool:
+        return self.info.is_rootless
 
     @cached_property
     def is_local(self) -> bool:
@@ -115,6 +115,129 @@ class RemoteEngine(Engine):
         return done.stdout
 
 
+class RemoteEngine(OtherMachine):
+    """Docker on a machine behind SSH. The docker command line runs here, the containers there."""
+
+    def __init__(self, connection: ssh.Connection) -> None:
+        self.socket_path = connection.folder / SOCKET
+        self.connection = connection
+
+    def __getattr__(self, name: str) -> Any:
+        """Which docker command line is used, looked up when it is: much is asked of the socket alone."""
+        if name not in ("program", "environment"):
+            raise AttributeError(name)
+        own, variables = _own_docker()
+        self.program = own or "docker"
+        self.environment = {
+            **variables,
+            # These would win over DOCKER_HOST, or name a builder that the engine over there does not have.
+            "DOCKER_CONTEXT": "",
+            "BUILDX_BUILDER": "",
+            "DOCKER_HOST": f"unix://{self.socket_path}",
+        }
+        return self.__dict__[name]
+
+
+class RemotePodman(OtherMachine, Podman):
+    """Podman on a machine behind SSH; its own command line runs there."""
+
+    def __init__(self, connection: ssh.Connection) -> None:
+        super().__init__()
+        self.connection = connection
+
+    @property
+    def is_rootless(self) -> bool:
+        return self.connection.account.uid != 0
+
+    @contextlib.contextmanager
+    def prepared(
+        self,
+        args: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        on_terminal: bool = False,
+        ends_with_input: bool = False,
+    ) -> Iterator[tuple[list[str], dict[str, str]]]:
+        script, words = f'exec {PROGRAM} "$@"', list(args)
+        if ends_with_input:
+            script = _UNTIL_INPUT_ENDS.format(program=PROGRAM)
+        secrets = self._file_of(environment) if environment else ""
+        if secrets:
+            script, words = f'. "$1"; rm -f "$1"; shift; {script}', [secrets, *words]
+        remote = " ".join(["sh", "-c", shlex.quote(script), "sh", *map(shlex.quote, words)])
+        options = ["-tt" if on_terminal else "-T", *(["-q"] if ends_with_input else [])]
+        try:
+            # Else a terminal's type that is not known there would change what is printed.
+            yield self.connection.command(remote, *options), {"LC_ALL": "C"}
+        except BaseException:
+            if secrets:
+                with contextlib.suppress(KitError):
+                    self.connection.run('rm -f "$1"', arguments=[secrets], check=False)
+            raise
+
+    def _file_of(self, environment: Mapping[str, str]) -> str:
+        """A file there, for our eyes only, of variables that must be in no list of processes."""
+        for name in environment:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise BadInputError(
+                    f"the variable {name!r} cannot be passed to Podman on {self.target}",
+                    hint="give it a name of letters, digits and _ alone",
+                )
+        text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+        made = self.connection.run(
+            'set -e; umask 077; folder="${XDG_RUNTIME_DIR:-$HOME/.cache/kit}"; mkdir -p "$folder"; '
+            # Of a command whose connection was lost before it could remove its own.
+            'find "$folder" -maxdepth 1 -name "kit-variables.*" -mmin +60 -exec rm -f {} + 2>/dev/null || true; '
+            'file="$(mktemp "$folder/kit-variables.XXXXXX")"; cat > "$file"; echo "$file"',
+            input=text,
+        )
+        return made.stdout.strip().splitlines()[-1]
+
+    def failure(self, error: CommandError) -> KitError:
+        # Podman's own codes are 125 to 127, and those of what it runs.
+        if error.returncode == 255 and (
+            not {*error.command[1:2]} & {"run", "exec", "start"}
+            or re.search(r"^(ssh|mux_client|kex|Connection|client_loop)", error.stderr, re.M)
+        ):
+            return ssh.failure(self.target, 255, error.stderr, doing="used")
+        if error.returncode == 124 and error.stderr.startswith("no end after"):
+            # Who does not answer: Podman, or the machine?
+            try:
+                self.connection.run(":", timeout_s=PING_S)
+            except NetworkError as e:
+                return e
+        if error.returncode == 127 and re.search(rf"{PROGRAM}:( command)? not found", error.stderr):
+            return NoEngineError(
+                f"{self.target} has no Podman any more",
+                hint=f"`kit --host {self.target} tunnel close --all` ends the connection that was made when it had",
+            )
+        return super().failure(error)
+
+    def run_attached(self, spec: ContainerSpec, on_created: Callable[[], None] | None = None) -> int:
+        code = super().run_attached(spec, on_created)
+        if code == 255:
+            # The connection is gone, and whoever sat at it: nobody will end what it ran.
+            self.remove(spec.name, force=True)
+        return code
+
+    def load_image(self, archive: Path) -> None:
+        with self.prepared(["image", "load", "--quiet"]) as (command, variables):
+            try:
+                process.pipe(["cat", str(archive)], command, sink_env=variables)
+            except CommandError as e:
+                raise self.failure(e) from e
+
+    def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
+        account, lines = self.connection.account, super().cautions(spec)
+        if not account.ends_at_logout:
+            return lines
+        return (
+            f"warning: {self.target} ends what {account.user} runs when the last login there ends, containers too; "
+            f"`ssh {self.target} loginctl enable-linger` keeps them",
+            *lines,
+        )
+
+
 def _archive(path: Path) -> bytes:
     """A file or folder as a tar archive, the same bytes for the same content; readable by all."""
     import io
@@ -133,13 +256,18 @@ def _archive(path: Path) -> bytes:
     return target.getvalue()
 
 
-def connect(target: str, *, may_ask: bool | None = None) -> RemoteEngine:
-    """The container engine of a machine behind SSH.
+def connect(target: str, *, may_ask: bool | None = None, choice: str = "") -> Engine:
+    """The container engine of a machine behind SSH: Docker, else Podman; `choice` `podman` takes that at once.
 
     Raises NetworkError when the machine cannot be reached, NoEngineError when no engine answers there, or when this
     account may use none.
     """
+    was_open = ssh.is_connected(target)
     connection = ssh.connect(target, may_ask=may_ask)
+    if choice == "podman":
+        if not connection.account.has_podman:
+            raise NoEngineError(f"{target} has no Podman", hint=f"unset {ENGINE_VARIABLE}, or install it there")
+        return RemotePodman(_alive(connection, may_ask) if was_open else connection)
     if _answers(connection.folder / SOCKET):
         return RemoteEngine(connection)
     if (connection.folder / SOCKET).exists():
@@ -150,22 +278,30 @@ def connect(target: str, *, may_ask: bool | None = None) -> RemoteEngine:
     if _forward(connection):
         return RemoteEngine(connection)
     account = connection.account
+    # With a socket that does not answer there is a Docker, which is down.
+    if account.has_podman and not account.sockets and not choice:
+        return RemotePodman(_alive(connection, may_ask) if was_open else connection)
     if account.denied:
         raise NoEngineError(
             f"{account.user} has no right to use the container engine of {target} ({', '.join(account.denied)})",
             hint=f"its administrator gives it: `sudo usermod -aG docker {account.user}`; then end the connection that "
             f"was made without it: `kit --host {target} tunnel close --all`",
         )
-    if account.has_podman and not account.has_docker:
-        raise NoEngineError(
-            f"{target} has Podman and no Docker; through Podman's Docker interface no GPU would reach a container",
-            hint=f"install Docker Engine there, or kit's private engine: `ssh {target} sudo kit engine up`",
-        )
     raise NoEngineError(
         f"no container engine answers on {target}",
         hint="install Docker Engine there, or run `sudo kit engine up` there",
         details=tuple(f"{socket}: no answer" for socket in account.sockets),
     )
+
+
+def _alive(connection: ssh.Connection, may_ask: bool | None) -> ssh.Connection:
+    """A connection that works: this one, or a new one, which knows at once when there is none."""
+    try:
+        connection.run(":", timeout_s=PING_S)
+        return connection
+    except NetworkError:
+        ssh.close(connection.target)
+        return ssh.connect(connection.target, may_ask=may_ask)
 
 
 def _answers(socket: Path) -> bool:
@@ -187,4 +323,4 @@ def _forward(connection: ssh.Connection) -> bool:
     return False
 
 
-__all__ = ["RemoteEngine", "connect"]
+__all__ = ["OtherMachine", "RemoteEngine", "RemotePodman", "connect"]

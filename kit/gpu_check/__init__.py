@@ -140,7 +140,7 @@ def check_before(engine: Engine, spec: ContainerSpec) -> tuple[str, str] | None:
     )
     try:
         text = engine.call(
-            ["run", "--pull=never", *wanted.arguments()],
+            ["run", "--pull=never", *engine.arguments(wanted)],
             input=script(),
             environment=spec.secret_environment,
             timeout_s=PATIENCE_S,

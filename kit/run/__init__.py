@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         require_own,
         service_url,
         sweep,
+        user_inside,
         user_of,
     )
     from kit.run.request import (
@@ -56,6 +57,7 @@ _MODULES = {
         "require_own",
         "service_url",
         "sweep",
+        "user_inside",
         "user_of",
     ),
     "request": (
@@ -113,6 +115,7 @@ __all__ = [
     "start_job",
     "start_service",
     "sweep",
+    "user_inside",
     "user_of",
     "volume_mounts",
 ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from kit.engine import Container, ContainerSpec, Engine, connect, stream
+from kit.engine import Container, Engine, connect, stream
 from kit.errors import KitError, NoSuchContainerError
 from kit.run.request import RunRequest
 from kit.run.spec import make_spec, reserved_gpus
@@ -65,40 +64,26 @@ def start_job(
             from kit import gpu_check
 
             on_gpus(gpu_check.check_before(engine, spec))
-        if write is None or engine.socket_path is None:
+        for line in engine.cautions(spec):
+            on_message(line)
+        if write is None:
             engine.run_detached(spec)
             release()
             on_started(spec.name)
-            return spec.name, follow_job(engine, spec.name, write, on_message) if write else None
-        try:
-            engine.call(["create", "--pull=never", *spec.arguments()], environment=spec.secret_environment)
-            release()
-            with stream.attached(engine.socket_path, spec.name) as frames:
-                engine.call(["start", spec.name])
-                on_started(spec.name)
-                return spec.name, _ended(engine, spec, frames, write, on_message)
-        except BaseException:
-            _remove_unstarted(engine, spec)
-            raise
-
-
-def _ended(
-    engine: Engine, spec: ContainerSpec, frames: stream.Frames, write: Write, on_message: Callable[[str], None]
-) -> int:
-    seen: dict[int, int] = {}
-    for kind, data in stream.after(frames, seen):
-        write(kind, data)
-    code = follow_job(engine, spec.name, write, on_message, seen=seen)
-    engine.remove(spec.name, force=True)
-    return code
-
-
-def _remove_unstarted(engine: Engine, spec: ContainerSpec) -> None:
-    """Remove a container that was made and did not start: it could not, or the caller was interrupted."""
-    # Another error is on its way; what this one leaves behind the next command sweeps.
-    with contextlib.suppress(KitError):
-        if engine.container(spec.name).status == "created":
-            engine.remove(spec.name, force=True)
+            return spec.name, None
+        with engine.started(spec, release) as frames:
+            on_started(spec.name)
+            seen: dict[int, int] = {}
+            try:
+                for kind, data in stream.after(frames, seen):
+                    write(kind, data)
+            except KitError:
+                # Behind SSH it goes on where this stopped.
+                if not engine.target:
+                    raise
+            code = follow_job(engine, spec.name, write, on_message, seen=seen)
+        engine.remove(spec.name, force=True)
+        return spec.name, code
 
 
 def follow_job(
@@ -139,11 +124,8 @@ def follow_job(
 
 def _read_on(engine: Engine, container: Container, write: Write, seen: dict[int, int]) -> None:
     """Hand on what comes after what was seen: until the container ends, or the connection does."""
-    if engine.socket_path is None:
-        engine.stream(["logs", "--follow", container.name], lambda line: write(stream.STDOUT, f"{line}\n".encode()))
-        return
     is_up, had_some = container.status == "running", bool(seen)
-    with stream.log(engine.socket_path, container.name, follow=is_up) as frames:
+    with engine.log(container.name, follow=is_up) as frames:
         for kind, data in stream.after(frames, seen):
             # The engine's log ends the last line where the program did not; whoever saw that line needs no more.
             if is_up or not had_some or data != b"\n":

@@ -48,6 +48,11 @@ def user_of(engine: Engine) -> str:
     return f"{connection.account.uid}:{connection.account.gid}" if connection else caller()
 
 
+def user_inside(engine: Engine) -> str:
+    """The UID:GID in a container that is the caller outside, so that what is written in a mounted folder is theirs."""
+    return "0:0" if engine.is_rootless else user_of(engine)
+
+
 def service_url(service: str | None, port: int, token: str) -> str:
     """The address to open in a browser."""
     return f"http://127.0.0.1:{port}/lab?token={token}" if service == "jupyter" else f"http://127.0.0.1:{port}/"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from kit import layout, ports
-from kit.engine import Engine
+from kit.engine import ContainerSpec, Engine
 from kit.errors import NotReadyError, PortTakenError
 from kit.run.containers import answers, service_url, sweep
 from kit.run.request import RunRequest, Started
@@ -34,9 +34,11 @@ def start_service(
 
     token = secrets.token_urlsafe(24)
     first = request.port or default_port(request)
-    name, port, note = _start(request, engine, on_message, first, token)
-    if note:
-        on_message(note)
+    spec, port, note = _start(request, engine, on_message, first, token)
+    name = spec.name
+    for line in (note, *engine.cautions(spec)):
+        if line:
+            on_message(line)
     tunnel_id = ""
     try:
         if engine.target:
@@ -73,8 +75,8 @@ def default_port(request: RunRequest) -> int:
 
 def _start(
     request: RunRequest, engine: Engine, on_message: Callable[[str], None], first: int, token: str
-) -> tuple[str, int, str]:
-    """Start the container on a free port of its machine: its name, the port, and lines for the user."""
+) -> tuple[ContainerSpec, int, str]:
+    """Start the container on a free port of its machine: the container, the port, and lines for the user."""
     for _ in range(START_TRIES):
         with (
             reserved_gpus(request, engine, on_message) as (injection, _),
@@ -89,7 +91,7 @@ def _start(
                     raise
                 first = port + 1
                 continue
-        return spec.name, port, note
+        return spec, port, note
     raise PortTakenError(f"no free port found in {START_TRIES} tries")
 
 

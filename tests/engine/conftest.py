@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from kit.engine import Engine, connect
+from tests.engine.podman import PodmanHost, running_host
 
 KIT = str(Path(sys.executable).with_name("kit"))
 
@@ -58,6 +59,20 @@ def torch_cuda(kit: Kit) -> str:
     """A real CUDA image of PyTorch, built on a registry-free base."""
     kit("build", "torch-cu126", "--base", "archive", timeout=1800)
     return "torch2.7-cu126"
+
+
+@pytest.fixture(scope="session")
+def podman_host() -> Iterator[PodmanHost]:
+    """A host behind SSH with rootless Podman and kit's Debian base, `tests.engine.podman.BASE`, and no Docker."""
+    with running_host() as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def podman_tf_cpu(podman_host: PodmanHost, engine: Engine, tf_cpu: str) -> str:
+    """The small image, on the host with Podman too."""
+    podman_host.account.load_from(engine, f"kit/{tf_cpu}:latest")
+    return tf_cpu
 
 
 @pytest.fixture

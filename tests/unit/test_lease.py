@@ -404,7 +404,7 @@ def test_a_command_lets_the_lock_go_when_the_engine_has_its_container(
             time.sleep(0.02)
         assert is_held(lock), "the engine has no such container yet"
         name = next(a for a in fake_docker.called("run")[0].args if a.startswith("--name=")).removeprefix("--name=")
-        fake_docker.reply("ps", "--all", "--quiet", f"--filter=name=^/{name}$", stdout="0123\n")
+        fake_docker.reply("ps", "--all", "--quiet", f"--filter=name=^/?{name}$", stdout="0123\n")
         while is_held(lock) and time.monotonic() < end:
             time.sleep(0.02)
         assert not is_held(lock)

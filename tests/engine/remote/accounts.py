@@ -8,6 +8,7 @@ import pwd
 import random
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Accounts:
         self.made: list[Account] = []
         self.group = f"kit-docker-{mark}"
         self._group_before = socket.stat().st_gid
-        _run("groupadd", "--gid", str(self._free_id()), self.group)
+        _run("groupadd", "--gid", str(_free_id()), self.group)
         self.allow()
 
     def allow(self) -> None:
@@ -41,37 +42,45 @@ class Accounts:
 
     def add(self, name: str, *, may_use_engine: bool = True) -> Account:
         """An account of this name, and something behind it that keeps parallel tests apart."""
-        number, login = self._free_id(), f"kit-{name}-{self.mark}"
-        home = self.folder / "homes" / name
-        home.mkdir(parents=True)
         groups = {self.group, grp.getgrgid(self.socket.stat().st_gid).gr_name} if may_use_engine else set()
-        _run("groupadd", "--gid", str(number), login)
-        _run(
-            *("useradd", "--uid", str(number), "--gid", str(number), "--groups", ",".join(sorted(groups))),
-            *("--home-dir", str(home), "--no-create-home", "--shell", "/bin/sh"),
-            # No password fits; one that begins with `!` would lock the account, which sshd heeds.
-            *("--password", "*", login),
-        )
-        os.chown(home, number, number)
-        home.chmod(0o700)
-        account = Account(name=login, uid=number, gid=number, home=home)
+        account = add_account(f"kit-{name}-{self.mark}", self.folder / "homes" / name, groups)
         self.made.append(account)
         return account
 
     def remove(self) -> None:
         for account in self.made:
-            _run("userdel", account.name, check=False)
-            _run("groupdel", account.name, check=False)
-            shutil.rmtree(account.home, ignore_errors=True)
+            remove_account(account)
         if self._group_before == 0 and self.socket.exists():
             os.chown(self.socket, -1, self._group_before)
         _run("groupdel", self.group, check=False)
 
-    @staticmethod
-    def _free_id() -> int:
-        """A number that no user and no group has; far from those that people get, as kit's volumes are named by it."""
-        users, groups = {user.pw_uid for user in pwd.getpwall()}, {group.gr_gid for group in grp.getgrall()}
-        return random.choice(sorted(set(range(50000, 60000)) - users - groups))
+
+def add_account(login: str, home: Path, groups: Iterable[str] = ()) -> Account:
+    """An account with a home of its own, that ssh lets in with a key alone."""
+    number = _free_id()
+    home.mkdir(parents=True)
+    _run("groupadd", "--gid", str(number), login)
+    _run(
+        *("useradd", "--uid", str(number), "--gid", str(number), "--groups", ",".join(sorted(groups))),
+        *("--home-dir", str(home), "--no-create-home", "--shell", "/bin/sh"),
+        # No password fits; one that begins with `!` would lock the account, which sshd heeds.
+        *("--password", "*", login),
+    )
+    os.chown(home, number, number)
+    home.chmod(0o700)
+    return Account(name=login, uid=number, gid=number, home=home)
+
+
+def remove_account(account: Account) -> None:
+    _run("userdel", account.name, check=False)
+    _run("groupdel", account.name, check=False)
+    shutil.rmtree(account.home, ignore_errors=True)
+
+
+def _free_id() -> int:
+    """A number that no user and no group has; far from those that people get, as kit's volumes are named by it."""
+    users, groups = {user.pw_uid for user in pwd.getpwall()}, {group.gr_gid for group in grp.getgrall()}
+    return random.choice(sorted(set(range(50000, 60000)) - users - groups))
 
 
 def _run(*command: str, check: bool = True) -> None:

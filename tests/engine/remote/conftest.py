@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from kit import private_engine
 from kit.engine import Engine
+from tests.engine.podman import PodmanAccount
 from tests.engine.remote.accounts import Account, Accounts
 from tests.engine.remote.client import Client, eventually
 from tests.engine.remote.network import Link, why_not
@@ -89,9 +91,10 @@ class Lab:
         rows: list[dict[str, Any]] = self.client.json("--host", host, "ps", *arguments)
         return [row for row in rows if row["owner"] == account.name]
 
-    def docker_logs(self, name: str) -> str:
-        """What a container printed, asked of the engine itself."""
-        return "\n".join(self.engine.logs(name, tail=1000))
+    def know(self, host: str, account: Account) -> None:
+        """Give the client a name for the server as this account sees it."""
+        text = f"Host {host}\n  User {account.name}\n  HostName {self.link.server}\n"
+        self.client.ssh_config.write_text(text + self.client.ssh_config.read_text())
 
     def _remove_containers(self) -> None:
         for account in self.accounts.made:
@@ -132,6 +135,65 @@ def client(lab: Lab) -> Iterator[Client]:
             lab.engine.remove(name, force=True)
     lab.client.close()
     eventually(lab.client.is_quiet, "no process of the client's: no ssh, no tunnel, no kit", timeout_s=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """An account on the server, the name that the client has for it, and what the account's engine says itself."""
+
+    name: str
+    lab: Lab
+    account: Account
+    podman: PodmanAccount | None = None  # its engine; without it the lab's
+
+    @property
+    def uid_inside(self) -> int:
+        """Who the account is in a container."""
+        return 0 if self.podman else self.account.uid
+
+    def containers(self, *, everything: bool = True) -> list[str]:
+        if self.podman:
+            return self.podman.containers(everything=everything)
+        return self.lab.containers(self.account, everything=everything)
+
+    def log(self, name: str) -> str:
+        """What a container printed."""
+        if self.podman:
+            return self.podman.run(f"podman logs {name} 2>&1").stdout
+        return "\n".join(self.lab.engine.logs(name, tail=1000))
+
+    def ports(self, name: str) -> set[int]:
+        """The ports of the server that lead into a container."""
+        if self.podman:
+            lines = self.podman.run(f"podman port {name}").stdout.splitlines()
+            return {int(line.rpartition(":")[2]) for line in lines}
+        return set(self.lab.engine.container(name).ports.values())
+
+    def listed(self, *arguments: str) -> list[dict[str, Any]]:
+        """The rows of `kit ps` for the account's containers."""
+        return self.lab.listed(self.name, self.account, *arguments)
+
+
+@pytest.fixture(scope="package")
+def podman_account(lab: Lab, request: pytest.FixtureRequest) -> PodmanAccount:
+    """An account with Podman and the small image, which the client knows as `podman`."""
+    account: PodmanAccount = request.getfixturevalue("podman_host").account
+    request.getfixturevalue("podman_tf_cpu")
+    lab.know("podman", account.account)
+    return account
+
+
+@pytest.fixture(params=["docker", "podman"])
+def host(request: pytest.FixtureRequest, lab: Lab, client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """A server with Docker, and one with Podman."""
+    if request.param == "docker":
+        yield Host(name="server", lab=lab, account=lab.alice)
+        return
+    podman: PodmanAccount = request.getfixturevalue("podman_account")
+    # The laptop's kit is told to want the private engine, which Podman is not.
+    monkeypatch.setitem(client.environment, "KIT_ENGINE", "")
+    yield Host(name="podman", lab=lab, account=podman.account, podman=podman)
+    podman.remove_containers()
 
 
 @pytest.fixture

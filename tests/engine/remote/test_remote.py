@@ -15,7 +15,7 @@ import pytest
 from tests.engine.conftest import KIT
 from tests.engine.notebook import execute, get, split
 from tests.engine.remote.client import Client, eventually
-from tests.engine.remote.conftest import Lab
+from tests.engine.remote.conftest import Host, Lab
 
 pytestmark = pytest.mark.engine
 CELL = """
@@ -47,13 +47,19 @@ def listening_at(address: str, inside: Callable[..., object]) -> set[int]:
     return ports
 
 
-def test_first_run_to_a_cell_through_the_tunnel(lab: Lab, client: Client, project: Path) -> None:
+def test_first_run_to_a_cell_through_the_tunnel(host: Host, client: Client, project: Path) -> None:
     (project / "data.txt").write_text("from the laptop")
-    started = client.json("--host", "server", "run", "tf-cpu", "jupyter", cwd=project)
+    started = client.json("--host", host.name, "run", "tf-cpu", "jupyter", cwd=project)
     url, name = started["url"], started["name"]
-    assert client.link.inside(execute, url, CELL).split() == ["from", "the", "laptop", str(lab.alice.uid), "/workspace"]
-    made = list(lab.alice.home.rglob("from-kernel"))
-    assert [(file.stat().st_uid, file.stat().st_gid) for file in made] == [(lab.alice.uid, lab.alice.gid)]
+    assert client.link.inside(execute, url, CELL).split() == [
+        "from",
+        "the",
+        "laptop",
+        str(host.uid_inside),
+        "/workspace",
+    ]
+    made = list(host.account.home.rglob("from-kernel"))
+    assert [(file.stat().st_uid, file.stat().st_gid) for file in made] == [(host.account.uid, host.account.gid)]
 
     address, token = split(url)
     for wrong in ("", "0" * len(token)):
@@ -61,35 +67,35 @@ def test_first_run_to_a_cell_through_the_tunnel(lab: Lab, client: Client, projec
     # On the loopback of both sides, and nowhere else.
     assert local_port(url) in listening_at("127.0.0.1", client.link.inside)
     assert local_port(url) not in listening_at(client.link.client, client.link.inside)
-    there = set(lab.engine.container(name).ports.values())
+    there = host.ports(name)
     assert there <= listening_at("127.0.0.1", lambda look: look())
     assert not there & listening_at(client.link.server, lambda look: look())
     for process in Path("/proc").glob("[0-9]*/cmdline"):  # of both sides
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             assert token.encode() not in process.read_bytes()
 
-    row = next(row for row in client.json("--host", "server", "ps") if row["name"] == name)
+    row = next(row for row in client.json("--host", host.name, "ps") if row["name"] == name)
     assert (row["image"], row["service"], row["status"], row["url"]) == ("tf-cpu", "jupyter", "running", url)
-    assert client.kit("url", name, KIT_HOST="server").stdout.strip() == url
-    assert client.kit("exec", "--host", "server", name, "sh", "-c", "id -u; exit 3", code=3).stdout.split() == [
-        str(lab.alice.uid)
+    assert client.kit("url", name, KIT_HOST=host.name).stdout.strip() == url
+    assert client.kit("exec", "--host", host.name, name, "sh", "-c", "id -u; exit 3", code=3).stdout.split() == [
+        str(host.uid_inside)
     ]
-    logs = client.kit("--host", "server", "logs", name)
+    logs = client.kit("--host", host.name, "logs", name)
     assert "Jupyter Server" in logs.stdout + logs.stderr
-    client.kit("ps", code=10)  # there is no engine on the laptop
+    client.kit("ps", code=10, KIT_ENGINE="private")  # there is no engine on the laptop
 
-    client.kit("--host", "server", "stop", name)
+    client.kit("--host", host.name, "stop", name)
     assert client.json("tunnel", "ls") == []
     with pytest.raises(OSError, match="refused"):
         client.link.inside(socket.create_connection, ("127.0.0.1", local_port(url)), 5)
-    client.kit("--host", "server", "rm", name)
-    assert lab.containers(lab.alice) == []
+    client.kit("--host", host.name, "rm", name)
+    assert host.containers() == []
     client.close()
     eventually(client.is_quiet, "no process of the client's", timeout_s=20)
 
 
-def test_tensorboard_beside_the_notebook(lab: Lab, client: Client, project: Path) -> None:
-    arguments = ("--host", "server", "run", "--logdir", "runs", "--tensorboard", "tf-cpu", "jupyter")
+def test_tensorboard_beside_the_notebook(host: Host, client: Client, project: Path) -> None:
+    arguments = ("--host", host.name, "run", "--logdir", "runs", "--tensorboard", "tf-cpu", "jupyter")
     started = client.json(*arguments, cwd=project)
     (beside,) = started["beside"]
     assert client.link.inside(execute, started["url"], "print(1)") == "1\n"
@@ -97,9 +103,9 @@ def test_tensorboard_beside_the_notebook(lab: Lab, client: Client, project: Path
     assert status == 200
     assert b"TensorBoard" in body
     assert {row["service"] for row in client.json("tunnel", "ls")} == {"jupyter", "tensorboard"}
-    client.kit("--host", "server", "stop", "--all")
+    client.kit("--host", host.name, "stop", "--all")
     assert client.json("tunnel", "ls") == []
-    assert lab.containers(lab.alice, everything=False) == []
+    assert host.containers(everything=False) == []
 
 
 def test_a_port_that_is_taken_here(lab: Lab, client: Client, project: Path) -> None:

@@ -14,7 +14,7 @@ from kit import private_engine
 from kit.private_engine.daemon import INSECURE_REGISTRIES
 from tests.engine.notebook import execute
 from tests.engine.remote.client import Client, eventually
-from tests.engine.remote.conftest import Lab, mount_small
+from tests.engine.remote.conftest import Host, Lab, mount_small
 
 pytestmark = pytest.mark.engine
 
@@ -81,23 +81,25 @@ def test_full_disk_on_the_server(lab: Lab, client: Client, project: Path) -> Non
     assert client.kit(*command, cwd=project).stdout == "trained\n"
 
 
-def test_killed_while_a_notebook_starts(lab: Lab, client: Client, project: Path) -> None:
+def test_killed_while_a_notebook_starts(host: Host, client: Client, project: Path) -> None:
     """`kill -9` at any moment: nothing of the client's goes on but what the next command finds and can close."""
     for seconds in (0.6, 1.2, 2.0, 3.0, 4.5):
-        job = client.start("--json", "--host", "server", "run", "tf-cpu", "jupyter", cwd=project)
+        job = client.start("--json", "--host", host.name, "run", "tf-cpu", "jupyter", cwd=project)
         time.sleep(seconds)
         job.kill()
         eventually(lambda: not client.leftovers(), f"no orphan of a kit killed after {seconds} s", timeout_s=30)
-        # What may stay is what the next command knows of.
-        supervisors = [words for words in client.link.processes().values() if "-m kit.tunnels" in words]
-        assert len(supervisors) == len(client.json("tunnel", "ls"))
-    assert {row["name"] for row in lab.listed("server", lab.alice, "--all")} == set(lab.containers(lab.alice)), (
-        "the next command sees them all"
-    )
-    started = client.json("--host", "server", "run", "tf-cpu", "jupyter", cwd=project)
+
+        def all_are_known() -> bool:
+            supervisors = [words for words in client.link.processes().values() if "-m kit.tunnels" in words]
+            return len(supervisors) == len(client.json("tunnel", "ls"))
+
+        # A supervisor that was just started has no file yet, and ends when it sees that its opener is gone.
+        eventually(all_are_known, "what stays is what the next command knows of", timeout_s=20)
+    assert {row["name"] for row in host.listed("--all")} == set(host.containers()), "the next command sees them all"
+    started = client.json("--host", host.name, "run", "tf-cpu", "jupyter", cwd=project)
     assert client.link.inside(execute, started["url"], "print(6 * 7)") == "42\n"
-    client.kit("--host", "server", "rm", "--all", "--force")
-    assert lab.containers(lab.alice) == []
+    client.kit("--host", host.name, "rm", "--all", "--force")
+    assert host.containers() == []
     assert client.json("tunnel", "ls") == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.remote.client import Client, eventually
-from tests.engine.remote.conftest import Lab
+from tests.engine.remote.conftest import Host
 
 pytestmark = pytest.mark.engine
 # Real training, which goes on until it is told to end, so that a test may take its time in between.
@@ -56,14 +56,14 @@ def counting(project: Path) -> Path:
     return project
 
 
-def end(lab: Lab) -> None:
+def end(host: Host) -> None:
     """Tell the job to come to its end, by a file in its folder on the server."""
-    for script in lab.alice.home.rglob("train.py"):
+    for script in host.account.home.rglob("train.py"):
         (script.parent / "end").touch()
 
 
-def only_container(lab: Lab) -> str:
-    names = lab.containers(lab.alice)
+def only_container(host: Host) -> str:
+    names = host.containers()
     assert len(names) == 1
     return names[0]
 
@@ -76,94 +76,94 @@ def assert_whole_log(text: str) -> None:
     assert steps == list(range(len(steps)))
 
 
-def test_training(lab: Lab, client: Client, project: Path) -> None:
+def test_training(host: Host, client: Client, project: Path) -> None:
     (project / "train.py").write_text(TRAIN)
     (project / "settings.py").write_text("STEPS = 3\n")
     (project / ".gitignore").write_text("models/\n__pycache__/\n")
-    job = client.start("--host", "server", "run", "tf-cpu", "--", "python", "train.py", cwd=project)
+    job = client.start("--host", host.name, "run", "tf-cpu", "--", "python", "train.py", cwd=project)
     job.until("step 1")
     job.interrupt()
     assert job.code() == 130
-    name = only_container(lab)
-    assert f"kit --host server logs -f {name}" in job.err
-    assert f"kit --host server stop {name}" in job.err
+    name = only_container(host)
+    assert f"kit --host {host.name} logs -f {name}" in job.err
+    assert f"kit --host {host.name} stop {name}" in job.err
     # The laptop is closed: not even the shared connection is left.
     client.close()
     eventually(client.is_quiet, "no process of the client's", timeout_s=20)
 
-    seen = lab.docker_logs(name).count("step ")
-    eventually(lambda: lab.docker_logs(name).count("step ") > seen, "the training goes on")
-    assert [row["status"] for row in lab.listed("server", lab.alice)] == ["running"]
-    again = client.start("--host", "server", "logs", "-f", name, cwd=project)
+    seen = host.log(name).count("step ")
+    eventually(lambda: host.log(name).count("step ") > seen, "the training goes on")
+    assert [row["status"] for row in host.listed()] == ["running"]
+    again = client.start("--host", host.name, "logs", "-f", name, cwd=project)
     again.until("step 2")
-    end(lab)
+    end(host)
     assert again.code() == 7
     assert_whole_log(again.out)
     assert again.out.splitlines()[-1] == "saved"
 
-    (row,) = lab.listed("server", lab.alice, "--all")
+    (row,) = host.listed("--all")
     assert (row["name"], row["status"], row["exit_code"]) == (name, "exited", 7)
-    client.kit("--host", "server", "fetch", cwd=project)
+    client.kit("--host", host.name, "fetch", cwd=project)
     with zipfile.ZipFile(project / "models/final.keras") as model:
         assert "config.json" in model.namelist()
-    client.kit("--host", "server", "rm", name)
+    client.kit("--host", host.name, "rm", name)
 
 
-def test_output_and_exit_code_come_back(lab: Lab, client: Client, project: Path) -> None:
+def test_output_and_exit_code_come_back(host: Host, client: Client, project: Path) -> None:
     done = client.kit(
-        *("--quiet", "--host", "server", "run", "tf-cpu", "--", "sh", "-c", "echo out; echo err >&2; exit 7"),
+        *("--quiet", "--host", host.name, "run", "tf-cpu", "--", "sh", "-c", "echo out; echo err >&2; exit 7"),
         code=7,
         cwd=project,
     )
     assert done.stdout == "out\n"
     assert done.stderr.splitlines()[0] == "err"
-    assert lab.containers(lab.alice, everything=False) == []
+    assert host.containers(everything=False) == []
 
 
-def test_detached_from_the_beginning(lab: Lab, client: Client, counting: Path) -> None:
+def test_detached_from_the_beginning(host: Host, client: Client, counting: Path) -> None:
     began = time.monotonic()
-    client.kit("--host", "server", "run", "--detach", "tf-cpu", "--", "python", "train.py", cwd=counting)
+    client.kit("--host", host.name, "run", "--detach", "tf-cpu", "--", "python", "train.py", cwd=counting)
     assert time.monotonic() - began < 30
-    name = only_container(lab)
-    eventually(lambda: "step 3" in lab.docker_logs(name), "the job counts")
-    end(lab)
-    follow = client.start("--host", "server", "logs", "-f", name, cwd=counting)
+    name = only_container(host)
+    eventually(lambda: "step 3" in host.log(name), "the job counts")
+    end(host)
+    follow = client.start("--host", host.name, "logs", "-f", name, cwd=counting)
     assert follow.code() == 7
     assert_whole_log(follow.out)
 
 
-def test_killed_client_leaves_the_job_and_no_orphan(lab: Lab, client: Client, counting: Path) -> None:
-    job = client.start("--host", "server", "run", "tf-cpu", "--", "python", "train.py", cwd=counting)
+def test_killed_client_leaves_the_job_and_no_orphan(host: Host, client: Client, counting: Path) -> None:
+    job = client.start("--host", host.name, "run", "tf-cpu", "--", "python", "train.py", cwd=counting)
     job.until("step 2")
     job.kill()
     eventually(lambda: not client.leftovers(), "nothing that the killed kit started", timeout_s=30)
-    name = only_container(lab)
-    assert [row["name"] for row in lab.listed("server", lab.alice)] == [name]
-    end(lab)
-    follow = client.start("--host", "server", "logs", "-f", name, cwd=counting)
+    name = only_container(host)
+    assert [row["name"] for row in host.listed()] == [name]
+    end(host)
+    follow = client.start("--host", host.name, "logs", "-f", name, cwd=counting)
     assert follow.code() == 7
     assert_whole_log(follow.out)
 
 
 @pytest.mark.parametrize("how", ["sshd", "link"])
-def test_output_goes_on_after_the_connection_broke(lab: Lab, client: Client, counting: Path, how: str) -> None:
-    job = client.start("--host", "server", "run", "tf-cpu", "--", "python", "train.py", cwd=counting)
+def test_output_goes_on_after_the_connection_broke(host: Host, client: Client, counting: Path, how: str) -> None:
+    job = client.start("--host", host.name, "run", "tf-cpu", "--", "python", "train.py", cwd=counting)
     job.until("step 2")
-    name = only_container(lab)
+    name = only_container(host)
     if how == "sshd":
-        lab.sshd.kill()
-        eventually(lambda: "connection to server is lost" in job.err, "kit says that it lost the connection")
-        lab.sshd.start()
+        host.lab.sshd.kill()
+        eventually(lambda: f"connection to {host.name} is lost" in job.err, "kit says that it lost the connection")
+        host.lab.sshd.start()
     else:
         client.link.cut()
         # It is noticed after half a minute.
-        eventually(lambda: "connection to server is lost" in job.err, "kit says that it lost the connection")
+        eventually(lambda: f"connection to {host.name} is lost" in job.err, "kit says that it lost the connection")
         client.link.restore()
-    step = lab.docker_logs(name).count("step ")
+    step = host.log(name).count("step ")
     # It finds its way back by itself, and tells what it missed.
     job.until(f"step {step}")
-    end(lab)
+    end(host)
     assert job.code() == 7
     assert_whole_log(job.out)
     assert job.out.splitlines()[-1] == "over"
-    assert lab.containers(lab.alice) == []
+    assert host.containers() == []
