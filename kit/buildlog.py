@@ -1,4 +1,6 @@
-"""Reads BuildKit's progress (`--progress=rawjson`): which step runs, which failed, and what it said last. Pure."""
+"""Reads the progress of a build, BuildKit's (`--progress=rawjson`) or Podman's: which step runs, which failed, and what
+it said last. Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,21 @@ import binascii
 import json
 import re
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 KEPT_LINES = 40
+EXPORT = "exporting to image"
+# What podman build prints about itself, between what its steps print.
+_STEP = re.compile(r"(?:\[(?P<stage>\d+/\d+)\] )?STEP (?P<number>\d+/\d+): (?P<command>.*)")
+_COMMIT = re.compile(r"(?:\[\d+/\d+\] )?COMMIT(?: \S+)?")
+# A step's output may end without a newline, in front of this.
+_DONE = re.compile(r"(?P<output>.*?)--> (?P<cached>Using cache )?[0-9a-f]{11,64}")
+_LOG = re.compile(r'time="[^"]*" level=')
+_ERROR = "Error: "
+_ERROR_OF_STEP = re.compile(r'Error: (?:error )?building at STEP ".*": (?P<cause>.*)')
 
 
 @dataclass(kw_only=True)
@@ -39,12 +51,29 @@ class Step:
         return self.name.startswith("[internal]")
 
 
-class BuildLog:
-    """The steps of one build, in order of appearance; `feed` it every line buildx prints."""
+class Log:
+    """The steps of one build, in order of appearance, and the last lines that are no step's."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self.other: deque[str] = deque(maxlen=KEPT_LINES)
+
+    def feed(self, line: str) -> list[Step]:
+        """Take one line; returns the steps that it finished."""
+        raise NotImplementedError
+
+    @property
+    def failed(self) -> Step | None:
+        """The step that ended the build."""
+        raise NotImplementedError
+
+    @property
+    def running(self) -> list[Step]:
+        return [s for s in self.steps.values() if s.started and not s.completed and not s.is_internal]
+
+
+class BuildLog(Log):
+    """BuildKit's log; `feed` it every line buildx prints."""
 
     def feed(self, line: str) -> list[Step]:
         """Take one line; returns the steps that it finished."""
@@ -80,9 +109,71 @@ class BuildLog:
         errors = [s for s in self.steps.values() if s.error]
         return next((s for s in errors if "context canceled" not in s.error), errors[0] if errors else None)
 
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+class PodmanLog(Log):
+    """Podman's log; `feed` it every line `podman build` prints. It tells no times: they are those of the lines."""
+
+    def __init__(self, clock: Callable[[], datetime] = _now) -> None:
+        super().__init__()
+        self._clock = clock
+        self._current: Step | None = None
+        self._error = ""  # the last line, if it may be the one that ends the build; a step prints such lines too
+
+    def feed(self, line: str) -> list[Step]:
+        if self._error:
+            self._keep(self._error)
+            self._error = ""
+        if match := _STEP.fullmatch(line):
+            number = " ".join(filter(None, (match["stage"], match["number"])))
+            return self._start(f"[{number}] {match['command']}")
+        if _COMMIT.fullmatch(line):
+            return self._start(EXPORT)
+        if match := _DONE.fullmatch(line):
+            if match["output"]:
+                self._keep(match["output"])
+            if match["cached"]:
+                if self._current:
+                    self._current.cached = True
+                return []
+            return self._end()
+        if self._current and line.startswith(_ERROR):
+            self._error = line
+        elif _LOG.match(line):
+            self.other.append(line)
+        else:
+            self._keep(line)
+        return []
+
+    def _start(self, name: str) -> list[Step]:
+        finished = self._end()
+        self._current = self.steps.setdefault(name, Step(name=name, started=self._clock()))
+        return finished
+
+    def _end(self) -> list[Step]:
+        if self._current is None:
+            return []
+        step, self._current = self._current, None
+        step.completed = self._clock()
+        return [step]
+
+    def _keep(self, line: str) -> None:
+        if self._current:
+            self._current.lines.append(line)
+        elif line.strip():
+            self.other.append(line)
+
     @property
-    def running(self) -> list[Step]:
-        return [s for s in self.steps.values() if s.started and not s.completed and not s.is_internal]
+    def failed(self) -> Step | None:
+        """The step at which the build ended; None when it ended at none, or was killed."""
+        if self._current and self._error:
+            found = _ERROR_OF_STEP.fullmatch(self._error)
+            self._current.error = found["cause"] if found else self._error.removeprefix(_ERROR)
+            return self._current
+        return None
 
 
 def step_title(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from kit.build import Progress
-from kit.buildlog import BuildLog, Step
+from kit.buildlog import Log, Step
 from kit.cli import Options
 from kit.cli.live import LiveLine
 
@@ -24,7 +24,7 @@ class BuildDisplay(LiveLine):
         self.start()
         return Progress(message=self.message, log=self.log)
 
-    def log(self, log: BuildLog, finished: list[Step]) -> None:
+    def log(self, log: Log, finished: list[Step]) -> None:
         for step in finished:
             if not step.is_internal and not step.error and step.seconds >= WORTH_A_LINE_S:
                 self.message(f"  {step.seconds:6.1f} s  {step.title}")

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from kit import base as base_module
 from kit import build, paths
-from kit.build import BuildOptions, ChosenBase
-from kit.buildlog import BuildLog
+from kit.build import BuildOptions, ChosenBase, bases
+from kit.build.podman import for_podman
+from kit.buildlog import BuildLog, PodmanLog
+from kit.engine.podman import HINTS
 from kit.errors import (
     BaseNotFoundError,
     BuildFailedError,
@@ -205,7 +207,7 @@ def test_uv_and_the_scripts_are_a_context_that_is_made_once(project, engine, bui
     folder = Path(context.removeprefix("--build-context=kit="))
     assert sorted(f.name for f in folder.iterdir()) == ["begin.sh", "end.sh", "uv"]
     assert os.access(folder / "uv", os.X_OK)
-    assert build._kit_context() == folder
+    assert build.kit_context() == folder
     assert [f.name for f in folder.parent.iterdir()] == [folder.name], "nothing half made beside it"
 
 
@@ -334,7 +336,7 @@ def test_auto_takes_the_archive_when_no_registry_answers_and_says_so(project, en
 
 
 def test_auto_does_not_wait_long_for_a_registry(project, engine, buildx, archive, monkeypatch):
-    monkeypatch.setattr(build, "REGISTRY_PATIENCE_S", 0.3)
+    monkeypatch.setattr(bases, "REGISTRY_PATIENCE_S", 0.3)
     buildx.reply("buildx", "imagetools", sleep=30)
     assert choose(project, engine).source == "archive"
 
@@ -465,6 +467,62 @@ def test_a_build_that_fails_raises_and_its_error_is_short(project, engine, build
     with pytest.raises(BuildFailedError) as caught:
         run_build(project, engine)
     assert len(caught.value.details) <= 15
+
+
+# -- Podman
+
+
+def podman_error(name, code=125):
+    log = PodmanLog()
+    for line in (RECORDED.parent / f"podman/{name}.txt").read_text().splitlines():
+        log.feed(line)
+    return build.build_error("tf-cpu", log, code, hints=HINTS)
+
+
+def test_a_failed_step_of_podman_is_named_with_its_last_lines_only():
+    error = podman_error("fail", 3)
+    assert type(error) is BuildFailedError
+    assert error.message.startswith('the build of tf-cpu failed in the step "[2/3] for i in')
+    assert error.details == tuple(f"line {n} of the output" for n in range(46, 61))
+
+
+@pytest.mark.parametrize("name", ["full", "full-store"])
+def test_a_full_disk_of_podmans_is_told_apart_in_a_step_and_at_the_end(name):
+    error = podman_error(name)
+    assert type(error) is DiskFullError
+    assert "podman system prune" in error.hint
+
+
+def test_a_base_that_podman_does_not_find():
+    error = podman_error("missing")
+    assert type(error) is BaseNotFoundError
+    assert "manifest unknown" in error.details[0]
+
+
+def test_a_registry_that_podman_cannot_reach():
+    assert type(podman_error("refused")) is NetworkError
+
+
+def test_podman_is_told_what_a_step_mounts(project, tmp_path):
+    for name in ("uv", *build.STEP_SCRIPTS):
+        (tmp_path / name).write_text(name)
+    inputs = build.read_inputs(project.catalog, project.image)
+    layers = dict(inputs.lock.layers)
+
+    def steps():
+        text = for_podman(inputs.dockerfile, tmp_path, layers)
+        assert "AS lock" not in text
+        assert "from=lock" not in text
+        return [step for step in text.split("\n\n") if "RUN " in step]
+
+    before = steps()
+    layers["framework"] += "# other\n"
+    after = steps()
+    changed = [(old, new) for old, new in zip(before, after, strict=True) if old != new]
+    assert len(changed) == 1, "a layer's part of the lock is in its own step alone"
+    assert "source=framework.txt" in changed[0][1]
+    (tmp_path / "end.sh").write_text("other")
+    assert all(old != new for old, new in zip(after, steps(), strict=True))
 
 
 # -- pushing

@@ -1,15 +1,17 @@
-"""Against what buildx 0.29 and Docker 28.5 really printed (data/buildx, recorded with kit's own engine)."""
+"""Against what buildx 0.29 and Docker 28.5 really printed (data/buildx, recorded with kit's own engine), and Podman
+4.3.1 (data/podman).
+"""
 
 import base64
 import json
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.buildlog import KEPT_LINES, BuildLog, step_title
+from kit.buildlog import EXPORT, KEPT_LINES, BuildLog, PodmanLog, step_title
 
 RECORDED = Path(__file__).parent / "data/buildx"
 
@@ -219,3 +221,68 @@ def test_the_steps_of_kits_own_templates_are_all_named(catalog):
         "install the framework wheels",
         "install the apps wheels",
     ]
+
+
+# -- Podman
+
+
+def read_podman(name):
+    times = iter(datetime(2026, 11, 21, tzinfo=timezone.utc) + timedelta(seconds=n) for n in range(1000))
+    log, finished = PodmanLog(clock=lambda: next(times)), []
+    for line in (RECORDED.parent / f"podman/{name}.txt").read_text().splitlines():
+        finished += log.feed(line)
+    return log, finished
+
+
+def test_a_podman_build_that_works_finishes_every_step_once():
+    log, finished = read_podman("ok")
+    assert log.failed is None
+    assert log.running == []
+    titles = [step.title for step in finished]
+    assert titles[2] == "[1/2 3/3] echo hi > a.txt"
+    assert titles[-3:] == ['[2/2 5/6] echo "second step"', '[2/2 6/6] LABEL "kit.x"="1"', EXPORT]
+    assert len(finished) == len({id(step) for step in finished}) == 10
+    assert not any(step.cached for step in finished)
+    assert all(step.seconds > 0 for step in finished)
+
+
+def test_what_a_podman_step_says_is_its_own_to_the_last_byte_without_a_newline():
+    log, _ = read_podman("ok")
+    step = next(s for s in log.steps.values() if "hello" in s.name)
+    assert list(step.lines) == ["hello", "grüße", "no newlinedone"]
+
+
+def test_podman_steps_from_the_cache_are_known_as_such():
+    _, finished = read_podman("cached")
+    assert [step.cached for step in finished] == ["FROM" not in s.name and s.name != EXPORT for s in finished]
+
+
+def test_a_failed_podman_step_is_found_with_its_last_lines():
+    log, _ = read_podman("fail")
+    assert log.failed is not None
+    assert log.failed.title.startswith("[2/3] for i in")
+    assert log.failed.error == "while running runtime: exit status 3"
+    assert log.failed.lines[-1] == "line 60 of the output"
+
+
+def test_a_podman_step_may_print_errors_and_go_on():
+    log = PodmanLog()
+    for line in ("STEP 1/2: FROM x", "STEP 2/2: RUN y", "Error: not that bad", "more"):
+        log.feed(line)
+    assert log.failed is None
+    assert [s.name for s in log.running] == ["[2/2] RUN y"]
+    assert list(log.running[0].lines) == ["Error: not that bad", "more"]
+
+
+def test_a_podman_build_that_does_not_begin_has_no_failed_step():
+    log, _ = read_podman("flag")
+    assert log.failed is None
+    assert "Error: unknown flag: --build-context" in log.other
+
+
+@given(st.lists(st.sampled_from(["STEP 1/2: RUN a", "--> 0123456789ab", "Error: x", "COMMIT x", ""]) | st.text()))
+def test_no_line_whatsoever_raises_with_podman(lines):
+    log = PodmanLog()
+    for line in lines:
+        log.feed(line)
+    assert log.failed is None or log.failed.error

@@ -1,0 +1,80 @@
+"""Building with BuildKit, by buildx."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from kit import paths
+from kit.build.context import kit_context
+from kit.build.failure import build_error
+from kit.build.inputs import Plan
+from kit.buildlog import BuildLog
+from kit.engine import Engine
+from kit.network import NetworkSettings
+
+
+def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
+    """Build into the engine's store, or where `output` (arguments of buildx) says. Raises as `build_error` says."""
+    if output is None:
+        reference = plan.image.reference
+        output = ["--tag", reference]
+        if engine.info.is_containerd_store:
+            output = ["--output", f"type=image,name={reference},unpack=true,compression=zstd,oci-mediatypes=true"]
+    log = BuildLog()
+    with _contexts(plan.options.network) as extra:
+        code = engine.stream(
+            [
+                "buildx",
+                "build",
+                "--progress=rawjson",
+                "--provenance=false",
+                "--sbom=false",
+                f"--build-arg=BASE={plan.base.reference}",
+                f"--build-arg=SOURCE_DATE_EPOCH={plan.inputs.lock.source_date_epoch}",
+                *(f"--label={name}={value}" for name, value in plan.labels.items()),
+                *(["--no-cache"] if plan.options.no_cache and "--no-cache" not in output else []),
+                *extra,
+                *output,
+                str(plan.inputs.folder),
+            ],
+            lambda line: plan.progress.log(log, log.feed(line)),
+        )
+    if code != 0:
+        raise build_error(plan.image.name, log, code)
+
+
+def digest(engine: Engine, plan: Plan) -> str:
+    """Build from nothing into an OCI archive; the digest of its manifest. The engine's store is untouched."""
+    import tarfile
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
+        archive = Path(folder) / "image.tar"
+        output = ["--no-cache", "--output", f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"]
+        run(engine, plan, output)
+        with tarfile.open(archive) as tar:
+            index = tar.extractfile("index.json")
+            assert index is not None
+            found: str = json.load(index)["manifests"][0]["digest"]
+            return found
+
+
+@contextlib.contextmanager
+def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
+    """The arguments for what a build gets beside its folder: uv, and as secrets the CA, proxies and index."""
+    import tempfile
+
+    arguments = [f"--build-context=kit={kit_context()}"]
+    if network.ca_file:
+        arguments.append(f"--secret=id=ca,src={network.ca_file}")
+    if network.needs_host_network:
+        arguments += ["--allow=network.host", "--network=host"]
+    with tempfile.TemporaryDirectory(prefix="kit-build-") as folder:
+        if script := network.shell_script():
+            file = Path(folder) / "environment"
+            paths.write_text(file, script, mode=0o600)
+            arguments.append(f"--secret=id=environment,src={file}")
+        yield arguments

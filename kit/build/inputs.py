@@ -1,0 +1,116 @@
+"""What an image is built from, and whether the engine's image still is what that says."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit import paths
+from kit.build.context import step_scripts
+from kit.build.model import BuildOptions, Built, ChosenBase, Progress
+from kit.catalog import Catalog
+from kit.catalog.model import Image
+from kit.engine import Engine
+from kit.errors import LockError
+
+if TYPE_CHECKING:
+    from kit.locks import Lock
+
+
+def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
+    """A hash of all that decides what is in the image: equal fingerprint, nothing to build."""
+    digest = hashlib.sha256()
+    for part in (dockerfile, step_scripts(), requirements, base_identity):
+        digest.update(hashlib.sha256(part.encode()).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The committed files an image is built from, checked against each other and the catalog."""
+
+    folder: Path
+    dockerfile: str
+    lock: Lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One build, decided in full: what a builder is told."""
+
+    image: Image
+    inputs: Inputs
+    base: ChosenBase
+    fingerprint: str
+    options: BuildOptions
+    progress: Progress
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the image says of what it was built from, beside the labels of its Dockerfile."""
+        return {
+            "kit.fingerprint": self.fingerprint,
+            "kit.base": self.base.reference,
+            "kit.base-source": self.base.source,
+            "kit.base-identity": self.base.identity,
+            "kit.python": self.base.python,
+        }
+
+
+def read_inputs(catalog: Catalog, image: Image) -> Inputs:
+    """The image's committed lock and Dockerfile.
+
+    Raises UnlockedError, or LockError when the lock does not fit the catalog or the Dockerfile is not the templates'.
+    """
+    from kit.locks import is_stale, read_lock
+    from kit.render import render_dockerfile
+
+    folder = paths.images_dir() / image.name
+    lock = read_lock(folder, image)
+    if is_stale(lock, catalog, image):
+        raise LockError(
+            f"the lock of {image.name} is stale: the catalog has changed since it was solved",
+            hint=f"solve it again: `kit lock {image.name}`",
+        )
+    dockerfile = render_dockerfile(catalog, image, lock)
+    file = folder / "Dockerfile"
+    if not file.is_file() or file.read_text(encoding="utf-8") != dockerfile:
+        raise LockError(
+            f"{file} is not what the templates and the catalog say", hint=f"write it again: `kit render {image.name}`"
+        )
+    return Inputs(folder=folder, dockerfile=dockerfile, lock=lock)
+
+
+def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:
+    """The image as the engine has it, if it is what its committed files say (and on the base that was asked for).
+
+    Quick, for `kit run`: it compares fingerprints and checks nothing else, which `build` does.
+    """
+    labels = engine.image_labels(image.reference)
+    if labels is None or "kit.fingerprint" not in labels or options.base not in ("auto", labels.get("kit.base-source")):
+        return None
+    folder = paths.images_dir() / image.name
+    try:
+        dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
+        requirements = (folder / "requirements.lock").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    identity = labels.get("kit.base-identity", "")
+    # The base's identity is taken from the label, so it must be one this image can have today.
+    mark = fingerprint(dockerfile, requirements, identity)
+    if labels["kit.fingerprint"] != mark or identity not in _identities(catalog, image):
+        return None
+    return Built(
+        image=image.name,
+        reference=image.reference,
+        base=labels.get("kit.base", ""),
+        fingerprint=mark,
+        is_new=False,
+        seconds=0.0,
+    )
+
+
+def _identities(catalog: Catalog, image: Image) -> list[str]:
+    return [catalog.base_for(image).reference, *(f"archive:{suite.name}" for suite in catalog.suites_for(image))]
