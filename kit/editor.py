@@ -3,6 +3,9 @@
 The Dev Containers extension reads the address. Its maintainers name the form in microsoft/vscode-remote-release issues
 8764 (2023-08-31), 5278 and 6832 and document it nowhere; the extension itself writes `settings.context` for a container
 of another docker context. What is in `settings` is what its settings `docker.host` and `docker.context` take.
+With Podman here VS Code must be told so, in its setting `dev.containers.dockerPath`
+(code.visualstudio.com/remote/advancedcontainers/docker-options, "Podman"). With Podman on another machine its
+maintainers have no way that works: vscode-remote-release issues 4643, 5971 and 11324.
 The form inside a Remote-SSH window (`…@ssh-remote+HOST`) is left out: it works only while such a window is open.
 """
 
@@ -15,7 +18,7 @@ from urllib.parse import quote
 
 from kit import layout, process
 from kit.engine import Engine
-from kit.errors import MissingProgramError
+from kit.errors import MissingProgramError, UnsupportedHostError
 from kit.ssh import SSH_VARIABLE, context_endpoint
 
 PROGRAM = "code"
@@ -39,8 +42,20 @@ def attach_uri(
     return f"vscode-remote://attached-container+{text.encode().hex()}{quote(folder)}"
 
 
+def require_attachable(engine: Engine, name: str) -> None:
+    """Raise UnsupportedHostError for an engine whose containers VS Code cannot attach to."""
+    if engine.kind == "podman" and engine.target:
+        raise UnsupportedHostError(
+            f"VS Code cannot attach to containers of Podman on another machine ({engine.target}): only to Docker's",
+            hint=f"`kit --host {engine.target} exec {name} bash` is a shell in it; a notebook's own editor is at "
+            f"`kit --host {engine.target} url {name}`",
+        )
+
+
 def engine_settings(engine: Engine) -> dict[str, str]:
     """How docker reaches an engine without kit, for `attach_uri`: empty when it does so by itself."""
+    if engine.kind == "podman":
+        return {}
     if connection := engine.connection:
         if context_endpoint(connection.target).startswith("ssh://"):
             return {"context": connection.target}

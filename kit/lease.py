@@ -239,7 +239,7 @@ def decide(
     if is_gpu_image and wanted is None and visible is not None:
         return _visible(engine, visible, host)
     has_gpu = _has_gpu(engine, host) if is_gpu_image else False
-    found = inject(wanted, _info(engine), is_gpu_image=is_gpu_image, has_gpu=has_gpu, image=image)
+    found = inject(wanted, engine_info(engine), is_gpu_image=is_gpu_image, has_gpu=has_gpu, image=image)
     names = wanted.names if wanted and wanted.names else ("all",)
     return _with_warning(found, engine, names, host) if found.arguments else found
 
@@ -249,7 +249,7 @@ def _has_gpu(engine: Engine, host: Host | None) -> bool:
     return bool(_read(host, engine).driver) if engine.target else host_has_gpu()
 
 
-def _info(engine: Engine) -> EngineInfo:
+def engine_info(engine: Engine) -> EngineInfo:
     """What the engine says of itself; CDI devices that it does not list are read from the files over there."""
     info = engine.info
     if engine.connection and info.cdi_spec_dirs and not info.cdi_devices:
@@ -292,7 +292,7 @@ def _leased(request: GpuRequest, engine: Engine, visible: tuple[str, ...] | None
             )
     chosen = gpus.choose(found, request)
     devices = _devices(chosen, is_job=visible is not None)
-    injection = inject(request, _info(engine), is_gpu_image=True, has_gpu=True, devices=devices)
+    injection = inject(request, engine_info(engine), is_gpu_image=True, has_gpu=True, devices=devices)
     return replace(injection, lease=tuple(unit.uuid for unit in chosen), note=gpus.choice_note(chosen))
 
 

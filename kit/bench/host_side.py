@@ -134,12 +134,24 @@ def measure_inside(
             try:
                 engine.run_detached(spec)
                 release()
-                engine.stream(["logs", "--follow", spec.name], on_line)
+                _follow(engine, spec.name, on_line)
                 code = wait(engine, spec.name)
             finally:
                 engine.remove(spec.name, force=True)
         text = engine.read_text(f"{folder}/{RESULT_FILE}")
         return rated(result_of(text, code, printed), catalog, image_facts(request.image, engine))
+
+
+def _follow(engine: Engine, name: str, on_line: Callable[[str], None]) -> None:
+    """Hand on each line that a container prints, until it ends."""
+    rest: dict[int, bytes] = {}
+    with engine.log(name, follow=True) as frames:
+        for kind, data in frames:
+            *lines, rest[kind] = (rest.get(kind, b"") + data).split(b"\n")
+            for line in lines:
+                on_line(line.decode(errors="replace"))
+    for last in filter(None, rest.values()):
+        on_line(last.decode(errors="replace"))
 
 
 def wait(engine: Engine, name: str) -> int:

@@ -27,7 +27,8 @@ from kit.cli import Options, host_option, json_option
 def code_command(options: Options, *, name: str, opens: bool, program: str, folder: str, force: bool) -> None:
     """Print the address under which VS Code attaches to a running container, here or on --host, or open it.
 
-    VS Code needs the Dev Containers extension and, for a container on --host, a `docker` on this machine.
+    VS Code needs the Dev Containers extension and, for a container on --host, a `docker` on this machine. With Podman
+    here it must be told so, by its setting dev.containers.dockerPath; with Podman on --host it cannot attach.
     """
     from kit import editor, run
     from kit.cli.output import print_json, say
@@ -37,6 +38,7 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     if not folder.startswith("/"):
         raise BadInputError(f"--folder {folder}: not a whole path in the container", hint="give it as /workspace/src")
     engine = connect(options.host)
+    editor.require_attachable(engine, name)
     container = run.find(engine, name)
     if not force:
         run.require_own([container], engine, action="attach VS Code to")
@@ -55,6 +57,8 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     elif not opens:
         click.echo(uri)
         say(options, f"open it: {program} --folder-uri ADDRESS; or `kit code {name} --open` does")
+    if engine.kind == "podman":
+        say(options, 'note: VS Code must know of Podman: "dev.containers.dockerPath": "podman" in its settings')
     if not editor.is_lasting(settings):
         say(
             options,

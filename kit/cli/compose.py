@@ -38,7 +38,7 @@ STDOUT = Path("-")
     help="How Compose asks for the GPUs: by CDI, or by the NVIDIA runtime. auto: as the engine can.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="The notebook's port on 127.0.0.1.  [default: 8888]")
-@click.option("--user", help="UID or UID:GID to run as.  [default: yours]")
+@click.option("--user", help="UID or UID:GID to run as.  [default: yours; of a rootless engine 0:0, which is you]")
 @click.option(
     "-e", "--env", "variables", cls=AddingOption, multiple=True, metavar="NAME=VALUE", help="Environment variable."
 )
@@ -100,7 +100,7 @@ def compose_command(
     may be left out where the configuration names one. A random token for JupyterLab goes into .env beside the file,
     unless there is one. `kit ps`, `url`, `logs` and `stop` know what Compose starts from it.
     """
-    from kit import compose, gpu, render, run
+    from kit import compose, gpu, lease, render, run
     from kit.catalog import load_catalog
     from kit.cli.build import network_for
     from kit.cli.output import print_json, say
@@ -110,11 +110,12 @@ def compose_command(
     request = gpu.parse_request(gpus) if gpus is not None else None
     image = _image(options, load_catalog(), name, request)
     engine = _engine(options)
-    info = engine.info if engine else None
+    info = lease.engine_info(engine) if engine else None
     form = cast("Form", gpu_form) if gpu_form != "auto" else None
     injection, form = compose.decide_injection(request, image, form=form, info=info)
-    caller = run.user_of(engine) if engine else run.caller()
+    caller = run.user_inside(engine) if engine else run.caller()
     uid, _, gid = (run.parse_user(user) if user else caller).partition(":")
+    owner = (run.user_of(engine) if engine else caller).partition(":")[0]
     network = read_settings(ca_cert=ca_cert, configured_index=configured("index_url"))
     network = network_for(network, engine) if engine else network
     prints = output == STDOUT
@@ -122,7 +123,7 @@ def compose_command(
     settings = compose.Settings(
         uid=int(uid),
         gid=int(gid),
-        owner=caller.partition(":")[0] if user and uid != caller.partition(":")[0] else "",
+        owner=owner if uid != owner else "",
         services=("jupyter", *dict.fromkeys(extra)),
         injection=injection,
         logdir=logdir,
@@ -226,6 +227,9 @@ def _say_next(
         say(
             options, f"first build the image: kit{f' --host {options.host}' if options.host else ''} build {image.name}"
         )
+    if engine and engine.kind == "podman":
+        say(options, f"note: {compose.PODMAN_NOTE}")
+        return
     if options.host:
         say(options, f"it is for {options.host}: `kit sync` sends the folder there; start it there")
         return

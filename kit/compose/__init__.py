@@ -13,6 +13,7 @@ from kit.compose.file import project_name as project_name
 from kit.compose.gpus import Form as Form
 from kit.compose.gpus import decide_injection as decide_injection
 from kit.compose.gpus import gpu_line as gpu_line
+from kit.compose.start import PODMAN_NOTE as PODMAN_NOTE
 from kit.compose.start import docker_words as docker_words
 from kit.compose.start import make_volumes as make_volumes
 from kit.compose.start import version_problem as version_problem

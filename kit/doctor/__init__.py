@@ -32,6 +32,8 @@ CHECKS: tuple[Check, ...] = (
     engine.engine_snap,
     engine.engine_desktop,
     engine.podman_old,
+    engine.podman_uids,
+    engine.podman_linger,
     injection.toolkit_missing,
     injection.toolkit_unconfigured,
     injection.cdi_disabled,

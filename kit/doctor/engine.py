@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation
+from kit.engine import ENGINE_VARIABLE
 
 
 def engine_missing(situation: Situation) -> Iterator[Finding]:
     """No engine at all."""
     host = situation.host
     if host.engine.problem == "missing" or (host.engine.program == "" and host.engine.problem == ""):
-        beside = f" (podman {host.podman} is, but kit builds with BuildKit)" if host.podman else ""
         yield Finding(
             check="engine-missing",
             severity="block",
-            message=f"no container engine is installed{beside}",
+            message="no container engine is installed",
             fix=fixes.install_engine(host),
         )
 
@@ -30,7 +30,10 @@ def engine_down(situation: Situation) -> Iterator[Finding]:
             check="engine-down",
             severity="block",
             message=f"{host.engine.program or 'the container engine'} does not answer{said}",
-            fix=f"`{fixes.start(host)}`",
+            # Podman has no service that could be started: what it says is wrong with its own program or files.
+            fix="`podman info` must work: put right what it says"
+            if host.engine.program == "podman"
+            else f"`{fixes.start(host)}`{_or_podman(situation)}",
         )
 
 
@@ -43,8 +46,15 @@ def engine_permission(situation: Situation) -> Iterator[Finding]:
             check="engine-permission",
             severity="block",
             message=f"you have no right to use the container engine{at}",
-            fix="`sudo usermod -aG docker $USER`, then log out and in again (`newgrp docker` for this shell)",
+            fix="`sudo usermod -aG docker $USER`, then log out and in again (`newgrp docker` for this shell)"
+            + _or_podman(situation),
         )
+
+
+def _or_podman(situation: Situation) -> str:
+    """The other engine that is there, for whoever can do nothing about the one that does not answer."""
+    is_other = situation.host.podman and situation.engine.program == "docker"
+    return f"; or take Podman, which is there: `export {ENGINE_VARIABLE}=podman`" if is_other else ""
 
 
 def engine_snap(situation: Situation) -> Iterator[Finding]:
@@ -142,4 +152,33 @@ def podman_old(situation: Situation) -> Iterator[Finding]:
             message=f"podman {engine.version} is too old for {row.needs}: that takes {row.version}",
             fix="upgrade podman, which may take a newer release of the distribution, or use Docker Engine: "
             + fixes.install_engine(situation.host),
+        )
+
+
+def podman_uids(situation: Situation) -> Iterator[Finding]:
+    """Rootless Podman without UIDs for its containers cannot unpack an image, whose files have several owners.
+
+    podman/docs/tutorials/rootless_tutorial.md names the files, the commands and that ranges must not overlap.
+    """
+    engine = situation.engine
+    if situation.has_engine and engine.program == "podman" and engine.is_rootless and engine.uids == 1:
+        span = "100000-165535"
+        yield Finding(
+            check="podman-uids",
+            severity="block",
+            message="podman has no UIDs for containers: no range in /etc/subuid is yours, so no image can be unpacked",
+            fix=f"`sudo usermod --add-subuids {span} --add-subgids {span} $USER && podman system migrate` (another "
+            "range if /etc/subuid or /etc/subgid gives this one to somebody else)",
+        )
+
+
+def podman_linger(situation: Situation) -> Iterator[Finding]:
+    """What rootless Podman runs is its user's, and systemd ends that with the user's last session."""
+    host, engine = situation.host, situation.engine
+    if situation.has_engine and engine.program == "podman" and engine.is_rootless and host.lingers is False:
+        yield Finding(
+            check="podman-linger",
+            severity="warn" if host.target else "note",
+            message="containers end when the last login of their user does: podman is rootless, and lingering is off",
+            fix=f"`{f'ssh {host.target} ' if host.target else ''}loginctl enable-linger`",
         )

@@ -83,8 +83,6 @@ def start(host: Host) -> str:
 
 def _service(host: Host, verb: str) -> str:
     engine = host.engine
-    if engine.program == "podman":
-        return f"systemctl --user {verb} podman.socket"
     if engine.is_desktop:
         return f"systemctl --user {verb} docker-desktop"
     if engine.is_rootless:

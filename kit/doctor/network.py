@@ -95,7 +95,10 @@ def ca_missing(situation: Situation) -> Iterator[Finding]:
         check="ca-missing",
         severity="warn",
         message=f"the certificate of {joined(refused)} is not trusted here: {have}",
-        fix=f"{fixes.trust_ca(host)}, then `{fixes.restart(host)}`; kit's builds take it from there",
+        # Podman has no daemon that would have to read them anew.
+        fix=fixes.trust_ca(host)
+        + ("" if host.engine.program == "podman" else f", then `{fixes.restart(host)}`")
+        + "; kit's builds take it from there",
     )
 
 

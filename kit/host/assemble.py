@@ -48,6 +48,7 @@ def assemble(
         containers=containers,
         engine=_engine(sections),
         podman=parse_engine.parse_version(sections.text("podman")),
+        lingers={"yes": True, "no": False}.get(sections.text("linger").strip()),
         cpus=parse_machine.parse_count(sections.text("cpus")),
         memory_bytes=parse_machine.parse_memory(sections.text("memory")),
         shm_bytes=shm[0] if shm else None,

@@ -96,6 +96,7 @@ class EngineFacts:
     problem_text: str = ""
     endpoint: str = ""  # `unix:///var/run/docker.sock`
     is_rootless: bool = False
+    uids: int | None = None  # of this machine that a rootless Podman may give to its containers; 1: its user's alone
     is_snap: bool = False
     is_desktop: bool = False
     is_private: bool = False  # kit's own
@@ -162,6 +163,7 @@ class Host:
     containers: tuple[GpuContainer, ...] = ()
     engine: EngineFacts = field(default_factory=EngineFacts)
     podman: str = ""  # its version, whatever the engine is; empty: not installed
+    lingers: bool | None = None  # whether the user's programs go on after the last logout; None: no systemd ends them
     cpus: int | None = None
     memory_bytes: int | None = None
     shm_bytes: int | None = None  # of the machine's own /dev/shm

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from kit.host.model import CdiSpec, EngineFacts, EngineProblem, GpuContainer
 
 _CDI_KIND = "nvidia.com/gpu"
+# Of a container of kit's; in the order in which probe.sh asks docker for them.
+CONTAINER_LABELS = ("kit.image", "kit.service", "kit.user", "kit.gpus", "kit.lease", "kit.owner-name")
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -87,12 +89,14 @@ def parse_info(text: str, errors: str, program: str, real_path: str = "") -> Eng
 def _podman(raw: dict[str, Any]) -> EngineFacts:
     host, store, version = _dict(raw.get("host")), _dict(raw.get("store")), _dict(raw.get("version"))
     security, runtime = _dict(host.get("security")), _dict(host.get("ociRuntime"))
+    sizes = [_dict(row).get("size") for row in _list(_dict(host.get("idMappings")).get("uidmap"))]
     return EngineFacts(
         program="podman",
         version=_text(version.get("Version")),
         problem="",
         endpoint=_text(_dict(host.get("remoteSocket")).get("path")),
         is_rootless=security.get("rootless") is True,
+        uids=sum(size for size in sizes if isinstance(size, int)) or None,
         cgroup_driver=_text(host.get("cgroupManager")),
         cgroup_version=_text(host.get("cgroupVersion")).removeprefix("v"),
         storage_driver=_text(store.get("graphDriverName")),
@@ -155,6 +159,8 @@ def parse_containers(text: str) -> tuple[dict[str, str], tuple[GpuContainer, ...
             continue
         name = row[1][0] if isinstance(row[1], list) and row[1] else row[1]
         names[row[0]] = _text(name).split(",")[0]
+        if len(row) == 4 and isinstance(row[3], dict):  # Podman's, with all the labels
+            row = [*row[:3], *(row[3].get(label) for label in CONTAINER_LABELS)]
         if len(row) == 9 and row[3]:
             status, image, service, user, gpus, lease, owner = map(_text, row[2:])
             if (state := _state(status)) != "exited":
@@ -176,6 +182,8 @@ def parse_containers(text: str) -> tuple[dict[str, str], tuple[GpuContainer, ...
 def _state(status: str) -> str:
     """`Up 3 hours (Paused)` as the engine's own word for it, which old versions do not print by itself."""
     words = {"Created": "created", "Restarting": "restarting", "Removal": "removing", "Dead": "exited"}
+    # Podman's (cmd/podman/containers/ps.go, libpod/define/containerstate.go).
+    words |= {"Initialized": "created", "Paused": "paused", "Stopping": "running", "Removing": "removing"}
     first = status.partition(" ")[0]
     if first == "Up":
         return "paused" if "(Paused)" in status else "running"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kit import process, ssh
+from kit.engine import ENGINE_VARIABLE
 from kit.host.sections import Sections, split
 
 Group = Literal["gpu", "use", "engine", "machine", "network"]
@@ -31,25 +33,32 @@ def run_probe(
     """
     import secrets
 
+    connection = ssh.connect(target) if target else None
     mark = f"@@{secrets.token_hex(8)}"
     variables = {
         "KIT_MARK": mark,
         "KIT_GROUPS": " ".join(groups),
-        "KIT_DOCKER": program,
+        "KIT_DOCKER": _program_there(connection) if connection else program,
         "KIT_ENDPOINTS": " ".join(urls),
         "KIT_PIDS": " ".join(map(str, pids)),
     }
     # On the input, not on the command line: that would go through the login shell there, whichever it is.
     lines = [f"{name}={shlex.quote(value)}\n" for name, value in variables.items()]
     script = "".join(lines) + _script()
-    if not target:
+    if connection is None:
         done = process.run(["sh", "-s"], input=script, env=environment, timeout_s=TIMEOUT_S, check=False)
     else:
-        done = ssh.connect(target).run(script, timeout_s=TIMEOUT_S, check=False)
+        done = connection.run(script, timeout_s=TIMEOUT_S, check=False)
     sections = split(done.stdout, mark)
     if target and not sections.found:
         raise ssh.failure(target, done.returncode, f"{done.stderr}\n{done.stdout}", doing="examined")
     return sections
+
+
+def _program_there(connection: ssh.Connection) -> str:
+    """`podman` where kit uses it on a machine behind SSH, as `kit.engine.remote.connect` chooses; else empty."""
+    account, choice = connection.account, os.environ.get(ENGINE_VARIABLE, "")
+    return "podman" if account.has_podman and (choice == "podman" or not (choice or account.sockets)) else ""
 
 
 def _script() -> str:

@@ -3,7 +3,7 @@
 # more than a POSIX shell; writes only into a folder of its own, which it removes. Set before it on the same input:
 #   KIT_MARK       what opens the first line of each section: MARK NAME EXIT-CODE REST
 #   KIT_GROUPS     which facts: gpu use engine machine network
-#   KIT_DOCKER     the docker program; empty: docker or podman, whichever there is
+#   KIT_DOCKER     the docker program, or podman; empty: docker or podman, whichever there is
 #   KIT_ENDPOINTS  addresses to ask, apart by spaces
 #   KIT_PIDS       processes whose owner and control group are wanted, besides those nvidia-smi lists
 #   KIT_TEST_ROOT  in tests: a folder that stands for / where files of the system are read
@@ -179,6 +179,11 @@ start_engine() {
     if has podman; then start podman 5 podman --version; fi
     if has nvidia-ctk; then start nvidia-ctk 5 nvidia-ctk --version; fi
     if has nvidia-container-cli; then start nvidia-container-cli 5 nvidia-container-cli --version; fi
+    section linger 0
+    # Where systemd runs, and nobody said otherwise, it ends what a user runs with the last session of theirs.
+    if [ -d "$root/run/systemd/system" ]; then
+        if [ -e "$root/var/lib/systemd/linger/$(id -un)" ]; then echo yes; else echo no; fi
+    fi
     section toolkit 0
     sed -n 's/^[[:space:]]*no-cgroups[[:space:]]*=[[:space:]]*\([a-z]*\).*/\1/p' \
         "$root/etc/nvidia-container-runtime/config.toml" 2>/dev/null
@@ -196,7 +201,10 @@ start_engine() {
 start_containers() {
     case $engine in
         '') ;;
-        podman) start containers 8 podman ps --no-trunc --format '[{{json .ID}},{{json .Names}}]' ;;
+        podman)
+            start containers 8 podman ps --all --no-trunc \
+                --format '[{{json .ID}},{{json .Names}},{{json .Status}},{{json .Labels}}]'
+            ;;
         *)
             start containers 8 "$engine" ps --all --no-trunc --format \
                 '[{{json .ID}},{{json .Names}},{{json .Status}},{{json (.Label "kit.image")}},{{json (.Label "kit.service")}},{{json (.Label "kit.user")}},{{json (.Label "kit.gpus")}},{{json (.Label "kit.lease")}},{{json (.Label "kit.owner-name")}}]'

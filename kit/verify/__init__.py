@@ -94,7 +94,7 @@ def started(
     reference = request.reference or image.reference
     if engine.image_labels(reference) is None:
         raise EngineError(f"the engine has no image {reference}", hint=f"`kit build {image.name}` builds it")
-    described = json.loads(engine.call(["image", "inspect", reference], timeout_s=30))[0]
+    described = json.loads(engine.call(["image", "inspect", engine.full_name(reference)], timeout_s=30))[0]
     with contextlib.ExitStack() as stack:
         stack.enter_context(_interrupted_by_signals())
         folder = Path(
@@ -165,7 +165,7 @@ def check(
     from kit.verify.collector import Collector
 
     collector = Collector(subject, only, on_check)
-    with _environment(subject.engine):
+    with _environment():
         code = pytest.main([*PYTEST_ARGUMENTS, *_arguments()], plugins=[collector])
     if code == pytest.ExitCode.INTERRUPTED:
         if collector.problems:
@@ -183,7 +183,7 @@ def names() -> list[str]:
     from kit.verify.collector import Collector
 
     collector = Collector(None, ())
-    with _environment(None):
+    with _environment():
         pytest.main([*PYTEST_ARGUMENTS, "--collect-only", *_arguments()], plugins=[collector])
     return collector.names
 
@@ -225,7 +225,13 @@ def _lay_out(folder: Path) -> Path:
 
 
 def _user(engine: Engine) -> str:
-    """The caller; for root the image's own user, since what root may do proves nothing about others."""
+    """The caller; for root the image's own user, since what root may do proves nothing about others.
+
+    With a rootless engine it is root inside, whom nothing there lets do more than the caller outside may: what another
+    user leaves behind the caller could not remove.
+    """
+    if engine.is_rootless:
+        return run.user_inside(engine)
     caller = run.user_of(engine)
     return f"{layout.UID}:{layout.UID}" if caller.startswith("0:") else caller
 
@@ -249,15 +255,11 @@ def _no_gpu(image: Image, gpus: str | None, note: str) -> str:
 
 
 @contextlib.contextmanager
-def _environment(engine: Engine | None) -> Iterator[None]:
-    """The variables by which testinfra's `docker` reaches the engine; none of pytest's from outside."""
+def _environment() -> Iterator[None]:
+    """None of pytest's variables from outside."""
     before = dict(os.environ)
     os.environ.pop("PYTEST_ADDOPTS", None)
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    if engine:
-        os.environ.update(engine.environment)
-        if (program := Path(engine.program)).is_absolute():
-            os.environ["PATH"] = f"{program.parent}{os.pathsep}{os.environ['PATH']}"
     try:
         yield
     finally:

@@ -57,6 +57,15 @@ def test_for_programs(kit, docker):
     assert data == {"name": NAME, "folder": "/workspace", "uri": uri(), "opened": False}
 
 
+def test_with_podman_vs_code_must_be_told(kit, docker, monkeypatch):
+    docker.program.rename(docker.bin / "podman")
+    monkeypatch.setenv("KIT_ENGINE", "podman")
+    result = kit("code", NAME)
+    text = f'{{"containerName":"/{NAME}"}}'
+    assert (result.code, result.out) == (0, f"vscode-remote://attached-container+{text.encode().hex()}/workspace\n")
+    assert result.err.splitlines()[-1].endswith('"dev.containers.dockerPath": "podman" in its settings')
+
+
 def test_open_starts_vs_code(kit, docker, code):
     result = kit("code", "--open", NAME)
     assert (result.code, result.out) == (0, "")

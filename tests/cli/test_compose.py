@@ -5,6 +5,7 @@ import stat
 import pytest
 import yaml
 
+from kit.engine.podman import Podman
 from tests.fake_docker import info
 
 CDI_DEVICES = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "all")]
@@ -189,3 +190,45 @@ def test_variables_files_and_mounts(kit, docker, folder):
     mount = {"type": "bind", "source": str(folder), "target": "/d", "bind": {"create_host_path": False}}
     assert {**mount, "read_only": True} in made["volumes"]
     assert made["restart"] == "${RESTART:-unless-stopped}"
+
+
+@pytest.fixture
+def podman(docker, monkeypatch):
+    """Podman of an ordinary user."""
+    docker.program.rename(docker.bin / "podman")
+    monkeypatch.setenv("KIT_ENGINE", "podman")
+    monkeypatch.setattr(Podman, "is_rootless", True)
+    raw = {
+        "host": {"cpus": 2, "memTotal": 25276502016, "security": {"rootless": True}},
+        "store": {"graphRoot": "/home/alice/.local/share/containers/storage"},
+        "version": {"Version": "4.3.1"},
+    }
+    docker.reply("info", stdout=json.dumps(raw))
+    docker.reply("volume", "exists", code=1)
+    return docker
+
+
+def test_with_podman_the_file_is_written_and_nothing_promised(kit, podman, folder):
+    result = kit("compose", "torch-cpu")
+    assert result.code == 0
+    assert result.err.splitlines()[:2] == [
+        "wrote compose.yaml: jupyter, on the CPU",
+        "wrote .env: a random JUPYTER_TOKEN",
+    ]
+    assert "start it: " not in result.err
+    assert "note: it is for Docker Compose with Docker" in result.err
+    # Root inside is the user outside, to whom the container belongs.
+    assert service(folder)["user"] == "0:0"
+    uid = os.getuid()
+    assert service(folder)["labels"].get("kit.owner", "0") == str(uid)
+    assert podman.called("volume", "create")[0].args[-1] == "kit-0-home"
+
+
+def test_gpus_with_podman_are_asked_for_by_cdi(kit, podman, folder, monkeypatch, tmp_path):
+    (tmp_path / "nvidia.json").write_text('{"kind": "nvidia.com/gpu", "devices": [{"name": "0"}, {"name": "all"}]}')
+    monkeypatch.setattr("kit.engine.podman.CDI_FOLDERS", (str(tmp_path),))
+    result = kit("compose", "torch2.7-cu126")
+    assert "wrote compose.yaml: jupyter, GPUs by CDI" in result.err
+    (device,) = service(folder)["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["device_ids"]) == ("cdi", ["nvidia.com/gpu=all"])
+    assert "GPUs have been seen not to reach" in result.err

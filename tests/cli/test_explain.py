@@ -214,7 +214,7 @@ def test_a_container_that_is_not_kits(kit, docker):
 
 
 def test_a_container_that_nothing_has(kit, docker):
-    docker.reply("ps", "--all", "--quiet", "--filter=name=^/nothing$", stdout="")
+    docker.reply("ps", "--all", "--quiet", "--filter=name=^/?nothing$", stdout="")
     result = kit("explain", "--container", "nothing")
     assert result.code == 13
     assert result.err.splitlines()[0] == "error: no container of kit's is named 'nothing'"

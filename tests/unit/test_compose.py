@@ -11,6 +11,7 @@ from kit.catalog import load_catalog
 from kit.compose.file import ComposeFile
 from kit.compose.gpus import Reservation, engine_form, injection_in, reservation
 from kit.engine import ContainerSpec, Engine, EngineInfo, Mount
+from kit.engine.podman import Podman
 from kit.errors import BadInputError, GpuUnavailableError
 from kit.gpu import HIDDEN, Injection, parse_request
 from kit.network import NetworkSettings
@@ -415,3 +416,15 @@ def test_volumes_are_made_under_the_names_kit_run_gives_them(fake_docker, engine
     compose.make_volumes(file, settings, engine)
     made = [call.args[-1] for call in fake_docker.called("volume", "create")]
     assert made == [mount.source for mount in run.volume_mounts(image, "77")]
+
+
+def test_podman_is_not_asked_for_volumes_that_are_there(fake_docker) -> None:
+    fake_docker.program.rename(fake_docker.bin / "podman")
+    settings = compose.Settings(uid=0, gid=0)
+    image = load_catalog().find("tf-cpu")
+    fake_docker.reply("volume", "exists", code=1)
+    fake_docker.reply("volume", "exists", "kit-0-home")
+    compose.make_volumes(compose.compose_file(image, settings, project="p", header=()), settings, Podman())
+    made = [call.args[-1] for call in fake_docker.called("volume", "create")]
+    assert made == [mount.source for mount in run.volume_mounts(image, "0") if mount.source != "kit-0-home"]
+    assert made

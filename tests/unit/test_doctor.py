@@ -361,7 +361,41 @@ CASES: list[tuple[str, Host, Change, str, str, str]] = [
     ("engine-old", UBUNTU, engine(version="20.10.24+dfsg1"), "block", "20.10.24+dfsg1 is too old", "upgrade"),
     ("engine-old", LEGACY, engine(version="24.0.7"), "note", "the runtime passes GPUs", "upgrade"),
     ("buildx-missing", UBUNTU, engine(buildx=""), "block", "no buildx", "apt-get install docker-buildx-plugin"),
+    (
+        "engine-down",
+        UBUNTU,
+        both(engine(problem="down"), facts(podman="4.3.1")),
+        "block",
+        "docker",
+        "KIT_ENGINE=podman",
+    ),
+    (
+        "engine-down",
+        PODMAN,
+        engine(problem="down", problem_text="no such"),
+        "block",
+        "no such",
+        "`podman info` must work",
+    ),
+    (
+        "engine-permission",
+        UBUNTU,
+        both(engine(problem="denied"), facts(podman="4.3.1")),
+        "block",
+        "no right",
+        "or take Podman, which is there: `export KIT_ENGINE=podman`",
+    ),
     ("podman-old", PODMAN, engine(version="3.4.4"), "block", "podman 3.4.4 is too old", "upgrade podman"),
+    ("podman-uids", PODMAN, engine(uids=1), "block", "/etc/subuid", "--add-subuids 100000-165535 --add-subgids"),
+    ("podman-linger", PODMAN, facts(lingers=False), "note", "containers end", "`loginctl enable-linger`"),
+    (
+        "podman-linger",
+        PODMAN,
+        facts(lingers=False, target="me@lab"),
+        "warn",
+        "lingering is off",
+        "`ssh me@lab loginctl enable-linger`",
+    ),
     # machine
     ("disk-low", UBUNTU, facts(disk_free_bytes=5 * GB), "block", "5.0 GB free at /var/lib/docker", "system prune"),
     ("disk-low", UBUNTU, facts(disk_free_bytes=12 * GB), "warn", "enough for an image, but building", "system prune"),
@@ -476,6 +510,22 @@ def test_a_finding_comes_and_goes_with_its_fact(
 
 def test_every_check_has_a_case() -> None:
     assert {identifier(check) for check in CHECKS} == {check for check, *_ in CASES}
+
+
+def test_what_is_said_of_podman_is_not_said_of_others() -> None:
+    # Root's containers are nobody's session, and Docker's belong to a service; Podman builds without buildx.
+    not_linger = facts(lingers=False)
+    assert examine(not_linger(UBUNTU), CATALOG) == []
+    assert examine(both(not_linger, engine(is_rootless=False, uids=1))(PODMAN), CATALOG) == []
+    assert examine(both(engine(uids=65537), facts(lingers=True))(PODMAN), CATALOG) == []
+    assert examine(both(engine(is_rootless=True), not_linger, facts(podman="4.3.1"))(UBUNTU), CATALOG) == []
+
+
+def test_podman_has_no_service_to_start_again() -> None:
+    refused = endpoint("registry", is_reachable=False, problem="certificate")
+    (finding,) = found(refused(PODMAN), "ca-missing")
+    assert "update-ca-trust" in finding.fix
+    assert "systemctl" not in finding.fix
 
 
 def test_every_finding_is_named_after_its_check() -> None:

@@ -5,7 +5,9 @@ import pytest
 
 from kit import editor
 from kit.engine import Engine
-from kit.errors import CommandError, MissingProgramError
+from kit.engine.podman import Podman
+from kit.engine.remote import RemotePodman
+from kit.errors import CommandError, MissingProgramError, UnsupportedHostError
 from kit.ssh import Account, Connection
 
 NAME = "kit-tf-cpu-jupyter-ab12"
@@ -84,6 +86,21 @@ def test_an_engine_behind_ssh(engine: Engine, expected: str) -> None:
     settings = editor.engine_settings(engine)
     assert settings == {"host": expected}
     assert editor.is_lasting(settings) == expected.startswith("ssh://")
+
+
+def test_podman_here_is_a_setting_of_vs_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/podman/podman.sock")
+    editor.require_attachable(Podman(), NAME)
+    assert editor.engine_settings(Podman()) == {}
+
+
+def test_podman_behind_ssh_is_refused() -> None:
+    connection = remote("lab").connection
+    assert connection is not None
+    with pytest.raises(UnsupportedHostError, match="Podman on another machine") as caught:
+        editor.require_attachable(RemotePodman(connection), NAME)
+    assert f"kit --host lab exec {NAME} bash" in caught.value.hint
+    editor.require_attachable(remote("lab"), NAME)
 
 
 def test_an_ssh_of_the_users_own_is_unknown_to_docker(monkeypatch: pytest.MonkeyPatch) -> None:

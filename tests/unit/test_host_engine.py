@@ -80,7 +80,32 @@ def test_podman_by_its_own_name_and_by_dockers():
         assert (engine.program, engine.version, engine.problem) == ("podman", "4.3.1", "")
         assert (engine.cgroup_driver, engine.cgroup_version) == ("cgroupfs", "1")
         assert (engine.data_root, engine.storage_driver) == ("/var/lib/containers/storage", "overlay")
-        assert (engine.default_runtime, engine.is_rootless) == ("crun", False)
+        assert (engine.default_runtime, engine.is_rootless, engine.uids) == ("crun", False, None)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "uids"), [([1], 1), ([1, 65536], 65537), ([], None), (None, None), ([None, "x"], None)]
+)
+def test_the_uids_a_rootless_podman_has(sizes, uids):
+    raw = json.loads((DATA / "podman-4.3.json").read_text())
+    raw["host"]["idMappings"] = {"uidmap": sizes and [{"container_id": 0, "host_id": 1001, "size": s} for s in sizes]}
+    assert parse_info(json.dumps(raw), "", "podman").uids == uids
+
+
+def test_containers_of_podmans_with_all_their_labels():
+    # As podman 4.3.1 prints them, shortened.
+    rows = [
+        ["0" * 64, "kit-one", "Up 3 seconds ago", {"kit.image": "torch-cu126", "kit.user": "0:0",
+         "kit.gpus": "--device=nvidia.com/gpu=0", "kit.lease": "GPU-1 GPU-2", "kit.owner-name": "alice"}],
+        ["1" * 64, "kit-two", "Exited (5) About a minute ago", {"kit.image": "torch-cu126"}],
+        ["2" * 64, "kit-three", "Paused", {"kit.image": "torch-cu126"}],
+        ["3" * 64, "other", "Up 1 second ago", {"io.buildah.version": "1.28.2"}],
+        ["4" * 64, "bare", "Up 1 second ago", None],
+    ]  # fmt: skip
+    names, own = parse_containers("\n".join(map(json.dumps, rows)))
+    assert list(names.values()) == ["kit-one", "kit-two", "kit-three", "other", "bare"]
+    assert [(c.name, c.status, c.user) for c in own] == [("kit-one", "running", "alice"), ("kit-three", "paused", "")]
+    assert (own[0].devices, own[0].lease) == (("nvidia.com/gpu=0",), ("GPU-1", "GPU-2"))
 
 
 @pytest.mark.parametrize(

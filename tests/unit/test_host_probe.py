@@ -286,6 +286,15 @@ def test_podman_where_there_is_no_docker(machine):
     assert (host.containers, host.unread) == ((), ())
 
 
+def test_whether_programs_go_on_after_the_last_logout(machine):
+    assert read_host().lingers is None
+    machine.file("run/systemd/system/x", "")
+    assert read_host().lingers is False
+    name = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
+    machine.file(f"var/lib/systemd/linger/{name}", "")
+    assert read_host().lingers is True
+
+
 def test_the_engine_that_is_given_is_asked(machine, tmp_path):
     machine.docker()
     own = Machine.__new__(Machine)

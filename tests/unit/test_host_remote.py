@@ -8,7 +8,7 @@ import pytest
 
 from kit import process, ssh
 from kit.errors import BadInputError, MissingProgramError, NetworkError
-from kit.host import read_gpus, read_host
+from kit.host import probe, read_gpus, read_host
 
 
 # ssh's own words, as OpenSSH 9 prints them.
@@ -138,3 +138,21 @@ def test_docker_itself_keeps_contexts_there(tmp_path, monkeypatch):
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     process.run(["docker", "context", "create", "lab", "--docker", "host=ssh://alice@lab1"])
     assert ssh.resolve_target("lab") == "ssh://alice@lab1"
+
+
+@pytest.mark.parametrize(
+    ("account", "choice", "program"),
+    [
+        ({"has_podman": True}, "", "podman"),
+        ({"has_podman": True, "has_docker": True, "denied": ("/var/run/docker.sock",)}, "", "podman"),
+        ({"has_podman": True, "sockets": ("/var/run/docker.sock",)}, "", ""),
+        ({"has_podman": True, "sockets": ("/var/run/docker.sock",)}, "podman", "podman"),
+        ({"has_podman": True}, "system", ""),
+        ({"has_docker": True}, "podman", ""),
+    ],
+)
+def test_podman_is_looked_at_where_kit_would_use_it(monkeypatch, tmp_path, account, choice, program):
+    monkeypatch.setenv("KIT_ENGINE", choice)
+    of = ssh.Account(user="me", uid=1, gid=1, home="/home/me", hostname="lab", **account)
+    connection = ssh.Connection(target="lab", address="lab", folder=tmp_path, account=of)
+    assert probe._program_there(connection) == program

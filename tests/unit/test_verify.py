@@ -13,6 +13,7 @@ import pytest
 from kit import layout, locks, paths, verify
 from kit.catalog import Catalog
 from kit.engine import Engine
+from kit.engine.podman import Podman
 from kit.errors import BadInputError, EngineError, NotReadyError
 from kit.verify import expected
 from kit.verify.collector import is_chosen, words
@@ -228,17 +229,29 @@ def test_scripts_for_inside_are_of_python_3_8_and_need_nothing_of_kit():
 
 def test_volumes_are_fresh_but_for_the_cuda_cache(catalog, monkeypatch):
     monkeypatch.setattr("kit.run.containers.caller", lambda: "1234:1234")
-    volumes = {mount.target: mount.source for mount in verify._volumes(catalog.find("torch2.7-cu126"), Engine())}
+    volumes = {
+        mount.target: mount.source
+        for mount in verify._volumes(catalog.find("torch2.7-cu126"), Engine(socket_path=Path("/dev/null")))
+    }
     assert set(volumes) == {volume.path for volume in layout.VOLUMES}
     assert {source for source in volumes.values() if source} == {"kit-1234-cuda"}
     assert volumes["/home/kit/.cache/cuda"] == "kit-1234-cuda"
 
 
 def test_root_verifies_as_the_image_s_own_user(monkeypatch):
+    of_root = Path("/dev/null")  # stands for the engine's socket; one of root's is asked nothing
     monkeypatch.setattr("kit.run.containers.caller", lambda: "0:0")
-    assert verify._user(Engine()) == "1000:1000"
+    assert verify._user(Engine(socket_path=of_root)) == "1000:1000"
     monkeypatch.setattr("kit.run.containers.caller", lambda: "1234:5678")
-    assert verify._user(Engine()) == "1234:5678"
+    assert verify._user(Engine(socket_path=of_root)) == "1234:5678"
+
+
+def test_with_a_rootless_engine_the_caller_is_root_inside(monkeypatch):
+    monkeypatch.setattr("kit.run.containers.caller", lambda: "1000:1000")
+    monkeypatch.setattr(Podman, "is_rootless", True)
+    assert verify._user(Podman()) == "0:0"
+    monkeypatch.setattr(Podman, "is_rootless", False)
+    assert verify._user(Podman()) == "1000:1000"
 
 
 def test_home_folders_that_anyone_may_write_to_are_those_of_the_layout():

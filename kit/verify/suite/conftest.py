@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import testinfra
+from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
 from kit import layout
-from kit.engine import Mount
+from kit.engine import Engine, Mount
 from kit.errors import KitError
 from kit.run import Started
 from kit.verify.collector import FACT, SUBJECT
@@ -24,6 +24,7 @@ __all__ = ["LOGS", "PYTHON", "SCRIPTS", "Answer", "Host", "Inside"]
 SCRIPTS = "/run/kit/verify"
 PYTHON = f"{layout.VENV}/bin/python"
 LOGS = "logs"
+PATIENCE_S = 60 * 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,22 @@ class Answer:
         return entry["value"]
 
 
+class InContainer(BaseBackend):  # type: ignore[misc]  # testinfra has no types
+    """How testinfra runs a command in a container: as kit does, so that every engine kit knows will do."""
+
+    NAME = "kit"
+
+    def __init__(self, container: str, engine: Engine) -> None:
+        super().__init__(container)
+        self.engine = engine
+
+    def run(self, command: str, *args: str, **_: Any) -> CommandResult:
+        words = self.get_command(command, *args)
+        # Whatever may take long has a limit of its own inside.
+        done = self.engine.ask(["exec", self.hostname, "/bin/sh", "-c", words], timeout_s=PATIENCE_S)
+        return self.result(done.returncode, self.encode(words), done.stdout, done.stderr)
+
+
 Inside = Callable[..., Answer]
 
 
@@ -67,7 +84,7 @@ def fact(record_property: Callable[[str, object], None]) -> Callable[[str], None
 @pytest.fixture(scope="session")
 def host(subject: Subject) -> Host:
     """The container, as the user it runs as."""
-    return testinfra.get_host(f"docker://{subject.container}")
+    return Host(InContainer(subject.container, subject.engine))
 
 
 @pytest.fixture(scope="session")
