@@ -12,14 +12,15 @@ from typing import Any
 class Mount:
     """A folder or file of the host, or a named volume, inside a container."""
 
-    source: str
+    source: str  # empty: a new volume without a name
     target: str
     is_volume: bool = False
     read_only: bool = False
 
     def argument(self) -> str:
         kind = "volume" if self.is_volume else "bind"
-        return f"type={kind},source={self.source},target={self.target}" + (",readonly" if self.read_only else "")
+        source = f"source={self.source}," if self.source else ""  # Podman 5 refuses an empty one
+        return f"type={kind},{source}target={self.target}" + (",readonly" if self.read_only else "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,7 +66,8 @@ def test_an_image_is_built_on_a_podman_host_and_is_up_to_date_then(
     kit: Kit, podman_host: PodmanHost, workspace: Path
 ) -> None:
     variables = as_environment(KIT_SSH=podman_host.ssh())
-    kit("--host", "machine", "build", "tf-cpu", "--base", "archive", env=variables)
+    # Another test may have sent it one that Docker built.
+    kit("--host", "machine", "build", "tf-cpu", "--base", "archive", "--force", env=variables)
     again = kit("--host", "machine", "--json", "build", "tf-cpu", env=variables)
     assert [built["is_new"] for built in json.loads(again.stdout)] == [False]
     found = json.loads(podman_host.run("podman image inspect docker.io/kit/tf-cpu:latest").stdout)[0]

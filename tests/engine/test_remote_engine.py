@@ -257,6 +257,7 @@ def test_a_lock_ends_with_the_connection(there: Engine, tmp_path: Path, monkeypa
 
 def test_no_engine_there(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIT_SSH", server.ssh())
+    monkeypatch.setenv("KIT_ENGINE", "system")  # there may be a Podman
     monkeypatch.setattr(ssh, "_ACCOUNT_SCRIPT", ssh._ACCOUNT_SCRIPT.replace("say socket", "say nothing"))
     with pytest.raises(NoEngineError, match="no container engine answers on machine"):
         connect("machine")
@@ -276,7 +277,7 @@ def test_a_socket_that_nobody_answers_at(server: Server, tmp_path: Path, monkeyp
     assert engine.connection is not None
     assert engine.connection.account.sockets[0] == str(dead)
     ssh.close("machine")
-    only = before.partition("case ")[0] + f"socket {dead}\n"
+    only = before.partition('case "${DOCKER_HOST')[0] + f"socket {dead}\n"
     monkeypatch.setattr(ssh, "_ACCOUNT_SCRIPT", only)
     with pytest.raises(NoEngineError) as caught:
         connect("machine")

@@ -95,6 +95,11 @@ BROKEN = {
     "world-writable-folder": Broken(
         check="security.world-writable", lines="RUN mkdir /opt/kit/all && chmod 1777 /opt/kit/all", says="/opt/kit/all"
     ),
+    "secret-in-pip-s-settings": Broken(
+        check="security.secrets",
+        lines="RUN echo 'index-url = https://example.org/' >> /opt/kit/venv/pip.conf",
+        says="/opt/kit/venv/pip.conf",
+    ),
     "secret-variable": Broken(check="security.secrets", lines="ENV HF_TOKEN=abc", says="HF_TOKEN"),
     "secret-file": Broken(
         check="security.secrets", lines="RUN echo 'machine example.org password x' > /root/.netrc", says="/root/.netrc"

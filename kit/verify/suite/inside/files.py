@@ -23,6 +23,7 @@ SECRET_NAMES = re.compile(
     |\.kube/config|\.ssh/id_[a-z0-9]+|\.huggingface/token|huggingface/token|\.wandb|kaggle\.json|\.env)$""",
     re.VERBOSE,
 )
+PIP_SETTINGS = "[install]\nuser = true\n"
 SECRET_TEXT = re.compile(
     rb"""-----BEGIN\ [A-Z ]*PRIVATE\ KEY-----|://[^/\s:@]+:[^/\s:@]+@|\bAKIA[0-9A-Z]{16}\b|\bhf_[A-Za-z0-9]{30,}
     |\bgh[pousr]_[A-Za-z0-9]{36}|"(argon2|sha1|sha256):[^"]{20,}\"""",
@@ -97,11 +98,21 @@ def look(venv: str) -> dict[str, Any]:
                 found["privileged"].append(f"{path} (capabilities)")
             if LIBRARY.match(os.path.basename(path)) and "/stubs/" not in path:
                 found["libraries"].append(path)
-            if is_searched(path, venv) and (SECRET_NAMES.search(path) or has_secret_text(path, info)):
+            if is_searched(path, venv) and (is_secret_name(path, venv) or has_secret_text(path, info)):
                 found["secrets"].append(path)
     allowed = distribution_files() if privileged else set()
     found["privileged"] += [path for path in privileged if os.path.realpath(path) not in allowed]
     return {name: sorted(paths) for name, paths in found.items()}
+
+
+def is_secret_name(path: str, venv: str) -> bool:
+    if not SECRET_NAMES.search(path):
+        return False
+    if path != f"{venv}/pip.conf":
+        return True
+    # The image's own, while it has nothing in it but the image's own setting.
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read() != PIP_SETTINGS
 
 
 def has_capabilities(path: str) -> bool:
