@@ -8,6 +8,7 @@ import base64
 import binascii
 import json
 import re
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -51,21 +52,21 @@ class Step:
         return self.name.startswith("[internal]")
 
 
-class Log:
+class Log(ABC):
     """The steps of one build, in order of appearance, and the last lines that are no step's."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self.other: deque[str] = deque(maxlen=KEPT_LINES)
 
+    @abstractmethod
     def feed(self, line: str) -> list[Step]:
         """Take one line; returns the steps that it finished."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def failed(self) -> Step | None:
         """The step that ended the build."""
-        raise NotImplementedError
 
     @property
     def running(self) -> list[Step]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from kit.build import buildkit, podman
 from kit.build.bases import choose_base
 from kit.build.inputs import Inputs, Plan, current, fingerprint, read_inputs
 from kit.build.model import SILENT, BuildOptions, Built, ChosenBase, Progress
@@ -22,15 +23,11 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
     if not options.force and not options.no_cache and (done := current(catalog, image, engine, options)):
         return done
     started = time.monotonic()
-    if engine.kind == "podman":
-        from kit.build import podman as builder
-    else:
-        from kit.build import buildkit as builder  # type: ignore[no-redef]
-
+    if engine.kind == "docker":
         engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
     plan = _plan(image, inputs, chosen, options, progress)
-    builder.run(engine, plan)
+    (podman if engine.kind == "podman" else buildkit).run(engine, plan)
     return Built(
         image=image.name,
         reference=image.reference,
@@ -48,8 +45,6 @@ def build_digest(
 
     Raises EngineFeatureError where the engine has no BuildKit, and what `build` does.
     """
-    from kit.build import buildkit
-
     inputs = read_inputs(catalog, image)
     if engine.kind == "podman":
         raise EngineFeatureError(
