@@ -83,13 +83,13 @@ def container_lines(name: str, host: str = "") -> Iterator[tuple[int, str]]:
     """The numbered lines a container printed, and how it ended. Raises NoSuchContainerError."""
     import json
 
-    from kit import run
     from kit.engine import connect
     from kit.errors import NoSuchContainerError
+    from kit.run import containers
 
     engine = connect(host)
     try:
-        found = run.find(engine, name).name
+        found = containers.find(engine, name).name
     except NoSuchContainerError:
         if not engine.is_listed(name):
             raise

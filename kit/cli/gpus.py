@@ -44,7 +44,7 @@ def gpus_command(options: Options) -> None:
         click.echo(f"no NVIDIA GPU on {options.host or 'this host'}")
         return
     if not options.host:
-        from kit.lease import user_name
+        from kit.run.lease import user_name
 
         host = replace(host, containers=gpus.with_user_names(host.containers, user_name))
     print_units(host, gpus.units(host))

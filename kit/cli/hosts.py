@@ -9,7 +9,7 @@ import click
 from kit.cli import HERE, Options
 
 if TYPE_CHECKING:
-    from kit.run import Running
+    from kit.run.containers import Running
 
 
 def ps_all_hosts(options: Options, *, everything: bool) -> None:
@@ -62,8 +62,8 @@ def ps_all_hosts(options: Options, *, everything: bool) -> None:
 
 
 def _ask(host: str, everything: bool, with_tokens: bool) -> list[Running]:
-    from kit import run
     from kit.engine import connect
+    from kit.run import containers
 
     # Nobody can answer ten questions for passwords at once.
-    return run.listed(connect(host, may_ask=False), everything=everything, with_tokens=with_tokens)
+    return containers.listed(connect(host, may_ask=False), everything=everything, with_tokens=with_tokens)

@@ -95,27 +95,6 @@ def summary(catalog: Catalog, image: Image) -> str:
     return f"{release.framework} {release.version}, {cuda}, Python {catalog.base_for(image).python}"
 
 
-def image_for_host(options: Options, catalog: Catalog, name: str, host: Host, *, force: bool = False) -> Image:
-    """The image a name stands for on the host, the choice said in one line.
-
-    Raises IncompatibleError when nothing fits, or when the image was named outright and cannot work; that it goes on
-    with `force`.
-    """
-    from kit import compat
-    from kit.cli.output import say
-
-    image, found = compat.choose(catalog, name, host)
-    if found:
-        say(options, f"{name}: {image.name} ({compat.describe(host)})")
-        for warning in found.warnings:
-            say(options, f"warning: {warning}")
-    elif problem := compat.objection(catalog, image, host):
-        if not force:
-            raise problem
-        say(options, f"warning: {problem.message}; going on because of --force")
-    return image
-
-
 def _as_json(catalog: Catalog, found: Resolution, host: Host) -> dict[str, Any]:
     from kit import compat
 

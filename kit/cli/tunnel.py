@@ -58,10 +58,10 @@ def ls_command(options: Options) -> None:
 @click.pass_obj
 def open_command(options: Options, *, names: tuple[str, ...], port: int | None) -> None:
     """Open tunnels to containers of a host, or to all your services that run there; prints their URLs."""
-    from kit import run
     from kit.cli.output import print_json, say
     from kit.engine import connect
     from kit.errors import BadInputError
+    from kit.run import containers
 
     if not options.host:
         raise BadInputError(
@@ -70,16 +70,16 @@ def open_command(options: Options, *, names: tuple[str, ...], port: int | None) 
         )
     engine = connect(options.host)
     if names:
-        containers = [run.find(engine, name) for name in dict.fromkeys(names)]
+        chosen = [containers.find(engine, name) for name in dict.fromkeys(names)]
     else:
-        own = [r.name for r in run.listed(engine, everything=False) if r.is_own and r.service]
-        containers = [engine.container(name) for name in own]
-    if port is not None and len(containers) != 1:
+        own = [r.name for r in containers.listed(engine, everything=False) if r.is_own and r.service]
+        chosen = [engine.container(name) for name in own]
+    if port is not None and len(chosen) != 1:
         raise BadInputError(
-            f"--port {port} is for one tunnel, not for {len(containers)}", hint="name one container: `kit ps`"
+            f"--port {port} is for one tunnel, not for {len(chosen)}", hint="name one container: `kit ps`"
         )
-    opened = [_open(engine, container, port) for container in containers]
-    urls = [_url(engine, container, tunnel) for container, tunnel in zip(containers, opened, strict=True)]
+    opened = [_open(engine, container, port) for container in chosen]
+    urls = [_url(engine, container, tunnel) for container, tunnel in zip(chosen, opened, strict=True)]
     if options.json:
         print_json([{**as_json(tunnel), "url": url} for tunnel, url in zip(opened, urls, strict=True)])
         return
@@ -178,10 +178,10 @@ def _status(tunnel: Tunnel) -> str:
 
 
 def _open(engine: Engine, container: Container, port: int | None) -> Tunnel:
-    from kit import run
     from kit.errors import BadInputError
+    from kit.run import containers
 
-    tunnel = run.open_tunnel(container, engine, port=port)
+    tunnel = containers.open_tunnel(container, engine, port=port)
     if tunnel is None:
         raise BadInputError(
             f"{container.name} is no running service that a tunnel could lead to (status: {container.status})",
@@ -192,7 +192,7 @@ def _open(engine: Engine, container: Container, port: int | None) -> Tunnel:
 
 def _url(engine: Engine, container: Container, tunnel: Tunnel) -> str:
     """The address to open, with the token of a Jupyter that is the caller's own."""
-    from kit import run
+    from kit.run import containers
 
     # It is described with the tunnel that leads there now.
-    return run.describe(container, engine).url or tunnel.url
+    return containers.describe(container, engine).url or tunnel.url

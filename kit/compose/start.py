@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
-from kit.compose.file import ComposeFile, Settings
 from kit.engine import Engine
 from kit.errors import KitError
 
@@ -17,10 +17,9 @@ PODMAN_NOTE = (
 )
 
 
-def make_volumes(file: ComposeFile, settings: Settings, engine: Engine) -> None:
+def make_volumes(names: Iterable[str], engine: Engine) -> None:
     """Make the volumes the file calls external, as `kit run` would; those that are there stay as they are."""
-    for volume in file.volumes:
-        name = settings.filled(volume.name)
+    for name in names:
         # Podman refuses to make one that is there.
         if engine.kind == "podman" and engine.ask(["volume", "exists", name], timeout_s=30).returncode == 0:
             continue

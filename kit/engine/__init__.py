@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from kit import process
 from kit.engine import api
 from kit.engine.messages import translate
-from kit.engine.model import Container, ContainerSpec, EngineInfo, Mount, from_inspect, from_list
+from kit.engine.model import Container, EngineInfo, from_inspect, from_list
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
+from kit.targets import docker
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
+    from kit.spec.container import ContainerSpec
     from kit.ssh import Connection
 
 DEFAULT_SOCKET = Path("/var/run/docker.sock")
@@ -113,7 +115,7 @@ class Engine:
 
     def arguments(self, spec: ContainerSpec) -> list[str]:
         """The arguments of the engine's `run` and `create` for a container."""
-        return spec.arguments()
+        return docker.arguments(spec)
 
     def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
         """What the user should know of a container that is to stay, in lines."""
@@ -523,4 +525,4 @@ def _podman() -> Engine:
     return Podman()
 
 
-__all__ = ["Container", "ContainerSpec", "Engine", "EngineInfo", "Mount", "connect"]
+__all__ = ["Container", "Engine", "EngineInfo", "connect"]

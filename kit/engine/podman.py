@@ -15,11 +15,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kit.engine import Engine
-from kit.engine.model import Container, ContainerSpec, EngineInfo
+from kit.engine.model import Container, EngineInfo
 from kit.errors import CommandError, DiskFullError, EngineFeatureError, GpuUnavailableError, KitError
+from kit.targets import podman as target
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
+    from kit.spec.container import ContainerSpec
 
 PROGRAM = "podman"
 # Where it looks for CDI specifications; it does not list what it finds (containers/common, docs/containers.conf.5.md).
@@ -96,18 +98,7 @@ class Podman(Engine):
         return full_name(reference)
 
     def arguments(self, spec: ContainerSpec) -> list[str]:
-        # The health check is a timer of the user's systemd, which may not be there, and nothing here asks for it.
-        # After a reboot podman-restart.service starts containers of the policy `always` alone; until then it and
-        # `unless-stopped` are the same (podman-run.1.md, --restart).
-        own = replace(
-            spec,
-            image=full_name(spec.image),
-            healthcheck=False,
-            restart="always" if spec.restart == "unless-stopped" else spec.restart,
-        )
-        # A log in a file keeps every byte, and needs no journal that this user may read. SELinux would keep the
-        # container from the user's own folder, and from a GPU.
-        return ["--log-driver=k8s-file", "--security-opt=label=disable", *own.arguments()]
+        return target.arguments(spec, image=full_name(spec.image))
 
     def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
         if not spec.restart:

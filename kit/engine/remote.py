@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from kit import process, ssh
-from kit.engine import ENGINE_VARIABLE, ContainerSpec, Engine, api
+from kit.engine import ENGINE_VARIABLE, Engine, api
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
+from kit.spec.container import ContainerSpec
 
 PING_S = 5.0
 # A command that is over when its input is: sshd tells it nothing when the client is gone, and a log may be silent.

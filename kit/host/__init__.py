@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     from kit.host.model import Endpoint, EndpointKind, Host, PciGpu
     from kit.host.parse_gpus import Driver
 
-__all__ = ["read_gpus", "read_host", "to_json"]
+__all__ = ["host_has_gpu", "read_gpus", "read_host", "to_json"]
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
+# The driver's /proc entry and its device: either means that an NVIDIA driver is loaded. WSL2 has neither.
+DRIVER_TRACES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
+
+
+def host_has_gpu(traces: tuple[Path, ...] = DRIVER_TRACES) -> bool:
+    """True when this host has an NVIDIA driver loaded."""
+    return any(trace.exists() for trace in traces)
 
 
 def read_host(
@@ -59,8 +66,6 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
     from kit.host.model import Host
 
     if not target:
-        from kit.gpu import host_has_gpu
-
         if not host_has_gpu():
             return Host(platform=_platform(), pci_gpus=_pci_gpus())
         if (driver := _ask_nvml(with_use)) and not with_use:
