@@ -23,9 +23,9 @@ from kit.gpu import HIDDEN, Injection, devices_in, host_has_gpu, inject, parse_r
 from kit.labels import LEASE, OWNER_NAME
 
 if TYPE_CHECKING:
+    from kit.facts.host import GpuContainer, Host
     from kit.gpu import GpuRequest
     from kit.gpus import Unit
-    from kit.host.model import GpuContainer, Host
 
 # Only folders that every user of the machine may write to: all must come to the same file.
 LOCK_FOLDERS = (Path("/run/lock"), Path("/tmp"))
@@ -193,7 +193,7 @@ def _make(path: Path) -> None:
 
 def holders(engine: Engine) -> tuple[GpuContainer, ...]:
     """The containers that lease GPUs now, whoever started them, with their users' names."""
-    from kit.host.model import GpuContainer
+    from kit.facts.host import GpuContainer
 
     found = tuple(
         GpuContainer(

@@ -1,4 +1,4 @@
-"""What the engine is told of a container, and what it says of itself and of those it has."""
+"""What the engine is told of a container, and what it says of those it has."""
 
 from __future__ import annotations
 
@@ -72,21 +72,6 @@ class ContainerSpec:
         if self.restart:
             args.append(f"--restart={self.restart}")
         return [*args, self.image, *self.command]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineInfo:
-    """What an engine says of itself."""
-
-    version: str
-    is_containerd_store: bool  # keeps OCI images: zstd layers and OCI export work
-    cdi_devices: tuple[str, ...]  # `nvidia.com/gpu=all`; empty when the engine does not list them
-    cdi_spec_dirs: tuple[str, ...]  # empty when CDI is off
-    runtimes: tuple[str, ...]
-    data_root: str
-    cpus: int
-    memory_bytes: int
-    is_rootless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from kit.errors import BadInputError
 
 if TYPE_CHECKING:
     from kit.catalog.model import Image
-    from kit.host.model import Host
+    from kit.facts.host import Host
     from kit.network import NetworkSettings
 
 Service = Literal["jupyter", "tensorboard"]

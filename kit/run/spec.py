@@ -17,7 +17,7 @@ from kit.run.containers import sweep, user_of
 from kit.run.request import RunRequest, service_command, shm_bytes, volume_mounts
 
 if TYPE_CHECKING:
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
 
 def passwd_file(user: str) -> Path:

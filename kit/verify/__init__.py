@@ -19,8 +19,8 @@ from kit.catalog import Catalog
 from kit.catalog.model import Image
 from kit.engine import Engine, Mount
 from kit.errors import BadInputError, EngineError
+from kit.facts.host import Host
 from kit.gpu_check import asked_for, script
-from kit.host.model import Host
 from kit.locks import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
