@@ -15,7 +15,7 @@ from kit.errors import BadInputError, CheckFailedError, KitError
 
 if TYPE_CHECKING:
     from kit.catalog.model import Image
-    from kit.host.model import Host
+    from kit.facts.host import Host
     from kit.network import NetworkSettings
     from kit.screen import Screen
 

@@ -12,12 +12,12 @@ from kit.cli.arguments import content_options, gpus_option, network_settings, re
 
 if TYPE_CHECKING:
     from kit.compose.make import Composed
-    from kit.spec.gpu_grant import Form
+    from kit.facts.engine import GpuForm
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import Service
 
 STDOUT = Path("-")
-FORMS: dict[str, Form | None] = {"auto": None, "cdi": "cdi", "nvidia": "runtime"}
+FORMS: dict[str, GpuForm | None] = {"auto": None, "cdi": "cdi", "nvidia": "runtime"}
 # The names `docker compose` looks for by itself.
 FOUND_BY_COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 
@@ -126,9 +126,7 @@ def compose_command(
                 "services": list(request.services),
                 "project": made.file.project_name,
                 "gpus": gpu_arguments(made.gpus),
-                "gpu_form": next(word for word, form in FORMS.items() if form == made.gpus.form)
-                if made.gpus.devices
-                else None,
+                "gpu_form": {"cdi": "cdi", "runtime": "nvidia"}.get(made.gpus.form or ""),
                 "token": made.token,
             }
         )

@@ -11,7 +11,7 @@ from kit.cli import Options, host_option, json_option
 
 if TYPE_CHECKING:
     from kit.doctor import Finding, Severity
-    from kit.host.model import Endpoint, Host, HostGpu
+    from kit.facts.host import Endpoint, Host, HostGpu
 
 COLORS: dict[Severity, str] = {"block": "red", "warn": "yellow", "note": "cyan"}
 
@@ -51,7 +51,7 @@ def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = 
     these.
     """
     from kit.catalog.update import Registry
-    from kit.host.model import Endpoint
+    from kit.facts.host import Endpoint
     from kit.network import index_url
 
     found = [Endpoint(kind="registry", url=Registry().url)]

@@ -12,8 +12,8 @@ import click
 from kit.cli import Options, host_option, json_option
 
 if TYPE_CHECKING:
+    from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
     from kit.gpus import Unit
-    from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
 
 HEADER = ("GPU", "NAME", "MEMORY", "USE", "TEMP", "STATE")
 NAME, STATE = HEADER.index("NAME"), HEADER.index("STATE")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.model import Image
     from kit.compat import Resolution
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
 
 @click.command("resolve")

@@ -9,7 +9,7 @@ from kit.doctor.model import IMAGE_BYTES, SEVERITIES, Check, Finding, Severity, 
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
 # In the order to read and to put right: what a later one needs comes first. A check's identifier is its function's
 # name with hyphens.

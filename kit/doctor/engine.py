@@ -30,10 +30,10 @@ def engine_down(situation: Situation) -> Iterator[Finding]:
             check="engine-down",
             severity="block",
             message=f"{host.engine.program or 'the container engine'} does not answer{said}",
-            # Podman has no service that could be started: what it says is wrong with its own program or files.
-            fix="`podman info` must work: put right what it says"
-            if host.engine.program == "podman"
-            else f"`{fixes.start(host)}`{_or_podman(situation)}",
+            # Without a service to start, what it says is wrong with its own program or files.
+            fix=f"`{fixes.start(host)}`{_or_podman(situation)}"
+            if host.engine.features.has_service
+            else f"`{host.engine.program} info` must work: put right what it says",
         )
 
 
@@ -53,7 +53,7 @@ def engine_permission(situation: Situation) -> Iterator[Finding]:
 
 def _or_podman(situation: Situation) -> str:
     """The other engine that is there, for whoever can do nothing about the one that does not answer."""
-    is_other = situation.host.podman and situation.engine.program == "docker"
+    is_other = situation.host.podman and situation.engine.features.has_service
     return f"; or take Podman, which is there: `export {ENGINE_VARIABLE}=podman`" if is_other else ""
 
 
@@ -110,7 +110,7 @@ def engine_rootless(situation: Situation) -> Iterator[Finding]:
 def engine_old(situation: Situation) -> Iterator[Finding]:
     """Docker too old to build kit's images, or for CDI."""
     engine = situation.engine
-    if not situation.has_engine or engine.program != "docker":
+    if not situation.has_engine or engine.features.is_cdi_only:
         return
     build, cdi = situation.minimum("build"), situation.minimum("cdi")
     if build and situation.is_older("build"):
@@ -132,7 +132,7 @@ def engine_old(situation: Situation) -> Iterator[Finding]:
 def buildx_missing(situation: Situation) -> Iterator[Finding]:
     """Without buildx the docker command silently uses the old builder, which cannot build kit's images."""
     # For a machine behind SSH the buildx of this one builds.
-    is_asked = situation.has_engine and situation.engine.program == "docker" and not situation.host.target
+    is_asked = situation.has_engine and situation.engine.features.has_buildkit and not situation.host.target
     if is_asked and not situation.engine.buildx:
         yield Finding(
             check="buildx-missing",
@@ -145,7 +145,7 @@ def buildx_missing(situation: Situation) -> Iterator[Finding]:
 def podman_old(situation: Situation) -> Iterator[Finding]:
     """A podman that does not know CDI devices has no way to a GPU."""
     engine, row = situation.engine, situation.minimum("cdi")
-    if row and engine.program == "podman" and situation.passes_gpus and situation.is_older("cdi"):
+    if row and engine.features.is_cdi_only and situation.passes_gpus and situation.is_older("cdi"):
         yield Finding(
             check="podman-old",
             severity="block",
@@ -161,7 +161,7 @@ def podman_uids(situation: Situation) -> Iterator[Finding]:
     podman/docs/tutorials/rootless_tutorial.md names the files, the commands and that ranges must not overlap.
     """
     engine = situation.engine
-    if situation.has_engine and engine.program == "podman" and engine.is_rootless and engine.uids == 1:
+    if situation.has_engine and engine.is_rootless and engine.uids == 1:
         span = "100000-165535"
         yield Finding(
             check="podman-uids",
@@ -175,7 +175,7 @@ def podman_uids(situation: Situation) -> Iterator[Finding]:
 def podman_linger(situation: Situation) -> Iterator[Finding]:
     """What rootless Podman runs is its user's, and systemd ends that with the user's last session."""
     host, engine = situation.host, situation.engine
-    if situation.has_engine and engine.program == "podman" and engine.is_rootless and host.lingers is False:
+    if situation.has_engine and not engine.features.has_service and engine.is_rootless and host.lingers is False:
         yield Finding(
             check="podman-linger",
             severity="warn" if host.target else "note",

@@ -12,7 +12,7 @@ from kit.doctor import fixes
 from kit.doctor.model import VM_DRIVER, Finding, Situation, joined
 
 if TYPE_CHECKING:
-    from kit.host.model import GpuProcess, Host, HostGpu
+    from kit.facts.host import GpuProcess, Host, HostGpu
 
 # A desktop session holds some hundred MiB; from this share on a training run is likely not to fit.
 BUSY_SHARE = 0.25

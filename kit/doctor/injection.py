@@ -10,7 +10,7 @@ from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation, joined, parse_version
 
 if TYPE_CHECKING:
-    from kit.host.model import CdiSpec
+    from kit.facts.host import CdiSpec
 
 
 def toolkit_missing(situation: Situation) -> Iterator[Finding]:
@@ -43,7 +43,7 @@ def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
             "containers may not open the GPU (Failed to initialize NVML: Unknown Error)",
             fix="`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place`",
         )
-    if situation.injection or situation.has_cdi or host.cdi_specs or host.engine.program == "podman":
+    if situation.injection or situation.has_cdi or host.cdi_specs or host.engine.features.is_cdi_only:
         return
     command = (
         fixes.configure_runtime(host)
@@ -107,7 +107,7 @@ def cdi_disabled(situation: Situation) -> Iterator[Finding]:
     host, engine = situation.host, situation.engine
     if not situation.passes_gpus or situation.injection or situation.has_cdi or not host.cdi_specs:
         return
-    if engine.program == "podman":
+    if engine.features.is_cdi_only:
         return  # podman-old says it
     where = joined([spec.path for spec in host.cdi_specs])
     row = situation.minimum("cdi")
@@ -131,7 +131,7 @@ def cdi_unreadable(situation: Situation) -> Iterator[Finding]:
     """A CDI specification that the user may not read, which matters where the engine does not list its devices."""
     if not situation.passes_gpus or not situation.has_cdi:
         return
-    if situation.engine.cdi_devices:
+    if situation.engine.lists_cdi:
         return
     for spec in situation.host.cdi_specs:
         if not spec.is_readable:

@@ -9,7 +9,7 @@ from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation, joined
 
 if TYPE_CHECKING:
-    from kit.host.model import Endpoint, EndpointKind
+    from kit.facts.host import Endpoint, EndpointKind
 
 CERTIFICATE = "certificate"
 
@@ -18,8 +18,8 @@ def proxy_engine(situation: Situation) -> Iterator[Finding]:
     """A proxy in the shell that the engine, a service of its own, knows nothing of."""
     host = situation.host
     names = [name for name in host.shell_proxies if name.lower() != "no_proxy"]
-    # Podman has no daemon and takes the shell's.
-    if not names or host.engine.has_proxy or not situation.has_engine or host.engine.program != "docker":
+    # An engine without a service takes the shell's.
+    if not names or host.engine.has_proxy or not situation.has_engine or not host.engine.features.has_service:
         return
     if host.engine.is_private:
         fix = f"`{fixes.restart(host)}` in this shell"
@@ -95,9 +95,9 @@ def ca_missing(situation: Situation) -> Iterator[Finding]:
         check="ca-missing",
         severity="warn",
         message=f"the certificate of {joined(refused)} is not trusted here: {have}",
-        # Podman has no daemon that would have to read them anew.
+        # Only a service would have to read them anew.
         fix=fixes.trust_ca(host)
-        + ("" if host.engine.program == "podman" else f", then `{fixes.restart(host)}`")
+        + (f", then `{fixes.restart(host)}`" if host.engine.features.has_service else "")
         + "; kit's builds take it from there",
     )
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kit import process
-from kit.engine import api
+from kit.engine import api, cdi
+from kit.engine.info import parse_info
 from kit.engine.messages import translate
-from kit.engine.model import Container, EngineInfo, from_inspect, from_list
+from kit.engine.model import Container, from_inspect, from_list
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
+from kit.facts.engine import FEATURES, EngineFacts, Features
 from kit.targets import docker
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class Engine:
     """A container engine that answers; made by `connect`."""
 
     kind: Literal["docker", "podman"] = "docker"
+    info_command: tuple[str, ...] = ("info", "--format={{json .}}")
     forced: tuple[str, ...] = ("--force",)  # the arguments of `rm` that kill what runs
     connection: Connection | None = None  # to the machine behind SSH that the engine is on
 
@@ -109,6 +112,11 @@ class Engine:
         """A failed command of the engine as the kind of error its text stands for."""
         return translate(error)
 
+    @property
+    def features(self) -> Features:
+        """What engines of this kind can do."""
+        return FEATURES[self.kind]
+
     def full_name(self, reference: str) -> str:
         """The name under which this engine knows an image."""
         return reference
@@ -122,43 +130,39 @@ class Engine:
         return ()
 
     @cached_property
-    def info(self) -> EngineInfo:
-        """The engine's own description (one call, kept)."""
-        answer = api.get(self.socket_path, "/info") if self.socket_path else None
-        raw = (
-            answer[1]
-            if answer and answer[0] == 200
-            else json.loads(self.call(["info", "--format={{json .}}"], timeout_s=20))
-        )
-        if raw.get("ServerErrors"):
-            raise NoEngineError(
-                "the container engine does not answer: " + "; ".join(raw["ServerErrors"]), hint=NO_ENGINE_HINT
-            )
-        status = {row[0]: row[1] for row in raw.get("DriverStatus") or [] if len(row) == 2}
-        return EngineInfo(
-            version=raw.get("ServerVersion", ""),
-            is_containerd_store="containerd" in status.get("driver-type", ""),
-            cdi_devices=tuple(d["ID"] for d in raw.get("DiscoveredDevices") or [] if d.get("Source") == "cdi"),
-            cdi_spec_dirs=tuple(raw.get("CDISpecDirs") or ()),
-            runtimes=tuple(sorted(raw.get("Runtimes") or {})),
-            data_root=raw.get("DockerRootDir", ""),
-            cpus=int(raw.get("NCPU") or 0),
-            memory_bytes=int(raw.get("MemTotal") or 0),
-            is_rootless="name=rootless" in (raw.get("SecurityOptions") or ()),
-        )
+    def info(self) -> EngineFacts:
+        """The engine's own description, and the CDI devices it does not list itself (asked once, kept).
+
+        Raises NoEngineError when it does not answer.
+        """
+        said = self._said
+        if said.lists_cdi or not said.cdi_folders:
+            return said
+        return said.with_cdi(cdi.devices_of(said.cdi_folders, self.connection))
+
+    @cached_property
+    def _said(self) -> EngineFacts:
+        """The engine's own description alone, for which no file is looked at (one call, kept)."""
+        answer = api.ask(self.socket_path, "/info") if self.socket_path else None
+        facts = parse_info(answer[1].decode(errors="replace"), "", self.kind) if answer and answer[0] == 200 else None
+        if facts is None or facts.problem:
+            facts = parse_info(self.call(self.info_command, timeout_s=30), "", self.kind)
+        if facts.problem:
+            raise NoEngineError(f"the container engine does not answer: {facts.problem_text}", hint=NO_ENGINE_HINT)
+        return facts
 
     @property
     def is_rootless(self) -> bool:
         """True when the engine runs as its user: root inside a container is that user outside."""
         # The socket of one that runs as root is root's, and need not be asked.
-        return not (self.socket_path and _owner(self.socket_path) == 0) and self.info.is_rootless
+        return not (self.socket_path and _owner(self.socket_path) == 0) and self._said.is_rootless
 
     @property
     def memory_bytes(self) -> int:
         """The memory of the machine the engine runs on; of this one without asking when its socket is here."""
         if self.socket_path:
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return self.info.memory_bytes
+        return self._said.memory_bytes
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
@@ -525,4 +529,4 @@ def _podman() -> Engine:
     return Podman()
 
 
-__all__ = ["Container", "Engine", "EngineInfo", "connect"]
+__all__ = ["Container", "Engine", "connect"]

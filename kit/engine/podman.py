@@ -7,7 +7,6 @@ container is that user outside, so what it writes is the user's own.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,8 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kit.engine import Engine
-from kit.engine.model import Container, EngineInfo
+from kit.engine.model import Container
 from kit.errors import CommandError, DiskFullError, EngineFeatureError, GpuUnavailableError, KitError
+from kit.facts.engine import CDI_FOLDERS
 from kit.targets import podman as target
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from kit.spec.container import ContainerSpec
 
 PROGRAM = "podman"
-# Where it looks for CDI specifications; it does not list what it finds (containers/common, docs/containers.conf.5.md).
-CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 REGISTRY = "docker.io"
 # What to do about errors for which Docker has another way.
 HINTS: dict[type[KitError], str] = {
@@ -61,26 +59,11 @@ class Podman(Engine):
     """Podman on this machine."""
 
     kind = "podman"
+    info_command = ("info", "--format=json")
     forced = ("--force", "--time=0")  # else it waits 10 s for what runs to end
 
     def __init__(self) -> None:
         super().__init__(program=PROGRAM)
-
-    @cached_property
-    def info(self) -> EngineInfo:
-        raw = json.loads(self.call(["info", "--format=json"], timeout_s=30))
-        host, store = raw["host"], raw["store"]
-        return EngineInfo(
-            version=raw["version"]["Version"],
-            is_containerd_store=False,
-            cdi_devices=(),
-            cdi_spec_dirs=CDI_FOLDERS,
-            runtimes=(),
-            data_root=store.get("graphRoot", ""),
-            cpus=int(host.get("cpus") or 0),
-            memory_bytes=int(host.get("memTotal") or 0),
-            is_rootless=bool((host.get("security") or {}).get("rootless")),
-        )
 
     @property
     def memory_bytes(self) -> int:

@@ -64,11 +64,11 @@ class OtherMachine(Engine):
 
     @property
     def memory_bytes(self) -> int:
-        return self.info.memory_bytes
+        return self._said.memory_bytes
 
     @property
     def is_rootless(self) -> bool:
-        return self.info.is_rootless
+        return self._said.is_rootless
 
     @cached_property
     def is_local(self) -> bool:

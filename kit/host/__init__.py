@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kit.engine import Engine
-    from kit.host.model import Endpoint, EndpointKind, Host, PciGpu
+    from kit.facts.host import Endpoint, EndpointKind, Host, PciGpu
     from kit.host.parse_gpus import Driver
 
 __all__ = ["host_has_gpu", "read_gpus", "read_host", "to_json"]
@@ -63,7 +63,7 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
     Starts no program on a machine without a driver, where `pci_gpus` says what has none, and on this machine none but
     those for `with_use` either, as long as NVML answers.
     """
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
     if not target:
         if not host_has_gpu():
@@ -122,7 +122,7 @@ def _ask_nvml(with_use: bool) -> Driver | None:
 
 def _pci_gpus() -> tuple[PciGpu, ...]:
     """The NVIDIA display controllers of this machine, but for those that were handed to virtual machines."""
-    from kit.host.model import PciGpu
+    from kit.facts.host import PciGpu
 
     found = []
     for device in sorted(PCI_DEVICES.iterdir()) if PCI_DEVICES.is_dir() else ():
@@ -159,7 +159,7 @@ def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
     from dataclasses import replace
 
     from kit.errors import BadInputError
-    from kit.host.model import Endpoint
+    from kit.facts.host import Endpoint
 
     endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
     url = re.sub(r"^(\w+://)[^/\s]*@", r"\1", endpoint.url)

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import gpus, labels
-from kit.engine import Engine, EngineInfo
-from kit.engine.model import devices_in
+from kit.engine import Engine
 from kit.errors import GpuUnavailableError, UnsupportedHostError
 from kit.host import host_has_gpu, read_gpus
 from kit.run.containers import sweep
@@ -26,8 +25,8 @@ from kit.spec.gpu_grant import HIDDEN, HIDDEN_GPUS, GpuGrant, grant, refuse_cpu_
 
 if TYPE_CHECKING:
     from kit.catalog.model import Image
+    from kit.facts.host import GpuContainer, Host
     from kit.gpus import Unit
-    from kit.host.model import GpuContainer, Host
     from kit.spec.gpu_request import GpuRequest
 
 # Only folders that every user of the machine may write to: all must come to the same file.
@@ -191,7 +190,7 @@ def _make(path: Path) -> None:
 
 def holders(engine: Engine) -> tuple[GpuContainer, ...]:
     """The containers that lease GPUs now, whoever started them, with their users' names."""
-    from kit.host.model import GpuContainer
+    from kit.facts.host import GpuContainer
 
     found = tuple(
         GpuContainer(
@@ -295,7 +294,7 @@ def _decided(request: GpuRequest | None, engine: Engine, image: Image, host: Hos
         return _leased(request, engine, visible, host)
     if request is None and visible is not None:
         return _visible(engine, visible, host)
-    found = grant(request, engine_info(engine), has_gpu=_has_gpu(engine, host))
+    found = grant(request, engine.info, has_gpu=_has_gpu(engine, host))
     names = request.names if request and request.names else ("all",)
     return _with_warning(found, engine, names, host) if found.devices else found
 
@@ -310,18 +309,6 @@ def _visible_here(engine: Engine) -> tuple[str, ...] | None:
 def _has_gpu(engine: Engine, host: Host | None) -> bool:
     """Whether the engine's machine has an NVIDIA driver loaded."""
     return bool(_read(host, engine).driver) if engine.target else host_has_gpu()
-
-
-def engine_info(engine: Engine) -> EngineInfo:
-    """What the engine says of itself; CDI devices that it does not list are read from the files over there."""
-    info = engine.info
-    if engine.connection and info.cdi_spec_dirs and not info.cdi_devices:
-        script = (
-            'for folder; do for file in "$folder"/*.yaml "$folder"/*.yml "$folder"/*.json; do cat "$file"; done; done'
-        )
-        read = engine.connection.run(f"{{ {script}; }} 2>/dev/null", arguments=info.cdi_spec_dirs, check=False).stdout
-        return replace(info, cdi_devices=devices_in(read), cdi_spec_dirs=())
-    return info
 
 
 def _read(host: Host | None, engine: Engine, *, with_use: bool = False) -> Host:
@@ -353,7 +340,7 @@ def _leased(request: GpuRequest, engine: Engine, visible: tuple[str, ...] | None
             )
     chosen = gpus.choose(found, request)
     devices = _devices(chosen, is_job=visible is not None)
-    found_grant = grant(request, engine_info(engine), has_gpu=True, devices=devices)
+    found_grant = grant(request, engine.info, has_gpu=True, devices=devices)
     return replace(found_grant, lease=tuple(unit.uuid for unit in chosen), note=gpus.choice_note(chosen))
 
 
@@ -375,7 +362,7 @@ def _visible(engine: Engine, names: tuple[str, ...], host: Host | None) -> GpuGr
         names = tuple(job.split(","))
     chosen = gpus.named(there, names)
     devices = _devices(chosen, is_job=True) if chosen else tuple((name,) for name in names)
-    found = grant(None, engine_info(engine), has_gpu=host_has_gpu(), devices=devices)
+    found = grant(None, engine.info, has_gpu=host_has_gpu(), devices=devices)
     if not found.devices:
         return found
     which = ", ".join(unit.label for unit in chosen) or f"GPU {', '.join(names)}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from kit.errors import GpuUnavailableError
+from kit.facts.engine import CDI_KIND
 
 if TYPE_CHECKING:
-    from kit.engine import EngineInfo as EngineFacts
+    from kit.facts.engine import EngineFacts, GpuForm
     from kit.spec.gpu_request import GpuRequest
 
-Form = Literal["cdi", "runtime", "none"]
-CDI_KIND = "nvidia.com/gpu"
 TOOLKIT_HINT = (
     "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`; "
     "or run on the CPU with --gpus none"
@@ -30,7 +29,7 @@ UNCHECKED = (("NVIDIA_DISABLE_REQUIRE", "1"),)
 class GpuGrant:
     """The GPUs of a container, the environment that goes with them, and lines for the user (may be empty)."""
 
-    form: Form = "none"
+    form: GpuForm | None = None  # None: it is given no GPU
     # By CDI whole device names (`nvidia.com/gpu=0`), by the runtime `all`, indexes and UUIDs.
     devices: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
@@ -95,7 +94,7 @@ def grant(
     )
 
 
-def grant_in(form: Form, request: GpuRequest | None = None) -> GpuGrant:
+def grant_in(form: GpuForm, request: GpuRequest | None = None) -> GpuGrant:
     """The GPUs of a request in a form, taken at their names: the engine that will be used is not here to be asked."""
     names = request.names if request and request.names else ALL[0]
     if form == "cdi":
@@ -104,7 +103,7 @@ def grant_in(form: Form, request: GpuRequest | None = None) -> GpuGrant:
 
 
 def _cdi_devices(wanted: tuple[tuple[str, ...], ...], engine: EngineFacts, is_default: bool) -> tuple[str, ...]:
-    listed = engine.gpu_devices
+    listed = tuple(device for device in engine.cdi_devices if device.startswith(f"{CDI_KIND}="))
     found, missing = [], []
     for names in wanted:
         known = [f"{CDI_KIND}={name}" for name in names if f"{CDI_KIND}={name}" in listed]

@@ -121,7 +121,7 @@ def _from_caller(variable: str) -> str:
 
 def _reservation(gpus: GpuGrant) -> dict[str, Any] | None:
     """The GPUs of a service, as `deploy.resources.reservations.devices` has them; without `device_ids` all."""
-    if gpus.form == "none":
+    if gpus.form is None:
         return None
     if gpus.form == "cdi":
         return {"driver": "cdi", "device_ids": gpus.devices}

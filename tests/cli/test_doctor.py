@@ -12,7 +12,8 @@ import pytest
 
 import kit.cli
 from kit.cli.doctor import endpoints, without_password
-from kit.host.model import CdiSpec, Endpoint, EngineFacts, Host, HostGpu, PciGpu
+from kit.facts.engine import EngineFacts
+from kit.facts.host import CdiSpec, Endpoint, Host, HostGpu, PciGpu
 from tests.unit.test_doctor import ADA, CPU_ONLY, SPEC, UBUNTU, WSL
 
 Read = Callable[[Host], list[Any]]

@@ -11,8 +11,8 @@ import pytest
 from kit import host as host_module
 from kit.cli.gpus import print_units
 from kit.errors import NetworkError
+from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance, PciGpu
 from kit.gpus import units
-from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance, PciGpu
 
 A100 = HostGpu(
     index=0,

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kit.host.model import Host, HostGpu, PciGpu
+from kit.facts.host import Host, HostGpu, PciGpu
 from tests.fake_docker import info
 
 ADA = HostGpu(name="NVIDIA GeForce RTX 4060 Ti", compute_capability="8.9", uuid="GPU-1")

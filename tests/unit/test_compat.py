@@ -13,7 +13,7 @@ from kit.catalog import Catalog, load_catalog
 from kit.catalog.model import Framework, Image, version_key
 from kit.compat import Request, declared_host, resolve
 from kit.errors import BadInputError, IncompatibleError, NoSuchImageError
-from kit.host.model import Host, HostGpu, PciGpu
+from kit.facts.host import Host, HostGpu, PciGpu
 
 CATALOG = load_catalog()
 TORCH, TF = Request(framework="torch"), Request(framework="tensorflow")

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from kit import gpus
 from kit.errors import GpuUnavailableError
+from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
 from kit.gpu import parse_request
-from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
 
 
 def gpu(index, *, used=0, processes=(), **more):

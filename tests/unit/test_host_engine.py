@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.host.model import CdiSpec, EngineFacts, GpuContainer
-from kit.host.parse_engine import (
-    container_name,
-    parse_cdi,
-    parse_containers,
-    parse_devices,
-    parse_info,
-    parse_version,
-    problem_of,
-)
+from kit.engine.info import parse_info, problem_of
+from kit.facts.engine import EngineFacts
+from kit.facts.host import CdiSpec, GpuContainer
+from kit.host.parse_engine import container_name, parse_cdi, parse_containers, parse_devices, parse_version
 
 DATA = Path(__file__).parent / "data" / "host"
 SPEC = (DATA / "cdi-nvidia-ctk.yaml").read_text()
@@ -39,6 +33,9 @@ def test_a_docker_engine():
         default_runtime="runc",
         cdi_spec_dirs=("/etc/cdi", "/var/run/cdi", "/var/lib/kit/cdi"),
         buildx="0.29.1+ds1",
+        is_containerd_store=True,
+        cpus=2,
+        memory_bytes=25276502016,
     )
 
 

@@ -17,9 +17,9 @@ import kit.host
 from kit import process
 from kit.engine import Engine
 from kit.errors import BadInputError
+from kit.facts.host import Endpoint, HostGpu
 from kit.host import probe, read_gpus, read_host
 from kit.host.assemble import assemble
-from kit.host.model import Endpoint, HostGpu
 from kit.host.parse_gpus import Driver
 from kit.host.sections import split
 
@@ -489,7 +489,7 @@ def test_with_nvml_no_program_is_started_either(monkeypatch):
 
 
 def test_owners_and_containers_beside_nvml(machine, monkeypatch):
-    from kit.host.model import GpuProcess
+    from kit.facts.host import GpuProcess
 
     gpu = HostGpu(name="NVIDIA H200", processes=(GpuProcess(pid=4711, name="", memory_mib=5),))
     monkeypatch.setattr("kit.gpu.host_has_gpu", lambda: True)

@@ -14,7 +14,7 @@ import pytest
 import kit.host
 from kit import gpus, lease, run
 from kit.errors import BadInputError, GpuUnavailableError, UnsupportedHostError
-from kit.host.model import GpuProcess, Host, HostGpu
+from kit.facts.host import GpuProcess, Host, HostGpu
 from kit.network import NetworkSettings
 from kit.run import RunRequest
 from tests.fake_docker import container, info
