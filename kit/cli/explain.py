@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from kit.catalog.model import Problem
     from kit.explain import Match
 
-# Of a container's log, which the engine hands over whole.
-CONTAINER_LINES = 100_000
 PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"
 
 
@@ -43,7 +41,14 @@ def explain_command(options: Options, *, file: str | None, container: str, every
         print_list(options, problems)
         return
     name = f"the log of {container}" if container else "standard input" if file in (None, "-") else str(file)
-    report = explain_lines(container_lines(container, options.host) if container else file_lines(file), problems)
+    if container:
+        from kit.engine import connect
+        from kit.run.containers import numbered_lines
+
+        lines = numbered_lines(connect(options.host), container)
+    else:
+        lines = file_lines(file)
+    report = explain_lines(lines, problems)
     if options.json:
         print_json({"problems": [describe(match) for match in report.matches], "lines": report.lines})
     else:
@@ -77,28 +82,6 @@ def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
         what = "there is no file" if isinstance(e, FileNotFoundError) else "cannot read"
         reason = "" if isinstance(e, FileNotFoundError) else f": {e.strerror}"
         raise BadInputError(f"{what} {file}{reason}", hint=PIPE_HINT) from None
-
-
-def container_lines(name: str, host: str = "") -> Iterator[tuple[int, str]]:
-    """The numbered lines a container printed, and how it ended. Raises NoSuchContainerError."""
-    import json
-
-    from kit.engine import connect
-    from kit.errors import NoSuchContainerError
-    from kit.run import containers
-
-    engine = connect(host)
-    try:
-        found = containers.find(engine, name).name
-    except NoSuchContainerError:
-        if not engine.is_listed(name):
-            raise
-        found = name  # not one of kit's
-    lines = engine.logs(found, tail=CONTAINER_LINES)
-    yield from enumerate(lines, start=1)
-    state = json.loads(engine.call(["container", "inspect", "--format={{json .State}}", found], timeout_s=30))
-    if not state.get("Running"):
-        yield len(lines), json.dumps({key: state.get(key) for key in ("ExitCode", "OOMKilled", "Error")})
 
 
 def describe(match: Match) -> dict[str, Any]:

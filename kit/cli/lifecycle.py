@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kit import labels
-from kit.cli import Options, host_option, json_option
+from kit.cli import HERE, Options, host_option, json_option
 
 if TYPE_CHECKING:
-    from kit.engine import Container, Engine
     from kit.run.containers import Running
 
 force_option = click.option("-f", "--force", is_flag=True, help="Another user's too.")
@@ -29,9 +28,7 @@ def ps_command(options: Options, *, everything: bool, all_hosts: bool) -> None:
     from kit.run import containers
 
     if all_hosts:
-        from kit.cli.hosts import ps_all_hosts
-
-        ps_all_hosts(options, everything=everything)
+        _ps_all_hosts(options, everything=everything)
         return
     found = containers.listed(connect(options.host), everything=everything, with_tokens=options.json)
     if options.json:
@@ -41,6 +38,45 @@ def ps_command(options: Options, *, everything: bool, all_hosts: bool) -> None:
         say(options, "nothing runs" if not everything else "no containers")
         return
     print_running(found)
+
+
+def _ps_all_hosts(options: Options, *, everything: bool) -> None:
+    """The containers of this machine and of every configured host; one that does not answer delays no other.
+
+    Raises NetworkError in the end when none answered.
+    """
+    from kit.cli.output import print_error, print_json
+    from kit.errors import BadInputError, KitError, NetworkError, NoEngineError
+    from kit.run import containers
+
+    named = [*options.setting("hosts"), options.host]
+    hosts = [host for host in dict.fromkeys(named) if host not in HERE]  # this machine is asked anyway
+    if not hosts:
+        raise BadInputError(
+            "no hosts are configured", hint='name them in ~/.config/kit/config.toml: hosts = ["lab1", "alice@lab2"]'
+        )
+    rows: list[dict[str, Any]] = []
+    failures: list[KitError] = []
+    for host, found in containers.listed_everywhere(["", *hosts], everything=everything, with_tokens=options.json):
+        if isinstance(found, KitError):
+            # That the machine one sits at has no engine is what --host is for.
+            if host or not isinstance(found, NoEngineError):
+                failures.append(found)
+            continue
+        rows += [as_json(r, host) for r in found]
+        if not options.json:
+            click.secho(host or "this machine", bold=True)
+            if found:
+                print_running(found)
+            else:
+                click.echo("nothing runs" if not everything else "no containers")
+            click.echo()
+    if options.json:
+        print_json(sorted(rows, key=lambda row: (row["host"], row["name"])))
+    for failure in failures:
+        print_error(failure)
+    if len(failures) == len(hosts):
+        raise NetworkError("none of the configured hosts answers", hint="`kit config show` lists them")
 
 
 def as_json(running: Running, host: str) -> dict[str, Any]:
@@ -178,7 +214,7 @@ def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, 
     from kit.run import containers
 
     engine = connect(options.host)
-    targets = _targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
+    targets = containers.targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
     if not force:
         containers.require_own(targets, engine, action="stop")
     for target in targets:
@@ -202,7 +238,7 @@ def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, fo
 
     engine = connect(options.host)
     stopped = ("created", "exited", "dead")
-    targets = _targets(engine, names, everything=everything, statuses=() if force else stopped)
+    targets = containers.targets(engine, names, everything=everything, statuses=() if force else stopped)
     if not force:
         containers.require_own(targets, engine, action="remove")
     for target in targets:
@@ -213,19 +249,3 @@ def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, fo
         engine.remove(target.name, force=force)
         containers.close_tunnels(target, engine)
         say(options, f"removed {target.name}")
-
-
-def _targets(engine: Engine, names: tuple[str, ...], *, everything: bool, statuses: tuple[str, ...]) -> list[Container]:
-    """The containers that are named, or with `everything` all of the caller's own that have one of these statuses.
-
-    Another user's must be named, whatever `--force` says of it: `--all` would take a whole laboratory's.
-    """
-    from kit.errors import BadInputError
-    from kit.run import containers
-
-    if not names and not everything:
-        raise BadInputError("no container named", hint="name one or more (`kit ps --all` lists them), or give --all")
-    if not everything:
-        return [containers.find(engine, name) for name in names]
-    found = [c for c in engine.containers(label="kit.client") if not statuses or c.status in statuses]
-    return [c for c in found if containers.is_own(c, engine)]
