@@ -50,7 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"KIT_REQUIRE_ENGINE=1, but {problem}", pytrace=False)
         pytest.skip(f"needs a container engine: {problem}")
     if item.get_closest_marker("gpu"):
-        from kit.gpu import host_has_gpu
+        from kit.host import host_has_gpu
 
         if not host_has_gpu():
             pytest.skip("needs an NVIDIA GPU: this host has no NVIDIA driver loaded")
@@ -73,7 +73,7 @@ def own_machine(
     monkeypatch.setattr("kit.engine.DEFAULT_SOCKET", home / "no-docker.sock")
     monkeypatch.setattr("kit.engine._has_podman_alone", lambda: False)
     monkeypatch.setattr("kit.host.PCI_DEVICES", home / "no-bus")
-    for module in ("gpu", "lease"):
+    for module in ("host", "run.lease"):
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))
     paths.root_dir.cache_clear()
     yield

@@ -8,7 +8,7 @@ import pytest
 
 from kit import engine as engine_module
 from kit import private_engine, ssh
-from kit.engine import ContainerSpec, connect
+from kit.engine import connect
 from kit.engine.podman import Podman, full_name, short_name
 from kit.engine.remote import RemotePodman
 from kit.errors import (
@@ -21,6 +21,7 @@ from kit.errors import (
     NoEngineError,
     NoSuchContainerError,
 )
+from kit.spec.container import ContainerSpec
 
 _has_podman_alone = engine_module._has_podman_alone  # the tests' own machine has none
 DIGEST = "sha256:" + "0" * 64
