@@ -272,7 +272,7 @@ def test_a_socket_that_nobody_answers_at(server: Server, tmp_path: Path, monkeyp
         made.bind(str(dead))
     monkeypatch.setenv("KIT_SSH", server.ssh())
     before = ssh._ACCOUNT_SCRIPT
-    monkeypatch.setattr(ssh, "_ACCOUNT_SCRIPT", before.replace("socket /var/run/docker.sock", f"socket {dead}"))
+    monkeypatch.setattr(ssh, "_ACCOUNT_SCRIPT", before.replace('socket "/var/run/docker.sock"', f"socket {dead}"))
     engine = connect("machine")  # the next one that answers
     assert engine.connection is not None
     assert engine.connection.account.sockets[0] == str(dead)
