@@ -12,7 +12,7 @@ import click
 from kit.cli import Options, configured, host_option, json_option
 
 if TYPE_CHECKING:
-    from kit.build import BaseChoice, BuildOptions
+    from kit.build.model import BaseChoice, BuildOptions
     from kit.catalog import Catalog
     from kit.catalog.model import Image
     from kit.engine import Engine
@@ -57,7 +57,7 @@ def make_options(
     *, base: str, registry_mirror: str, ca_cert: Path | None, force: bool = False, no_cache: bool = False
 ) -> BuildOptions:
     """The options of a command line, with this machine's network settings."""
-    from kit.build import BuildOptions
+    from kit.build.model import BuildOptions
     from kit.network import read_settings
 
     return BuildOptions(
@@ -112,34 +112,36 @@ def image_in_engine(
     """
     from dataclasses import replace
 
-    from kit import build
+    from kit.build.inputs import current
     from kit.cli.output import say
-    from kit.cli.progress import BuildDisplay
-    from kit.engine import connect
     from kit.errors import BadInputError
 
     if transfer and not engine.target:
         raise BadInputError("--transfer is for a machine behind --host", hint="leave it out, or name the machine")
     if transfer and pull:
         raise BadInputError("--transfer and --pull contradict each other", hint="leave one of them out")
-    if not wanted.force and build.current(catalog, image, engine, wanted):
+    if not wanted.force and current(catalog, image, engine, wanted):
         return False
+    # Not above: `kit run` comes here for an image that is up to date.
+    from kit.build.images import build
+    from kit.build.transfer import pull_image, transfer_image
+    from kit.cli.progress import BuildDisplay
+    from kit.engine import connect
+
     with BuildDisplay(options, image.name) as progress:
         if pull:
-            build.pull(engine, image, pull, progress)
-            if not build.current(catalog, image, engine, wanted):
+            pull_image(engine, image, pull, progress)
+            if not current(catalog, image, engine, wanted):
                 progress.message(f"warning: the {image.name} of {pull} is not what this kit's files say; taking it")
             return True
         builder = connect() if transfer else engine
-        built = build.build(
-            catalog, image, builder, replace(wanted, network=network_for(wanted.network, builder)), progress
-        )
+        built = build(catalog, image, builder, replace(wanted, network=network_for(wanted.network, builder)), progress)
         if built.is_new:
             progress.message(f"{image.name}: built in {built.seconds:.0f} s on {built.base}")
         if transfer:
             progress.message(f"{image.name}: sending it to {engine.target}")
             started = time.monotonic()
-            sent = build.transfer(builder, engine, image, progress)
+            sent = transfer_image(builder, engine, image, progress)
             seconds = time.monotonic() - started
             say(options, f"{image.name}: {sent / 1e6:.0f} MB sent to {engine.target} in {seconds:.0f} s")
     return True
@@ -179,7 +181,8 @@ def build_command(
     """
     import dataclasses
 
-    from kit import build
+    from kit.build.images import build, build_digest
+    from kit.build.transfer import push_image
     from kit.catalog import load_catalog
     from kit.cli.output import print_json, say
     from kit.cli.progress import BuildDisplay
@@ -216,15 +219,15 @@ def build_command(
         try:
             with BuildDisplay(options, image.name) as progress:
                 if check_repro:
-                    first, second = (build.build_digest(catalog, image, engine, wanted, progress) for _ in range(2))
+                    first, second = (build_digest(catalog, image, engine, wanted, progress) for _ in range(2))
                     results.append({"image": image.name, "digests": [first, second], "equal": first == second})
                     if first != second:
                         raise CheckFailedError(f"two builds of {image.name} differ", details=(first, second))
                     say(options, f"{image.name}: two builds, one digest: {first}")
                     continue
-                built = build.build(catalog, image, engine, wanted, progress)
+                built = build(catalog, image, engine, wanted, progress)
                 if push:
-                    build.push(engine, built, push, progress)
+                    push_image(engine, built, push, progress)
             results.append(dataclasses.asdict(built))
             say(
                 options,

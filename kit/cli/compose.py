@@ -227,7 +227,7 @@ def _say_next(
         say(
             options, f"first build the image: kit{f' --host {options.host}' if options.host else ''} build {image.name}"
         )
-    if engine and engine.kind == "podman":
+    if engine and not engine.features.has_compose:
         say(options, f"note: {compose.PODMAN_NOTE}")
         return
     if options.host:

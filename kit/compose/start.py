@@ -20,11 +20,7 @@ PODMAN_NOTE = (
 def make_volumes(file: ComposeFile, settings: Settings, engine: Engine) -> None:
     """Make the volumes the file calls external, as `kit run` would; those that are there stay as they are."""
     for volume in file.volumes:
-        name = settings.filled(volume.name)
-        # Podman refuses to make one that is there.
-        if engine.kind == "podman" and engine.ask(["volume", "exists", name], timeout_s=30).returncode == 0:
-            continue
-        engine.call(["volume", "create", name], timeout_s=30)
+        engine.make_volume(settings.filled(volume.name))
 
 
 def docker_words(engine: Engine | None) -> str:
