@@ -64,11 +64,11 @@ def ensure_image(catalog: Catalog, image: Image, engine: Engine, options: ImageO
     wanted = options.build
     if not wanted.force and current(catalog, image, engine, wanted):
         return False
-    from kit.build import images, moves
+    from kit.build import images, transfer
 
     with screen.building(image.name) as progress:
         if options.pull:
-            moves.pull(engine, image, options.pull, progress)
+            transfer.pull_image(engine, image, options.pull, progress)
             if not current(catalog, image, engine, wanted):
                 progress.message(
                     f"warning: the {image.name} of {options.pull} differs from this kit's lock; using it anyway"
@@ -82,7 +82,7 @@ def ensure_image(catalog: Catalog, image: Image, engine: Engine, options: ImageO
         if options.transfer:
             progress.message(f"{image.name}: sending it to {engine.target}")
             started = time.monotonic()
-            sent = moves.transfer(builder, engine, image, progress)
+            sent = transfer.transfer_image(builder, engine, image, progress)
             seconds = time.monotonic() - started
             screen.say(f"{image.name}: {sent / 1e6:.0f} MB sent to {engine.target} in {seconds:.0f} s")
     return True
@@ -180,7 +180,7 @@ def _build_one(
     results: list[Built | Reproduced | Transferred],
 ) -> None:
     """Build one image and add what came of it, which may also be a failure (two builds that differ)."""
-    from kit.build import images, moves
+    from kit.build import images, transfer
 
     if request.transfer:
         options = ImageOptions(build=request.options, transfer=True)
@@ -199,6 +199,6 @@ def _build_one(
             return
         built = images.build(catalog, image, engine, request.options, progress)
         if request.push:
-            moves.push(engine, built, request.push, progress)
+            transfer.push_image(engine, built, request.push, progress)
     results.append(built)
     screen.say(_line(built))

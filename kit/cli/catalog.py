@@ -143,20 +143,14 @@ class BuiltNames:
 
 
 def _engine_is_likely() -> bool:
+    """False where no engine can answer, which takes less to see than to ask."""
     import os
-    from pathlib import Path
 
-    from kit import paths
+    from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
 
-    if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "KIT_ENGINE")):
+    if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", ENGINE_VARIABLE)):
         return True
-    sockets = [
-        Path("/var/run/docker.sock"),
-        paths.engine_dir(),
-        Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "docker.sock",
-    ]
-    config = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    return any(path.exists() for path in (*sockets, config))
+    return any(path.exists() for path in (*(candidate.path() for candidate in CANDIDATES), docker_config()))
 
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:

@@ -58,8 +58,12 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     elif not opens:
         click.echo(uri)
         say(options, f"open it: {program} --folder-uri ADDRESS; or `kit code {name} --open` does")
-    if engine.kind == "podman":
-        say(options, 'note: VS Code must know of Podman: "dev.containers.dockerPath": "podman" in its settings')
+    if not engine.features.can_attach_by_uri:
+        say(
+            options,
+            f"note: VS Code must know of {engine.features.title}: "
+            f'"dev.containers.dockerPath": "{engine.program}" in its settings',
+        )
     if not editor.is_lasting(settings):
         say(
             options,

@@ -149,7 +149,7 @@ def _say_next(options: Options, made: Composed, output: Path) -> None:
     at = f" --host {options.host}" if options.host else ""
     if not made.has_image:
         say(options, f"first build the image: kit{at} build {made.image.name}")
-    if engine and engine.kind == "podman":
+    if engine and not engine.features.has_compose:
         say(options, f"note: {start.PODMAN_NOTE}")
         return
     if options.host:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from kit.build import Progress
+from kit.build.model import Progress
 from kit.buildlog import Log, Step
 from kit.cli import Options
 from kit.cli.live import LiveLine

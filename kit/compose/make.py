@@ -10,7 +10,7 @@ from kit import compat, layout
 from kit.build.ensure import choose_image, network_on
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.model import Image
-from kit.compose.start import make_volumes, version_problem
+from kit.compose.start import version_problem
 from kit.compose.written import stamped, write, write_token
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoEngineError
@@ -92,10 +92,12 @@ def make(request: ComposeRequest, screen: Screen) -> Composed:
         return made
     is_new = write(request.output, made.text, force=request.force)
     if engine:
-        make_volumes([volume.source for volume in file.volumes], engine)
-        problem = version_problem(engine, compose.min_compose(env_file=request.env_file is not None))
-        has_image = engine.image_labels(image.reference) is not None
-        made = replace(made, has_image=has_image, problem="" if request.target else problem)
+        for volume in file.volumes:
+            engine.make_volume(volume.source)
+        made = replace(made, has_image=engine.image_labels(image.reference) is not None)
+        if engine.features.has_compose and not request.target:
+            oldest = compose.min_compose(env_file=request.env_file is not None)
+            made = replace(made, problem=version_problem(engine, oldest))
     return replace(made, is_new=is_new, token=write_token(folder))
 
 

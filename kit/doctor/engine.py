@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation
-from kit.engine import ENGINE_VARIABLE
+from kit.facts.sockets import ENGINE_VARIABLE
 
 
 def engine_missing(situation: Situation) -> Iterator[Finding]:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kit.engine import Engine
+from kit.engine import stream
+from kit.engine.docker import Engine
 from kit.engine.model import Container
 from kit.errors import CommandError, DiskFullError, EngineFeatureError, GpuUnavailableError, KitError
 from kit.facts.engine import CDI_FOLDERS
@@ -96,8 +97,6 @@ class Podman(Engine):
 
     def _whole(self, frames: Frames, name: str) -> Frames:
         """`podman logs --follow` may end before it has read all there is (4.3.1, on a busy machine)."""
-        from kit.engine import stream
-
         seen: dict[int, int] = {}
         yield from stream.after(frames, seen)
         self.container(name)
@@ -126,8 +125,13 @@ class Podman(Engine):
         found = super().container(name)
         return replace(found, image=short_name(found.image))
 
+    def make_volume(self, name: str) -> None:
+        # It refuses to make one that is there.
+        if self.ask(["volume", "exists", name], timeout_s=30).returncode != 0:
+            super().make_volume(name)
+
+    def manifest_command(self, reference: str) -> list[str]:
+        return ["manifest", "inspect", full_name(reference)]
+
     def require_buildx(self) -> str:
         raise EngineFeatureError("Podman has no buildx; it builds by itself")
-
-
-__all__ = ["PROGRAM", "Podman", "full_name", "short_name"]

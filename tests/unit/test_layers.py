@@ -122,6 +122,42 @@ def test_only_cli_prints_or_exits_and_only_paths_looks_at_its_own_file(file: Pat
             assert node.id != "__file__", f"line {node.lineno}"
 
 
+def compares_kinds_of_engines(tree: ast.Module) -> Iterator[int]:
+    """The lines on which something is compared with the name of an engine."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            # `"podman" in names` is a question to the names.
+            operands = [*([] if isinstance(node.ops[0], ast.In | ast.NotIn) else [node.left]), *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            operands = [node.value]
+        else:
+            continue
+        inside = [found for operand in operands for found in ast.walk(operand)]
+        if any(isinstance(n, ast.Constant) and n.value in ("docker", "podman") for n in inside):
+            yield node.lineno
+
+
+@pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_only_the_engine_package_asks_which_kind_of_engine_it_has(file: Path) -> None:
+    if part_of(file) != "engine":
+        lines = list(compares_kinds_of_engines(tree_of(file)))
+        assert not lines, f"lines {lines}: ask for a feature (kit.facts.engine.Features)"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('if engine.kind == "podman":\n    pass', [1]),
+        ('x = 1\nif "podman" != facts.program: pass', [2]),
+        ('if kind in ("docker", "x"): pass', [1]),
+        ('match kind:\n    case "podman":\n        pass', [2]),
+        ('if "podman" in names: program = "podman"', []),
+    ],
+)
+def test_the_reader_of_comparisons_sees_them(text: str, lines: list[int]) -> None:
+    assert list(compares_kinds_of_engines(ast.parse(text))) == lines
+
+
 def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     file = tmp_path / "module.py"
     file.write_text(
