@@ -11,7 +11,7 @@ import click
 from kit.cli import Options, host_option, json_option
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Problem
+    from kit.catalog.machines import Problem
     from kit.explain import Match
 
 # Of a container's log, which the engine hands over whole.
