@@ -169,7 +169,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         "pythons": list(release.pythons),
         "ptx": list(release.ptx),
         "ptx_limit": f"up to {release.ptx_newest}: {release.ptx_source}" if release.ptx_newest else "",
-        "compute_capabilities_arm64": list(release.compute_capabilities_arm64),
+        "compute_capabilities_arm64": list(dict(release.compute_capabilities_on).get("linux/arm64", ())),
         "gpus_covered": len(covered),
         "base_digest": base.digest,
         "base_digest_status": base.digest_status,

@@ -11,7 +11,7 @@ import click
 from kit.cli import Options, host_option, json_option
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Problem
+    from kit.catalog.machines import Problem
     from kit.explain import Match
 
 PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"

@@ -18,8 +18,6 @@ from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.network import read_settings
 
-# uv's names for docker's platforms, and the markers of that machine.
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
 # uv wants an interpreter of its own even for another version's packages; without a name it looks for that version.
@@ -41,7 +39,7 @@ def compile_requirements(
     """
     release = image.release
     pythons = catalog.pythons_for(image)
-    machines = [_MACHINES[p] for p in release.platforms]
+    machines = catalog.machines_for(image)
     (folder / "pyproject.toml").write_text(_pyproject(image, requirements, pythons, machines), encoding="utf-8")
     (folder / "constraints.txt").write_text(_lines(release.constraints + more_constraints), encoding="utf-8")
     (folder / "overrides.txt").write_text(_lines(release.overrides), encoding="utf-8")
@@ -121,7 +119,7 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
     base = catalog.base_for(image)
     bases = {(base.python, base.glibc), *((suite.python, suite.glibc) for suite in catalog.suites_for(image))}
     for python, glibc in sorted(bases):
-        for machine in (_MACHINES[p] for p in image.release.platforms):
+        for machine in catalog.machines_for(image):
             platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
             with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
                 (Path(temporary) / REQUIREMENTS_FILE).write_text(requirements, encoding="utf-8")
