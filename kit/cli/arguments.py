@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from kit.cli import configured
+from kit.build.ensure import ImageOptions
+from kit.build.model import BuildOptions
 from kit.cli.defaults import AddingOption
+from kit.cli.options import configured
+from kit.network import read_settings
 from kit.spec.gpu_request import GpuRequest, parse_request
 
 if TYPE_CHECKING:
@@ -129,8 +132,6 @@ def restart_option(help: str) -> Callable[[F], F]:
 
 def network_settings(ca_cert: Path | None) -> NetworkSettings:
     """How this machine reaches the network. Raises BadInputError when `ca_cert` is not a certificate."""
-    from kit.network import read_settings
-
     return read_settings(ca_cert=ca_cert, configured_index=configured("index_url"))
 
 
@@ -138,8 +139,6 @@ def make_options(
     *, base: str, registry_mirror: str, ca_cert: Path | None, force: bool = False, no_cache: bool = False
 ) -> BuildOptions:
     """The options of a build, with this machine's network settings."""
-    from kit.build.model import BuildOptions
-
     return BuildOptions(
         base=cast("BaseChoice", base),  # click checked the choice
         registry_mirror=registry_mirror,
@@ -152,7 +151,5 @@ def make_options(
 
 def image_options(*, base: str, registry_mirror: str, ca_cert: Path | None, transfer: bool, pull: str) -> ImageOptions:
     """How an image gets to where it is to run."""
-    from kit.build.ensure import ImageOptions
-
     build = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
     return ImageOptions(build=build, transfer=transfer, pull=pull)

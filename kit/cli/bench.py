@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
 from kit.cli.arguments import build_options, gpus_option, image_options, placement_options
+from kit.cli.options import Options, host_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit.build.ensure import BuildRequest, build_images
 from kit.cli.arguments import build_options, make_options
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json
+from kit.cli.screen import CommandScreen
+from kit.errors import CheckFailedError
 
 
 @click.command("build")
@@ -42,13 +47,6 @@ def build_command(
 
     A NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine (`kit resolve`).
     """
-    from dataclasses import asdict
-
-    from kit.build.ensure import BuildRequest, build_images
-    from kit.cli.output import print_json
-    from kit.cli.screen import CommandScreen
-    from kit.errors import CheckFailedError
-
     request = BuildRequest(
         names=names,
         everything=everything,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import editor
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.engine import connect
+from kit.errors import BadInputError, NoSuchContainerError
+from kit.run import containers
 
 
 @click.command("code")
@@ -30,12 +35,6 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     VS Code needs the Dev Containers extension and, for a container on --host, a `docker` on this machine. With Podman
     here it must be told so, by its setting dev.containers.dockerPath; with Podman on --host it cannot attach.
     """
-    from kit import editor
-    from kit.cli.output import print_json, say
-    from kit.engine import connect
-    from kit.errors import BadInputError, NoSuchContainerError
-    from kit.run import containers
-
     if not folder.startswith("/"):
         raise BadInputError(f"--folder {folder}: not a whole path in the container", hint="give it as /workspace/src")
     engine = connect(options.host)

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, configured, host_option, json_option
 from kit.cli.arguments import content_options, gpus_option, network_settings, restart_option, user_option
+from kit.cli.options import Options, configured, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.cli.screen import CommandScreen
+from kit.compose import start
+from kit.compose.make import ComposeRequest, make
+from kit.compose.written import ENVIRONMENT_FILE
+from kit.errors import BadInputError
+from kit.spec.request import parse_mount, parse_user, parse_variable
+from kit.targets.docker import gpu_arguments
 
 if TYPE_CHECKING:
     from kit.compose.make import Composed
@@ -85,13 +93,6 @@ def compose_command(
     may be left out where the configuration names one. A random token for JupyterLab goes into .env beside the file,
     unless there is one. `kit ps`, `url`, `logs` and `stop` know what Compose starts from it.
     """
-    from kit.cli.output import print_json, say
-    from kit.cli.screen import CommandScreen
-    from kit.compose.make import ComposeRequest, make
-    from kit.errors import BadInputError
-    from kit.spec.request import parse_mount, parse_user, parse_variable
-    from kit.targets.docker import gpu_arguments
-
     name = name or str(configured("image") or "")
     if not name:
         raise BadInputError(
@@ -137,10 +138,6 @@ def compose_command(
 
 def _say_next(options: Options, made: Composed, output: Path) -> None:
     """What is still to be done, line by line."""
-    from kit.cli.output import say
-    from kit.compose import start
-    from kit.compose.written import ENVIRONMENT_FILE
-
     engine, beside = made.engine, output.parent / ENVIRONMENT_FILE
     if made.token == "written":
         say(options, f"wrote {beside}: a random JUPYTER_TOKEN")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit.catalog import load_catalog
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, print_table, say
+from kit.errors import BadInputError, CheckFailedError
+from kit.explain import explain_lines, numbered_lines
 
 if TYPE_CHECKING:
     from kit.catalog.machines import Problem
@@ -29,11 +34,6 @@ def explain_command(options: Options, *, file: str | None, container: str, every
 
     Reads FILE, or standard input. Exit code 1 when nothing is recognised.
     """
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError, CheckFailedError
-    from kit.explain import explain_lines
-
     if sum((bool(file), bool(container), everything)) > 1:
         raise BadInputError("FILE, --container and --list exclude each other", hint=PIPE_HINT)
     problems = load_catalog().problems
@@ -65,11 +65,6 @@ def explain_command(options: Options, *, file: str | None, container: str, every
 
 def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
     """The numbered lines of a file, or of standard input. Raises BadInputError."""
-    from pathlib import Path
-
-    from kit.errors import BadInputError
-    from kit.explain import numbered_lines
-
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise BadInputError("no log given", hint=PIPE_HINT)
     if file in (None, "-"):
@@ -115,8 +110,6 @@ def print_matches(matches: tuple[Match, ...]) -> None:
 
 def print_list(options: Options, problems: tuple[Problem, ...]) -> None:
     """Every error kit knows, by its identifier, on stdout."""
-    from kit.cli.output import print_json, print_table, say
-
     if options.json:
         print_json([{"id": p.id, "cause": p.cause, "check": p.check} for p in problems])
         return

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kit import labels
-from kit.cli import HERE, Options, host_option, json_option
+from kit.cli.options import HERE, Options, host_option, json_option
+from kit.cli.output import print_error, print_json, print_table, say, write_out
+from kit.engine import connect
+from kit.errors import BadInputError, KitError, NetworkError, NoEngineError, NoSuchContainerError
+from kit.run import containers
 
 if TYPE_CHECKING:
     from kit.run.containers import Running
@@ -23,10 +28,6 @@ force_option = click.option("-f", "--force", is_flag=True, help="Another user's 
 @click.pass_obj
 def ps_command(options: Options, *, everything: bool, all_hosts: bool) -> None:
     """List the containers kit started."""
-    from kit.cli.output import print_json, say
-    from kit.engine import connect
-    from kit.run import containers
-
     if all_hosts:
         _ps_all_hosts(options, everything=everything)
         return
@@ -45,10 +46,6 @@ def _ps_all_hosts(options: Options, *, everything: bool) -> None:
 
     Raises NetworkError in the end when none answered.
     """
-    from kit.cli.output import print_error, print_json
-    from kit.errors import BadInputError, KitError, NetworkError, NoEngineError
-    from kit.run import containers
-
     named = [*options.setting("hosts"), options.host]
     hosts = [host for host in dict.fromkeys(named) if host not in HERE]  # this machine is asked anyway
     if not hosts:
@@ -98,8 +95,6 @@ def as_json(running: Running, host: str) -> dict[str, Any]:
 
 def print_running(found: list[Running]) -> None:
     """Containers as a table; whose they are, and what they lease, where that says something."""
-    from kit.cli.output import print_table
-
     header = ["NAME", "SERVICE", "STATUS", "URL"]
     rows = [[r.name, r.service or "command", _status(r), r.url.partition("?")[0]] for r in found]
     columns = []
@@ -130,9 +125,6 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
     With --follow, of a command: until it ends, and then with its exit code. Where the container is behind --host, a
     connection that breaks is made again.
     """
-    from kit.cli.output import say, write_out
-    from kit.engine import connect
-    from kit.run import containers
     from kit.run.command import follow_job
 
     engine = connect(options.host)
@@ -156,11 +148,6 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
 @click.pass_obj
 def url_command(options: Options, *, name: str) -> None:
     """Print the URL of a running service, with its token; behind --host the tunnel to it is opened if it is not."""
-    from kit.cli.output import print_json
-    from kit.engine import connect
-    from kit.errors import NoSuchContainerError
-    from kit.run import containers
-
     engine = connect(options.host)
     container = containers.find(engine, name)
     containers.require_own([container], engine, action="show the token of")
@@ -184,11 +171,6 @@ def url_command(options: Options, *, name: str) -> None:
 @click.pass_obj
 def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: bool) -> None:
     """Run a command in a running container (a shell without one); its exit code is passed on."""
-    import sys
-
-    from kit.engine import connect
-    from kit.run import containers
-
     engine = connect(options.host)
     container = containers.find(engine, name)
     if not force:
@@ -209,10 +191,6 @@ def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: 
 @click.pass_obj
 def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, timeout_s: int, force: bool) -> None:
     """Stop containers. What they wrote to the mounted folder and volumes stays; `kit rm` removes the rest."""
-    from kit.cli.output import say
-    from kit.engine import connect
-    from kit.run import containers
-
     engine = connect(options.host)
     targets = containers.targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
     if not force:
@@ -231,11 +209,6 @@ def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, 
 @click.pass_obj
 def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, force: bool) -> None:
     """Remove stopped containers."""
-    from kit.cli.output import say
-    from kit.engine import connect
-    from kit.errors import BadInputError
-    from kit.run import containers
-
     engine = connect(options.host)
     stopped = ("created", "exited", "dead")
     targets = containers.targets(engine, names, everything=everything, statuses=() if force else stopped)

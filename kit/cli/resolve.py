@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import compat
+from kit.catalog import load_catalog
+from kit.catalog.model import Image
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.errors import BadInputError, IncompatibleError
+from kit.host import read_gpus
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -39,16 +47,6 @@ def resolve_command(
     The host is this machine, or --host; --driver, --gpu and --platform declare what it has instead. Exit code 3 when
     nothing fits, with every reason and the smallest change that would help.
     """
-    import dataclasses
-    import re
-
-    from kit import compat
-    from kit.catalog import load_catalog
-    from kit.catalog.model import Image
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError, IncompatibleError
-    from kit.host import read_gpus
-
     if python and not re.fullmatch(r"3\.\d{1,2}", python):
         raise BadInputError(f"--python {python}: not a Python version", hint="give it as 3.12")
     catalog = load_catalog()
@@ -96,8 +94,6 @@ def summary(catalog: Catalog, image: Image) -> str:
 
 
 def _as_json(catalog: Catalog, found: Resolution, host: Host) -> dict[str, Any]:
-    from kit import compat
-
     return {
         "image": found.image.name if found.image else None,
         "summary": summary(catalog, found.image) if found.image else "",

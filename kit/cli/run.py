@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, configured, host_option, is_configured, json_option
 from kit.cli.arguments import (
     build_options,
     content_options,
@@ -18,7 +17,12 @@ from kit.cli.arguments import (
     restart_option,
     user_option,
 )
+from kit.cli.options import Options, configured, host_option, is_configured, json_option
 from kit.cli.output import print_gpus, print_json, say, write_out
+from kit.cli.screen import CommandScreen
+from kit.run.command import run_command as run_attached
+from kit.run.command import start_job
+from kit.run.start import RunAsk, check_gpus, plan, start_services
 
 if TYPE_CHECKING:
     from kit.run.start import Planned
@@ -93,9 +97,6 @@ def run_command(
     With --host all of it happens on that machine: this folder is sent there first (`kit sync`), a service is brought
     to a port here by a tunnel, and a command goes on when this terminal or the connection is gone.
     """
-    from kit.cli.screen import CommandScreen
-    from kit.run.start import RunAsk, plan
-
     ask = RunAsk(
         name=name,
         words=words,
@@ -124,8 +125,6 @@ def run_command(
     elif planned.way == "job":
         _run_job(options, planned, detach=detach)
     else:
-        from kit.run.command import run_command as run_attached
-
         code = run_attached(
             planned.request,
             planned.gpus,
@@ -137,8 +136,6 @@ def run_command(
 
 
 def _start_services(options: Options, planned: Planned) -> None:
-    from kit.run.start import check_gpus, start_services
-
     image, target = planned.request.image.name, planned.engine.target
     started = start_services(planned, lambda text: say(options, text))
     if options.json:
@@ -163,8 +160,6 @@ def _start_services(options: Options, planned: Planned) -> None:
 
 def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
     """Run a command that goes on without this terminal; its output and its exit code come here while it is there."""
-    from kit.run.command import start_job
-
     target = planned.engine.target
     at = f"kit --host {target}" if target else "kit"
     names: list[str] = []

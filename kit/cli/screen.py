@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit.cli import Options
+from kit.cli.options import Options
 from kit.cli.output import print_error, say
 from kit.errors import KitError
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from kit.cli import Options
 from kit.cli.live import LiveLine
+from kit.cli.options import Options
 from kit.cli.output import say
 from kit.sync import Progress, Synced
 from kit.sync.rsync import in_bytes, in_line

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import ssh, sync
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.cli.sending import SyncDisplay, amount, count, listed, some, tell_sent
+from kit.errors import BadInputError
+from kit.sync.rsync import in_line
 
 if TYPE_CHECKING:
     from kit.ssh import Connection
@@ -51,9 +57,6 @@ def sync_command(
     Everything goes but `.git` and what git ignores. What is newer there stays as it is. `kit run --host` does this
     by itself.
     """
-    from kit import sync
-    from kit.cli.sending import SyncDisplay, count, some, tell_sent
-
     connection = _connected(options, "kit sync")
     with SyncDisplay(options, f"sending {folder.name}", names=dry_run) as (progress, stop):
 
@@ -95,10 +98,6 @@ def fetch_command(options: Options, *, paths: tuple[str, ...], folder: Path, rem
     PATHS are files and folders as seen from the folder; without them all comes, what git ignores too, but for caches
     and what was deleted here. What is newer here stays as it is; nothing is deleted.
     """
-    from kit import sync
-    from kit.cli.output import say
-    from kit.cli.sending import SyncDisplay, amount, count, listed
-
     connection = _connected(options, "kit fetch")
     with SyncDisplay(options, f"fetching {folder.name}", names=dry_run) as (progress, _):
         done = sync.fetch(connection, folder, paths, remote_folder=remote_folder, dry_run=dry_run, progress=progress)
@@ -123,9 +122,6 @@ def fetch_command(options: Options, *, paths: tuple[str, ...], folder: Path, rem
 
 
 def _connected(options: Options, command: str) -> Connection:
-    from kit import ssh
-    from kit.errors import BadInputError
-
     if not options.host:
         raise BadInputError(
             f"{command} is for a folder on another machine, and none was named",
@@ -136,11 +132,6 @@ def _connected(options: Options, command: str) -> Connection:
 
 def _print_json(options: Options, done: Synced) -> None:
     if options.json:
-        from dataclasses import asdict
-
-        from kit.cli.output import print_json
-        from kit.sync.rsync import in_line
-
         names = ("kept_newer", "put_aside", "deleted")
         data = {key: [in_line(n) for n in value] if key in names else value for key, value in asdict(done).items()}
         print_json({"host": options.host, **data})

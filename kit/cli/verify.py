@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import paths, verify
 from kit.cli.arguments import build_options, gpus_option, image_options, placement_options
 from kit.cli.live import LiveLine
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, print_table, say
+from kit.cli.screen import CommandScreen
+from kit.errors import BadInputError, CheckFailedError
+from kit.verify.junit import junit
 
 if TYPE_CHECKING:
     from kit.spec.gpu_request import GpuRequest
@@ -57,11 +62,6 @@ def verify_command(
     NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine. An image that is
     there is verified as it is; one that is not is built first. What needs a GPU is `not run` where there is none.
     """
-    from kit import verify
-    from kit.cli.output import print_json, say
-    from kit.cli.screen import CommandScreen
-    from kit.errors import CheckFailedError
-
     request = verify.VerifyRequest(
         name=name,
         target=options.host,
@@ -117,8 +117,6 @@ class VerifyDisplay(LiveLine):
 
 
 def _print_table(report: Report) -> None:
-    from kit.cli.output import print_table
-
     rows = []
     # Checks of a group that were not run for one reason are one row.
     for (group, reason), found in groupby(
@@ -142,10 +140,6 @@ def _count(report: Report, outcome: str) -> int:
 
 
 def _write_junit(file: Path, report: Report) -> None:
-    from kit import paths
-    from kit.errors import BadInputError
-    from kit.verify.junit import junit
-
     try:
         paths.write_text(file, junit(report))
     except OSError as e:
