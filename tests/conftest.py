@@ -74,7 +74,7 @@ def own_machine(
     monkeypatch.setattr(sockets, "CANDIDATES", tuple(replace(c, folder=str(home / "no")) for c in sockets.CANDIDATES))
     monkeypatch.setattr("kit.engine.find._has_podman_alone", lambda: False)
     monkeypatch.setattr("kit.host.PCI_DEVICES", home / "no-bus")
-    for module in ("gpu", "lease"):
+    for module in ("gpu", "host", "lease"):
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))
     paths.root_dir.cache_clear()
     yield

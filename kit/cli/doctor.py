@@ -31,7 +31,8 @@ def doctor_command(options: Options) -> None:
     from kit.catalog import load_catalog
     from kit.cli.output import print_json
     from kit.doctor import examine
-    from kit.host import read_host, to_json
+    from kit.host import read_host
+    from kit.host.report import to_json
 
     host = read_host(
         options.host,
