@@ -15,7 +15,8 @@ from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json, say
 from kit.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
-from kit.host import read_host, to_json
+from kit.host import read_host
+from kit.host.report import to_json
 from kit.network import index_url
 
 if TYPE_CHECKING:

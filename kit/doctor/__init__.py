@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.doctor import engine, gpus, injection, machine, network
@@ -68,7 +69,7 @@ def examine(host: Host, catalog: Catalog, *, image_bytes: int = IMAGE_BYTES) -> 
     found: list[Finding] = []
     for check in CHECKS:
         try:
-            found += check(situation)
+            found += [replace(finding, check=identifier(check)) for finding in check(situation)]
         except Exception as e:
             found.append(
                 Finding(

@@ -33,7 +33,7 @@ BUILD_FACTOR = 20 / 9
 class Finding:
     """One thing that is wrong or good to know, with the one thing to do about it."""
 
-    check: str
+    check: str = ""  # which check it is of; `examine` says it
     severity: Severity
     message: str
     fix: str

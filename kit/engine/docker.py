@@ -157,15 +157,20 @@ class Engine:
         return facts
 
     @property
+    def is_here(self) -> bool:
+        """True when it is known, without asking, that the engine runs on this machine."""
+        return self.socket_path is not None and self.connection is None
+
+    @property
     def is_rootless(self) -> bool:
         """True when the engine runs as its user: root inside a container is that user outside."""
         # The socket of one that runs as root is root's, and need not be asked.
-        return not (self.socket_path and _owner(self.socket_path) == 0) and self._said.is_rootless
+        return not (self.is_here and _owner(self.socket_path) == 0) and self._said.is_rootless
 
     @property
     def memory_bytes(self) -> int:
-        """The memory of the machine the engine runs on; of this one without asking when its socket is here."""
-        if self.socket_path:
+        """The memory of the machine the engine runs on."""
+        if self.is_here:
             return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         return self._said.memory_bytes
 
@@ -305,8 +310,8 @@ class Engine:
     @cached_property
     def is_local(self) -> bool:
         """True when the engine listens on this machine, and not at an address of another one."""
-        if self.socket_path:
-            return True
+        if self.is_here or self.connection:
+            return self.is_here
         endpoint = os.environ.get("DOCKER_HOST") or self.call(
             ["context", "inspect", "--format={{.Endpoints.docker.Host}}"], timeout_s=20
         )
@@ -425,8 +430,8 @@ def _listing(kind: str, value: str) -> str:
     return f"/containers/json?all=1&filters=%7B%22{kind}%22%3A%5B%22{value}%22%5D%7D"
 
 
-def _owner(path: Path) -> int | None:
+def _owner(path: Path | None) -> int | None:
     try:
-        return path.stat().st_uid
+        return path.stat().st_uid if path else None
     except OSError:
         return None

@@ -10,7 +10,6 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from kit.engine import stream
@@ -67,16 +66,12 @@ class Podman(Engine):
         super().__init__(program=PROGRAM)
 
     @property
-    def memory_bytes(self) -> int:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    def is_here(self) -> bool:
+        return self.connection is None
 
     @property
     def is_rootless(self) -> bool:
-        return os.geteuid() != 0
-
-    @cached_property
-    def is_local(self) -> bool:
-        return True
+        return (self.connection.account.uid if self.connection else os.geteuid()) != 0
 
     def full_name(self, reference: str) -> str:
         return full_name(reference)

@@ -62,18 +62,6 @@ class OtherMachine(Engine):
 
     connection: ssh.Connection
 
-    @property
-    def memory_bytes(self) -> int:
-        return self._said.memory_bytes
-
-    @property
-    def is_rootless(self) -> bool:
-        return self._said.is_rootless
-
-    @cached_property
-    def is_local(self) -> bool:
-        return False
-
     def provide(self, path: Path) -> str:
         """Send a file or folder there, unless it is there already, and say under which path."""
         import hashlib
@@ -142,10 +130,6 @@ class RemotePodman(OtherMachine, Podman):
     def __init__(self, connection: ssh.Connection) -> None:
         super().__init__()
         self.connection = connection
-
-    @property
-    def is_rootless(self) -> bool:
-        return self.connection.account.uid != 0
 
     @contextlib.contextmanager
     def prepared(

@@ -31,7 +31,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Read:
             return replace(host, target=target)
 
         monkeypatch.setattr("kit.cli.doctor.read_host", read_host)
-        monkeypatch.setattr("kit.host.to_json", lambda host: {"target": host.target, "driver": host.driver})
+        monkeypatch.setattr("kit.cli.doctor.to_json", lambda host: {"target": host.target, "driver": host.driver})
         monkeypatch.setitem(kit.cli.COMMANDS, "doctor", ("doctor", "Check the machine."))
         return asked
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kit.facts.engine import EngineFacts
 from kit.facts.host import CdiSpec, Endpoint, GpuContainer, GpuProcess, Host, HostGpu
-from kit.host import to_json
+from kit.host.report import to_json
 
 HOSTILE = Host(
     target="alice@gpu-server.corp.example",
