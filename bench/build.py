@@ -23,7 +23,7 @@ from kit.catalog.model import Image
 from kit.cli import Options
 from kit.cli.progress import BuildDisplay
 from kit.engine import Engine, connect
-from kit.locks import Lock
+from kit.locks.format import Lock
 from kit.network import NetworkSettings, read_settings
 
 NAIVE = Path(__file__).with_name("naive.Dockerfile")

@@ -163,7 +163,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
     from kit import paths
     from kit.compat import code_for
     from kit.errors import LockError, UnlockedError
-    from kit.locks import read_lock
+    from kit.locks.format import read_lock
 
     release, base = image.release, catalog.base_for(image)
     covered = [gpu for gpu in catalog.gpus if code_for(release, gpu.compute_capability, release.platforms[0])[0]]
@@ -191,7 +191,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         facts["nvcc"] = toolkit.nvcc_note
     try:
         lock = read_lock(paths.images_dir() / image.name, image)
-        facts |= {"locked_packages": len(lock.packages), "locked_on": lock.snapshot, "lock_hash": lock.lock_hash}
+        facts |= {"locked_packages": len(lock.packages), "locked_on": lock.file.snapshot, "lock_hash": lock.lock_hash}
     except UnlockedError:
         pass
     except LockError as e:

@@ -21,7 +21,7 @@ from kit.engine import Engine, Mount
 from kit.errors import BadInputError, EngineError
 from kit.gpu_check import asked_for, script
 from kit.host.model import Host
-from kit.locks import read_lock
+from kit.locks.format import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
 from kit.verify.model import Check, Outcome, Report, Subject
