@@ -23,10 +23,10 @@ from kit.build.inputs import read_inputs
 from kit.build.model import BuildOptions
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
-from kit.cli import Options
+from kit.cli.options import Options
 from kit.cli.progress import BuildDisplay
 from kit.engine import Engine, connect
-from kit.locks import Lock
+from kit.locks.format import Lock
 from kit.network import NetworkSettings, read_settings
 
 NAIVE = Path(__file__).with_name("naive.Dockerfile")

@@ -12,13 +12,16 @@ from kit import layout, paths
 from kit.catalog import Catalog
 from kit.catalog.model import LAYERS, Image
 from kit.errors import UnlockedError
-from kit.locks import Lock, read_lock
+from kit.locks.format import Lock, read_lock
 from kit.network import NetworkSettings
 from kit.spec.container import Place, describe
 from kit.spec.gpu_grant import GpuGrant, grant_in
 from kit.spec.request import RunRequest
 from kit.targets import compose
 from kit.templates import environment
+
+# The images whose compose files are in compose/, as examples; `kit compose NAME` writes any image's.
+EXAMPLES = ("tf-cpu", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,8 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             epoch=epoch,
             system_packages=sorted(p.name for p in catalog.system_packages if image.flavor in p.flavors),
             # Nothing is installed for a layer without packages: images for the CPU have no CUDA wheels.
-            layers=[layer for layer in LAYERS if lock is None or "==" in lock.layers[layer]],
+            # `devel` has a step of its own.
+            layers=[name for name in lock.layers if "==" in lock.layers[name] and name != "devel"] if lock else LAYERS,
             environment=image_environment(image),
             labels=image_labels(catalog, image, epoch=epoch, lock_hash=lock.lock_hash if lock else "unlocked"),
             uid=layout.UID,
@@ -150,12 +154,12 @@ def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
 
 
 def expected_files(catalog: Catalog, images: Iterable[Image]) -> dict[Path, str]:
-    """Every rendered file of these images, by path: a Dockerfile each, compose files for the plain ones."""
-    files = {}
+    """Every rendered file of these images, by path: a Dockerfile each, and compose files for the examples."""
+    files, examples = {}, [catalog.find(name) for name in EXAMPLES]
     for image in images:
         text = render_dockerfile(catalog, image, lock_or_none(catalog, image))
         files[paths.images_dir() / image.name / "Dockerfile"] = text
-        if not image.flavor:
+        if image in examples:
             for name, text in compose_examples(image).items():
                 files[paths.compose_dir() / name] = text
     return files
@@ -163,30 +167,29 @@ def expected_files(catalog: Catalog, images: Iterable[Image]) -> dict[Path, str]
 
 def render(catalog: Catalog, images: list[Image]) -> list[Path]:
     """Write the images' Dockerfiles and compose files; returns those that changed."""
-    changed = []
-    for path, text in expected_files(catalog, images).items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            paths.write_text(path, text)
-            changed.append(path)
+    files = expected_files(catalog, images)
+    changed = [path for path, text in files.items() if _problem(path, text)]
+    for path in changed:
+        paths.write_text(path, files[path])
     return changed
 
 
 def check(catalog: Catalog, images: list[Image]) -> list[Difference]:
-    """What differs between the rendered files and what they should be; folders of images that are no more included."""
-    found = []
-    for path, text in expected_files(catalog, images).items():
-        if not path.is_file():
-            found.append(Difference(path=path, problem="missing"))
-        elif path.read_text(encoding="utf-8") != text:
-            found.append(Difference(path=path, problem="differs"))
-    return found + [Difference(path=folder, problem="left over") for folder in left_over(catalog)]
+    """What differs between the rendered files and what they should be; what nothing renders any more included."""
+    problems = {path: _problem(path, text) for path, text in expected_files(catalog, images).items()}
+    problems |= dict.fromkeys(left_over(catalog), "left over")
+    return [Difference(path=path, problem=problem) for path, problem in problems.items() if problem]
+
+
+def _problem(path: Path, text: str) -> str:
+    if not path.is_file():
+        return "missing"
+    return "" if path.read_text(encoding="utf-8") == text else "differs"
 
 
 def left_over(catalog: Catalog) -> list[Path]:
-    """Folders under images/ and files under compose/ that belong to no image of the catalog."""
-    images = catalog.images()
-    names = {image.name for image in images}
-    examples = {name for image in images if not image.flavor for name in compose_examples(image)}
-    root = paths.images_dir()
-    folders = [f for f in root.iterdir() if f.is_dir() and f.name not in names] if root.is_dir() else []
+    """Folders under images/ that belong to no image of the catalog, and files under compose/ that are no example's."""
+    names = {image.name for image in catalog.images()}
+    examples = {name for example in EXAMPLES for name in compose_examples(catalog.find(example))}
+    folders = [f for f in paths.images_dir().glob("*") if f.is_dir() and f.name not in names]
     return sorted(folders) + sorted(f for f in paths.compose_dir().glob("*.yaml") if f.name not in examples)

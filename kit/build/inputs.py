@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import paths
@@ -16,7 +15,7 @@ from kit.engine import Engine
 from kit.errors import LockError
 
 if TYPE_CHECKING:
-    from kit.locks import Lock
+    from kit.locks.format import Lock
 
 
 def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
@@ -31,7 +30,6 @@ def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
 class Inputs:
     """The committed files an image is built from, checked against each other and the catalog."""
 
-    folder: Path
     dockerfile: str
     lock: Lock
 
@@ -64,7 +62,8 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
 
     Raises UnlockedError, or LockError when the lock does not fit the catalog or the Dockerfile is not the templates'.
     """
-    from kit.locks import is_stale, read_lock
+    from kit.locks import is_stale
+    from kit.locks.format import read_lock
     from kit.render import render_dockerfile
 
     folder = paths.images_dir() / image.name
@@ -80,7 +79,7 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
         raise LockError(
             f"{file} is not what the templates and the catalog say", hint=f"write it again: `kit render {image.name}`"
         )
-    return Inputs(folder=folder, dockerfile=dockerfile, lock=lock)
+    return Inputs(dockerfile=dockerfile, lock=lock)
 
 
 def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:
@@ -91,11 +90,13 @@ def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOption
     labels = engine.image_labels(image.reference)
     if labels is None or "kit.fingerprint" not in labels or options.base not in ("auto", labels.get("kit.base-source")):
         return None
+    from kit.locks.format import read_requirements
+
     folder = paths.images_dir() / image.name
     try:
         dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
-        requirements = (folder / "requirements.lock").read_text(encoding="utf-8")
-    except OSError:
+        requirements, _ = read_requirements(folder)
+    except (OSError, LockError):
         return None
     identity = labels.get("kit.base-identity", "")
     # The base's identity is taken from the label, so it must be one this image can have today.

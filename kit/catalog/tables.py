@@ -67,6 +67,11 @@ def make_row(file: str, table: str, row_type: type[Row], values: Any, index: int
         "",
     )
     where = f"{file}: [[{table}]] row {index + 1}" + (f" (`{label}`)" if label else "")
+    return make(where, row_type, values)
+
+
+def make(where: str, row_type: type[Row], values: dict[str, Any]) -> Row:
+    """Named values as their dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     kind: Any = row_type
     hints = _hints(kind)
     for key in values:
@@ -100,11 +105,13 @@ def _convert(where: str, hint: Any, value: Any) -> Any:
                 f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, not {value!r}"
             )
         return tuple(_convert(where, args[0], item) for item in value)
+    if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return make(where, hint, value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
         raise CatalogError(
-            f"{where}: expected {_TYPE_NAMES[hint]}, not {value!r}",
+            f"{where}: expected {_TYPE_NAMES.get(hint, 'a table')}, not {value!r}",
             hint="versions are written in quotes" if hint is str else "",
         )
     return value

@@ -17,7 +17,7 @@ from kit.compat import code_for
 from kit.engine import connect
 from kit.errors import KitError, LockError, UnlockedError
 from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
-from kit.locks import read_lock
+from kit.locks.format import read_lock
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -176,7 +176,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         facts["nvcc"] = toolkit.nvcc_note
     try:
         lock = read_lock(paths.images_dir() / image.name, image)
-        facts |= {"locked_packages": len(lock.packages), "locked_on": lock.snapshot, "lock_hash": lock.lock_hash}
+        facts |= {"locked_packages": len(lock.packages), "locked_on": lock.file.snapshot, "lock_hash": lock.lock_hash}
     except UnlockedError:
         pass
     except LockError as e:

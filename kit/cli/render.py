@@ -17,7 +17,7 @@ from kit.errors import BadInputError, CheckFailedError
 @json_option
 @click.pass_obj
 def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> None:
-    """Write images/NAME/Dockerfile and compose/NAME*.yaml from the templates and the catalog (all without NAMES)."""
+    """Write images/NAME/Dockerfile and the examples in compose/ from templates and catalog (all without NAMES)."""
     catalog = load_catalog()
     images = [catalog.find(name) for name in names] or catalog.images()
     if check:
@@ -41,7 +41,7 @@ def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> 
     for path in changed:
         say(options, f"wrote {path.relative_to(paths.root_dir())}")
     for folder in render.left_over(catalog):
-        say(options, f"left over: {folder.relative_to(paths.root_dir())} is no image of the catalog; remove it")
+        say(options, f"left over: {folder.relative_to(paths.root_dir())} is no longer rendered; remove it")
     if options.json:
         print_json([str(path) for path in changed])
     say(options, f"{len(images)} images, {len(changed)} written")

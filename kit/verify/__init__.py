@@ -20,7 +20,7 @@ from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.gpu_check import asked_for, script
-from kit.locks import read_lock
+from kit.locks.format import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
 from kit.run.containers import close_tunnels, user_inside, user_of

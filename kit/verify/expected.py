@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from kit.catalog.model import Release
-from kit.locks import Lock, parse_requirements
+from kit.locks.format import Lock, parse_requirements
 
 # Where a `devel` base keeps the CUDA Toolkit: for nvcc, beside the libraries that the framework loads.
 TOOLKIT_FOLDER = re.compile(r"/usr/local/cuda[^/]*/|/usr/lib/[^/]*-linux-gnu/")
