@@ -15,9 +15,9 @@ from typing import Literal, get_args
 
 from kit import apt, mounts, paths
 from kit.base import bootstrap, image
-from kit.base.image import PACKAGES_LABEL, SUITE_LABEL
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
+from kit.labels import BASE_PACKAGES, BASE_SUITE
 
 Suite = Literal["bookworm", "bullseye", "trixie"]
 SUITES: tuple[Suite, ...] = get_args(Suite)
@@ -44,9 +44,9 @@ def reference(suite: str) -> str:
 def find(suite: str, engine: Engine) -> BaseImage | None:
     """The base of that suite in the engine; None when it has none. Raises NoEngineError when no engine answers."""
     labels = engine.image_labels(reference(suite))
-    if not labels or labels.get(SUITE_LABEL) != suite or PACKAGES_LABEL not in labels:
+    if not labels or labels.get(BASE_SUITE) != suite or BASE_PACKAGES not in labels:
         return None
-    return BaseImage(reference=reference(suite), content_hash=labels[PACKAGES_LABEL], suite=suite)
+    return BaseImage(reference=reference(suite), content_hash=labels[BASE_PACKAGES], suite=suite)
 
 
 def ensure(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kit.cli import Options, host_option, json_option
+from kit.labels import CLIENT, SERVICE
 
 if TYPE_CHECKING:
     from kit.engine import Container, Engine
@@ -100,7 +101,7 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
 
     engine = connect(options.host)
     container = run.find(engine, name)
-    is_command = not container.labels.get("kit.service")
+    is_command = not container.labels.get(SERVICE)
     if follow and tail is None and (is_command or engine.target):
         try:
             code = run.follow_job(engine, container.name, write_out, lambda text: say(options, text))
@@ -226,5 +227,5 @@ def _targets(engine: Engine, names: tuple[str, ...], *, everything: bool, status
         raise BadInputError("no container named", hint="name one or more (`kit ps --all` lists them), or give --all")
     if not everything:
         return [run.find(engine, name) for name in names]
-    found = [c for c in engine.containers(label="kit.client") if not statuses or c.status in statuses]
+    found = [c for c in engine.containers(label=CLIENT) if not statuses or c.status in statuses]
     return [c for c in found if run.is_own(c, engine)]

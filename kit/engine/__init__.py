@@ -22,6 +22,7 @@ from kit.engine import api
 from kit.engine.messages import translate
 from kit.engine.model import Container, ContainerSpec, EngineInfo, Mount, from_inspect, from_list
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
+from kit.labels import IMAGE
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
@@ -328,7 +329,7 @@ class Engine:
             self.remove(spec.name, force=True)
             raise
 
-    def containers(self, *, label: str = "kit.image") -> list[Container]:
+    def containers(self, *, label: str = IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
         url = f"/containers/json?all=1&filters=%7B%22label%22%3A%5B%22{label}%22%5D%7D"
         answer = api.get_list(self.socket_path, url) if self.socket_path else None

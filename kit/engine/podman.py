@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from kit.engine import Engine
 from kit.engine.model import Container, ContainerSpec, EngineInfo
 from kit.errors import CommandError, DiskFullError, EngineFeatureError, GpuUnavailableError, KitError
+from kit.labels import IMAGE
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
@@ -145,7 +146,7 @@ class Podman(Engine):
         )
         return [short_name(name) for name in printed.split()]
 
-    def containers(self, *, label: str = "kit.image") -> list[Container]:
+    def containers(self, *, label: str = IMAGE) -> list[Container]:
         return [replace(found, image=short_name(found.image)) for found in super().containers(label=label)]
 
     def container(self, name: str) -> Container:

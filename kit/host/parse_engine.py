@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from kit.host.model import CdiSpec, EngineFacts, EngineProblem, GpuContainer
+from kit.labels import GPUS, IMAGE, LEASE, OWNER_NAME, SERVICE, USER
 
 _CDI_KIND = "nvidia.com/gpu"
 # Of a container of kit's; in the order in which probe.sh asks docker for them.
-CONTAINER_LABELS = ("kit.image", "kit.service", "kit.user", "kit.gpus", "kit.lease", "kit.owner-name")
+CONTAINER_LABELS = (IMAGE, SERVICE, USER, GPUS, LEASE, OWNER_NAME)
 
 
 def _object(text: str) -> dict[str, Any]:
