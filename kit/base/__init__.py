@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from kit import apt, mounts, paths
+from kit import apt, mounts, paths, redact
 from kit.base import bootstrap, image
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
@@ -111,7 +111,7 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
         with _disk_full(archive.parent):
             program = bootstrap.mmdebstrap(work, on_message)
             where = bootstrap.choose_mirror(suite, mirror, work, program)
-            on_message(f"making {reference(suite)} from {apt.without_credentials(where.uri)}")
+            on_message(f"making {reference(suite)} from {redact.without_users(where.uri)}")
             root = work / "root.tar"
             bootstrap.make_root(program, suite, where, root, on_message)
             architecture = apt.architecture()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kit import redact
 from kit.cli import Options, host_option, json_option
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def doctor_command(options: Options) -> None:
     Looks at this machine, or --host; changes nothing. Exit code 1 when something blocks.
     """
     import os
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from kit.catalog import load_catalog
     from kit.cli.output import print_json
@@ -37,7 +38,11 @@ def doctor_command(options: Options) -> None:
         options.host,
         endpoints=endpoints(os.environ, mirror=options.setting("registry_mirror"), index=options.setting("index_url")),
     )
-    findings = examine(host, load_catalog())
+    # The facts they name are what programs printed.
+    findings = [
+        replace(finding, message=redact.text(finding.message), fix=redact.text(finding.fix))
+        for finding in examine(host, load_catalog())
+    ]
     if options.json:
         print_json({"host": to_json(host), "findings": [asdict(finding) for finding in findings]})
     else:
@@ -56,17 +61,10 @@ def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = 
 
     found = [Endpoint(kind="registry", url=Registry().url)]
     if mirror := environment.get("KIT_REGISTRY_MIRROR") or mirror:
-        found.append(Endpoint(kind="mirror", url=without_password(Registry(mirror).url)))
+        found.append(Endpoint(kind="mirror", url=redact.without_users(Registry(mirror).url)))
     if index := index_url(environment, index):
-        found.append(Endpoint(kind="index", url=without_password(index)))
+        found.append(Endpoint(kind="index", url=redact.without_users(index)))
     return tuple(found)
-
-
-def without_password(url: str) -> str:
-    """A URL without the user name and password in it."""
-    head, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{head}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else url
 
 
 def print_facts(host: Host) -> None:
@@ -74,7 +72,7 @@ def print_facts(host: Host) -> None:
     rows = facts(host)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name:{width}}  {value}")
+        click.echo(redact.text(f"{name:{width}}  {value}"))
 
 
 def facts(host: Host) -> list[tuple[str, str]]:

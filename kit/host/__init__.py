@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kit import redact
+
 if TYPE_CHECKING:
     from kit.engine import Engine
     from kit.host.model import Endpoint, EndpointKind, Host, PciGpu
@@ -157,7 +159,7 @@ def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
     from kit.host.model import Endpoint
 
     endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
-    url = re.sub(r"^(\w+://)[^/\s]*@", r"\1", endpoint.url)
+    url = redact.without_users(endpoint.url)
     if not re.fullmatch(r"https?://[^\s/]+\S*", url):
         raise BadInputError(f"{url} is no address to ask", hint="give one that begins with https:// or http://")
     return replace(endpoint, url=url)
