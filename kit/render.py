@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kit import layout, paths
+from kit import labels, layout, paths
 from kit.catalog import Catalog
 from kit.catalog.model import LAYERS, Image
 from kit.errors import UnlockedError
@@ -58,24 +58,24 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
     release = image.release
     created = datetime.datetime.fromtimestamp(epoch, tz=datetime.timezone.utc)
     for_cuda = f" for CUDA {release.cuda}" if image.is_gpu else " for the CPU"
-    labels = {
+    found = {
         "org.opencontainers.image.created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "org.opencontainers.image.title": image.name,
         "org.opencontainers.image.description": f"{release.framework} {release.version}{for_cuda}, with JupyterLab",
         "org.opencontainers.image.version": release.version,
         "org.opencontainers.image.base.name": catalog.base_for(image).reference,
-        "kit.image": image.name,
-        "kit.framework": release.framework,
-        "kit.framework-version": release.version,
-        "kit.cuda": release.cuda,
-        "kit.cudnn": release.cudnn,
-        "kit.cuda-provider": release.cuda_provider,
-        "kit.min-driver": catalog.min_driver(image),
-        "kit.compute-capabilities": " ".join(release.compute_capabilities),
-        "kit.ptx": " ".join(release.ptx),
-        "kit.lock-hash": lock_hash,
+        labels.IMAGE: image.name,
+        labels.FRAMEWORK: release.framework,
+        labels.FRAMEWORK_VERSION: release.version,
+        labels.CUDA: release.cuda,
+        labels.CUDNN: release.cudnn,
+        labels.CUDA_PROVIDER: release.cuda_provider,
+        labels.MIN_DRIVER: catalog.min_driver(image),
+        labels.COMPUTE_CAPABILITIES: " ".join(release.compute_capabilities),
+        labels.PTX: " ".join(release.ptx),
+        labels.LOCK_HASH: lock_hash,
     }
-    return {name: value for name, value in labels.items() if value}
+    return {name: value for name, value in found.items() if value}
 
 
 def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:

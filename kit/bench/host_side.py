@@ -15,6 +15,7 @@ from kit.catalog import Catalog
 from kit.catalog.model import SHORT_NAMES, Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError, IncompatibleError, KitError
+from kit.labels import BASE, FINGERPRINT
 from kit.run.containers import user_inside
 from kit.run.lease import reserved
 from kit.run.prepare import Ready, new_name, place_on
@@ -101,8 +102,8 @@ def image_facts(image: Image, engine: Engine) -> dict[str, Any]:
         "name": image.name,
         "reference": image.reference,
         "id": engine.call(["image", "inspect", "--format={{.Id}}", image.reference], timeout_s=30).strip(),
-        "base": labels.get("kit.base", ""),
-        "fingerprint": labels.get("kit.fingerprint", ""),
+        "base": labels.get(BASE, ""),
+        "fingerprint": labels.get(FINGERPRINT, ""),
         "kit": kit.__version__,
     }
 

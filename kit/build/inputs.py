@@ -13,6 +13,7 @@ from kit.catalog import Catalog
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import LockError
+from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
 
 if TYPE_CHECKING:
     from kit.locks.format import Lock
@@ -49,11 +50,11 @@ class Plan:
     def labels(self) -> dict[str, str]:
         """What the image says of what it was built from, beside the labels of its Dockerfile."""
         return {
-            "kit.fingerprint": self.fingerprint,
-            "kit.base": self.base.reference,
-            "kit.base-source": self.base.source,
-            "kit.base-identity": self.base.identity,
-            "kit.python": self.base.python,
+            FINGERPRINT: self.fingerprint,
+            BASE: self.base.reference,
+            BASE_SOURCE: self.base.source,
+            BASE_IDENTITY: self.base.identity,
+            PYTHON: self.base.python,
         }
 
 
@@ -88,7 +89,7 @@ def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOption
     Quick, for `kit run`: it compares fingerprints and checks nothing else, which `build` does.
     """
     labels = engine.image_labels(image.reference)
-    if labels is None or "kit.fingerprint" not in labels or options.base not in ("auto", labels.get("kit.base-source")):
+    if labels is None or FINGERPRINT not in labels or options.base not in ("auto", labels.get(BASE_SOURCE)):
         return None
     from kit.locks.format import read_requirements
 
@@ -98,15 +99,15 @@ def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOption
         requirements, _ = read_requirements(folder)
     except (OSError, LockError):
         return None
-    identity = labels.get("kit.base-identity", "")
+    identity = labels.get(BASE_IDENTITY, "")
     # The base's identity is taken from the label, so it must be one this image can have today.
     mark = fingerprint(dockerfile, requirements, identity)
-    if labels["kit.fingerprint"] != mark or identity not in _identities(catalog, image):
+    if labels[FINGERPRINT] != mark or identity not in _identities(catalog, image):
         return None
     return Built(
         image=image.name,
         reference=image.reference,
-        base=labels.get("kit.base", ""),
+        base=labels.get(BASE, ""),
         fingerprint=mark,
         is_new=False,
         seconds=0.0,

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from kit import __version__
+from kit import __version__, redact
 from kit.cli.options import HERE, Options
 from kit.errors import BadInputError, KitError
 
@@ -162,7 +162,7 @@ def main() -> None:
 
             traceback.print_exc()
         sys.stderr.write(
-            f"error: unexpected {type(e).__name__}: {e}\n"
+            f"error: unexpected {type(e).__name__}: {redact.text(str(e))}\n"
             "hint: this is a defect in kit; run the command again with --debug and report what it prints\n"
         )
         sys.exit(70)

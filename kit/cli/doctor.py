@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
 
+from kit import redact
 from kit.catalog import load_catalog
 from kit.catalog.update import Registry
 from kit.cli.options import Options, host_option, json_option
@@ -39,7 +40,11 @@ def doctor_command(options: Options) -> None:
         options.host,
         endpoints=endpoints(os.environ, mirror=options.setting("registry_mirror"), index=options.setting("index_url")),
     )
-    findings = examine(host, load_catalog())
+    # The facts they name are what programs printed.
+    findings = [
+        replace(finding, message=redact.text(finding.message), fix=redact.text(finding.fix))
+        for finding in examine(host, load_catalog())
+    ]
     if options.json:
         print_json({"host": to_json(host), "findings": [asdict(finding) for finding in findings]})
     else:
@@ -54,17 +59,10 @@ def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = 
     """
     found = [Endpoint(kind="registry", url=Registry().url)]
     if mirror := environment.get("KIT_REGISTRY_MIRROR") or mirror:
-        found.append(Endpoint(kind="mirror", url=without_password(Registry(mirror).url)))
+        found.append(Endpoint(kind="mirror", url=redact.without_users(Registry(mirror).url)))
     if index := index_url(environment, index):
-        found.append(Endpoint(kind="index", url=without_password(index)))
+        found.append(Endpoint(kind="index", url=redact.without_users(index)))
     return tuple(found)
-
-
-def without_password(url: str) -> str:
-    """A URL without the user name and password in it."""
-    head, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{head}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else url
 
 
 def print_facts(host: Host) -> None:
@@ -72,7 +70,7 @@ def print_facts(host: Host) -> None:
     rows = facts(host)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name:{width}}  {value}")
+        click.echo(redact.text(f"{name:{width}}  {value}"))
 
 
 def facts(host: Host) -> list[tuple[str, str]]:

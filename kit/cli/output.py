@@ -9,19 +9,20 @@ from typing import Any
 
 import click
 
+from kit import redact
 from kit.cli.options import Options
 from kit.errors import KitError
 
 
 def print_error(error: KitError) -> None:
-    """What happened, its details, and what to do next, on stderr."""
+    """What happened, its details, and what to do next, on stderr; without secrets, which programs print as well."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(error.message, err=True)
-    for line in error.details:
+    click.echo(redact.text(error.message), err=True)
+    for line in redact.text("\n".join(error.details)).split("\n") if error.details else ():
         click.echo(f"  {line}", err=True)
     if error.hint:
         click.secho("hint: ", fg="cyan", nl=False, err=True)
-        click.echo(error.hint, err=True)
+        click.echo(redact.text(error.hint), err=True)
 
 
 def print_json(data: Any) -> None:

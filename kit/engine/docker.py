@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit import process
+from kit import labels, process
 from kit.engine import api, cdi, stream
 from kit.engine.info import parse_info
 from kit.engine.messages import translate
@@ -347,7 +347,7 @@ class Engine:
             self.remove(spec.name, force=True)
             raise
 
-    def containers(self, *, label: str = "kit.image") -> list[Container]:
+    def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
         answer = api.get_list(self.socket_path, _listing("label", label))
         names = (

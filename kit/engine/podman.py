@@ -113,7 +113,7 @@ class Podman(Engine):
         )
         return [short_name(name) for name in printed.split()]
 
-    def containers(self, *, label: str = "kit.image") -> list[Container]:
+    def containers(self, *, label: str = IMAGE) -> list[Container]:
         return [replace(found, image=short_name(found.image)) for found in super().containers(label=label)]
 
     def container(self, name: str) -> Container:

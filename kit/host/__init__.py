@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit import redact
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, KitError
 from kit.facts.host import Endpoint, EndpointKind, Host, PciGpu
@@ -136,7 +137,7 @@ def _is_wsl() -> bool:
 def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
     """An endpoint whose address has no user name and password. Raises BadInputError when it is no address."""
     endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
-    url = re.sub(r"^(\w+://)[^/\s]*@", r"\1", endpoint.url)
+    url = redact.without_users(endpoint.url)
     if not re.fullmatch(r"https?://[^\s/]+\S*", url):
         raise BadInputError(f"{url} is no address to ask", hint="give one that begins with https:// or http://")
     return replace(endpoint, url=url)

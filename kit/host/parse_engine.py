@@ -9,10 +9,11 @@ from typing import Any
 
 from kit.engine import cdi
 from kit.facts.host import CdiSpec, GpuContainer
+from kit.labels import GPUS, IMAGE, LEASE, OWNER_NAME, SERVICE, USER
 from kit.spec.gpu_grant import read_label
 
 # Of a container of kit's; in the order in which probe.sh asks docker for them.
-CONTAINER_LABELS = ("kit.image", "kit.service", "kit.user", "kit.gpus", "kit.lease", "kit.owner-name")
+CONTAINER_LABELS = (IMAGE, SERVICE, USER, GPUS, LEASE, OWNER_NAME)
 
 
 def _text(data: Any) -> str:
