@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kit import labels
 from kit.engine import stream
 from kit.engine.docker import Engine
 from kit.engine.model import Container
@@ -113,7 +114,7 @@ class Podman(Engine):
         )
         return [short_name(name) for name in printed.split()]
 
-    def containers(self, *, label: str = IMAGE) -> list[Container]:
+    def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         return [replace(found, image=short_name(found.image)) for found in super().containers(label=label)]
 
     def container(self, name: str) -> Container:
