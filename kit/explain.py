@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Problem
+    from kit.catalog.machines import Problem
 
 # A line longer than this is looked at piece by piece, so that a file without line ends needs no memory.
 PIECE_BYTES = 16 * 1024

@@ -11,16 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 from kit import apt, mounts, paths
 from kit.base import bootstrap, image
 from kit.base.image import PACKAGES_LABEL, SUITE_LABEL
+from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
 
-Suite = Literal["bookworm", "bullseye", "trixie"]
-SUITES: tuple[Suite, ...] = get_args(Suite)
 REPOSITORY = "kit/base"
 
 
@@ -62,8 +60,9 @@ def ensure(
     `force` makes a new one with today's packages. Raises BadInputError for a suite kit does not know, NetworkError when
     the mirror does not answer, DiskFullError.
     """
-    if suite not in SUITES:
-        raise BadInputError(f"no base can be made of the suite `{suite}`", hint=f"one of: {', '.join(SUITES)}")
+    known = sorted(row.name for row in load_catalog().suites)
+    if suite not in known:
+        raise BadInputError(f"no base can be made of the suite `{suite}`", hint=f"one of: {', '.join(known)}")
     # First, so that nothing is made for an engine that is not there.
     present = find(suite, engine)
     if present and not force:

@@ -7,7 +7,7 @@ import importlib
 import sys
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,7 +24,8 @@ TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release",),
     "packages.toml": ("package", "system_package", "layer"),
     "bases.toml": ("base", "suite"),
-    "cuda.toml": ("toolkit", "minor_compatibility", "architecture"),
+    "platforms.toml": ("platform",),
+    "cuda.toml": ("toolkit", "architecture"),
     "gpus.toml": ("gpu", "rate"),
     "references.toml": ("reference",),
     "toolkit.toml": ("known_bad", "engine_minimum"),
@@ -98,7 +99,7 @@ def _convert(where: str, hint: Any, value: Any) -> Any:
         return _convert(where, next(a for a in args if a is not type(None)), value)
     if origin is tuple:
         if typing.get_origin(args[0]) is tuple and isinstance(value, dict):  # pairs are written as a table
-            return tuple((_convert(where, str, k), _convert(where, str, v)) for k, v in value.items())
+            return tuple((key, _convert(where, typing.get_args(args[0])[1], item)) for key, item in value.items())
         if not isinstance(value, list) or typing.get_origin(args[0]) is tuple:
             raise CatalogError(
                 f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, not {value!r}"
@@ -126,7 +127,7 @@ def _suggest(word: str, known: Sequence[str]) -> str:
     return f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(known)}"
 
 
-def refuse_duplicates(file: str, table: str, keys: list[str]) -> None:
+def refuse_duplicates(file: str, table: str, keys: Iterable[str]) -> None:
     """Raises CatalogError when two rows have the same key."""
     seen: set[str] = set()
     for key in keys:

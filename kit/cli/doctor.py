@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit.catalog import load_catalog
+from kit.catalog.update import Registry
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.doctor import SEVERITIES, examine
+from kit.facts.host import Endpoint
+from kit.host import read_host
+from kit.host.report import to_json
+from kit.network import index_url
 
 if TYPE_CHECKING:
     from kit.doctor import Finding, Severity
-    from kit.host.model import Endpoint, Host, HostGpu
+    from kit.facts.host import Endpoint, Host, HostGpu
 
 COLORS: dict[Severity, str] = {"block": "red", "warn": "yellow", "note": "cyan"}
 
@@ -25,14 +35,6 @@ def doctor_command(options: Options) -> None:
 
     Looks at this machine, or --host; changes nothing. Exit code 1 when something blocks.
     """
-    import os
-    from dataclasses import asdict
-
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json
-    from kit.doctor import examine
-    from kit.host import read_host, to_json
-
     host = read_host(
         options.host,
         endpoints=endpoints(os.environ, mirror=options.setting("registry_mirror"), index=options.setting("index_url")),
@@ -50,10 +52,6 @@ def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = 
     """What a build would ask: Docker Hub, and the registry mirror and package index that the environment names, else
     these.
     """
-    from kit.catalog.update import Registry
-    from kit.host.model import Endpoint
-    from kit.network import index_url
-
     found = [Endpoint(kind="registry", url=Registry().url)]
     if mirror := environment.get("KIT_REGISTRY_MIRROR") or mirror:
         found.append(Endpoint(kind="mirror", url=without_password(Registry(mirror).url)))
@@ -119,9 +117,6 @@ def facts(host: Host) -> list[tuple[str, str]]:
 
 def print_findings(options: Options, findings: list[Finding]) -> None:
     """Each finding and, under it, its fix; how many there are of each kind on stderr."""
-    from kit.cli.output import say
-    from kit.doctor import SEVERITIES
-
     for finding in findings:
         click.echo()
         click.secho(f"{finding.severity}: ", fg=COLORS[finding.severity], bold=True, nl=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from kit.cli import Options
+from kit.cli.options import Options
 from kit.errors import KitError
 
 
@@ -48,3 +48,22 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     click.secho(line(header), bold=True)
     for row in rows:
         click.echo(line(row))
+
+
+def write_out(kind: int, data: bytes) -> None:
+    """Hand on what a container printed: to the stream it came from."""
+    target = sys.stderr.buffer if kind == 2 else sys.stdout.buffer
+    target.write(data)
+    target.flush()
+
+
+def print_gpus(options: Options, found: tuple[str, str] | None) -> None:
+    """Whether the GPUs that a container was given are there inside and compute."""
+    if found is None:
+        return
+    gpus, wrong = found
+    if wrong:
+        click.secho("warning: ", fg="yellow", nl=False, err=True)
+        click.echo(f"{wrong}; `kit doctor` looks for the cause", err=True)
+    else:
+        say(options, f"GPU inside: {gpus}; a kernel ran on it")

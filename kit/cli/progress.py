@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
-from kit.build import Progress
+from kit.build.model import Progress
 from kit.buildlog import Log, Step
-from kit.cli import Options
 from kit.cli.live import LiveLine
+from kit.cli.options import Options
 
 WORTH_A_LINE_S = 0.5
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options, json_option
+from kit import paths, render
+from kit.catalog import load_catalog
+from kit.cli.options import Options, json_option
+from kit.cli.output import print_json, say
+from kit.errors import BadInputError, CheckFailedError
 
 
 @click.command("render")
@@ -14,11 +18,6 @@ from kit.cli import Options, json_option
 @click.pass_obj
 def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> None:
     """Write images/NAME/Dockerfile and the examples in compose/ from templates and catalog (all without NAMES)."""
-    from kit import paths, render
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError, CheckFailedError
-
     catalog = load_catalog()
     images = [catalog.find(name) for name in names] or catalog.images()
     if check:

@@ -18,8 +18,6 @@ from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.network import read_settings
 
-# uv's names for docker's platforms, and the markers of that machine.
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
 # uv wants an interpreter of its own even for another version's packages; without a name it looks for that version.
@@ -40,7 +38,7 @@ def compile_requirements(
     """
     release = image.release
     pythons = catalog.pythons_for(image)
-    machines = [_MACHINES[p] for p in release.platforms]
+    machines = catalog.machines_for(image)
     files = {
         "pyproject.toml": _pyproject(image, requirements, pythons, machines),
         "constraints.txt": _lines(release.constraints + more_constraints),
@@ -109,8 +107,8 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
     arguments += ["--target", "target"]
     if index := image.release.index:
         arguments += ["--find-links" if index.endswith(".html") else "--index", index]
-    for (python, glibc), docker_name in itertools.product(sorted(bases), image.release.platforms):
-        platform = f"{_MACHINES[docker_name]}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
+    for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
+        platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
         where = ["--python-version", python, "--python-platform", platform]
         with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
             try:

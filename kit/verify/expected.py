@@ -89,10 +89,8 @@ def cudnn_number(version: str) -> int:
 
 def architectures(release: Release, platform: str) -> set[str]:
     """What the framework must be compiled for: machine code (`sm_90`) and PTX (`compute_90`)."""
-    native = release.compute_capabilities
-    if platform == "linux/arm64" and release.compute_capabilities_arm64:
-        native = release.compute_capabilities_arm64
-    return {f"sm_{cc.replace('.', '')}" for cc in native} | {f"compute_{cc.replace('.', '')}" for cc in release.ptx}
+    native = {f"sm_{cc.replace('.', '')}" for cc in release.capabilities(platform)}
+    return native | {f"compute_{cc.replace('.', '')}" for cc in release.ptx}
 
 
 def copies(libraries: Iterable[str], *, is_devel: bool) -> dict[str, list[str]]:

@@ -32,7 +32,6 @@ verified = "pypi"
 TOOLKIT = """
 [[toolkit]]
 cuda = "12.4"
-newest_update = "12.4.1"
 drivers = { "12.4 GA" = "550.54.14" }
 min_driver = "525.60.13"
 devel_bases = ["ubuntu22.04"]
@@ -234,7 +233,7 @@ NAMES = {image.name for image in IMAGES}
         "bases",
         "suites",
         "toolkits",
-        "minor_compatibility",
+        "platforms",
         "architectures",
         "gpus",
     ],
@@ -284,7 +283,7 @@ def test_every_image_resolves_fully(image) -> None:  # type: ignore[no-untyped-d
     assert bool(CATALOG.min_driver(image)) == image.is_gpu
     if image.is_gpu:
         major = image.release.cuda.split(".")[0]
-        floors = {row.major: row.min_driver for row in CATALOG.minor_compatibility}
+        floors = {"11": "450.80.02", "12": "525.60.13", "13": "580"}  # minor-version compatibility
         assert CATALOG.min_driver(image) == floors.get(major, CATALOG.toolkit(image.release.cuda).drivers[0][1])
     if image.release.cuda_provider == "base":
         assert base.flavor in ("cudnn-runtime", "cudnn-devel")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kit import explain as module
 from kit.catalog import load_catalog
-from kit.catalog.model import Problem
+from kit.catalog.machines import Problem
 from kit.cli import COMMANDS, group
 from kit.doctor import CHECKS, identifier
 from kit.explain import PIECE_BYTES, explain, explain_lines, mask, numbered_lines

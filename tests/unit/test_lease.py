@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-import kit.host
-from kit import gpus, lease, run
+from kit import gpus
 from kit.errors import BadInputError, GpuUnavailableError, UnsupportedHostError
-from kit.host.model import GpuProcess, Host, HostGpu
+from kit.facts.host import GpuProcess, Host, HostGpu
 from kit.network import NetworkSettings
-from kit.run import RunRequest
+from kit.run import lease
+from kit.spec.gpu_request import parse_request
+from kit.spec.request import RunRequest
 from tests.fake_docker import container, info
 
 LISTED = tuple(f"nvidia.com/gpu={name}" for name in ("0", "1", "GPU-aa", "GPU-bb", "all"))
@@ -56,7 +57,7 @@ def machine(monkeypatch, fake_docker):
         read.append(with_use)
         return HOST
 
-    monkeypatch.setattr(kit.host, "read_gpus", read_gpus)
+    monkeypatch.setattr(lease, "read_gpus", read_gpus)
     fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": d} for d in LISTED]))
     return read
 
@@ -75,8 +76,13 @@ def held_by(fake_docker, *leases):
     fake_docker.reply("container", "inspect", stdout=json.dumps(found))
 
 
-def decide(text, engine, **more):
-    return lease.decide(text, engine, is_gpu_image=True, image="torch-cu126", **more)
+def asked(text):
+    return None if text is None else parse_request(text)
+
+
+def decide(text, engine, catalog, host=None):
+    """What is asked for, decided and granted."""
+    return lease.decide(asked(text), engine, catalog.find("torch-cu126"), host)
 
 
 # -- which GPUs

@@ -466,7 +466,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     folder = tmp_path / "catalog"
     folder.mkdir()
     source = CATALOG.folder
-    for name in ("bases.toml", "cuda.toml"):
+    for name in ("bases.toml", "cuda.toml", "platforms.toml"):
         (folder / name).write_bytes((source / name).read_bytes())
     (folder / "gpus.toml").write_text("")
     (folder / "frameworks.toml").write_text("""

@@ -12,20 +12,22 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import gpus
-from kit.engine import Engine, EngineInfo
+from kit import gpus, labels
+from kit.engine import Engine
 from kit.errors import GpuUnavailableError, UnsupportedHostError
-from kit.gpu import HIDDEN, Injection, devices_in, host_has_gpu, inject, parse_request
-from kit.labels import LEASE, OWNER_NAME
+from kit.host import host_has_gpu, read_gpus
+from kit.run.containers import sweep
+from kit.spec.gpu_grant import HIDDEN, HIDDEN_GPUS, GpuGrant, grant, refuse_cpu_image
 
 if TYPE_CHECKING:
-    from kit.gpu import GpuRequest
+    from kit.catalog.model import Image
+    from kit.facts.host import GpuContainer, Host
     from kit.gpus import Unit
-    from kit.host.model import GpuContainer, Host
+    from kit.spec.gpu_request import GpuRequest
 
 # Only folders that every user of the machine may write to: all must come to the same file.
 LOCK_FOLDERS = (Path("/run/lock"), Path("/tmp"))
@@ -48,11 +50,6 @@ fi
 exec 9<"$file" && flock -w "$wait" 9 && echo held && exec cat >/dev/null
 exit 1
 """
-
-
-def is_lease(request: str | None) -> bool:
-    """True when a value of `--gpus` leaves the choice to kit, so that the container leases what it gets."""
-    return request is not None and parse_request(request).is_lease
 
 
 def lock_file(folders: tuple[Path, ...] = LOCK_FOLDERS) -> Path:
@@ -193,19 +190,19 @@ def _make(path: Path) -> None:
 
 def holders(engine: Engine) -> tuple[GpuContainer, ...]:
     """The containers that lease GPUs now, whoever started them, with their users' names."""
-    from kit.host.model import GpuContainer
+    from kit.facts.host import GpuContainer
 
     found = tuple(
         GpuContainer(
             name=container.name,
             id="",
-            image=container.labels.get("kit.image", ""),
-            service=container.labels.get("kit.service", ""),
-            user=container.labels.get(OWNER_NAME) or container.labels.get("kit.user", ""),
+            image=container.labels.get(labels.IMAGE, ""),
+            service=container.labels.get(labels.SERVICE, ""),
+            user=container.labels.get(labels.OWNER_NAME) or container.labels.get(labels.USER, ""),
             status=container.status,
-            lease=tuple(container.labels.get(LEASE, "").split()),
+            lease=tuple(container.labels.get(labels.LEASE, "").split()),
         )
-        for container in engine.containers(label=LEASE)
+        for container in engine.containers(label=labels.LEASE)
         if container.status in gpus.HOLDING
     )
     return gpus.with_user_names(found, user_name)
@@ -221,27 +218,92 @@ def user_name(uid: int) -> str:
         return ""
 
 
-def decide(
-    request: str | None, engine: Engine, *, is_gpu_image: bool, image: str, host: Host | None = None
-) -> Injection:
+@dataclass(frozen=True, kw_only=True)
+class GpuDecision:
+    """What a container will be given of GPUs. What kit is to choose itself is chosen once more when it starts, under
+    the machine's lock.
+    """
+
+    grant: GpuGrant
+    request: GpuRequest | None = None
+    host: Host | None = None  # who uses which GPU, as it was just read; None: read it when it matters
+
+    @property
+    def is_lease(self) -> bool:
+        return self.request is not None and self.request.is_lease
+
+
+def no_gpus(image: Image) -> GpuDecision:
+    """For what needs no GPU: TensorBoard beside a notebook."""
+    return GpuDecision(grant=HIDDEN_GPUS if image.is_gpu else GpuGrant())
+
+
+@contextlib.contextmanager
+def reserved(
+    decision: GpuDecision, engine: Engine, on_message: Callable[[str], None]
+) -> Iterator[tuple[GpuGrant, Callable[[], None]]]:
+    """The GPUs of a container that is started in the block. Of those kit chooses no other `kit run` of this machine
+    gets one meanwhile, until the function that comes with them is called: when the engine has the container.
+    """
+    request = decision.request
+    if request is None or not decision.is_lease:
+        yield decision.grant, lambda: None
+        return
+    # Before the lock is held: nvidia-smi takes seconds where the driver does not stay loaded.
+    host = decision.host or host_for(request, engine.target)
+    with held(engine, on_wait=on_message) as release:
+        sweep(engine, label=labels.LEASE)
+        yield _leased(request, engine, _visible_here(engine), host), release
+
+
+def host_for(request: GpuRequest | None, target: str = "") -> Host:
+    """A machine with the GPUs a container may be given: none for `none`, those that are named or that
+    CUDA_VISIBLE_DEVICES leaves on this one, else all; for a lease with who uses them. Raises for a `target` behind SSH
+    what reaching it raises.
+    """
+    if request and request.is_none:
+        return replace(read_gpus(target), gpus=(), pci_gpus=())
+    host = read_gpus(target, with_use=bool(request and request.is_lease))
+    names = request.names if request and request.names else None
+    if not target and (request is None or request.is_lease):
+        names = gpus.visible(os.environ)
+    if names == ():
+        return replace(host, gpus=(), pci_gpus=())
+    wanted = tuple(dict.fromkeys(unit.gpu for unit in gpus.named(gpus.units(host), names or ("all",))))
+    return replace(host, gpus=wanted) if wanted else host
+
+
+def decide(request: GpuRequest | None, engine: Engine, image: Image, host: Host | None = None) -> GpuDecision:
     """The GPUs of a container, and what the user should know of them.
 
     `request` None means what the host has, or what CUDA_VISIBLE_DEVICES leaves of it. `host` saves reading it again.
-    For a lease the caller holds the lock, or asks only whether there is a GPU. Raises what stands against the request.
+    Raises what stands against the request.
     """
-    if request is None and not is_gpu_image:
-        return Injection()  # without asking the engine, which takes as long as a tenth of the start
-    wanted = parse_request(request) if request is not None else None
-    # A scheduler's job is on this machine.
-    visible = None if engine.target else gpus.visible(os.environ)
-    if is_gpu_image and wanted and wanted.is_lease:
-        return _leased(wanted, engine, visible, host)
-    if is_gpu_image and wanted is None and visible is not None:
+    return GpuDecision(grant=_decided(request, engine, image, host), request=request, host=host)
+
+
+def _decided(request: GpuRequest | None, engine: Engine, image: Image, host: Host | None) -> GpuGrant:
+    if not image.is_gpu:
+        # Without asking the engine, which takes as long as a tenth of the start.
+        refuse_cpu_image(request, image.name)
+        return GpuGrant()
+    if request and request.is_none:
+        return HIDDEN_GPUS
+    visible = _visible_here(engine)
+    if request and request.is_lease:
+        return _leased(request, engine, visible, host)
+    if request is None and visible is not None:
         return _visible(engine, visible, host)
-    has_gpu = _has_gpu(engine, host) if is_gpu_image else False
-    found = inject(wanted, engine_info(engine), is_gpu_image=is_gpu_image, has_gpu=has_gpu, image=image)
-    names = wanted.names if wanted and wanted.names else ("all",)
-    return _with_warning(found, engine, names, host) if found.arguments else found
+    found = grant(request, engine.info, has_gpu=_has_gpu(engine, host))
+    names = request.names if request and request.names else ("all",)
+    return _with_warning(found, engine, names, host) if found.devices else found
+
+
+def _visible_here(engine: Engine) -> tuple[str, ...] | None:
+    """What CUDA_VISIBLE_DEVICES leaves; None when it says nothing of the engine's machine: a scheduler's job is on
+    this one.
+    """
+    return None if engine.target else gpus.visible(os.environ)
 
 
 def _has_gpu(engine: Engine, host: Host | None) -> bool:
@@ -249,23 +311,9 @@ def _has_gpu(engine: Engine, host: Host | None) -> bool:
     return bool(_read(host, engine).driver) if engine.target else host_has_gpu()
 
 
-def engine_info(engine: Engine) -> EngineInfo:
-    """What the engine says of itself; CDI devices that it does not list are read from the files over there."""
-    info = engine.info
-    if engine.connection and info.cdi_spec_dirs and not info.cdi_devices:
-        script = (
-            'for folder; do for file in "$folder"/*.yaml "$folder"/*.yml "$folder"/*.json; do cat "$file"; done; done'
-        )
-        read = engine.connection.run(f"{{ {script}; }} 2>/dev/null", arguments=info.cdi_spec_dirs, check=False).stdout
-        return replace(info, cdi_devices=devices_in(read), cdi_spec_dirs=())
-    return info
-
-
 def _read(host: Host | None, engine: Engine, *, with_use: bool = False) -> Host:
     if host is not None:
         return host
-    from kit.host import read_gpus
-
     return read_gpus(engine.target, with_use=with_use, engine=None if engine.target else engine)
 
 
@@ -276,7 +324,7 @@ def _devices(units: tuple[Unit, ...], *, is_job: bool) -> tuple[tuple[str, ...],
     return tuple((unit.uuid, unit.index) if unit.index and not is_job else (unit.uuid,) for unit in units)
 
 
-def _leased(request: GpuRequest, engine: Engine, visible: tuple[str, ...] | None, host: Host | None) -> Injection:
+def _leased(request: GpuRequest, engine: Engine, visible: tuple[str, ...] | None, host: Host | None) -> GpuGrant:
     if not engine.is_local and not engine.target:
         raise UnsupportedHostError(
             f"--gpus {request.text}: the container engine is on another machine, where nobody here sees what is free",
@@ -292,14 +340,14 @@ def _leased(request: GpuRequest, engine: Engine, visible: tuple[str, ...] | None
             )
     chosen = gpus.choose(found, request)
     devices = _devices(chosen, is_job=visible is not None)
-    injection = inject(request, engine_info(engine), is_gpu_image=True, has_gpu=True, devices=devices)
-    return replace(injection, lease=tuple(unit.uuid for unit in chosen), note=gpus.choice_note(chosen))
+    found_grant = grant(request, engine.info, has_gpu=True, devices=devices)
+    return replace(found_grant, lease=tuple(unit.uuid for unit in chosen), note=gpus.choice_note(chosen))
 
 
-def _visible(engine: Engine, names: tuple[str, ...], host: Host | None) -> Injection:
+def _visible(engine: Engine, names: tuple[str, ...], host: Host | None) -> GpuGrant:
     said = f"{gpus.VISIBLE}={os.environ[gpus.VISIBLE]}"
     if not names:
-        return Injection(environment=HIDDEN, note=f"{said} leaves no GPU: running on the CPU")
+        return GpuGrant(environment=HIDDEN, note=f"{said} leaves no GPU: running on the CPU")
     there = gpus.units(_read(host, engine))
     missing = [name for name in names if not gpus.named(there, [name])]
     if there and missing:
@@ -314,19 +362,19 @@ def _visible(engine: Engine, names: tuple[str, ...], host: Host | None) -> Injec
         names = tuple(job.split(","))
     chosen = gpus.named(there, names)
     devices = _devices(chosen, is_job=True) if chosen else tuple((name,) for name in names)
-    found = inject(None, engine.info, is_gpu_image=True, has_gpu=host_has_gpu(), devices=devices)
-    if not found.arguments:
+    found = grant(None, engine.info, has_gpu=host_has_gpu(), devices=devices)
+    if not found.devices:
         return found
     which = ", ".join(unit.label for unit in chosen) or f"GPU {', '.join(names)}"
     found = replace(found, note=f"{which} only, as {said} says; --gpus all takes every GPU")
     return _with_warning(found, engine, tuple(unit.uuid for unit in chosen) or names, host)
 
 
-def _with_warning(injection: Injection, engine: Engine, names: tuple[str, ...], host: Host | None) -> Injection:
+def _with_warning(granted: GpuGrant, engine: Engine, names: tuple[str, ...], host: Host | None) -> GpuGrant:
     """The same with a line for each other container that leases the GPUs of these names."""
     leasing = holders(engine)
     if leasing and names != ("all",):
         shared = gpus.named(gpus.units(_read(host, engine), leasing), names)
         leasing = tuple(container for unit in shared for container in unit.leases)
-    lines = [line for line in (injection.note, gpus.lease_warning(leasing)) if line]
-    return replace(injection, note="\n".join(lines))
+    lines = [line for line in (granted.note, gpus.lease_warning(leasing)) if line]
+    return replace(granted, note="\n".join(lines))

@@ -6,30 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kit import layout
-from kit.engine import Mount
 from kit.errors import BadInputError
+from kit.spec.container import Mount
+from kit.spec.gpu_grant import GpuGrant
 
 if TYPE_CHECKING:
     from kit.catalog.model import Image
-    from kit.host.model import Host
     from kit.network import NetworkSettings
 
 Service = Literal["jupyter", "tensorboard"]
 SERVICES: tuple[Service, ...] = ("jupyter", "tensorboard")
-SHM_LIMIT = 16 * 2**30
 SHELL = ("bash",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What the user asked to run, and where."""
+    """What the user asked to run."""
 
     image: Image
     service: Service | None = None
     command: tuple[str, ...] = ()
-    gpus: str | None = None  # None: what the host has
-    host: Host | None = None  # its GPUs as they were just read, for `gpus`; None: read them when they matter
     port: int | None = None
     folder: Path  # on the machine of the engine
     user: str  # "UID:GID"
@@ -51,7 +47,7 @@ class Started:
 
     name: str
     url: str
-    note: str
+    gpus: GpuGrant
     tunnel_id: str = ""  # of the tunnel to it, where it is behind SSH
 
 
@@ -67,28 +63,20 @@ def parse_user(text: str) -> str:
     return f"{int(uid)}:{int(gid or uid)}"
 
 
-def shm_bytes(memory_bytes: int) -> int:
-    """Shared memory for DataLoader workers: half the machine's memory, at most 16 GiB."""
-    return min(memory_bytes // 2, SHM_LIMIT)
+def parse_mount(text: str) -> Mount:
+    """The value of `--mount`, its source as it was written. Raises BadInputError."""
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")) or not parts[1].startswith("/"):
+        raise BadInputError(f"--mount: '{text}' is not SOURCE:TARGET[:ro]")
+    return Mount(source=parts[0], target=parts[1], read_only=parts[2:] == ["ro"])
 
 
-def volume_mounts(image: Image, uid: str) -> tuple[Mount, ...]:
-    """The user's own named volumes: home, caches, and what `pip install` adds to this image."""
-    return tuple(
-        Mount(
-            source=f"kit-{uid}-{image.name}-{v.name}" if v.per_image else f"kit-{uid}-{v.name}",
-            target=v.path,
-            is_volume=True,
-        )
-        for v in layout.VOLUMES
-    )
-
-
-def service_command(request: RunRequest) -> tuple[str, ...]:
-    """What the container runs for a service."""
-    if request.service == "tensorboard":
-        return ("tensorboard", f"--logdir={request.logdir}", "--host=0.0.0.0", f"--port={layout.TENSORBOARD_PORT}")
-    return layout.jupyter_command(int(request.user.partition(":")[0]))
+def parse_variable(text: str) -> tuple[str, str]:
+    """The value of `--env`. Raises BadInputError."""
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise BadInputError(f"--env: '{text}' is not NAME=VALUE")
+    return name, value
 
 
 def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...], str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-EngineProblem = Literal["", "missing", "down", "denied"]
+from kit.facts.engine import EngineFacts
+
 EndpointKind = Literal["registry", "mirror", "index"]
 
 
@@ -84,33 +85,6 @@ class ContainerToolkit:
 
     version: str = ""
     no_cgroups: bool | None = None  # of /etc/nvidia-container-runtime/config.toml; None: no such file, or not set
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineFacts:
-    """The container engine of a machine, as it describes itself."""
-
-    program: Literal["docker", "podman", ""] = ""
-    version: str = ""
-    problem: EngineProblem = "missing"
-    problem_text: str = ""
-    endpoint: str = ""  # `unix:///var/run/docker.sock`
-    is_rootless: bool = False
-    uids: int | None = None  # of this machine that a rootless Podman may give to its containers; 1: its user's alone
-    is_snap: bool = False
-    is_desktop: bool = False
-    is_private: bool = False  # kit's own
-    cgroup_driver: str = ""
-    cgroup_version: str = ""
-    storage_driver: str = ""
-    data_root: str = ""
-    runtimes: tuple[str, ...] = ()
-    default_runtime: str = ""
-    cdi_spec_dirs: tuple[str, ...] = ()  # empty when CDI is off, or not known to this engine
-    cdi_devices: tuple[str, ...] = ()
-    buildx: str = ""  # version; empty when there is none
-    has_proxy: bool = False
-    mirrors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

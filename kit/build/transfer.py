@@ -14,7 +14,7 @@ from kit.errors import BuildFailedError, CommandError, EngineError
 TRANSFER_NOTICE_S = 5.0
 
 
-def push(engine: Engine, built: Built, repository: str, progress: Progress = SILENT) -> str:
+def push_image(engine: Engine, built: Built, repository: str, progress: Progress = SILENT) -> str:
     """Push a built image to `repository/NAME`; returns the reference. Layers the registry has are not sent again."""
     reference = f"{repository.rstrip('/')}/{built.image}:latest"
     engine.call(["tag", engine.full_name(built.reference), engine.full_name(reference)])
@@ -30,8 +30,8 @@ def push(engine: Engine, built: Built, repository: str, progress: Progress = SIL
     return reference
 
 
-def pull(engine: Engine, image: Image, repository: str, progress: Progress = SILENT) -> None:
-    """Pull an image that `push` pushed, on the engine's own machine."""
+def pull_image(engine: Engine, image: Image, repository: str, progress: Progress = SILENT) -> None:
+    """Pull an image that `push_image` pushed, on the engine's own machine."""
     reference = f"{repository.rstrip('/')}/{image.name}:latest"
     progress.message(f"pulling {reference}")
     lines: list[str] = []
@@ -44,7 +44,7 @@ def pull(engine: Engine, image: Image, repository: str, progress: Progress = SIL
     engine.call(["tag", engine.full_name(reference), engine.full_name(image.reference)])
 
 
-def transfer(source: Engine, engine: Engine, image: Image, progress: Progress = SILENT) -> int:
+def transfer_image(source: Engine, engine: Engine, image: Image, progress: Progress = SILENT) -> int:
     """Send an image from one engine to another, and say how many bytes that took.
 
     Raises the kind of error that the text of the engine that failed stands for.
