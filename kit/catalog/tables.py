@@ -95,6 +95,8 @@ def _convert(where: str, hint: Any, value: Any) -> Any:
         if value not in args:
             raise CatalogError(f"{where}: `{value}` is not one of {', '.join(repr(a) for a in args)}")
         return value
+    if value is None and type(None) in args:  # JSON's null; TOML has none
+        return None
     if origin in (typing.Union, types.UnionType):  # `float | None`: a key that is written has a value
         return _convert(where, next(a for a in args if a is not type(None)), value)
     if origin is tuple:
@@ -104,7 +106,9 @@ def _convert(where: str, hint: Any, value: Any) -> Any:
             raise CatalogError(
                 f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, not {value!r}"
             )
-        return tuple(_convert(where, args[0], item) for item in value)
+        return tuple(_convert(f"{where}[{index}]", args[0], item) for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(f"{where}: key `{key}`", args[1], item) for key, item in value.items()}
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return make(where, hint, value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
