@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from kit import redact
 from kit.errors import CommandError, MissingProgramError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Completed:
 def _log(action: str, args: Sequence[str]) -> None:
     # Whoever wants to read it has imported logging; importing it here would cost every command 6 ms.
     if logging := sys.modules.get("logging"):
-        logging.getLogger("kit.process").debug("%s: %s", action, shlex.join(args))
+        logging.getLogger("kit.process").debug("%s: %s", action, redact.text(shlex.join(args)))
 
 
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:

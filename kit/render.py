@@ -8,13 +8,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
-from kit import compose, layout, paths
+from kit import labels, layout, paths
 from kit.catalog import Catalog
 from kit.catalog.model import LAYERS, Image
 from kit.errors import UnlockedError
-from kit.locks import Lock, read_lock
+from kit.locks.format import Lock, read_lock
+from kit.network import NetworkSettings
+from kit.spec.container import Place, describe
+from kit.spec.gpu_grant import GpuGrant, grant_in
+from kit.spec.request import RunRequest
+from kit.targets import compose
+from kit.templates import environment
+
+# The images whose compose files are in compose/, as examples; `kit compose NAME` writes any image's.
+EXAMPLES = ("tf-cpu", "torch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,20 +30,6 @@ class Difference:
 
     path: Path
     problem: str  # "missing", "differs", "left over"
-
-
-def _environment() -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(paths.templates_dir())
-    environment = jinja2.Environment(
-        loader=loader,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.globals["mounts"] = environment.get_template("macros.j2").module.mounts  # type: ignore[attr-defined]
-    return environment
 
 
 def image_environment(image: Image) -> dict[str, str]:
@@ -65,24 +58,24 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
     release = image.release
     created = datetime.datetime.fromtimestamp(epoch, tz=datetime.timezone.utc)
     for_cuda = f" for CUDA {release.cuda}" if image.is_gpu else " for the CPU"
-    labels = {
+    found = {
         "org.opencontainers.image.created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "org.opencontainers.image.title": image.name,
         "org.opencontainers.image.description": f"{release.framework} {release.version}{for_cuda}, with JupyterLab",
         "org.opencontainers.image.version": release.version,
         "org.opencontainers.image.base.name": catalog.base_for(image).reference,
-        "kit.image": image.name,
-        "kit.framework": release.framework,
-        "kit.framework-version": release.version,
-        "kit.cuda": release.cuda,
-        "kit.cudnn": release.cudnn,
-        "kit.cuda-provider": release.cuda_provider,
-        "kit.min-driver": catalog.min_driver(image),
-        "kit.compute-capabilities": " ".join(release.compute_capabilities),
-        "kit.ptx": " ".join(release.ptx),
-        "kit.lock-hash": lock_hash,
+        labels.IMAGE: image.name,
+        labels.FRAMEWORK: release.framework,
+        labels.FRAMEWORK_VERSION: release.version,
+        labels.CUDA: release.cuda,
+        labels.CUDNN: release.cudnn,
+        labels.CUDA_PROVIDER: release.cuda_provider,
+        labels.MIN_DRIVER: catalog.min_driver(image),
+        labels.COMPUTE_CAPABILITIES: " ".join(release.compute_capabilities),
+        labels.PTX: " ".join(release.ptx),
+        labels.LOCK_HASH: lock_hash,
     }
-    return {name: value for name, value in labels.items() if value}
+    return {name: value for name, value in found.items() if value}
 
 
 def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
@@ -90,7 +83,7 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
     epoch = lock.source_date_epoch if lock else 0
     template = f"{image.framework}.Dockerfile.j2"
     return (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             image=image,
@@ -100,7 +93,8 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             epoch=epoch,
             system_packages=sorted(p.name for p in catalog.system_packages if image.flavor in p.flavors),
             # Nothing is installed for a layer without packages: images for the CPU have no CUDA wheels.
-            layers=[layer for layer in LAYERS if lock is None or "==" in lock.layers[layer]],
+            # `devel` has a step of its own.
+            layers=[name for name in lock.layers if "==" in lock.layers[name] and name != "devel"] if lock else LAYERS,
             environment=image_environment(image),
             labels=image_labels(catalog, image, epoch=epoch, lock_hash=lock.lock_hash if lock else "unlocked"),
             uid=layout.UID,
@@ -113,22 +107,42 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
     )
 
 
-def render_compose(file: compose.ComposeFile) -> str:
-    """The text of a compose file."""
-    environment = _environment()
-    # YAML takes JSON's strings. In `text` Compose fills in `${NAME}`; a `literal` has nothing to fill in.
-    environment.filters["text"] = _quoted
-    environment.filters["literal"] = _literal
-    environment.filters["literals"] = lambda values: f"[{', '.join(_literal(value) for value in values)}]"
-    return environment.get_template("compose.yaml.j2").render(file=file, workspace=layout.WORKSPACE)
+def compose_examples(image: Image) -> dict[str, str]:
+    """The files of an image under compose/, by name: for the CPU one, for GPUs one in each form."""
+    if not image.is_gpu:
+        return {f"{image.name}.yaml": _compose_example(image, f"{image.name}.yaml", GpuGrant(), "")}
+    plain, cdi = f"{image.name}.yaml", f"{image.name}.cdi.yaml"
+    by_runtime = f"GPUs by the NVIDIA runtime; {cdi} has them by CDI, where `docker info` lists them."
+    by_cdi = f"GPUs by CDI; {plain} has them by the NVIDIA runtime, for engines without CDI devices."
+    return {
+        plain: _compose_example(image, plain, grant_in("runtime"), by_runtime),
+        cdi: _compose_example(image, cdi, grant_in("cdi"), by_cdi),
+    }
 
 
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _literal(value: str) -> str:
-    return _quoted(value.replace("$", "$$"))
+def _compose_example(image: Image, name: str, gpus: GpuGrant, gpu_line: str) -> str:
+    """An image's notebook server with all GPUs, for whoever starts it."""
+    header = (
+        f"Generated by `kit render {image.name}` from templates/compose.yaml.j2 and kit/catalog; do not edit.",
+        f"JupyterLab as `kit run {image.name} jupyter` starts it; for your own machine: kit compose {image.name}",
+        *([gpu_line] if gpu_line else []),
+        f"Needs `kit build {image.name}` and Docker Compose {compose.min_compose()} or newer.",
+        "Variables: USER_ID and GROUP_ID (who it runs as, if not 1000:1000), JUPYTER_PORT, FOLDER, SHM_SIZE, RESTART.",
+        f"  JUPYTER_TOKEN=$(openssl rand -hex 24) docker compose --file compose/{name} up",
+    )
+    request = RunRequest(
+        image=image,
+        service="jupyter",
+        folder=Path(),
+        user=f"{layout.UID}:{layout.UID}",
+        network=NetworkSettings(proxies={}),
+    )
+    # Of no kit process, so that none takes it for left behind by one that is gone.
+    service = describe(request, Place(client="compose"), gpus, port=layout.JUPYTER_PORT)
+    # By image: these files lie in one folder.
+    return compose.text(
+        compose.ComposeFile(header=header, project=f"kit-{compose.slug(image.name)}", services=(service,))
+    )
 
 
 def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
@@ -140,43 +154,42 @@ def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
 
 
 def expected_files(catalog: Catalog, images: Iterable[Image]) -> dict[Path, str]:
-    """Every rendered file of these images, by path: a Dockerfile each, compose files for the plain ones."""
-    files = {}
+    """Every rendered file of these images, by path: a Dockerfile each, and compose files for the examples."""
+    files, examples = {}, [catalog.find(name) for name in EXAMPLES]
     for image in images:
         text = render_dockerfile(catalog, image, lock_or_none(catalog, image))
         files[paths.images_dir() / image.name / "Dockerfile"] = text
-        if not image.flavor:
-            for name, file in compose.examples(image).items():
-                files[paths.compose_dir() / name] = render_compose(file)
+        if image in examples:
+            for name, text in compose_examples(image).items():
+                files[paths.compose_dir() / name] = text
     return files
 
 
 def render(catalog: Catalog, images: list[Image]) -> list[Path]:
     """Write the images' Dockerfiles and compose files; returns those that changed."""
-    changed = []
-    for path, text in expected_files(catalog, images).items():
-        if not path.is_file() or path.read_text(encoding="utf-8") != text:
-            paths.write_text(path, text)
-            changed.append(path)
+    files = expected_files(catalog, images)
+    changed = [path for path, text in files.items() if _problem(path, text)]
+    for path in changed:
+        paths.write_text(path, files[path])
     return changed
 
 
 def check(catalog: Catalog, images: list[Image]) -> list[Difference]:
-    """What differs between the rendered files and what they should be; folders of images that are no more included."""
-    found = []
-    for path, text in expected_files(catalog, images).items():
-        if not path.is_file():
-            found.append(Difference(path=path, problem="missing"))
-        elif path.read_text(encoding="utf-8") != text:
-            found.append(Difference(path=path, problem="differs"))
-    return found + [Difference(path=folder, problem="left over") for folder in left_over(catalog)]
+    """What differs between the rendered files and what they should be; what nothing renders any more included."""
+    problems = {path: _problem(path, text) for path, text in expected_files(catalog, images).items()}
+    problems |= dict.fromkeys(left_over(catalog), "left over")
+    return [Difference(path=path, problem=problem) for path, problem in problems.items() if problem]
+
+
+def _problem(path: Path, text: str) -> str:
+    if not path.is_file():
+        return "missing"
+    return "" if path.read_text(encoding="utf-8") == text else "differs"
 
 
 def left_over(catalog: Catalog) -> list[Path]:
-    """Folders under images/ and files under compose/ that belong to no image of the catalog."""
-    images = catalog.images()
-    names = {image.name for image in images}
-    examples = {name for image in images if not image.flavor for name in compose.examples(image)}
-    root = paths.images_dir()
-    folders = [f for f in root.iterdir() if f.is_dir() and f.name not in names] if root.is_dir() else []
+    """Folders under images/ that belong to no image of the catalog, and files under compose/ that are no example's."""
+    names = {image.name for image in catalog.images()}
+    examples = {name for example in EXAMPLES for name in compose_examples(catalog.find(example))}
+    folders = [f for f in paths.images_dir().glob("*") if f.is_dir() and f.name not in names]
     return sorted(folders) + sorted(f for f in paths.compose_dir().glob("*.yaml") if f.name not in examples)

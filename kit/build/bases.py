@@ -54,11 +54,8 @@ def choose_base(
 
 def _registry_problem(engine: Engine, reference: str, digest_status: str) -> KitError | None:
     """None when the registry has this base, else what to tell the user."""
-    question = ["buildx", "imagetools", "inspect", reference]
-    if engine.kind == "podman":
-        question = ["manifest", "inspect", engine.full_name(reference)]
     try:
-        engine.call(question, timeout_s=REGISTRY_PATIENCE_S)
+        engine.call(engine.manifest_command(reference), timeout_s=REGISTRY_PATIENCE_S)
     except KitError as e:
         if any(part in line for part in ANSWERED for line in e.details):
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -14,11 +14,11 @@ Flavor = Literal["", "devel"]
 # Who brings CUDA and cuDNN into the image: `nvidia-*` wheels, the framework's own wheel (old PyTorch index builds),
 # the base image (TensorFlow before its CUDA wheels), or nobody (CPU).
 CudaProvider = Literal["wheels", "bundled", "base", "none"]
-Layer = Literal["cuda", "framework", "apps", "devel"]
+Layer = Literal["cuda", "framework", "apps"]
 
 SHORT_NAMES: dict[Framework, str] = {"torch": "torch", "tensorflow": "tf"}
-# The layers every image has, in the order they are installed; `devel` is a fourth that only `-devel` images have.
-LAYERS: tuple[Layer, ...] = ("cuda", "framework", "apps")
+# The layers every image has, in the order they are installed. A lock with a parent adds others: `devel`, by its flavor.
+LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 
 @dataclass(frozen=True, kw_only=True)

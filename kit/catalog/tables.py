@@ -76,61 +76,72 @@ def _remembered(name: str, text: str) -> dict[str, Any]:
 
 @cache
 def _keys(kind: type[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The type of each key of a row, and the keys that every row has. A key that is written has a value: not None."""
-    hints = {
-        name: next(part for part in typing.get_args(hint) if part is not type(None))
-        if typing.get_origin(hint) in (typing.Union, types.UnionType)
-        else hint
-        for name, hint in typing.get_type_hints(kind).items()
-    }
-    return hints, tuple(field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING)
+    """The type of each key of a row, and the keys that every row has."""
+    required = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
+    return typing.get_type_hints(kind), tuple(required)
 
 
 def make_row(file: str, table: str, row_type: type[Row], values: Any, index: int) -> Row:
     """One row as its dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     if not isinstance(values, dict):
         raise CatalogError(f"{file}: row {index + 1} of `{table}` is not a table")
+    names = ("name", "tag", "id", "cuda", "major", "compute_capability", "names")
+    label = next((f" (`{values[key]}`)" for key in names if key in values), "")
+    return make(f"{file}: [[{table}]] row {index + 1}{label}", row_type, values)
+
+
+def make(where: str, row_type: type[Row], values: dict[str, Any]) -> Row:
+    """Named values as their dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     kind: Any = row_type
     hints, required = _keys(kind)
     arguments: dict[str, Any] = {}
-    try:
-        for key, value in values.items():
-            if key not in hints:
-                raise CatalogError(f"unknown key `{key}`", hint=_suggest(key, tuple(hints)))
-            arguments[key] = _convert(key, hints[key], value)
-        for key in required:
-            if key not in arguments:
-                hint = "every row says where it is from" if key == "source" else ""
-                raise CatalogError(f"the key `{key}` is missing", hint=hint)
-    except CatalogError as e:
-        names = ("name", "tag", "id", "cuda", "major", "compute_capability", "names")
-        label = next((f" (`{values[key]}`)" for key in names if values.get(key, "") != ""), "")
-        raise CatalogError(f"{file}: [[{table}]] row {index + 1}{label}: {e.message}", hint=e.hint) from None
+    for key, value in values.items():
+        if key not in hints:
+            raise CatalogError(f"{where}: unknown key `{key}`", hint=_suggest(key, tuple(hints)))
+        arguments[key] = _convert((where, key), hints[key], value)
+    for key in required:
+        if key not in arguments:
+            raise CatalogError(
+                f"{where}: the key `{key}` is missing",
+                hint="every row says where it is from" if key == "source" else "",
+            )
     return row_type(**arguments)
 
 
-def _convert(key: str, hint: Any, value: Any) -> Any:
+def _convert(path: tuple[Any, ...], hint: Any, value: Any) -> Any:
+    """A value as its type; `path` is where it stands: a text, then keys and places in lists."""
     if type(value) is hint:
         return value
     if hint is float and type(value) is int:
         return float(value)
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):  # `float | None`; JSON has a null, TOML none
+        return None if value is None else _convert(path, args[0], value)
     if origin is Literal:
         if value not in args:
-            raise CatalogError(f"key `{key}`: `{value}` is not one of {', '.join(repr(a) for a in args)}")
+            raise CatalogError(f"{_where(path)}: `{value}` is not one of {', '.join(repr(a) for a in args)}")
         return value
+    if origin is tuple and typing.get_origin(args[0]) is tuple:  # pairs are written as a table
+        if not isinstance(value, dict):
+            raise CatalogError(f"{_where(path)}: expected a table, not {value!r}")
+        return tuple((key, _convert(path, typing.get_args(args[0])[1], item)) for key, item in value.items())
     if origin is tuple:
-        if typing.get_origin(args[0]) is not tuple:
-            if not isinstance(value, list):
-                raise CatalogError(f"key `{key}`: expected a list, not {value!r}")
-            return tuple(_convert(key, args[0], item) for item in value)
-        if not isinstance(value, dict):  # pairs are written as a table
-            raise CatalogError(f"key `{key}`: expected a table, not {value!r}")
-        return tuple((name, _convert(key, typing.get_args(args[0])[1], item)) for name, item in value.items())
+        if not isinstance(value, list):
+            raise CatalogError(f"{_where(path)}: expected a list, not {value!r}")
+        return tuple([_convert((*path, index), args[0], item) for index, item in enumerate(value)])
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert((*path, key), args[1], item) for key, item in value.items()}
+    if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return make(_where(path), hint, value)
     raise CatalogError(
-        f"key `{key}`: expected {_TYPE_NAMES[hint]}, not {value!r}",
+        f"{_where(path)}: expected {_TYPE_NAMES.get(hint, 'a table')}, not {value!r}",
         hint="versions are written in quotes" if hint is str else "",
     )
+
+
+def _where(path: tuple[Any, ...]) -> str:
+    parts = (f"[{part}]" if isinstance(part, int) else f": key `{part}`" for part in path[1:])
+    return "".join((path[0], *parts))
 
 
 _TYPE_NAMES: dict[Any, str] = {str: "a string", int: "an integer", float: "a number", bool: "true or false"}

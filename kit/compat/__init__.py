@@ -22,7 +22,7 @@ from kit.errors import IncompatibleError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,12 @@ from kit.errors import BadInputError
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.machines import Gpu
-    from kit.host.model import Host, HostGpu
+    from kit.facts.host import Host, HostGpu
 
 
 def unknown_host() -> Host:
     """A host nobody has said anything about."""
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
     return Host(driver=None, is_declared=True)
 
@@ -30,7 +30,7 @@ def declared_host(
 
     Raises BadInputError for a driver, GPU or platform that cannot be one.
     """
-    from kit.host.model import HostGpu
+    from kit.facts.host import HostGpu
 
     host = base or unknown_host()
     if platform:

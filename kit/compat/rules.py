@@ -20,7 +20,7 @@ from kit.compat.declare import capability_of, class_of, label_of, pair
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.host.model import Host, HostGpu
+    from kit.facts.host import Host, HostGpu
 
 # Classes whose cards take `cuda-compat`; for the others CUDA answers with error 804.
 FORWARD_COMPATIBLE = ("datacenter", "superchip")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kit.host.model import Endpoint
+from kit.facts.host import Endpoint
 from kit.host.sections import KILLED, Section
 
 # The ports services of kit's start from, and the next nine of each.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from kit import process, ssh
-from kit.engine import ENGINE_VARIABLE
+from kit.engine import find
 from kit.host.sections import Sections, split
 
 Group = Literal["gpu", "use", "engine", "machine", "network"]
@@ -34,11 +33,15 @@ def run_probe(
     import secrets
 
     connection = ssh.connect(target) if target else None
+    account = connection.account if connection else None
+    if account and find.takes_podman(account):
+        program = "podman"
     mark = f"@@{secrets.token_hex(8)}"
     variables = {
         "KIT_MARK": mark,
         "KIT_GROUPS": " ".join(groups),
-        "KIT_DOCKER": _program_there(connection) if connection else program,
+        "KIT_DOCKER": program,
+        "KIT_SOCKET": find.likely_socket(account) if not program else "",
         "KIT_ENDPOINTS": " ".join(urls),
         "KIT_PIDS": " ".join(map(str, pids)),
     }
@@ -53,12 +56,6 @@ def run_probe(
     if target and not sections.found:
         raise ssh.failure(target, done.returncode, f"{done.stderr}\n{done.stdout}", doing="examined")
     return sections
-
-
-def _program_there(connection: ssh.Connection) -> str:
-    """`podman` where kit uses it on a machine behind SSH, as `kit.engine.remote.connect` chooses; else empty."""
-    account, choice = connection.account, os.environ.get(ENGINE_VARIABLE, "")
-    return "podman" if account.has_podman and (choice == "podman" or not (choice or account.sockets)) else ""
 
 
 def _script() -> str:

@@ -7,17 +7,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from kit.host.model import Host
+from kit import redact
 
-_SECRETS = re.compile(
-    r"(?i)\b((?:[\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key))[\"']?\s*[=:]\s*|bearer\s+|basic\s+)[^\s\"'&,;]+"
-)
-# Tokens that tell what they are: Hugging Face, GitHub, GitLab, PyPI, AWS.
-_TOKENS = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|pypi-|AKIA)[A-Za-z0-9_-]{8,}")
-_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
-_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*", re.IGNORECASE)
+if TYPE_CHECKING:
+    from kit.facts.host import Host
+
 _HOMES = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:'\",]+|(?<![\w.-])/root(?![\w.-])")
+# Facts of an engine that its machine's own stand for, or that only a build needs.
+_UNREPORTED = ("is_containerd_store", "cpus", "memory_bytes")
 # Names that are on every machine, and words of other facts: hiding them would hide the fact.
 _COMMON = ("root", "ubuntu", "debian", "docker", "user", "nvidia", "kit")
 
@@ -33,9 +30,14 @@ def to_json(host: Host) -> dict[str, Any]:
     for container in data["containers"]:
         if not container["user"].partition(":")[0].isdecimal():
             container["user"] = ""
-    endpoint = data["engine"]["endpoint"]
+    engine = data["engine"]
+    for name in _UNREPORTED:
+        del engine[name]
+    if not engine.pop("lists_cdi"):
+        engine["cdi_devices"] = []  # they are those of `cdi_specs`
+    endpoint = engine["endpoint"]
     if "://" in endpoint and not endpoint.startswith(("unix://", "npipe://")):
-        data["engine"]["endpoint"] = endpoint.partition("://")[0] + "://"
+        engine["endpoint"] = endpoint.partition("://")[0] + "://"
     return data
 
 
@@ -74,8 +76,7 @@ def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str
     def hide(text: str) -> str:
         if len(home) > 1:
             text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
-        text = _QUERY.sub(r"\1", _CREDENTIALS.sub(r"\1", _HOMES.sub("~", text)))
-        text = _TOKENS.sub("…", _SECRETS.sub(r"\1…", text))
+        text = redact.without_queries(redact.text(redact.without_users(_HOMES.sub("~", text))))
         for pattern, word in rules:
             text = pattern.sub(word, text) if pattern else text
         return text

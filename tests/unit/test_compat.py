@@ -14,7 +14,7 @@ from kit.catalog.model import Framework, Image, version_key
 from kit.catalog.names import ImageRequest
 from kit.compat import declared_host, resolve
 from kit.errors import BadInputError, IncompatibleError, NoSuchImageError
-from kit.host.model import Host, HostGpu, PciGpu
+from kit.facts.host import Host, HostGpu, PciGpu
 
 CATALOG = load_catalog()
 TORCH, TF = ImageRequest(framework="torch"), ImageRequest(framework="tensorflow")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.facts.host import Endpoint
 from kit.host import parse_machine
-from kit.host.model import Endpoint
 from kit.host.parse_machine import (
     ProcessFacts,
     is_wsl,
