@@ -184,15 +184,15 @@ class Catalog:
         A name is a row's own, or narrows as much as it says: `torch` (newest locked GPU image), `torch2.6`,
         `torch-cu126` (newest release for that CUDA), `torch2.6.0-cu124`, `tf2.21-cpu`, each with `-devel` or not.
         """
-        request = ImageRequest.parse(name)
-        fitting = [release for release in self.releases if request.admits(release)] if request else []
+        request, plain = ImageRequest.parse(name), name.removesuffix("-devel")
+        fitting = [r for r in self.releases if r.name == plain or request.admits(r)] if request else []
         if request is None or not fitting:
             raise self._no_such_image(name)
         # Without a CUDA in the name: a GPU image before a CPU one, one that can be built before one that cannot.
         chosen = max(
             fitting,
             key=lambda r: (
-                r.name == name.removesuffix("-devel"),
+                r.name == plain,
                 bool(request.tag or r.cuda),
                 bool(request.tag or not r.unlocked),
                 version_key(r.version),
