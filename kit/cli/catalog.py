@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -144,8 +145,6 @@ class BuiltNames:
 
 def _engine_is_likely() -> bool:
     """False where no engine can answer, which takes less to see than to ask."""
-    import os
-
     from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
 
     if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", ENGINE_VARIABLE)):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import re
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from kit.facts.host import Host
+from kit.facts.host import Host
 
 _SECRETS = re.compile(
     r"(?i)\b((?:[\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key))[\"']?\s*[=:]\s*|bearer\s+|basic\s+)[^\s\"'&,;]+"
@@ -47,9 +50,6 @@ def to_json(host: Host) -> dict[str, Any]:
 
 
 def _users(host: Host) -> set[str]:
-    import contextlib
-    import getpass
-
     found = {process.user for gpu in host.gpus for process in gpu.processes or ()}
     found |= {container.user for container in host.containers if not container.user.partition(":")[0].isdecimal()}
     if "@" in host.target:
@@ -60,8 +60,6 @@ def _users(host: Host) -> set[str]:
 
 
 def _machines(host: Host) -> set[str]:
-    import socket
-
     if not host.target:
         name = socket.gethostname()
         return {name, name.partition(".")[0]}
@@ -69,8 +67,6 @@ def _machines(host: Host) -> set[str]:
 
 
 def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str]:
-    from pathlib import Path
-
     def words(names: Iterable[str]) -> re.Pattern[str] | None:
         found = sorted((re.escape(n) for n in names if len(n) > 1 and n not in _COMMON), key=len, reverse=True)
         return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(found)})(?![A-Za-z0-9])") if found else None
