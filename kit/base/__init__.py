@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from kit import apt, mounts, paths, redact
+from kit import apt, files, mounts, paths, redact
 from kit.base import bootstrap, image
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
@@ -73,7 +73,7 @@ def ensure(
         )
         return present
     folder = paths.cache_dir() / "base"
-    with paths.locked(folder / f"{suite}.lock"):
+    with files.locked(folder / f"{suite}.lock"):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None
         if archive.is_file() and not force and not mirror:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kit import apt, mounts, paths, process
+from kit import apt, files, mounts, paths, process
 from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
 from kit.private_engine import is_up, machine, network, processes, programs, programs_of, read_state
 from kit.private_engine.settings import STORES, Places, Programs, Store, daemon_configuration
@@ -40,7 +40,8 @@ def up(
         return False
     programs.check_host()
     _require_root("up")
-    with paths.locked(here.lock_file):
+    here.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the lock's; every user may use what is in it
+    with files.locked(here.lock_file):
         if is_up():
             running = str(read_state(here).get("store", ""))
             if store not in (None, running):
@@ -79,7 +80,7 @@ def down(here: Places, *, purge: bool, say: Callable[[str], None]) -> bool:
     if not here.folder.is_dir():
         return False
     _require_root("down")
-    with paths.locked(here.lock_file):
+    with files.locked(here.lock_file):
         was_up = is_up()
         if was_up:
             say("stopping the private engine and its containers")

@@ -7,7 +7,6 @@ kernel frees it when they end, however they do. The files of a tunnel without an
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -18,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from kit import paths, process
+from kit import files, paths, process
 
 Status = Literal["up", "connecting", "down"]
 STATUSES: tuple[Status, ...] = ("up", "connecting", "down")
@@ -125,7 +124,7 @@ def write(record: Record) -> None:
 
 def give_up(identity: str, handle: int) -> None:
     """Remove a tunnel's files, the lock last, unless that is another's by now."""
-    if is_lock(handle, file(identity, "lock")):
+    if files.is_at(handle, file(identity, "lock")):
         _remove(identity)
         file(identity, "lock").unlink(missing_ok=True)
 
@@ -138,25 +137,7 @@ def _remove(identity: str) -> None:
 
 def acquire(identity: str) -> int | None:
     """The descriptor that holds the lock of a tunnel from now on, or None: it has an owner already."""
-    path = file(identity, "lock")
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        # The owner before may have removed it since it was opened.
-        if is_lock(handle, path):
-            return handle
-        os.close(handle)
-
-
-def is_lock(handle: int, path: Path) -> bool:
-    """True when the descriptor is of the file that is at this path."""
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.fstat(handle), path.stat())
-    return False
+    return files.acquire(file(identity, "lock"), wait_s=0)
 
 
 def sweep(identity: str) -> bool:
@@ -177,7 +158,7 @@ def sweep(identity: str) -> bool:
 
 def clear(identity: str, handle: int) -> None:
     """End what a dead supervisor left running, and remove its files; not the lock, which the caller holds."""
-    if not is_lock(handle, file(identity, "lock")):
+    if not files.is_at(handle, file(identity, "lock")):
         return  # the caller holds one that is gone, and the files are another's
     record = read(identity)
     if record and record.boot == boot():

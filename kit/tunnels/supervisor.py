@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import ports, process
+from kit import files, ports, process
 from kit.errors import KitError
 from kit.tunnels import state
 from kit.tunnels.forward import Gate, Output
@@ -336,7 +336,7 @@ class Supervisor:
     def _look_after_files(self) -> None:
         """Write the record again when somebody removed or changed it; end when nobody can find this tunnel any more."""
         identity = self.record.tunnel.id
-        if not state.is_lock(self.lock, state.file(identity, "lock")):
+        if not files.is_at(self.lock, state.file(identity, "lock")):
             self.is_ending = True
         elif state.read(identity) != self.record:
             self._write()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import base, mounts, private_engine, process
+from kit import base, files, mounts, private_engine, process
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.private_engine import network, processes
@@ -77,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     from kit.private_engine import programs
 
     shared = Path(os.environ.get("KIT_ENGINE_PROGRAMS") or paths.engine_dir() / "programs")
-    with paths.locked(paths.engine_dir() / "lock"):
+    with files.locked(paths.engine_dir() / "lock"):
         programs.ensure(shared, say=print)
     monkeypatch.setenv("KIT_ENGINE_PROGRAMS", str(shared))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(tmp_path / "e"))
