@@ -6,9 +6,9 @@ import contextlib
 import json
 from pathlib import Path
 
-from kit import files
+from kit import files, procs
 from kit.paths import write_text
-from kit.private_engine import network, processes
+from kit.private_engine import network
 
 RUN = Path("/run")
 USERS = RUN / "kit-engines"
@@ -57,7 +57,7 @@ def leave(engine: str) -> None:
 
 
 def _write(engine: str, pid: int) -> None:
-    write_text(USERS / f"{engine}.engine", json.dumps({"pid": pid, "start": processes.start_time(pid)}))
+    write_text(USERS / f"{engine}.engine", json.dumps({"pid": pid, "start": procs.start_time(pid)}))
 
 
 def _live() -> list[str]:
@@ -66,7 +66,7 @@ def _live() -> list[str]:
     for file in USERS.glob("*.engine"):
         try:
             entry = json.loads(file.read_text())
-            alive = entry["start"] != "" and processes.start_time(entry["pid"]) == entry["start"]
+            alive = procs.is_running(entry["pid"], entry["start"])
         except (OSError, ValueError, KeyError):
             alive = False
         if alive:

@@ -17,7 +17,7 @@ PACKAGE = Path(kit.__file__).parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "base": (
         *("__init__", "buildlog", "catalog", "config", "errors", "files", "labels"),
-        *("layout", "network", "paths", "ports", "process", "redact"),
+        *("layout", "network", "paths", "ports", "process", "procs", "redact"),
     ),
     "adapters": ("apt", "engine", "gpu", "host", "mounts", "private_engine", "ssh", "tunnels"),
     "decisions": ("compat", "compose", "doctor", "editor", "explain", "gpu_check", "gpus", "locks", "matrix", "render"),
