@@ -494,5 +494,6 @@ def test_containers_are_asked_for_one_by_one_without_the_command_line(monkeypatc
     assert fake_docker.calls == []
     # What the socket does not answer as it should, the command line is asked.
     answers["/containers/b/json"] = (500, {})
+    fake_docker.reply("ps", stdout="a\nb\n")
     fake_docker.reply("container", "inspect", stdout=json.dumps([container("kit-c")]))
     assert [c.name for c in Engine(socket_path=tmp_path).containers()] == ["kit-c"]
