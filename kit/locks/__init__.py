@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from kit import paths
 from kit.catalog import Catalog
-from kit.catalog.model import LAYERS, Image, version_key
+from kit.catalog.model import LAYERS, Image
 from kit.errors import CheckFailedError, LockError, UnlockedError
 from kit.locks.format import (
     LOCK_FILE,
@@ -244,7 +246,7 @@ def _requirements_text(image: Image, entries: Mapping[str, Iterable[Requirement]
         parts.append(f"-r ../{parent.file.image}/{REQUIREMENTS_FILE}\n")
     for layer, found in entries.items():
         parts.append(f"\n# layer: {layer}\n")
-        parts += [r.text() for r in sorted(found, key=lambda r: (r.name, version_key(r.version), r.marker))]
+        parts += [r.text() for r in sorted(found, key=lambda r: (r.name, Version(r.version), r.marker))]
     return "".join(parts)
 
 
