@@ -26,6 +26,7 @@ from kit.catalog.model import (
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
 from kit.errors import CatalogError, NoSuchImageError
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog.machines import Architecture, EngineMinimum, Gpu, KnownBadToolkit, Problem, Rate, Reference
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 PINS_FILE = "pins.json"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Pin:
     """The digest a registry itself gave for a tag."""
 

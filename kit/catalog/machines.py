@@ -5,10 +5,10 @@ Apart from `model`, because few commands need them, and making a dataclass takes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from kit.catalog.model import Framework
+from kit.frozen import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

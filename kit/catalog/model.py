@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
+
+from kit.frozen import dataclass
 
 Framework = Literal["torch", "tensorflow"]
 Flavor = Literal["", "devel"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import cast
 
 from kit.catalog.model import SHORT_NAMES, Flavor, Framework, Image, Release
+from kit.frozen import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

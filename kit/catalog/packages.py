@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from kit.catalog.model import Flavor, Framework, Layer
+from kit.frozen import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

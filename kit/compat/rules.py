@@ -12,11 +12,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit.catalog.model import Image, Release, version_key
 from kit.compat.declare import capability_of, class_of, label_of, pair
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
