@@ -8,7 +8,7 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from kit.errors import (
     NetworkError,
     UnsupportedHostError,
 )
+from kit.frozen import dataclass
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
 
