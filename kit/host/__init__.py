@@ -5,15 +5,20 @@ One shell script (`probe.sh`) reads them, run here or through ssh; pure function
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import redact
+from kit.errors import BadInputError, KitError
+from kit.host.model import Endpoint, EndpointKind, Host, PciGpu
+from kit.host.parse_machine import is_wsl, parse_uname
 
 if TYPE_CHECKING:
     from kit.engine import Engine
-    from kit.host.model import Endpoint, EndpointKind, Host, PciGpu
     from kit.host.parse_gpus import Driver
 
 __all__ = ["read_gpus", "read_host", "to_json"]
@@ -34,8 +39,6 @@ def read_host(
     is. Raises NetworkError when the target cannot be reached, BadInputError when it is none, MissingProgramError
     without ssh.
     """
-    from dataclasses import replace
-
     from kit.host.assemble import assemble
     from kit.host.probe import run_probe
 
@@ -58,8 +61,6 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
     Starts no program on a machine without a driver, where `pci_gpus` says what has none, and on this machine none but
     those for `with_use` either, as long as NVML answers.
     """
-    from kit.host.model import Host
-
     if not target:
         from kit.gpu import host_has_gpu
 
@@ -98,7 +99,6 @@ def to_json(host: Host) -> dict[str, Any]:
 def _own_engine() -> Engine | None:
     """The engine kit would use on this machine; None when none answers, which the script finds out by itself."""
     from kit.engine import connect
-    from kit.errors import KitError
 
     try:
         return connect()
@@ -119,8 +119,6 @@ def _ask_nvml(with_use: bool) -> Driver | None:
 
 def _pci_gpus() -> tuple[PciGpu, ...]:
     """The NVIDIA display controllers of this machine, but for those that were handed to virtual machines."""
-    from kit.host.model import PciGpu
-
     found = []
     for device in sorted(PCI_DEVICES.iterdir()) if PCI_DEVICES.is_dir() else ():
         try:
@@ -134,30 +132,16 @@ def _pci_gpus() -> tuple[PciGpu, ...]:
 
 
 def _platform() -> str:
-    import os
-
-    from kit.host.parse_machine import parse_uname
-
     system = os.uname()
     return parse_uname(f"{system.sysname} {system.release} {system.machine}")[1]
 
 
 def _is_wsl() -> bool:
-    import os
-
-    from kit.host.parse_machine import is_wsl
-
     return is_wsl(os.uname().release)
 
 
 def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
     """An endpoint whose address has no user name and password. Raises BadInputError when it is no address."""
-    import re
-    from dataclasses import replace
-
-    from kit.errors import BadInputError
-    from kit.host.model import Endpoint
-
     endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
     url = redact.without_users(endpoint.url)
     if not re.fullmatch(r"https?://[^\s/]+\S*", url):

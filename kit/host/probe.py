@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Literal
 
 from kit import process, ssh
@@ -31,8 +33,6 @@ def run_probe(
     Raises NetworkError when the target cannot be reached by ssh, BadInputError when it is no target,
     MissingProgramError when there is no ssh (or, here, no sh).
     """
-    import secrets
-
     connection = ssh.connect(target) if target else None
     mark = f"@@{secrets.token_hex(8)}"
     variables = {
@@ -62,6 +62,4 @@ def _program_there(connection: ssh.Connection) -> str:
 
 
 def _script() -> str:
-    from importlib.resources import files
-
     return (files("kit.host") / "probe.sh").read_text(encoding="utf-8")

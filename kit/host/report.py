@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import re
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import redact
@@ -35,9 +39,6 @@ def to_json(host: Host) -> dict[str, Any]:
 
 
 def _users(host: Host) -> set[str]:
-    import contextlib
-    import getpass
-
     found = {process.user for gpu in host.gpus for process in gpu.processes or ()}
     found |= {container.user for container in host.containers if not container.user.partition(":")[0].isdecimal()}
     if "@" in host.target:
@@ -48,8 +49,6 @@ def _users(host: Host) -> set[str]:
 
 
 def _machines(host: Host) -> set[str]:
-    import socket
-
     if not host.target:
         name = socket.gethostname()
         return {name, name.partition(".")[0]}
@@ -57,8 +56,6 @@ def _machines(host: Host) -> set[str]:
 
 
 def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str]:
-    from pathlib import Path
-
     def words(names: Iterable[str]) -> re.Pattern[str] | None:
         found = sorted((re.escape(n) for n in names if len(n) > 1 and n not in _COMMON), key=len, reverse=True)
         return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(found)})(?![A-Za-z0-9])") if found else None
