@@ -66,6 +66,11 @@ def make_row(file: str, table: str, row_type: type[Row], values: Any, index: int
         "",
     )
     where = f"{file}: [[{table}]] row {index + 1}" + (f" (`{label}`)" if label else "")
+    return make(where, row_type, values)
+
+
+def make(where: str, row_type: type[Row], values: dict[str, Any]) -> Row:
+    """Named values as their dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     kind: Any = row_type
     hints = _hints(kind)
     for key in values:
@@ -89,6 +94,8 @@ def _convert(where: str, hint: Any, value: Any) -> Any:
         if value not in args:
             raise CatalogError(f"{where}: `{value}` is not one of {', '.join(repr(a) for a in args)}")
         return value
+    if value is None and type(None) in args:  # JSON's null; TOML has none
+        return None
     if origin in (typing.Union, types.UnionType):  # `float | None`: a key that is written has a value
         return _convert(where, next(a for a in args if a is not type(None)), value)
     if origin is tuple:
@@ -98,12 +105,16 @@ def _convert(where: str, hint: Any, value: Any) -> Any:
             raise CatalogError(
                 f"{where}: expected a {'table' if typing.get_origin(args[0]) is tuple else 'list'}, not {value!r}"
             )
-        return tuple(_convert(where, args[0], item) for item in value)
+        return tuple(_convert(f"{where}[{index}]", args[0], item) for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _convert(f"{where}: key `{key}`", args[1], item) for key, item in value.items()}
+    if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return make(where, hint, value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not hint:
         raise CatalogError(
-            f"{where}: expected {_TYPE_NAMES[hint]}, not {value!r}",
+            f"{where}: expected {_TYPE_NAMES.get(hint, 'a table')}, not {value!r}",
             hint="versions are written in quotes" if hint is str else "",
         )
     return value
