@@ -160,6 +160,7 @@ def _measure(
     save: Path | None,
 ) -> None:
     from kit.bench import host_side, saved
+    from kit.bench.results import as_json
     from kit.bench.text import lines
     from kit.cli.output import print_json, say
 
@@ -168,10 +169,10 @@ def _measure(
         saved.save(save, result)
         say(options, f"saved as {save}")
     if options.json:
-        print_json(result)
+        print_json(as_json(result))
     else:
         click.echo("\n".join(lines(result)))
-    if result["summary"]["outcome"] == "FAIL":
+    if result.summary.outcome == "FAIL":
         sys.exit(1)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
-from kit.bench import compare, report, saved, text
+from kit.bench import compare, report, saved, text, verdicts
 
 DATA = Path(__file__).parent / "data" / "bench"
 NAMES = ("gpu", "tensorflow", "cpu")
@@ -62,3 +62,9 @@ class Content(HTMLParser):
 def test_the_page_is_as_it_was() -> None:
     page = report.page([saved.read(DATA / f"{name}.json") for name in NAMES])
     assert Content(page).found == Content(read("report.html")).found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_result_is_judged_again_as_it_was(name: str) -> None:
+    result = saved.read(DATA / f"{name}.json")
+    assert verdicts.judged(replace(result, verdicts=(), summary=verdicts.UNJUDGED)) == result
