@@ -23,10 +23,10 @@ from kit.build.inputs import read_inputs
 from kit.build.model import BuildOptions
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
-from kit.cli import Options
+from kit.cli.options import Options
 from kit.cli.progress import BuildDisplay
 from kit.engine import Engine, connect
-from kit.locks import Lock
+from kit.locks.format import Lock
 from kit.network import NetworkSettings, read_settings
 
 NAIVE = Path(__file__).with_name("naive.Dockerfile")
@@ -120,7 +120,7 @@ def one_more_package(image: Image, engine: Engine, options: BuildOptions) -> flo
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shutil.copytree(paths.templates_dir(), root / "templates")
-        shutil.copytree(paths.images_dir() / image.name, root / "images" / image.name)
+        shutil.copytree(paths.images_dir(), root / "images")
         shutil.copytree(paths.catalog_dir(), root / "catalog", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
         with (root / "catalog/packages.toml").open("a") as rows:
             rows.write(f'\n[[package]]\nname = "{ONE_MORE}"\nsource = "the benchmark"\n')

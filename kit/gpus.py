@@ -11,7 +11,7 @@ from kit.errors import GpuUnavailableError
 
 if TYPE_CHECKING:
     from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
-    from kit.gpu import GpuRequest
+    from kit.spec.gpu_request import GpuRequest
 
 UnitState = Literal["free", "in use", "leased", "faulty"]
 

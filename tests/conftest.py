@@ -51,7 +51,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"KIT_REQUIRE_ENGINE=1, but {problem}", pytrace=False)
         pytest.skip(f"needs a container engine: {problem}")
     if item.get_closest_marker("gpu"):
-        from kit.gpu import host_has_gpu
+        from kit.host import host_has_gpu
 
         if not host_has_gpu():
             pytest.skip("needs an NVIDIA GPU: this host has no NVIDIA driver loaded")
@@ -74,7 +74,7 @@ def own_machine(
     monkeypatch.setattr(sockets, "CANDIDATES", tuple(replace(c, folder=str(home / "no")) for c in sockets.CANDIDATES))
     monkeypatch.setattr("kit.engine.find._has_podman_alone", lambda: False)
     monkeypatch.setattr("kit.host.PCI_DEVICES", home / "no-bus")
-    for module in ("gpu", "host", "lease"):
+    for module in ("host", "run.lease"):
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))
     paths.root_dir.cache_clear()
     yield

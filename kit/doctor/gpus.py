@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.catalog.model import SHORT_NAMES, version_key
-from kit.compat import Request, capability_of, judge, resolve
+from kit.catalog.names import ImageRequest
+from kit.compat import capability_of, judge, resolve
 from kit.doctor import fixes
 from kit.doctor.model import VM_DRIVER, Finding, Situation, joined
 
@@ -128,8 +129,8 @@ def driver_old(situation: Situation) -> Iterator[Finding]:
         )
         return
     for framework in SHORT_NAMES:
-        present = resolve(Request(framework=framework), situation.catalog, host)
-        possible = resolve(Request(framework=framework), situation.catalog, replace(host, driver=None))
+        present = resolve(ImageRequest(framework=framework), situation.catalog, host)
+        possible = resolve(ImageRequest(framework=framework), situation.catalog, replace(host, driver=None))
         if not present.image or not possible.image:
             continue
         floor = situation.catalog.min_driver(possible.image)

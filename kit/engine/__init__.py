@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from kit.engine.docker import Engine
 from kit.engine.find import connect
-from kit.engine.model import Container, ContainerSpec, Mount
-from kit.facts.engine import EngineFacts as EngineInfo
+from kit.engine.model import Container
 
-__all__ = ["Container", "ContainerSpec", "Engine", "EngineInfo", "Mount", "connect"]
+__all__ = ["Container", "Engine", "connect"]

@@ -11,16 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from kit import process
+from kit import labels, process
 from kit.engine import api, cdi, stream
 from kit.engine.info import parse_info
 from kit.engine.messages import translate
-from kit.engine.model import Container, ContainerSpec, from_inspect, from_list
+from kit.engine.model import Container, from_inspect, from_list
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 from kit.facts.engine import FEATURES, EngineFacts, Features
+from kit.targets import docker as target
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
+    from kit.spec.container import ContainerSpec
     from kit.ssh import Connection
 
 # /images/json, filtered by reference=kit/*
@@ -126,7 +128,7 @@ class Engine:
 
     def arguments(self, spec: ContainerSpec) -> list[str]:
         """The arguments of the engine's `run` and `create` for a container."""
-        return spec.arguments()
+        return target.arguments(spec)
 
     def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
         """What the user should know of a container that is to stay, in lines."""
@@ -345,7 +347,7 @@ class Engine:
             self.remove(spec.name, force=True)
             raise
 
-    def containers(self, *, label: str = "kit.image") -> list[Container]:
+    def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
         answer = api.get_list(self.socket_path, _listing("label", label))
         if answer is not None and (raw := self._inspected([found["Id"] for found in answer])) is not None:

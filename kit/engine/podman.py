@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kit import labels
 from kit.engine import stream
 from kit.engine.docker import Engine
-from kit.engine.model import Container, ContainerSpec
+from kit.engine.model import Container
 from kit.errors import CommandError, DiskFullError, EngineFeatureError, GpuUnavailableError, KitError
 from kit.facts.engine import CDI_FOLDERS
+from kit.targets import podman as target
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
+    from kit.spec.container import ContainerSpec
 
 PROGRAM = "podman"
 REGISTRY = "docker.io"
@@ -75,18 +78,7 @@ class Podman(Engine):
         return full_name(reference)
 
     def arguments(self, spec: ContainerSpec) -> list[str]:
-        # The health check is a timer of the user's systemd, which may not be there, and nothing here asks for it.
-        # After a reboot podman-restart.service starts containers of the policy `always` alone; until then it and
-        # `unless-stopped` are the same (podman-run.1.md, --restart).
-        own = replace(
-            spec,
-            image=full_name(spec.image),
-            healthcheck=False,
-            restart="always" if spec.restart == "unless-stopped" else spec.restart,
-        )
-        # A log in a file keeps every byte, and needs no journal that this user may read. SELinux would keep the
-        # container from the user's own folder, and from a GPU.
-        return ["--log-driver=k8s-file", "--security-opt=label=disable", *own.arguments()]
+        return target.arguments(spec, image=full_name(spec.image))
 
     def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
         if not spec.restart:
@@ -122,7 +114,7 @@ class Podman(Engine):
         )
         return [short_name(name) for name in printed.split()]
 
-    def containers(self, *, label: str = "kit.image") -> list[Container]:
+    def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         return [replace(found, image=short_name(found.image)) for found in super().containers(label=label)]
 
     def container(self, name: str) -> Container:

@@ -16,9 +16,9 @@ from pathlib import Path
 from kit import process, ssh
 from kit.engine import api
 from kit.engine.docker import Engine
-from kit.engine.model import ContainerSpec
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
+from kit.spec.container import ContainerSpec
 
 PING_S = 5.0
 # A command that is over when its input is: sshd tells it nothing when the client is gone, and a log may be silent.

@@ -12,16 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit import redact
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, KitError
 from kit.facts.host import Endpoint, EndpointKind, Host, PciGpu
-from kit.gpu import host_has_gpu
 from kit.host.parse_machine import is_wsl, parse_uname
 
 if TYPE_CHECKING:
     from kit.host.parse_gpus import Driver
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
+# The driver's /proc entry and its device: either means that an NVIDIA driver is loaded. WSL2 has neither.
+DRIVER_TRACES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
+
+
+def host_has_gpu(traces: tuple[Path, ...] = DRIVER_TRACES) -> bool:
+    """True when this host has an NVIDIA driver loaded."""
+    return any(trace.exists() for trace in traces)
 
 
 def read_host(
@@ -130,7 +137,7 @@ def _is_wsl() -> bool:
 def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
     """An endpoint whose address has no user name and password. Raises BadInputError when it is no address."""
     endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
-    url = re.sub(r"^(\w+://)[^/\s]*@", r"\1", endpoint.url)
+    url = redact.without_users(endpoint.url)
     if not re.fullmatch(r"https?://[^\s/]+\S*", url):
         raise BadInputError(f"{url} is no address to ask", hint="give one that begins with https:// or http://")
     return replace(endpoint, url=url)

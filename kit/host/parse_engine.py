@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kit.engine import cdi
 from kit.facts.host import CdiSpec, GpuContainer
+from kit.labels import GPUS, IMAGE, LEASE, OWNER_NAME, SERVICE, USER
+from kit.spec.gpu_grant import read_label
 
 # Of a container of kit's; in the order in which probe.sh asks docker for them.
-CONTAINER_LABELS = ("kit.image", "kit.service", "kit.user", "kit.gpus", "kit.lease", "kit.owner-name")
+CONTAINER_LABELS = (IMAGE, SERVICE, USER, GPUS, LEASE, OWNER_NAME)
 
 
 def _text(data: Any) -> str:
@@ -83,7 +84,7 @@ def parse_containers(text: str) -> tuple[dict[str, str], tuple[GpuContainer, ...
                         service=service,
                         user=owner or user,
                         status=state,
-                        devices=parse_devices(gpus),
+                        devices=read_label(gpus),
                         lease=tuple(lease.split()),
                     )
                 )
@@ -99,22 +100,6 @@ def _state(status: str) -> str:
     if first == "Up":
         return "paused" if "(Paused)" in status else "running"
     return words.get(first, "exited")
-
-
-def parse_devices(label: str) -> tuple[str, ...]:
-    """The GPUs in the engine's arguments that a container was started with: `--device=nvidia.com/gpu=0 --gpus=all`."""
-    found: list[str] = []
-    try:
-        words = shlex.split(label)
-    except ValueError:
-        words = label.split()
-    for word in words:
-        option, _, value = word.partition("=")
-        if option == "--device":
-            found.append(value)
-        elif option == "--gpus":
-            found += value.strip('"').removeprefix("device=").split(",")
-    return tuple(filter(None, found))
 
 
 def container_name(ids: Mapping[str, str], container_id: str) -> str:

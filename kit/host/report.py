@@ -11,15 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from kit import redact
 from kit.facts.host import Host
 
-_SECRETS = re.compile(
-    r"(?i)\b((?:[\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key))[\"']?\s*[=:]\s*|bearer\s+|basic\s+)[^\s\"'&,;]+"
-)
-# Tokens that tell what they are: Hugging Face, GitHub, GitLab, PyPI, AWS.
-_TOKENS = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|pypi-|AKIA)[A-Za-z0-9_-]{8,}")
-_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
-_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*", re.IGNORECASE)
 _HOMES = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:'\",]+|(?<![\w.-])/root(?![\w.-])")
 # Facts of an engine that its machine's own stand for, or that only a build needs.
 _UNREPORTED = ("is_containerd_store", "cpus", "memory_bytes")
@@ -77,8 +71,7 @@ def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str
     def hide(text: str) -> str:
         if len(home) > 1:
             text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
-        text = _QUERY.sub(r"\1", _CREDENTIALS.sub(r"\1", _HOMES.sub("~", text)))
-        text = _TOKENS.sub("…", _SECRETS.sub(r"\1…", text))
+        text = redact.without_queries(redact.text(redact.without_users(_HOMES.sub("~", text))))
         for pattern, word in rules:
             text = pattern.sub(word, text) if pattern else text
         return text

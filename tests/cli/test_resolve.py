@@ -24,7 +24,7 @@ def machine(monkeypatch):
             asked.append(target)
             return Host(target=target, **facts)
 
-        monkeypatch.setattr("kit.host.read_gpus", read_gpus)
+        monkeypatch.setattr("kit.cli.resolve.read_gpus", read_gpus)
         return asked
 
     set_to()

@@ -1,6 +1,10 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,7 +35,9 @@ from kit.errors import (
     NetworkError,
     UnlockedError,
 )
+from kit.locks.format import parse_requirements, split_layers
 from kit.network import NetworkSettings
+from tests.conftest import REPOSITORY
 from tests.fake_docker import info
 
 RECORDED = Path(__file__).parent / "data/buildx"
@@ -158,8 +164,56 @@ def test_a_build_names_its_base_and_carries_what_it_was_built_from_as_labels(pro
     assert f"--label=kit.fingerprint={built.fingerprint}" in args
     assert f"--label=kit.base-identity={reference}" in args
     assert "--label=kit.base-source=registry" in args
-    assert args[-1] == str(project.folder)
     assert "--progress=rawjson" in args
+
+
+@pytest.mark.parametrize("name", ["tf-cpu", "torch2.14-cu130-devel"])
+def test_a_build_gets_the_dockerfile_and_the_whole_lock(catalog, engine, buildx, monkeypatch, name):
+    """Of a lock with a parent too: the Dockerfile copies one file, which its own folder has a part of."""
+    given = {}
+    stream = engine.stream
+
+    def look(args, on_line):
+        if "build" in args:
+            given.update({file.name: file.read_text() for file in Path(args[-1]).iterdir()})
+        return stream(args, on_line)
+
+    monkeypatch.setattr(engine, "stream", look)
+    image = catalog.find(name)
+    build(catalog, image, engine, BuildOptions())
+    inputs = read_inputs(catalog, image)
+    assert given == {"Dockerfile": inputs.dockerfile, "requirements.lock": inputs.lock.requirements}
+    assert not Path(build_args(buildx)[-1]).exists(), "gone when the build is over"
+
+
+def test_the_dockerfiles_build_without_kit_as_contributing_says(catalog, engine, buildx, tmp_path, monkeypatch):
+    """A plain `docker build` gives the steps the same files, and what kit gives besides has a default or is a label."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    script = next(block for block in re.findall(r"(?ms)^```sh\n(.*?)^```", text) if "docker build " in block)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=REPOSITORY, check=True)
+    by_hand = [call.args for call in buildx.called("build")]
+    assert [args[-2] for args in by_hand] == ["torch2.7-cu126", "torch2.7-cu126-devel"]
+    for args in by_hand:
+        image = catalog.find(args[-2])
+        inputs = read_inputs(catalog, image)
+        build(catalog, image, engine, BuildOptions())
+        by_kit = buildx.called("buildx", "build")[-1].args
+        contexts = [a.removeprefix("--build-context=") for a in by_kit if a.startswith("--build-context")]
+        assert [c.partition("=")[0] for c in contexts] == ["kit"]
+        theirs = Path(args[args.index("--build-context") + 1].removeprefix("kit="))
+        for file in Path(contexts[0].removeprefix("kit=")).iterdir():
+            assert (theirs / file.name).read_bytes() == file.read_bytes()
+            assert os.access(theirs / file.name, os.X_OK) == os.access(file, os.X_OK)
+        folder = REPOSITORY / args[-1]
+        assert (folder / "Dockerfile").read_text() == inputs.dockerfile
+        layers = split_layers((folder / "requirements.lock").read_text())
+        assert {name: parse_requirements(text) for name, text in layers.items()} == {
+            name: parse_requirements(text) for name, text in inputs.lock.layers.items()
+        }
+        for argument in (a.removeprefix("--build-arg=") for a in by_kit if a.startswith("--build-arg=")):
+            assert f"ARG {argument}\n" in inputs.dockerfile
 
 
 def test_layers_are_zstd_where_the_store_has_it(project, engine, buildx):
@@ -257,6 +311,25 @@ def test_an_image_that_is_up_to_date_is_not_built_again(project, engine, buildx,
     built = run_build(project, engine)
     assert (built.is_new, built.fingerprint) == (False, built_image["kit.fingerprint"])
     assert len(buildx.called("buildx", "build")) == 1, "the one of the fixture"
+
+
+def test_an_image_is_out_of_date_when_its_parents_lock_changes(project, engine, buildx):
+    image = project.catalog.find("torch2.14-cu130-devel")
+    for name in (image.name, image.release.name):
+        shutil.copytree(REPOSITORY / "images" / name, project.root / "images" / name)
+    folder = project.root / "images" / image.name
+    inputs = read_inputs(project.catalog, image)
+    identity = project.catalog.base_for(image).reference
+    mark = fingerprint(inputs.dockerfile, inputs.lock.requirements, identity)
+    labels = {"kit.fingerprint": mark, "kit.base-identity": identity, "kit.base-source": "registry"}
+    buildx.reply("image", "inspect", stdout=json.dumps(labels))
+    assert current(project.catalog, image, engine, BuildOptions()).fingerprint == mark
+    assert len((folder / "requirements.lock").read_text().splitlines()) < 30, "it holds what it adds"
+    parent = project.root / "images" / image.release.name / "requirements.lock"
+    parent.write_text(parent.read_text() + "# more\n")
+    assert current(project.catalog, image, engine, BuildOptions()) is None
+    parent.unlink()
+    assert current(project.catalog, image, engine, BuildOptions()) is None
 
 
 @pytest.mark.parametrize("options", [{"force": True}, {"no_cache": True}])

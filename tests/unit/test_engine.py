@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kit import private_engine
-from kit.engine import Container, ContainerSpec, Engine, Mount, api, connect
+from kit.engine import Container, Engine, api, connect
 from kit.engine.find import local_socket
 from kit.errors import (
     CommandError,
@@ -20,6 +20,9 @@ from kit.errors import (
     PortTakenError,
 )
 from kit.facts import sockets
+from kit.spec.container import ContainerSpec, Mount
+from kit.spec.gpu_grant import GpuGrant
+from kit.targets.docker import arguments
 from tests.fake_docker import container, info
 
 NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
@@ -29,12 +32,12 @@ NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.
 
 
 def test_a_container_has_no_capabilities_and_gains_none():
-    args = ContainerSpec(image="i", name="n").arguments()
+    args = arguments(ContainerSpec(image="i", name="n"))
     assert args == ["--name=n", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--no-healthcheck", "i"]
 
 
 def test_ports_are_published_on_the_loopback_only():
-    args = ContainerSpec(image="i", name="n", ports=((8890, 8888), (1, 2))).arguments()
+    args = arguments(ContainerSpec(image="i", name="n", ports=((8890, 8888), (1, 2))))
     assert [a for a in args if a.startswith(("--publish", "-p"))] == [
         "--publish=127.0.0.1:8890:8888",
         "--publish=127.0.0.1:1:2",
@@ -44,13 +47,13 @@ def test_ports_are_published_on_the_loopback_only():
 
 def test_secrets_are_in_no_argument():
     spec = ContainerSpec(image="i", name="n", environment={"A": "1"}, secret_environment={"JUPYTER_TOKEN": "s3cret"})
-    assert "s3cret" not in " ".join(spec.arguments())
-    assert "--env=JUPYTER_TOKEN" in spec.arguments()
-    assert "--env=A=1" in spec.arguments()
+    assert "s3cret" not in " ".join(arguments(spec))
+    assert "--env=JUPYTER_TOKEN" in arguments(spec)
+    assert "--env=A=1" in arguments(spec)
 
 
 def test_every_field_has_its_option_and_the_command_comes_last():
-    args = ContainerSpec(
+    spec = ContainerSpec(
         image="i",
         name="n",
         command=("python", "-c", "--rm"),
@@ -61,15 +64,15 @@ def test_every_field_has_its_option_and_the_command_comes_last():
             Mount(source="/a b", target="/c", read_only=True),
             Mount(source="v", target="/d", is_volume=True),
         ),
-        gpu_arguments=("--device=nvidia.com/gpu=all",),
+        gpus=GpuGrant(form="cdi", devices=("nvidia.com/gpu=all",)),
         shm_bytes=64,
         remove=True,
         interactive=True,
         tty=True,
         healthcheck=True,
         restart="always",
-    ).arguments()
-    assert args == [
+    )
+    assert arguments(spec) == [
         "--name=n",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from kit import private_engine, ssh
-from kit.engine import ContainerSpec, connect, find
+from kit.engine import connect, find
 from kit.engine.podman import Podman, full_name, short_name
 from kit.engine.remote import RemotePodman
 from kit.errors import (
@@ -20,6 +20,7 @@ from kit.errors import (
     NoSuchContainerError,
 )
 from kit.facts.sockets import Candidate
+from kit.spec.container import ContainerSpec
 
 _has_podman_alone = find._has_podman_alone  # the tests' own machine has none
 DIGEST = "sha256:" + "0" * 64
