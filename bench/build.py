@@ -17,13 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.registry import get_manifest, layer_sizes, local_registry
-from kit import base, build
+from kit import base
+from kit.build.images import build
+from kit.build.inputs import read_inputs
+from kit.build.model import BuildOptions
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
-from kit.cli import Options
+from kit.cli.options import Options
 from kit.cli.progress import BuildDisplay
 from kit.engine import Engine, connect
-from kit.locks import Lock
+from kit.locks.format import Lock
 from kit.network import NetworkSettings, read_settings
 
 NAIVE = Path(__file__).with_name("naive.Dockerfile")
@@ -108,7 +111,7 @@ def limit_seconds(lock: Lock, network: NetworkSettings) -> float:
         return timed(lambda: subprocess.run(command, check=True, env=environment))
 
 
-def one_more_package(image: Image, engine: Engine, options: build.BuildOptions) -> float:
+def one_more_package(image: Image, engine: Engine, options: BuildOptions) -> float:
     """Seconds from a catalog with one more package to an image with it, lock and render done before the clock."""
     import shutil
 
@@ -117,7 +120,7 @@ def one_more_package(image: Image, engine: Engine, options: build.BuildOptions) 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shutil.copytree(paths.templates_dir(), root / "templates")
-        shutil.copytree(paths.images_dir() / image.name, root / "images" / image.name)
+        shutil.copytree(paths.images_dir(), root / "images")
         shutil.copytree(paths.catalog_dir(), root / "catalog", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
         with (root / "catalog/packages.toml").open("a") as rows:
             rows.write(f'\n[[package]]\nname = "{ONE_MORE}"\nsource = "the benchmark"\n')
@@ -132,7 +135,7 @@ def one_more_package(image: Image, engine: Engine, options: build.BuildOptions) 
         os.environ["KIT_ROOT"] = folder
         paths.root_dir.cache_clear()
         try:
-            return timed(lambda: build.build(catalog, catalog.find(image.name), engine, options))
+            return timed(lambda: build(catalog, catalog.find(image.name), engine, options))
         finally:
             del os.environ["KIT_ROOT"]
             paths.root_dir.cache_clear()
@@ -152,9 +155,9 @@ def main() -> None:
     arguments = parser.parse_args()
     catalog, engine = load_catalog(), connect()
     image = catalog.find(arguments.image)
-    lock = build.read_inputs(catalog, image).lock
+    lock = read_inputs(catalog, image).lock
     network = read_settings()
-    options = build.BuildOptions(base="archive", network=network, no_cache=True)
+    options = BuildOptions(base="archive", network=network, no_cache=True)
     made = base.ensure(catalog.suites_for(image)[0].name, engine, on_message=say)
     store = "containerd" if engine.info.is_containerd_store else "overlay2"
     result: dict[str, object] = {
@@ -172,13 +175,13 @@ def main() -> None:
         docker(engine, "buildx", "prune", "--all", "--force")
         say("kit build")
         with BuildDisplay(Options(), image.name) as progress:
-            ours_s = timed(lambda: build.build(catalog, image, engine, options, progress))
+            ours_s = timed(lambda: build(catalog, image, engine, options, progress))
         ours = push_sizes(engine, registry, image.reference, image.name)
         result |= {"kit_s": round(ours_s, 1), "kit_bytes": sum(ours.values())}
         say(f"  {ours_s:.1f} s, {sum(ours.values()) / 1e9:.2f} GB")
 
         say(f"one more package ({ONE_MORE})")
-        more_s = one_more_package(image, engine, build.BuildOptions(base="archive", network=network))
+        more_s = one_more_package(image, engine, BuildOptions(base="archive", network=network))
         more = push_sizes(engine, registry, image.reference, image.name)
         again = sum(size for digest, size in more.items() if digest not in ours)
         result |= {

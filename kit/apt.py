@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
-from kit import process
+from kit import process, redact
 from kit.errors import CommandError, DiskFullError, NetworkError, UnsupportedHostError
 from kit.paths import write_text
 
@@ -194,12 +194,6 @@ def suite_of(archive: Source, suite: str, components: Sequence[str], distributio
     )
 
 
-def without_credentials(uri: str) -> str:
-    """The URI with no user name or password in it."""
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 def resolved_uri(uri: str) -> str:
     """An address other machines can use: a `mirror+file:` list gives its first mirror."""
     if not uri.startswith("mirror+file:"):
@@ -285,7 +279,7 @@ def apt_error(error: CommandError, sources: Sequence[Source]) -> DiskFullError |
     """What an apt failure means, with the lines of its output that say why."""
     text = error.stdout + error.stderr
     why = tuple(line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:")))[-6:]
-    where = ", ".join(sorted({f"{without_credentials(source.uri)} {source.suite}" for source in sources}))
+    where = ", ".join(sorted({f"{redact.without_users(source.uri)} {source.suite}" for source in sources}))
     if "No space left" in text or "don't have enough free space" in text:
         return DiskFullError("no space left for downloading packages", hint="free some space", details=why)
     if "Unable to locate package" in text or "has no installation candidate" in text or "unmet dependencies" in text:

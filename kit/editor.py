@@ -44,9 +44,10 @@ def attach_uri(
 
 def require_attachable(engine: Engine, name: str) -> None:
     """Raise UnsupportedHostError for an engine whose containers VS Code cannot attach to."""
-    if engine.kind == "podman" and engine.target:
+    if engine.target and not engine.features.can_attach_by_uri:
         raise UnsupportedHostError(
-            f"VS Code cannot attach to containers of Podman on another machine ({engine.target}): only to Docker's",
+            f"VS Code cannot attach to containers of {engine.features.title} on another machine ({engine.target}): "
+            "only to Docker's",
             hint=f"`kit --host {engine.target} exec {name} bash` is a shell in it; a notebook's own editor is at "
             f"`kit --host {engine.target} url {name}`",
         )
@@ -54,7 +55,7 @@ def require_attachable(engine: Engine, name: str) -> None:
 
 def engine_settings(engine: Engine) -> dict[str, str]:
     """How docker reaches an engine without kit, for `attach_uri`: empty when it does so by itself."""
-    if engine.kind == "podman":
+    if not engine.features.can_attach_by_uri:
         return {}
     if connection := engine.connection:
         if context_endpoint(connection.target).startswith("ssh://"):

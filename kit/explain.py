@@ -8,33 +8,20 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
+from kit import redact
+
 if TYPE_CHECKING:
-    from kit.catalog.model import Problem
+    from kit.catalog.machines import Problem
 
 # A line longer than this is looked at piece by piece, so that a file without line ends needs no memory.
 PIECE_BYTES = 16 * 1024
 BLOCK_LINES = 64
 SHOWN = 200  # characters of a line that are shown
 SHOWN_BEFORE = 60  # of them, before what was recognised
-MASK = "***"
 
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_])")
 # A progress bar starts its line again and again (\r); JSON holds the line ends of a whole log as two characters.
 _ENDS = re.compile(r"\r|\\r|\\n")
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(?<=://)[^/\s@]{1,200}@"), f"{MASK}@"),
-    (re.compile(r"""(authorization["']?\s{0,3}[=:]\s{0,3}["']?)[^"']{3,}""", re.IGNORECASE), rf"\1{MASK}"),
-    (re.compile(r"\b((?:bearer|basic)\s{1,3})[\w.~+/=-]{12,}", re.IGNORECASE), rf"\1{MASK}"),
-    (
-        re.compile(
-            r"((?:token|passw(?:or)?d|secret|api[_-]?key|access[_-]?key|credential|signature)\w{0,20}"
-            r"""["']?(?:\s{0,3}[=:]\s{0,3}|%3[Dd]))["']?[^\s"'&,;]{3,}""",
-            re.IGNORECASE,
-        ),
-        rf"\1{MASK}",
-    ),
-    (re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|AKIA)\w{10,}"), MASK),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,13 +90,6 @@ def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
         yield number, piece.replace(b"\0", b"").decode(errors="replace")
 
 
-def mask(text: str) -> str:
-    """A text without the passwords, tokens and keys in it."""
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text
-
-
 def _parts(line: str) -> list[str]:
     """What a line shows on a terminal, one after the other, without colours."""
     if "\x1b" in line:
@@ -123,7 +103,7 @@ def _search(problem: Problem, text: str) -> re.Match[str] | None:
 
 def _shown(text: str, found: str) -> str:
     """The part of a line around what was found, without secrets."""
-    text = " ".join(mask(text).split())
+    text = " ".join(redact.text(text).split())
     start = max(0, text.find(" ".join(found.split())) - SHOWN_BEFORE) if len(text) > SHOWN else 0
     end = start + SHOWN
     return ("…" if start else "") + text[start:end] + ("…" if end < len(text) else "")

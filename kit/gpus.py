@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from kit.errors import GpuUnavailableError
 
 if TYPE_CHECKING:
-    from kit.gpu import GpuRequest
-    from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
+    from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
+    from kit.spec.gpu_request import GpuRequest
 
 UnitState = Literal["free", "in use", "leased", "faulty"]
 

@@ -10,8 +10,14 @@ VENV = "/opt/kit/venv"
 CONSTRAINTS = "/opt/kit/constraints.txt"
 WORKSPACE = "/workspace"
 CA_FILE = "/run/kit/ca.crt"
+PASSWD_FILE = "/etc/passwd"
 JUPYTER_PORT = 8888
 TENSORBOARD_PORT = 6006
+
+
+def port_of(service: str | None) -> int:
+    """Where a service listens inside, and what the search for a port outside begins with."""
+    return TENSORBOARD_PORT if service == "tensorboard" else JUPYTER_PORT
 
 
 def jupyter_command(uid: int) -> tuple[str, ...]:

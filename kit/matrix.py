@@ -8,11 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kit.catalog import Catalog
-from kit.catalog.model import Image
 from kit.errors import BadInputError, UnlockedError
 
-# What GitHub's standard runners are; `kit build` builds for the platform of the engine it runs on.
-PLATFORM = "linux/amd64"
 BEGIN = "<!-- begin: table of images, written by `make readme` -->"
 END = "<!-- end: table of images -->"
 
@@ -30,7 +27,7 @@ class Job:
 
 
 def jobs(catalog: Catalog, *, names: Sequence[str] = (), with_devel: bool = False) -> list[Job]:
-    """The images to build, in the catalog's order: all that have a lock, or those named.
+    """The images to build for each platform of CI, in the catalog's order: all that have a lock, or those named.
 
     Without names the `-devel` images are left out unless `with_devel`: they differ by the compiler alone, and
     double the machine time. Raises NoSuchImageError, and UnlockedError for a name without a lock.
@@ -47,9 +44,17 @@ def jobs(catalog: Catalog, *, names: Sequence[str] = (), with_devel: bool = Fals
                     hint=f"run `kit lock {image.name}` where that can be reached",
                 )
     return [
-        _job(catalog, image)
+        Job(
+            image=image.name,
+            framework=image.framework,
+            cuda=image.release.cuda,
+            python=catalog.base_for(image).python,
+            platform=platform.name,
+            gpu=image.is_gpu,
+        )
         for image in chosen
-        if not catalog.unlocked_reason(image) and PLATFORM in image.release.platforms
+        for platform in catalog.platforms
+        if platform.in_ci and platform.name in image.release.platforms and not catalog.unlocked_reason(image)
     ]
 
 
@@ -105,17 +110,6 @@ def replace_table(text: str, table: str) -> str:
             "the file has no place for the table of images", hint=f"it goes between two lines: {BEGIN} and {END}"
         )
     return f"{before}{BEGIN}\n{table}{END}{after}"
-
-
-def _job(catalog: Catalog, image: Image) -> Job:
-    return Job(
-        image=image.name,
-        framework=image.framework,
-        cuda=image.release.cuda,
-        gpu=image.is_gpu,
-        python=catalog.base_for(image).python,
-        platform=PLATFORM,
-    )
 
 
 def _short(version: str) -> str:

@@ -19,8 +19,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kit import paths, process
+from kit import files, paths, process
 from kit.errors import BadInputError, CommandError, MissingProgramError, NetworkError, UnsupportedHostError
+from kit.facts.sockets import CANDIDATES
 
 # Like Git's GIT_SSH_COMMAND: the ssh program to use, with options (`ssh -F other_config`).
 SSH_VARIABLE = "KIT_SSH"
@@ -91,11 +92,6 @@ if command -v docker >/dev/null 2>&1 && ! docker --version 2>/dev/null | grep -q
     chosen="$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null || true)"
     case "$chosen" in unix://*) socket "${chosen#unix://}" ;; esac
 fi
-socket /var/run/docker.sock
-socket "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock"
-socket "$HOME/.docker/run/docker.sock"
-socket "$HOME/.docker/desktop/docker.sock"
-socket "${KIT_ENGINE_DIR:-/var/lib/kit}/run/docker.sock"
 if command -v podman >/dev/null 2>&1; then say podman yes; fi
 if [ -d /run/systemd/system ] && [ "$(id -u)" != 0 ] && [ ! -e "/var/lib/systemd/linger/$(id -un)" ]; then
     say ends-at-logout yes
@@ -105,7 +101,7 @@ for name in http_proxy https_proxy no_proxy all_proxy; do
     eval "value=\\"\\${$name:-\\${$upper:-}}\\""
     if [ -n "$value" ]; then say "proxy-$name" "$value"; fi
 done
-"""
+""" + "".join(f"socket {candidate.word()}\n" for candidate in CANDIDATES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +228,7 @@ def connect(target: str, *, may_ask: bool | None = None) -> Connection:
     folder = _folder(address)
     if connection := _open_one(target, address, folder):
         return connection
-    with paths.locked(folder / "lock"):
+    with files.locked(folder / "lock"):
         # Another kit process may have opened it meanwhile.
         if connection := _open_one(target, address, folder):
             return connection

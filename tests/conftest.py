@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from kit.catalog import Catalog, load_catalog
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import KitError
+from kit.facts import sockets
 
 try:
     from tests.fake_docker import FakeDocker, info
@@ -50,7 +51,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.fail(f"KIT_REQUIRE_ENGINE=1, but {problem}", pytrace=False)
         pytest.skip(f"needs a container engine: {problem}")
     if item.get_closest_marker("gpu"):
-        from kit.gpu import host_has_gpu
+        from kit.host import host_has_gpu
 
         if not host_has_gpu():
             pytest.skip("needs an NVIDIA GPU: this host has no NVIDIA driver loaded")
@@ -70,10 +71,10 @@ def own_machine(
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
-    monkeypatch.setattr("kit.engine.DEFAULT_SOCKET", home / "no-docker.sock")
-    monkeypatch.setattr("kit.engine._has_podman_alone", lambda: False)
+    monkeypatch.setattr(sockets, "CANDIDATES", tuple(replace(c, folder=str(home / "no")) for c in sockets.CANDIDATES))
+    monkeypatch.setattr("kit.engine.find._has_podman_alone", lambda: False)
     monkeypatch.setattr("kit.host.PCI_DEVICES", home / "no-bus")
-    for module in ("gpu", "lease"):
+    for module in ("host", "run.lease"):
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))
     paths.root_dir.cache_clear()
     yield

@@ -11,16 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
-from kit import apt, mounts, paths
+from kit import apt, files, mounts, paths, redact
 from kit.base import bootstrap, image
-from kit.base.image import PACKAGES_LABEL, SUITE_LABEL
+from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
+from kit.labels import BASE_PACKAGES, BASE_SUITE
 
-Suite = Literal["bookworm", "bullseye", "trixie"]
-SUITES: tuple[Suite, ...] = get_args(Suite)
 REPOSITORY = "kit/base"
 
 
@@ -44,9 +42,9 @@ def reference(suite: str) -> str:
 def find(suite: str, engine: Engine) -> BaseImage | None:
     """The base of that suite in the engine; None when it has none. Raises NoEngineError when no engine answers."""
     labels = engine.image_labels(reference(suite))
-    if not labels or labels.get(SUITE_LABEL) != suite or PACKAGES_LABEL not in labels:
+    if not labels or labels.get(BASE_SUITE) != suite or BASE_PACKAGES not in labels:
         return None
-    return BaseImage(reference=reference(suite), content_hash=labels[PACKAGES_LABEL], suite=suite)
+    return BaseImage(reference=reference(suite), content_hash=labels[BASE_PACKAGES], suite=suite)
 
 
 def ensure(
@@ -62,8 +60,9 @@ def ensure(
     `force` makes a new one with today's packages. Raises BadInputError for a suite kit does not know, NetworkError when
     the mirror does not answer, DiskFullError.
     """
-    if suite not in SUITES:
-        raise BadInputError(f"no base can be made of the suite `{suite}`", hint=f"one of: {', '.join(SUITES)}")
+    known = sorted(row.name for row in load_catalog().suites)
+    if suite not in known:
+        raise BadInputError(f"no base can be made of the suite `{suite}`", hint=f"one of: {', '.join(known)}")
     # First, so that nothing is made for an engine that is not there.
     present = find(suite, engine)
     if present and not force:
@@ -73,7 +72,7 @@ def ensure(
         )
         return present
     folder = paths.cache_dir() / "base"
-    with paths.locked(folder / f"{suite}.lock"):
+    with files.locked(folder / f"{suite}.lock"):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None
         if archive.is_file() and not force and not mirror:
@@ -111,7 +110,7 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
         with _disk_full(archive.parent):
             program = bootstrap.mmdebstrap(work, on_message)
             where = bootstrap.choose_mirror(suite, mirror, work, program)
-            on_message(f"making {reference(suite)} from {apt.without_credentials(where.uri)}")
+            on_message(f"making {reference(suite)} from {redact.without_users(where.uri)}")
             root = work / "root.tar"
             bootstrap.make_root(program, suite, where, root, on_message)
             architecture = apt.architecture()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from kit import apt, process
+from kit import apt, process, redact
 from kit.apt import Apt, Source
 from kit.errors import (
     BadInputError,
@@ -106,7 +106,7 @@ def choose_mirror(suite: str, wanted: str, work: Path, program: str = "") -> Mir
         if release := _fetch(f"{uri}/dists/{suite}/InRelease", work):
             break
     else:
-        tried = " and ".join(apt.without_credentials(candidate) for candidate in candidates)
+        tried = " and ".join(redact.without_users(candidate) for candidate in candidates)
         raise NetworkError(
             f"the mirror {tried} does not answer, or has no {suite}",
             hint="check the network, or name a Debian mirror: `kit base make --mirror http://…/debian`",
@@ -219,7 +219,7 @@ def command(
     """The mmdebstrap call that makes the root file system."""
     include = ["ca-certificates"] if any(source.uri.startswith("https:") for source in where.sources) else []
     traces = " ".join(f'"$1"/{name}' for name in TRACES)
-    sources = "".join(replace(source, uri=apt.without_credentials(source.uri)).line + "\n" for source in where.sources)
+    sources = "".join(replace(source, uri=redact.without_users(source.uri)).line + "\n" for source in where.sources)
     settings = "".join(line + "\n" for line in where.settings)
     hooks = [
         f'printf %s {shlex.quote(sources)} > "$1"/etc/apt/sources.list',
@@ -283,7 +283,7 @@ def make_root(program: str, suite: str, where: Mirror, target: Path, on_message:
         )
     if re.search(r"Failed to fetch|Could not resolve|Unable to connect|Temporary failure|Connection failed", text):
         raise NetworkError(
-            f"the mirror {apt.without_credentials(where.uri)} stopped answering",
+            f"the mirror {redact.without_users(where.uri)} stopped answering",
             details=last,
             hint="run the command again, or name another mirror with --mirror",
         )

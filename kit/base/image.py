@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 from typing import IO, Any
 
-SUITE_LABEL, PACKAGES_LABEL, EPOCH_LABEL = "kit.base.suite", "kit.base.packages", "kit.base.epoch"
+from kit.labels import BASE_EPOCH, BASE_PACKAGES, BASE_SUITE
 
 
 def packages_hash(dpkg_status: str, architecture: str) -> str:
@@ -48,7 +48,7 @@ def write_image(
         while chunk := packed_file.read(1 << 20):
             compressed.update(chunk)
     created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    labels = {SUITE_LABEL: suite, PACKAGES_LABEL: content_hash, EPOCH_LABEL: str(epoch)}
+    labels = {BASE_SUITE: suite, BASE_PACKAGES: content_hash, BASE_EPOCH: str(epoch)}
     config = _json(
         {
             "architecture": architecture,

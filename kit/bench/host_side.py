@@ -6,20 +6,24 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import kit
-from kit import process, run
+from kit import process
 from kit.bench import compare, results, saved, verdicts
 from kit.bench.expectations import Tables, expectations
 from kit.bench.results import Result
 from kit.catalog import Catalog
 from kit.catalog.model import SHORT_NAMES, Image
-from kit.engine import Engine, Mount
+from kit.engine import Engine
 from kit.errors import BadInputError, EngineError, IncompatibleError, KitError
-
-if TYPE_CHECKING:
-    from kit.run import RunRequest
+from kit.labels import BASE, FINGERPRINT
+from kit.run.containers import user_inside
+from kit.run.lease import reserved
+from kit.run.prepare import Ready, new_name, place_on
+from kit.spec.container import Mount, describe
+from kit.spec.gpu_request import NO_GPUS, GpuRequest
+from kit.spec.request import RunRequest
 
 # Where kit's own package is in the container. Only kit.bench is imported there.
 PACKAGE, PYTHONPATH = "/opt/kit/bench/kit", "/opt/kit/bench"
@@ -50,23 +54,24 @@ class BenchRequest:
         return found
 
 
-def gpus_for(request: BenchRequest, gpus: str | None) -> str | None:
-    """The value of `--gpus` to start the container with. Raises BadInputError, and IncompatibleError for an image
-    that no GPU works with."""
-    if request.device == "cpu":
-        if gpus not in (None, "none"):
-            raise BadInputError(f"--device cpu and --gpus {gpus} contradict each other", hint="leave one of them out")
-        return "none" if request.image.is_gpu else None
-    if not request.image.is_gpu:
-        raise IncompatibleError(f"{request.image.name} is built for the CPU: there is no GPU to measure", hint=CPU_HINT)
-    if gpus == "none":
+def gpus_for(device: str, gpus: GpuRequest | None) -> GpuRequest | None:
+    """What to ask for to measure a device, cuda or cpu. Raises BadInputError when `--gpus` contradicts it."""
+    if device == "cpu":
+        if gpus is not None and not gpus.is_none:
+            raise BadInputError(
+                f"--device cpu and --gpus {gpus.text} contradict each other", hint="leave one of them out"
+            )
+        return NO_GPUS
+    if gpus is not None and gpus.is_none:
         raise BadInputError("--gpus none leaves nothing to measure", hint=CPU_HINT)
     return gpus
 
 
-def require_gpu(request: RunRequest, engine: Engine) -> None:
-    """Raise IncompatibleError when a container that is to have a GPU would get none."""
-    if not run.decide_gpus(request, engine).arguments:
+def require_gpu(ready: Ready) -> None:
+    """Raise IncompatibleError when a container of the image would get no GPU."""
+    if not ready.image.is_gpu:
+        raise IncompatibleError(f"{ready.image.name} is built for the CPU: there is no GPU to measure", hint=CPU_HINT)
+    if not ready.gpus.grant.devices:
         raise IncompatibleError("this host has no NVIDIA GPU that a container could use", hint=CPU_HINT)
 
 
@@ -86,40 +91,41 @@ def image_facts(image: Image, engine: Engine) -> results.MeasuredImage:
         name=image.name,
         reference=image.reference,
         id=engine.call(["image", "inspect", "--format={{.Id}}", image.reference], timeout_s=30).strip(),
-        base=labels.get("kit.base", ""),
-        fingerprint=labels.get("kit.fingerprint", ""),
+        base=labels.get(BASE, ""),
+        fingerprint=labels.get(FINGERPRINT, ""),
         kit=kit.__version__,
     )
 
 
-def measure_inside(
-    request: BenchRequest, started: RunRequest, catalog: Catalog, engine: Engine, say: Callable[[str], None]
-) -> Result:
+def measure_inside(request: BenchRequest, ready: Ready, say: Callable[[str], None]) -> Result:
     """The result of a container of the image, started as `kit run` starts one; `say` gets each line it prints.
 
     Raises IncompatibleError when it finds no GPU, EngineError when it leaves no result.
     """
-    with engine.scratch(started.user) as folder:
-        started = replace(
-            started,
+    engine, user = ready.engine, user_inside(ready.engine)
+    with engine.scratch(user) as folder:
+        started = RunRequest(
+            image=ready.image,
             folder=Path(folder),
+            user=user,
+            network=ready.network,
             has_input=False,
             command=("python", "-m", "kit.bench", *request.arguments(), f"--save={RESULT_FILE}"),
-            mounts=(*started.mounts, Mount(source=engine.provide(package_folder()), target=PACKAGE, read_only=True)),
-            environment=(*started.environment, ("PYTHONPATH", PYTHONPATH), ("PYTHONDONTWRITEBYTECODE", "1")),
+            mounts=(Mount(source=engine.provide(package_folder()), target=PACKAGE, read_only=True),),
+            environment=(("PYTHONPATH", PYTHONPATH), ("PYTHONDONTWRITEBYTECODE", "1")),
         )
+        place = place_on(engine, started)
         printed: list[str] = []
 
         def on_line(line: str) -> None:
             printed.append(line)
             say(line)
 
-        with run.reserved_gpus(started, engine, say) as (injection, release):
-            spec, note = run.make_spec(started, engine, port=0, token="", injection=injection)
-            if note:
-                say(note)
+        with reserved(ready.gpus, engine, say) as (granted, release):
             # Detached, so that others may choose their GPUs as soon as this one has its own.
-            spec = replace(spec, remove=False)
+            spec = replace(describe(started, place, granted, name=new_name(started)), remove=False)
+            if granted.note:
+                say(granted.note)
             try:
                 engine.run_detached(spec)
                 release()
@@ -128,7 +134,7 @@ def measure_inside(
             finally:
                 engine.remove(spec.name, force=True)
         text = engine.read_text(f"{folder}/{RESULT_FILE}")
-        return rated(result_of(text, code, printed), catalog, image_facts(request.image, engine))
+        return rated(result_of(text, code, printed), ready.catalog, image_facts(ready.image, engine))
 
 
 def _follow(engine: Engine, name: str, on_line: Callable[[str], None]) -> None:

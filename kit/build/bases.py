@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kit import base
 from kit.build.model import BuildOptions, ChosenBase, Progress
 from kit.catalog import Catalog
 from kit.catalog.model import Image
@@ -45,8 +46,6 @@ def choose_base(
         if options.base == "registry" or not suites or isinstance(problem, BaseNotFoundError):
             raise problem
         progress.message(f"the container registry does not answer: building on a registry-free {suites[0].distro} base")
-    from kit import base
-
     suite = suites[0]
     made = base.ensure(suite.name, engine, mirror=options.apt_mirror, on_message=progress.message)
     return ChosenBase(source="archive", reference=made.reference, python=suite.python, identity=f"archive:{suite.name}")
@@ -54,11 +53,8 @@ def choose_base(
 
 def _registry_problem(engine: Engine, reference: str, digest_status: str) -> KitError | None:
     """None when the registry has this base, else what to tell the user."""
-    question = ["buildx", "imagetools", "inspect", reference]
-    if engine.kind == "podman":
-        question = ["manifest", "inspect", engine.full_name(reference)]
     try:
-        engine.call(question, timeout_s=REGISTRY_PATIENCE_S)
+        engine.call(engine.manifest_command(reference), timeout_s=REGISTRY_PATIENCE_S)
     except KitError as e:
         if any(part in line for part in ANSWERED for line in e.details):
             return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,6 @@ from kit.build.failure import build_error
 from kit.build.inputs import Plan
 from kit.buildlog import BuildLog
 from kit.engine import Engine
-from kit.network import NetworkSettings
 
 
 def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
@@ -24,7 +25,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
         if engine.info.is_containerd_store:
             output = ["--output", f"type=image,name={reference},unpack=true,compression=zstd,oci-mediatypes=true"]
     log = BuildLog()
-    with _contexts(plan.options.network) as extra:
+    with _contexts(plan) as arguments:
         code = engine.stream(
             [
                 "buildx",
@@ -36,9 +37,8 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
                 f"--build-arg=SOURCE_DATE_EPOCH={plan.inputs.lock.source_date_epoch}",
                 *(f"--label={name}={value}" for name, value in plan.labels.items()),
                 *(["--no-cache"] if plan.options.no_cache and "--no-cache" not in output else []),
-                *extra,
                 *output,
-                str(plan.inputs.folder),
+                *arguments,
             ],
             lambda line: plan.progress.log(log, log.feed(line)),
         )
@@ -48,9 +48,6 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
 
 def digest(engine: Engine, plan: Plan) -> str:
     """Build from nothing into an OCI archive; the digest of its manifest. The engine's store is untouched."""
-    import tarfile
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
         archive = Path(folder) / "image.tar"
         output = ["--no-cache", "--output", f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"]
@@ -63,10 +60,9 @@ def digest(engine: Engine, plan: Plan) -> str:
 
 
 @contextlib.contextmanager
-def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
-    """The arguments for what a build gets beside its folder: uv, and as secrets the CA, proxies and index."""
-    import tempfile
-
+def _contexts(plan: Plan) -> Iterator[list[str]]:
+    """The arguments for what a build gets: its folder, uv, and as secrets the CA, proxies and index."""
+    network = plan.options.network
     arguments = [f"--build-context=kit={kit_context()}"]
     if network.ca_file:
         arguments.append(f"--secret=id=ca,src={network.ca_file}")
@@ -77,4 +73,8 @@ def _contexts(network: NetworkSettings) -> Iterator[list[str]]:
             file = Path(folder) / "environment"
             paths.write_text(file, script, mode=0o600)
             arguments.append(f"--secret=id=environment,src={file}")
-        yield arguments
+        # The image's own folder has its Dockerfile, but of a lock with a parent only what that adds.
+        context = Path(folder) / plan.image.name
+        paths.write_text(context / "Dockerfile", plan.inputs.dockerfile)
+        paths.write_text(context / "requirements.lock", plan.inputs.lock.requirements)
+        yield [*arguments, str(context)]

@@ -23,11 +23,11 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
     if not options.force and not options.no_cache and (done := current(catalog, image, engine, options)):
         return done
     started = time.monotonic()
-    if engine.kind == "docker":
+    if engine.features.has_buildkit:
         engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
     plan = _plan(image, inputs, chosen, options, progress)
-    (podman if engine.kind == "podman" else buildkit).run(engine, plan)
+    (buildkit if engine.features.has_buildkit else podman).run(engine, plan)
     return Built(
         image=image.name,
         reference=image.reference,
@@ -46,9 +46,9 @@ def build_digest(
     Raises EngineFeatureError where the engine has no BuildKit, and what `build` does.
     """
     inputs = read_inputs(catalog, image)
-    if engine.kind == "podman":
+    if not engine.features.has_equal_digests:
         raise EngineFeatureError(
-            "Podman does not promise the same digest twice, so two of its builds are not compared",
+            f"{engine.features.title} does not promise the same digest twice, so two of its builds are not compared",
             hint="compare them where BuildKit is: `--host local`, or a machine with Docker",
         )
     engine.require_buildx()

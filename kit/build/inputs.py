@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import paths
@@ -14,9 +13,10 @@ from kit.catalog import Catalog
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import LockError
+from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
 
 if TYPE_CHECKING:
-    from kit.locks import Lock
+    from kit.locks.format import Lock
 
 
 def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
@@ -31,7 +31,6 @@ def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
 class Inputs:
     """The committed files an image is built from, checked against each other and the catalog."""
 
-    folder: Path
     dockerfile: str
     lock: Lock
 
@@ -51,11 +50,11 @@ class Plan:
     def labels(self) -> dict[str, str]:
         """What the image says of what it was built from, beside the labels of its Dockerfile."""
         return {
-            "kit.fingerprint": self.fingerprint,
-            "kit.base": self.base.reference,
-            "kit.base-source": self.base.source,
-            "kit.base-identity": self.base.identity,
-            "kit.python": self.base.python,
+            FINGERPRINT: self.fingerprint,
+            BASE: self.base.reference,
+            BASE_SOURCE: self.base.source,
+            BASE_IDENTITY: self.base.identity,
+            PYTHON: self.base.python,
         }
 
 
@@ -64,7 +63,8 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
 
     Raises UnlockedError, or LockError when the lock does not fit the catalog or the Dockerfile is not the templates'.
     """
-    from kit.locks import is_stale, read_lock
+    from kit.locks import is_stale
+    from kit.locks.format import read_lock
     from kit.render import render_dockerfile
 
     folder = paths.images_dir() / image.name
@@ -80,7 +80,7 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
         raise LockError(
             f"{file} is not what the templates and the catalog say", hint=f"write it again: `kit render {image.name}`"
         )
-    return Inputs(folder=folder, dockerfile=dockerfile, lock=lock)
+    return Inputs(dockerfile=dockerfile, lock=lock)
 
 
 def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:
@@ -89,23 +89,25 @@ def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOption
     Quick, for `kit run`: it compares fingerprints and checks nothing else, which `build` does.
     """
     labels = engine.image_labels(image.reference)
-    if labels is None or "kit.fingerprint" not in labels or options.base not in ("auto", labels.get("kit.base-source")):
+    if labels is None or FINGERPRINT not in labels or options.base not in ("auto", labels.get(BASE_SOURCE)):
         return None
+    from kit.locks.format import read_requirements
+
     folder = paths.images_dir() / image.name
     try:
         dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
-        requirements = (folder / "requirements.lock").read_text(encoding="utf-8")
-    except OSError:
+        requirements, _ = read_requirements(folder)
+    except (OSError, LockError):
         return None
-    identity = labels.get("kit.base-identity", "")
+    identity = labels.get(BASE_IDENTITY, "")
     # The base's identity is taken from the label, so it must be one this image can have today.
     mark = fingerprint(dockerfile, requirements, identity)
-    if labels["kit.fingerprint"] != mark or identity not in _identities(catalog, image):
+    if labels[FINGERPRINT] != mark or identity not in _identities(catalog, image):
         return None
     return Built(
         image=image.name,
         reference=image.reference,
-        base=labels.get("kit.base", ""),
+        base=labels.get(BASE, ""),
         fingerprint=mark,
         is_new=False,
         seconds=0.0,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import tempfile
 import time
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from kit import paths, process
+from kit import paths, process, ssh
 from kit.build.context import kit_context
 from kit.build.failure import build_error
 from kit.build.inputs import Plan
@@ -20,9 +20,6 @@ from kit.engine import Engine
 from kit.engine.podman import HINTS
 from kit.errors import EngineError, EngineFeatureError, KitError
 from kit.network import NetworkSettings
-
-if TYPE_CHECKING:
-    from kit.catalog.model import Layer
 
 # How long to wait for a line before looking again whether there can be one.
 QUIET_S = 60.0
@@ -39,8 +36,6 @@ READ_SCRIPT = (
 
 def run(engine: Engine, plan: Plan) -> None:
     """Build into the engine's store. Raises EngineFeatureError when Podman is too old, else as `build_error` says."""
-    import tempfile
-
     image, network = plan.image, plan.options.network
     with tempfile.TemporaryDirectory(prefix="kit-build-") as scratch:
         context = kit_context()
@@ -79,7 +74,7 @@ def run(engine: Engine, plan: Plan) -> None:
     raise build_error(image.name, log, code, hints=HINTS)
 
 
-def for_podman(dockerfile: str, context: Path, layers: Mapping[Layer, str]) -> str:
+def for_podman(dockerfile: str, context: Path, layers: Mapping[str, str]) -> str:
     """The Dockerfile as Podman needs it, with the same image as its result.
 
     A hash of what a step mounts stands in the step itself: without it Podman takes a step from its cache when what it
@@ -96,7 +91,7 @@ def for_podman(dockerfile: str, context: Path, layers: Mapping[Layer, str]) -> s
     return "".join(steps)
 
 
-def _marked(step: str, context: Path, layers: Mapping[Layer, str]) -> str:
+def _marked(step: str, context: Path, layers: Mapping[str, str]) -> str:
     contents = [(context / name).read_bytes() for name in re.findall(r"from=kit,source=([^,\s]+)", step)]
     wheels = re.findall(r"from=lock,source=/lock/(\w+)\.txt", step)
     contents += [text.encode() for layer, text in layers.items() if layer in wheels]
@@ -150,7 +145,5 @@ def _run(engine: Engine, arguments: list[str], secrets: dict[str, str], log: Pod
 def _ended(engine: Engine, said: str) -> KitError:
     """Podman's end, or the connection's, without an exit code."""
     if engine.connection:
-        from kit import ssh
-
         return ssh.failure(engine.target, 255, said, doing="used")
     return EngineError("podman build ended without an exit code", details=tuple(said.splitlines()[-5:]))

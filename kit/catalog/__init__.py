@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import typing
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kit import paths
 from kit.catalog.model import (
     SHORT_NAMES,
-    Architecture,
     Base,
-    EngineMinimum,
     Flavor,
-    Framework,
-    Gpu,
     Image,
-    KnownBadToolkit,
     Layer,
     LayerRule,
-    MinorCompatibility,
     Package,
-    Problem,
-    Rate,
-    Reference,
+    Platform,
     Release,
     Suite,
     SystemPackage,
     Toolkit,
     version_key,
 )
+from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
 from kit.errors import CatalogError, NoSuchImageError
 
+if TYPE_CHECKING:
+    from kit.catalog.machines import Architecture, EngineMinimum, Gpu, KnownBadToolkit, Problem, Rate, Reference
+
 PINS_FILE = "pins.json"
-_NAME = re.compile(r"(?P<short>[a-z]+)(?P<version>\d+(?:\.\d+)*)?(?:-(?P<tag>cpu|cu\d+))?(?P<devel>-devel)?")
-_FRAMEWORKS: dict[str, Framework] = {**{short: name for name, short in SHORT_NAMES.items()}, "tensorflow": "tensorflow"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,33 +54,32 @@ class Catalog:
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:
-        rows = self._table("frameworks.toml", "release", Release)
-        refuse_duplicates("frameworks.toml", "release", [row.name for row in rows])
+        rows = self._rows("frameworks.toml", "release", Release, lambda row: row.name)
         for row in rows:
             _check_release(row)
         return rows
 
     @cached_property
     def packages(self) -> tuple[Package, ...]:
-        return self._table("packages.toml", "package", Package)
+        return self._rows("packages.toml", "package", Package)
 
     @cached_property
     def system_packages(self) -> tuple[SystemPackage, ...]:
-        rows = self._table("packages.toml", "system_package", SystemPackage)
-        refuse_duplicates("packages.toml", "system_package", [row.name for row in rows])
-        return rows
+        return self._rows("packages.toml", "system_package", SystemPackage, lambda row: row.name)
 
     @cached_property
     def layer_rules(self) -> tuple[LayerRule, ...]:
-        return self._table("packages.toml", "layer", LayerRule)
+        return self._rows("packages.toml", "layer", LayerRule)
 
     @cached_property
     def bases(self) -> tuple[Base, ...]:
         """The base images, a digest that a registry confirmed (`kit update`) put in place of the row's lead."""
-        rows = self._table("bases.toml", "base", Base)
-        refuse_duplicates("bases.toml", "base", [f"{row.repository}:{row.tag}" for row in rows])
-        refuse_duplicates(
-            "bases.toml", "base", [f"CUDA {row.cuda or '-'}, flavor {row.flavor or '-'}, {row.distro}" for row in rows]
+        rows = self._rows(
+            "bases.toml",
+            "base",
+            Base,
+            lambda row: f"{row.repository}:{row.tag}",
+            lambda row: f"CUDA {row.cuda or '-'}, flavor {row.flavor or '-'}, {row.distro}",
         )
         for row in rows:
             if (row.digest == "") != (row.digest_status == "unknown"):
@@ -110,55 +103,57 @@ class Catalog:
 
     @cached_property
     def suites(self) -> tuple[Suite, ...]:
-        rows = self._table("bases.toml", "suite", Suite)
-        refuse_duplicates("bases.toml", "suite", [row.name for row in rows])
-        return rows
+        return self._rows("bases.toml", "suite", Suite, lambda row: row.name)
+
+    @cached_property
+    def platforms(self) -> tuple[Platform, ...]:
+        return self._rows("platforms.toml", "platform", Platform, lambda row: row.name)
 
     @cached_property
     def toolkits(self) -> tuple[Toolkit, ...]:
-        rows = self._table("cuda.toml", "toolkit", Toolkit)
-        refuse_duplicates("cuda.toml", "toolkit", [row.cuda for row in rows])
-        return rows
-
-    @cached_property
-    def minor_compatibility(self) -> tuple[MinorCompatibility, ...]:
-        rows = self._table("cuda.toml", "minor_compatibility", MinorCompatibility)
-        refuse_duplicates("cuda.toml", "minor_compatibility", [row.major for row in rows])
-        return rows
+        return self._rows("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
 
     @cached_property
     def architectures(self) -> tuple[Architecture, ...]:
-        rows = self._table("cuda.toml", "architecture", Architecture)
-        refuse_duplicates("cuda.toml", "architecture", [row.compute_capability for row in rows])
-        return rows
+        from kit.catalog.machines import Architecture
+
+        return self._rows("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
 
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
-        return self._table("gpus.toml", "gpu", Gpu)
+        from kit.catalog.machines import Gpu
+
+        return self._rows("gpus.toml", "gpu", Gpu)
 
     @cached_property
     def rates(self) -> tuple[Rate, ...]:
-        return self._table("gpus.toml", "rate", Rate)
+        from kit.catalog.machines import Rate
+
+        return self._rows("gpus.toml", "rate", Rate)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
-        return self._table("references.toml", "reference", Reference)
+        from kit.catalog.machines import Reference
+
+        return self._rows("references.toml", "reference", Reference)
 
     @cached_property
     def known_bad_toolkits(self) -> tuple[KnownBadToolkit, ...]:
-        return self._table("toolkit.toml", "known_bad", KnownBadToolkit)
+        from kit.catalog.machines import KnownBadToolkit
+
+        return self._rows("toolkit.toml", "known_bad", KnownBadToolkit)
 
     @cached_property
     def engine_minimums(self) -> tuple[EngineMinimum, ...]:
-        rows = self._table("toolkit.toml", "engine_minimum", EngineMinimum)
-        refuse_duplicates("toolkit.toml", "engine_minimum", [f"{row.engine}, {row.feature}" for row in rows])
-        return rows
+        from kit.catalog.machines import EngineMinimum
+
+        return self._rows("toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}")
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
-        rows = self._table("problems.toml", "problem", Problem)
-        refuse_duplicates("problems.toml", "problem", [row.id for row in rows])
-        return rows
+        from kit.catalog.machines import Problem
+
+        return self._rows("problems.toml", "problem", Problem, lambda row: row.id)
 
     @cached_property
     def pins(self) -> tuple[Pin, ...]:
@@ -189,19 +184,22 @@ class Catalog:
         A name is a row's own, or narrows as much as it says: `torch` (newest locked GPU image), `torch2.6`,
         `torch-cu126` (newest release for that CUDA), `torch2.6.0-cu124`, `tf2.21-cpu`, each with `-devel` or not.
         """
-        for release in self.releases:
-            if name == release.name:
-                return Image(release=release)
-        match = _NAME.fullmatch(name)
-        if match is None or match["short"] not in _FRAMEWORKS:
+        request, plain = ImageRequest.parse(name), name.removesuffix("-devel")
+        fitting = [r for r in self.releases if r.name == plain or request.admits(r)] if request else []
+        if request is None or not fitting:
             raise self._no_such_image(name)
-        plain = name.removesuffix("-devel")
-        chosen = next((r for r in self.releases if r.name == plain), None) or self._newest(
-            _FRAMEWORKS[match["short"]], match["version"] or "", match["tag"] or ""
+        # Without a CUDA in the name: a GPU image before a CPU one, one that can be built before one that cannot.
+        chosen = max(
+            fitting,
+            key=lambda r: (
+                r.name == plain,
+                bool(request.tag or r.cuda),
+                bool(request.tag or not r.unlocked),
+                version_key(r.version),
+                version_key(r.cuda or "0"),
+            ),
         )
-        if chosen is None:
-            raise self._no_such_image(name)
-        if not match["devel"]:
+        if not request.flavor:
             return Image(release=chosen)
         if not self._has_devel(chosen):
             why = (
@@ -217,7 +215,7 @@ class Catalog:
 
     def aliases(self, image: Image) -> list[str]:
         """The other names that find the image now."""
-        return [name for name in _possible_names(image) if name != image.name and self.find(name) == image]
+        return [name for name in possible_names(image) if name != image.name and self.find(name) == image]
 
     def unlocked_reason(self, image: Image) -> str:
         """Why the image has no lock; empty when it has one or must have one.
@@ -267,6 +265,11 @@ class Catalog:
         found = {self.base_for(image).python, *(suite.python for suite in self.suites_for(image))}
         return sorted(found, key=version_key)
 
+    def machines_for(self, image: Image) -> list[str]:
+        """The machines the image exists for, as wheels and markers name them."""
+        names = {row.name: row.machine for row in self.platforms}
+        return [names[platform] for platform in image.release.platforms]
+
     def packages_for(self, image: Image) -> list[Package]:
         """The packages the image carries beside the framework, by name."""
         name = image.release.name
@@ -310,24 +313,6 @@ class Catalog:
     def _has_devel(self, release: Release) -> bool:
         return release.cuda != "" and release.distro in self.toolkit(release.cuda).devel_bases
 
-    def _newest(self, framework: Framework, version: str, tag: str) -> Release | None:
-        asked = version.split(".") if version else []
-        fitting = [
-            r
-            for r in self.releases
-            if r.framework == framework
-            and r.version.split(".")[: len(asked)] == asked
-            and (not tag or tag == Image(release=r).cuda_tag)
-        ]
-        if not tag:
-            # Without a CUDA in the name: a GPU image before a CPU one, one that can be built before one that cannot.
-            return max(
-                fitting,
-                default=None,
-                key=lambda r: (r.cuda != "", not r.unlocked, version_key(r.version), version_key(r.cuda or "0")),
-            )
-        return max(fitting, default=None, key=lambda r: version_key(r.version))
-
     def _base(self, cuda: str, flavor: str, distro: str, image: Image) -> Base:
         for base in self.bases:
             if (base.cuda, base.flavor, base.distro) == (cuda, flavor, distro):
@@ -338,48 +323,33 @@ class Catalog:
     def _no_such_image(self, name: str) -> NoSuchImageError:
         import difflib
 
-        names = dict.fromkeys(n for image in self.images() for n in (image.name, *_possible_names(image)))
+        names = dict.fromkeys(n for image in self.images() for n in (image.name, *possible_names(image)))
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
         return NoSuchImageError(
             f"there is no image `{name}`",
             hint=(f"nearest: {', '.join(near)}; " if near else "") + "`kit list` shows all",
         )
 
-    def _table(self, file: str, table: str, row_type: type[Row]) -> tuple[Row, ...]:
-        document = self._documents(file)
-        rows = document.get(table, [])
-        if not isinstance(rows, list):
+    def _rows(self, file: str, table: str, row_type: type[Row], *keys: Callable[[Row], str]) -> tuple[Row, ...]:
+        """The rows of a table; no two of them may have the same of a key."""
+        if file not in self._documents:
+            self._documents[file] = parse_file(self.folder / file)
+        values = self._documents[file].get(table, [])
+        if not isinstance(values, list):
             raise CatalogError(f"{file}: `{table}` must be a list of tables, written [[{table}]]")
-        return tuple(make_row(file, table, row_type, row, i) for i, row in enumerate(rows))
-
-    def _documents(self, file: str) -> dict[str, Any]:
-        if file not in self._parsed:
-            self._parsed[file] = parse_file(self.folder / file)
-        return self._parsed[file]
+        rows = tuple(make_row(file, table, row_type, row, i) for i, row in enumerate(values))
+        for key in keys:
+            refuse_duplicates(file, table, map(key, rows))
+        return rows
 
     @cached_property
-    def _parsed(self) -> dict[str, dict[str, Any]]:
+    def _documents(self) -> dict[str, dict[str, Any]]:
         return {}
 
 
 def load_catalog(folder: Path | None = None) -> Catalog:
     """The catalog of a folder, by default kit's own. Tables are read when used; a bad one raises CatalogError then."""
     return Catalog(folder or paths.catalog_dir())
-
-
-def _possible_names(image: Image) -> list[str]:
-    """Names that narrow as little or as much as a name can; each finds this image or a newer one that fits it too."""
-    short, version = SHORT_NAMES[image.framework], version_key(image.release.version)
-    minor, suffix = f"{version.major}.{version.minor}", f"-{image.flavor}" if image.flavor else ""
-    names = [
-        short,
-        f"{short}-{image.cuda_tag}",
-        f"{short}{minor}",
-        f"{short}{image.release.version}",
-        f"{short}{minor}-{image.cuda_tag}",
-        f"{short}{image.release.version}-{image.cuda_tag}",
-    ]
-    return [name + suffix for name in dict.fromkeys(names)]
 
 
 def _check_release(row: Release) -> None:
@@ -390,7 +360,7 @@ def _check_release(row: Release) -> None:
             f"{where}: cuda is `{row.cuda}`, but cuda_provider is `{row.cuda_provider}`",
             hint="a CPU release has no cuda and the provider `none`",
         )
-    short, tag = SHORT_NAMES[row.framework], Image(release=row).cuda_tag
+    short, tag = SHORT_NAMES[row.framework], row.cuda_tag
     minor = ".".join(row.version.split(".")[:2])
     allowed = (f"{short}{minor}-{tag}", f"{short}-{tag}")
     if row.name not in allowed:

@@ -1,10 +1,10 @@
-"""What a row of the catalog is: frozen dataclasses, one per table."""
+"""What the rows are that images are made from: frozen dataclasses, one per table; `machines` has the others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from packaging.version import Version
@@ -14,11 +14,11 @@ Flavor = Literal["", "devel"]
 # Who brings CUDA and cuDNN into the image: `nvidia-*` wheels, the framework's own wheel (old PyTorch index builds),
 # the base image (TensorFlow before its CUDA wheels), or nobody (CPU).
 CudaProvider = Literal["wheels", "bundled", "base", "none"]
-Layer = Literal["cuda", "framework", "apps", "devel"]
+Layer = Literal["cuda", "framework", "apps"]
 
 SHORT_NAMES: dict[Framework, str] = {"torch": "torch", "tensorflow": "tf"}
-# The layers every image has, in the order they are installed; `devel` is a fourth that only `-devel` images have.
-LAYERS: tuple[Layer, ...] = ("cuda", "framework", "apps")
+# The layers every image has, in the order they are installed. A lock with a parent adds others: `devel`, by its flavor.
+LAYERS: tuple[Layer, ...] = get_args(Layer)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Release:
     pythons: tuple[str, ...]  # minor versions its wheels exist for
     platforms: tuple[str, ...]  # in docker's spelling; CUDA works on each
     compute_capabilities: tuple[str, ...] = ()  # machine code compiled in, `5.0`
-    compute_capabilities_arm64: tuple[str, ...] = ()  # of the aarch64 wheel, where it has others
+    compute_capabilities_on: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (platform, those of its wheel) if others
     ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
     ptx_newest: str = ""  # newest compute capability its PTX works on; empty: no limit is known
     ptx_note: str = ""  # what happens on newer ones
@@ -50,6 +50,15 @@ class Release:
     unlocked: str = ""  # why it has no lock yet; empty: it must have one
     source: str
     verified: str
+
+    @property
+    def cuda_tag(self) -> str:
+        """`cu126`, or `cpu`."""
+        return "cu" + self.cuda.replace(".", "") if self.cuda else "cpu"
+
+    def capabilities(self, platform: str) -> tuple[str, ...]:
+        """The compute capabilities whose machine code is in the wheel of a platform."""
+        return dict(self.compute_capabilities_on).get(platform, self.compute_capabilities)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +127,18 @@ class Suite:
     distro: str  # `debian12`
     python: str
     glibc: str
-    nvcc: str = ""  # distribution package that brings nvcc, if any
-    nvcc_cuda: str = ""  # the CUDA that package is of
-    nvcc_component: str = ""  # the archive component it is in, `non-free`
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Platform:
+    """A platform, in the words of those who name it."""
+
+    name: str  # docker's, `linux/arm64`
+    machine: str  # of `uname -m`, wheels and markers, `aarch64`
+    debian: str  # dpkg's, `arm64`
+    engine_glibc: str = ""  # the oldest that Debian's packages of the Docker Engine run with; empty: there are none
+    in_ci: bool = False  # CI builds the images for it
     source: str
 
 
@@ -129,149 +147,14 @@ class Toolkit:
     """One CUDA Toolkit minor release and what it needs of the driver."""
 
     cuda: str
-    newest_update: str
     drivers: tuple[tuple[str, str], ...] = ()  # (release, driver released with it), oldest first
     min_driver: str = ""  # by minor-version compatibility within the major; empty before CUDA 11
-    cc_min: str = ""
     cc_max: str = ""
     nvcc_wheels: tuple[str, ...] = ()  # requirements of the PyPI wheels that bring nvcc and its headers; empty: none do
     nvcc_note: str = ""  # what was looked at to know that
     devel_bases: tuple[str, ...] = ()  # distros with a `devel` flavor
     targets: tuple[str, ...] = ()  # what its ptxas compiles for, `sm_90a`; empty when no wheel of it could be asked
-    require_branches: tuple[str, ...] = ()  # older driver branches its images' NVIDIA_REQUIRE_CUDA still lets through
-    require_brands: str = ""
     note: str = ""
-    source: str
-    verified: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MinorCompatibility:
-    """The driver floor of a whole CUDA major."""
-
-    major: str
-    min_driver: str
-    note: str = ""
-    source: str
-    verified: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Architecture:
-    """A GPU architecture: when the toolkit learned it and when it dropped it."""
-
-    compute_capability: str
-    name: str = ""
-    first_toolkit: str = ""
-    dropped_in: str = ""
-    note: str = ""
-    source: str
-    verified: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gpu:
-    """A GPU as nvidia-smi names it. Rates are dense TFLOP/s, memory in GB, bandwidth in GB/s, all from the source."""
-
-    names: tuple[str, ...]
-    gpu_class: str
-    architecture: str
-    compute_capability: str
-    memory_gb: float | None = None
-    bandwidth_gbs: float | None = None
-    pcie_gen: int | None = None
-    pcie_lanes: int | None = None
-    fp32_tflops: float | None = None
-    tf32_tensor_tflops: float | None = None
-    fp16_tensor_tflops: float | None = None
-    bf16_tensor_tflops: float | None = None
-    fp8_tensor_tflops: float | None = None
-    fp16_non_tensor_tflops: float | None = None
-    sm_count: int | None = None
-    boost_mhz: int | None = None
-    tensor_boost_mhz: int | None = None  # where tensor cores have a clock of their own
-    sm_source: str = ""
-    tensor_source: str = ""
-    tensor_verified: str = ""
-    laptop: bool = False
-    note: str = ""
-    conflicts: tuple[str, ...] = ()  # what other sources say where they differ
-    fields_verified: tuple[tuple[str, str], ...] = ()  # (field, how well it is known)
-    source: str
-    verified: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rate:
-    """Fused multiply-adds per SM and clock of an architecture, dense."""
-
-    compute_capability: str
-    gpu_classes: tuple[str, ...] = ()  # empty: all
-    fp32: int
-    tf32: int | None = None
-    fp16: int | None = None
-    bf16: int | None = None
-    fp8: int | None = None
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What a test of `kit bench` was measured to give on a GPU."""
-
-    gpu: str  # its name
-    memory_gb: float | None = None  # where cards of one name differ
-    framework: Framework
-    test: str
-    value: float  # median over `n` machines
-    unit: str
-    n: int
-    date: str
-    tool: str
-    is_own: bool  # measured by kit bench itself
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownBadToolkit:
-    """Versions of the NVIDIA Container Toolkit that fail, and with what; a condition that is empty always holds."""
-
-    first: str = ""  # inclusive
-    last: str = ""  # inclusive
-    engine: Literal["docker", "podman", ""] = ""
-    engine_below: str = ""  # the first engine version that works with it
-    injection: Literal["cdi", "runtime", ""] = ""  # how the engine passes GPUs
-    severity: Literal["block", "warn", "note"]
-    problem: str
-    fix: str
-    source: str
-    verified: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineMinimum:
-    """The engine version that brought something kit needs."""
-
-    engine: Literal["docker", "podman", "compose"]
-    feature: Literal["build", "cdi", "inline-config", "raw-env-file"]
-    version: str
-    needs: str  # in words
-    source: str
-    verified: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """An error as logs print it, and what is known about it."""
-
-    id: str
-    priority: int  # what is nearer to the root cause has the smaller number
-    hints: tuple[str, ...]  # in lower case; a line that matches a pattern has one of them, which is quicker to look for
-    patterns: tuple[str, ...]  # regular expressions, found anywhere in a line, upper and lower case alike
-    examples: tuple[str, ...]  # lines as they were printed
-    cause: str
-    fix: str
-    check: str = ""  # the check of `kit doctor` that finds it; empty: none can
     source: str
     verified: str
 
@@ -307,8 +190,3 @@ class Image:
     @property
     def is_gpu(self) -> bool:
         return self.release.cuda_provider != "none"
-
-    @property
-    def cuda_tag(self) -> str:
-        """`cu126`, or `cpu`."""
-        return "cu" + self.release.cuda.replace(".", "") if self.is_gpu else "cpu"

@@ -5,20 +5,15 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import click
 
-from kit import __version__
+from kit import __version__, redact
+from kit.cli.options import HERE, Options
 from kit.errors import BadInputError, KitError
-
-if TYPE_CHECKING:
-    from kit.config.model import Config
 
 # Each command, the module that has it, and its help line: held here so that `kit --help` imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -56,112 +51,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
 LOCAL_COMMANDS = ("engine", "base")
 # The commands whose options have defaults in the configuration; kit/cli/defaults.py says which options.
 CONFIGURED = ("build", "run", "bench", "sync", "fetch", "compose", "verify", "update", "base")
-# What --host is given for this machine, whatever the configuration says.
-HERE = ("", "local")
 
 INTERRUPTED = 130
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class Settings:
-    """The configuration, read when something first asks for it. What a project's file changes beyond the project is
-    said on stderr, once, under --quiet too: the file may be somebody else's.
-    """
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-
-    @cached_property
-    def is_there(self) -> bool:
-        """Whether there is a file at all: without one every value is its default."""
-        from kit import config
-
-        return config.is_there()
-
-    @cached_property
-    def config(self) -> Config:
-        from kit import config
-
-        return config.load()
-
-    def value(self, key: str) -> Any:
-        """The value of a key, for a use of it. Raises BadInputError when a file is wrong."""
-        for line in self.config.notices(key):
-            if line not in self._said:
-                self._said.add(line)
-                click.echo(line, err=True)
-        return self.config.value(key)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The global options, as every command sees them (`ctx.obj`), and the configuration below them."""
-
-    json: bool = False
-    quiet: bool = False
-    verbose: int = 0
-    debug: bool = False
-    yes: bool = False
-    asked_host: str | None = None  # by --host or KIT_HOST; None: what the configuration says
-    settings: Settings = field(default_factory=Settings, repr=False, compare=False)
-
-    @property
-    def host(self) -> str:
-        """The machine to work on, as ssh takes it; empty for this one. Raises BadInputError when a file of the
-        configuration is wrong.
-        """
-        named = self.asked_host
-        if named is None:
-            named = self.setting("host") if self.settings.is_there else ""
-        return "" if named in HERE else named
-
-    @property
-    def config(self) -> Config:
-        """The configuration. Raises BadInputError when a file of it is wrong."""
-        return self.settings.config
-
-    def setting(self, key: str) -> Any:
-        """The value of a key of the configuration, for a use of it: what a project's file decides is said."""
-        return self.settings.value(key)
-
-
-def configured(key: str) -> Any:
-    """The value of a key of the configuration, for the command that runs."""
-    return click.get_current_context().obj.setting(key)
-
-
-def is_configured(parameter: str) -> bool:
-    """Whether a parameter of the command that runs has its value from the configuration, and not from who called it."""
-    return click.get_current_context().get_parameter_source(parameter) is click.core.ParameterSource.DEFAULT_MAP
-
-
-def json_option(command: Command) -> Command:
-    """`--json` on a command that reports, as beside the global one: both `kit --json list` and `kit list --json`."""
-
-    def note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-        if value:
-            ctx.obj = replace(ctx.obj, json=True)
-
-    return click.option(
-        "--json", is_flag=True, expose_value=False, callback=note, help="Print data as JSON on standard output."
-    )(command)
-
-
-def host_option(command: Command) -> Command:
-    """`--host` on a command that works on another machine over SSH, as beside the global one."""
-
-    def note(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            ctx.obj = replace(ctx.obj, asked_host=value)
-
-    return click.option(
-        "--host",
-        is_eager=True,  # what other options mean depends on it
-        expose_value=False,
-        callback=note,
-        metavar="[USER@]SERVER",
-        help="Work on this machine, over SSH (or the one of a docker context); `local` is this one.",
-    )(command)
 
 
 class LazyGroup(click.Group):
@@ -271,7 +162,7 @@ def main() -> None:
 
             traceback.print_exc()
         sys.stderr.write(
-            f"error: unexpected {type(e).__name__}: {e}\n"
+            f"error: unexpected {type(e).__name__}: {redact.text(str(e))}\n"
             "hint: this is a defect in kit; run the command again with --debug and report what it prints\n"
         )
         sys.exit(70)

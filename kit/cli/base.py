@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
-from kit.cli import Options, json_option
+from kit import base
+from kit.cli.options import Options, json_option
+from kit.cli.output import print_json, say
+from kit.engine import connect
 
 
 @click.group()
@@ -23,12 +28,6 @@ def make_command(options: Options, *, suite: str, mirror: str, force: bool) -> N
 
     Takes about 20 seconds and 300 MB while it works. A base that is there is kept, unless --force.
     """
-    from dataclasses import asdict
-
-    from kit import base
-    from kit.cli.output import print_json, say
-    from kit.engine import connect
-
     made = base.ensure(suite, connect(), mirror=mirror, force=force, on_message=lambda text: say(options, text))
     if options.json:
         print_json(asdict(made))

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
-from kit.cli.build import build_options, placement_options
+from kit.cli.arguments import build_options, gpus_option, image_options, placement_options
+from kit.cli.options import Options, host_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.bench.host_side import BenchRequest
-    from kit.catalog import Catalog
-    from kit.engine import Engine
-    from kit.run import RunRequest
+    from kit.run.prepare import Ready
+    from kit.spec.gpu_request import GpuRequest
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 HELP_NAMES = ("-h", "--help")
@@ -46,7 +45,7 @@ def bench_command() -> None:
 @bench_command.command("image")
 @click.argument("name")
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="cpu only tests the code.")
-@click.option("--gpus", metavar="WHICH", help="As for `kit run`; the first of them is measured.")
+@gpus_option("As for `kit run`; the first of them is measured.")
 @click.option("--only", default="", metavar="TEST,…", help="These tests alone.")
 @click.option("--shapes", default="", metavar="MxNxK,…", help="Of the matrix products.")
 @click.option(
@@ -77,7 +76,7 @@ def image_command(
     *,
     name: str,
     device: str,
-    gpus: str | None,
+    gpus: GpuRequest | None,
     only: str,
     shapes: str,
     soak_minutes: float,
@@ -95,14 +94,11 @@ def image_command(
 
     Exit codes: 0 done, 1 a verdict is FAIL, 3 no GPU. A result without a measured reference is UNRATED, never PASS.
     """
-    from kit import run
     from kit.bench import host_side
     from kit.bench.work import parse_shapes
-    from kit.catalog import load_catalog
-    from kit.cli.build import image_in_engine, make_options, network_for
-    from kit.cli.resolve import image_for_host
-    from kit.engine import connect
+    from kit.cli.screen import CommandScreen
     from kit.errors import BadInputError
+    from kit.run.prepare import bring, prepare
 
     try:
         parse_shapes(shapes)
@@ -113,31 +109,21 @@ def image_command(
             "--host-compare measures on this machine, not behind --host",
             hint="there it is `python -m kit.bench` outside, --save inside and out, and `kit bench compare`",
         )
-    catalog = load_catalog()
-    host = run.host_for("none" if device == "cpu" else gpus, options.host)
-    image = catalog.find(name) if device == "cpu" else image_for_host(options, catalog, name, host)
-    request = host_side.BenchRequest(
-        image=image, device=device, only=_tests(only), shapes=shapes, soak_minutes=soak_minutes
-    )
-    wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
-    wanted_gpus = host_side.gpus_for(request, gpus)
-    outside = host_side.host_python(request, host_python) if host_compare else ""
-    engine = connect(options.host)
-    started = run.RunRequest(
-        image=image,
-        gpus=wanted_gpus,
-        host=host,
-        folder=Path.cwd(),
-        user=run.user_inside(engine),
-        network=network_for(wanted.network, engine),
-    )
+    screen = CommandScreen(options)
+    wanted = image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull)
+    asked = host_side.gpus_for(device, gpus)
+    ready = prepare(name, screen, target=options.host, gpus=asked, network=wanted.build.network)
     if device == "cuda":
-        host_side.require_gpu(started, engine)
-    image_in_engine(options, catalog, image, engine, wanted, transfer=transfer, pull=pull)
+        host_side.require_gpu(ready)
+    request = host_side.BenchRequest(
+        image=ready.image, device=device, only=_tests(only), shapes=shapes, soak_minutes=soak_minutes
+    )
+    outside = host_side.host_python(request, host_python) if host_compare else ""
+    ready = bring(ready, wanted, screen)
     if host_compare:
-        _host_compare(options, request, started, catalog, engine, outside, pairs, save)
+        _host_compare(options, request, ready, outside, pairs, save)
     else:
-        _measure(options, request, started, catalog, engine, save)
+        _measure(options, request, ready, save)
 
 
 def _tests(only: str) -> tuple[str, ...]:
@@ -151,20 +137,13 @@ def _tests(only: str) -> tuple[str, ...]:
     return names
 
 
-def _measure(
-    options: Options,
-    request: BenchRequest,
-    started: RunRequest,
-    catalog: Catalog,
-    engine: Engine,
-    save: Path | None,
-) -> None:
+def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path | None) -> None:
     from kit.bench import host_side, saved
     from kit.bench.results import as_json
     from kit.bench.text import lines
     from kit.cli.output import print_json, say
 
-    result = host_side.measure_inside(request, started, catalog, engine, partial(say, options))
+    result = host_side.measure_inside(request, ready, partial(say, options))
     if save:
         saved.save(save, result)
         say(options, f"saved as {save}")
@@ -177,14 +156,7 @@ def _measure(
 
 
 def _host_compare(
-    options: Options,
-    request: BenchRequest,
-    started: RunRequest,
-    catalog: Catalog,
-    engine: Engine,
-    python: str,
-    pairs: int,
-    save: Path | None,
+    options: Options, request: BenchRequest, ready: Ready, python: str, pairs: int, save: Path | None
 ) -> None:
     import json
 
@@ -197,8 +169,8 @@ def _host_compare(
         return (lambda line: say(options, f"  {line}")) if options.verbose else lambda _: None
 
     found = host_side.compare_with_host(
-        lambda: host_side.measure_inside(request, started, catalog, engine, told("inside the container")),
-        lambda gpu: host_side.measure_outside(request, python, catalog, told("outside"), gpu=gpu),
+        lambda: host_side.measure_inside(request, ready, told("inside the container")),
+        lambda gpu: host_side.measure_outside(request, python, ready.catalog, told("outside"), gpu=gpu),
         pairs,
     )
     if save:

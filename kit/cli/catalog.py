@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import textwrap
+import threading
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, json_option
+from kit import paths
+from kit.catalog import load_catalog
+from kit.cli.options import Options, json_option
+from kit.cli.output import print_json, print_table, say
+from kit.compat import code_for
+from kit.engine import connect
+from kit.errors import KitError, LockError, UnlockedError
+from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
+from kit.locks.format import read_lock
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -22,8 +33,6 @@ ENGINE_WAIT_S = 1.0
 def list_command(options: Options, *, everything: bool) -> None:
     """List the images, and whether each is locked and built."""
     built = BuiltNames()  # before anything else is imported: the engine's answer takes longer than all the rest
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json, print_table, say
 
     catalog = load_catalog()
     images = [image for image in catalog.images() if everything or not image.flavor]
@@ -69,9 +78,6 @@ def list_command(options: Options, *, everything: bool) -> None:
 @click.pass_obj
 def show_command(options: Options, *, name: str) -> None:
     """Show everything known about one image, and where each fact is from."""
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json
-
     catalog = load_catalog()
     image = catalog.find(name)
     names = BuiltNames().get()
@@ -112,8 +118,6 @@ class BuiltNames:
     """The names of the images the engine has, asked for while the command does its own work."""
 
     def __init__(self) -> None:
-        import threading
-
         self._found: frozenset[str] | None = None
         # A daemon: an engine that hangs must not keep the command from ending.
         self._thread = threading.Thread(target=self._ask, daemon=True)
@@ -122,11 +126,7 @@ class BuiltNames:
             self._thread.start()
 
     def _ask(self) -> None:
-        from kit.errors import KitError
-
         try:
-            from kit.engine import connect
-
             found = connect().tags()
         except KitError:
             return
@@ -143,28 +143,13 @@ class BuiltNames:
 
 
 def _engine_is_likely() -> bool:
-    import os
-    from pathlib import Path
-
-    from kit import paths
-
-    if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "KIT_ENGINE")):
+    """False where no engine can answer, which takes less to see than to ask."""
+    if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", ENGINE_VARIABLE)):
         return True
-    sockets = [
-        Path("/var/run/docker.sock"),
-        paths.engine_dir(),
-        Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent") / "docker.sock",
-    ]
-    config = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
-    return any(path.exists() for path in (*sockets, config))
+    return any(path.exists() for path in (*(candidate.path() for candidate in CANDIDATES), docker_config()))
 
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
-    from kit import paths
-    from kit.compat import code_for
-    from kit.errors import LockError, UnlockedError
-    from kit.locks import read_lock
-
     release, base = image.release, catalog.base_for(image)
     covered = [gpu for gpu in catalog.gpus if code_for(release, gpu.compute_capability, release.platforms[0])[0]]
     facts: dict[str, Any] = {
@@ -175,7 +160,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         "pythons": list(release.pythons),
         "ptx": list(release.ptx),
         "ptx_limit": f"up to {release.ptx_newest}: {release.ptx_source}" if release.ptx_newest else "",
-        "compute_capabilities_arm64": list(release.compute_capabilities_arm64),
+        "compute_capabilities_arm64": list(dict(release.compute_capabilities_on).get("linux/arm64", ())),
         "gpus_covered": len(covered),
         "base_digest": base.digest,
         "base_digest_status": base.digest_status,
@@ -191,7 +176,7 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         facts["nvcc"] = toolkit.nvcc_note
     try:
         lock = read_lock(paths.images_dir() / image.name, image)
-        facts |= {"locked_packages": len(lock.packages), "locked_on": lock.snapshot, "lock_hash": lock.lock_hash}
+        facts |= {"locked_packages": len(lock.packages), "locked_on": lock.file.snapshot, "lock_hash": lock.lock_hash}
     except UnlockedError:
         pass
     except LockError as e:
@@ -207,7 +192,5 @@ def _lines(value: Any) -> list[str]:
     if isinstance(value, bool) or value is None:
         return [_yes_no(value)]
     if isinstance(value, list):
-        import textwrap
-
         return textwrap.wrap(", ".join(str(v) for v in value), width=88)
     return [str(value)] if value != "" else []

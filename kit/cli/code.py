@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import editor
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.engine import connect
+from kit.errors import BadInputError, NoSuchContainerError
+from kit.run import containers
 
 
 @click.command("code")
@@ -30,18 +35,13 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     VS Code needs the Dev Containers extension and, for a container on --host, a `docker` on this machine. With Podman
     here it must be told so, by its setting dev.containers.dockerPath; with Podman on --host it cannot attach.
     """
-    from kit import editor, run
-    from kit.cli.output import print_json, say
-    from kit.engine import connect
-    from kit.errors import BadInputError, NoSuchContainerError
-
     if not folder.startswith("/"):
         raise BadInputError(f"--folder {folder}: not a whole path in the container", hint="give it as /workspace/src")
     engine = connect(options.host)
     editor.require_attachable(engine, name)
-    container = run.find(engine, name)
+    container = containers.find(engine, name)
     if not force:
-        run.require_own([container], engine, action="attach VS Code to")
+        containers.require_own([container], engine, action="attach VS Code to")
     if container.status != "running":
         raise NoSuchContainerError(
             f"{container.name} does not run (status: {container.status}), so VS Code cannot attach to it",
@@ -57,8 +57,12 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     elif not opens:
         click.echo(uri)
         say(options, f"open it: {program} --folder-uri ADDRESS; or `kit code {name} --open` does")
-    if engine.kind == "podman":
-        say(options, 'note: VS Code must know of Podman: "dev.containers.dockerPath": "podman" in its settings')
+    if not engine.features.can_attach_by_uri:
+        say(
+            options,
+            f"note: VS Code must know of {engine.features.title}: "
+            f'"dev.containers.dockerPath": "{engine.program}" in its settings',
+        )
     if not editor.is_lasting(settings):
         say(
             options,

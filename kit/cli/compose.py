@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, configured, host_option, json_option
-from kit.cli.defaults import AddingOption
+from kit.cli.arguments import content_options, gpus_option, network_settings, restart_option, user_option
+from kit.cli.options import Options, configured, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.cli.screen import CommandScreen
+from kit.compose import start
+from kit.compose.make import ComposeRequest, make
+from kit.compose.written import ENVIRONMENT_FILE
+from kit.errors import BadInputError
+from kit.spec.request import parse_mount, parse_user, parse_variable
+from kit.targets.docker import gpu_arguments
 
 if TYPE_CHECKING:
-    from kit.catalog import Catalog
-    from kit.catalog.model import Image
-    from kit.compose import Form, ServiceName, Settings
-    from kit.engine import Engine
-    from kit.gpu import GpuRequest
+    from kit.compose.make import Composed
+    from kit.facts.engine import GpuForm
+    from kit.spec.gpu_request import GpuRequest
+    from kit.spec.request import Service
 
 STDOUT = Path("-")
+FORMS: dict[str, GpuForm | None] = {"auto": None, "cdi": "cdi", "nvidia": "runtime"}
+# The names `docker compose` looks for by itself.
+FOUND_BY_COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 
 
 @click.command("compose")
@@ -29,7 +39,7 @@ STDOUT = Path("-")
     type=click.Choice(["tensorboard"]),
     help="Another service beside JupyterLab, on the same folder.",
 )
-@click.option("--gpus", metavar="WHICH", help="all, none, indexes (device=1 or 0,3) or UUIDs.  [default: all]")
+@gpus_option("all, none, indexes (device=1 or 0,3) or UUIDs.  [default: all]")
 @click.option(
     "--gpu-form",
     type=click.Choice(["auto", "cdi", "nvidia"]),
@@ -38,26 +48,9 @@ STDOUT = Path("-")
     help="How Compose asks for the GPUs: by CDI, or by the NVIDIA runtime. auto: as the engine can.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="The notebook's port on 127.0.0.1.  [default: 8888]")
-@click.option("--user", help="UID or UID:GID to run as.  [default: yours; of a rootless engine 0:0, which is you]")
-@click.option(
-    "-e", "--env", "variables", cls=AddingOption, multiple=True, metavar="NAME=VALUE", help="Environment variable."
-)
-@click.option("--env-file", type=click.Path(dir_okay=False, path_type=Path), help="File of environment variables.")
-@click.option(
-    "--mount",
-    "mounts",
-    cls=AddingOption,
-    multiple=True,
-    metavar="SOURCE:TARGET[:ro]",
-    help="Another folder or file of the host's.",
-)
-@click.option("--logdir", default=".", show_default=True, help="Where TensorBoard looks, under /workspace.")
-@click.option(
-    "--restart",
-    type=click.Choice(["no", "on-failure", "unless-stopped", "always"]),
-    default="no",
-    help="Whether the engine starts the services again after a crash or a reboot.",
-)
+@user_option
+@content_options(env_file_help="File of environment variables.")
+@restart_option("Whether the engine starts the services again after a crash or a reboot.")
 @click.option(
     "-o",
     "--output",
@@ -80,8 +73,8 @@ def compose_command(
     options: Options,
     *,
     name: str,
-    extra: tuple[ServiceName, ...],
-    gpus: str | None,
+    extra: tuple[Service, ...],
+    gpus: GpuRequest | None,
     gpu_form: str,
     port: int | None,
     user: str | None,
@@ -100,141 +93,67 @@ def compose_command(
     may be left out where the configuration names one. A random token for JupyterLab goes into .env beside the file,
     unless there is one. `kit ps`, `url`, `logs` and `stop` know what Compose starts from it.
     """
-    from kit import compose, gpu, lease, render, run
-    from kit.catalog import load_catalog
-    from kit.cli.build import network_for
-    from kit.cli.output import print_json, say
-    from kit.cli.run import mount_of, variable_of
-    from kit.network import read_settings
-
-    request = gpu.parse_request(gpus) if gpus is not None else None
-    image = _image(options, load_catalog(), name, request)
-    engine = _engine(options)
-    info = lease.engine_info(engine) if engine else None
-    form = cast("Form", gpu_form) if gpu_form != "auto" else None
-    injection, form = compose.decide_injection(request, image, form=form, info=info)
-    caller = run.user_inside(engine) if engine else run.caller()
-    uid, _, gid = (run.parse_user(user) if user else caller).partition(":")
-    owner = (run.user_of(engine) if engine else caller).partition(":")[0]
-    network = read_settings(ca_cert=ca_cert, configured_index=configured("index_url"))
-    network = network_for(network, engine) if engine else network
-    prints = output == STDOUT
-    folder = Path.cwd() if prints else output.absolute().parent
-    settings = compose.Settings(
-        uid=int(uid),
-        gid=int(gid),
-        owner=owner if uid != owner else "",
-        services=("jupyter", *dict.fromkeys(extra)),
-        injection=injection,
-        logdir=logdir,
-        port=port or 0,
-        restart=restart,
-        shm_bytes=run.shm_bytes(engine.memory_bytes) if engine else 0,
-        ca_file=(engine.provide(network.ca_file) if engine else str(network.ca_file)) if network.ca_file else "",
-        proxies=tuple(network.proxies),
-        environment=tuple(variable_of(text) for text in variables),
-        env_file=_beside(env_file, folder) if env_file else "",
-        mounts=tuple(mount_of(text, engine.connection if engine else None) for text in mounts),
-        volumes_exist=engine is not None and not prints,
-    )
-    header = compose.header(image, settings, form)
-    project = compose.project_name(folder, settings)
-    file = compose.compose_file(image, settings, project=project, header=header)
-    text = compose.stamped(render.render_compose(file))
-    if prints:
-        click.echo(text, nl=False)
-        return
-    is_new = compose.write(output, text, force=force)
-    if engine:
-        compose.make_volumes(file, settings, engine)
-    token = compose.write_token(folder)
-    if options.json:
-        print_json(
-            {
-                "file": str(output),
-                "image": image.name,
-                "services": list(settings.services),
-                "project": settings.filled(project),
-                "gpus": list(injection.arguments),
-                "gpu_form": form,
-                "token": token,
-            }
-        )
-    gpu_line = compose.gpu_line(form, info)
-    say(options, f"{'wrote' if is_new else 'unchanged:'} {output}: {' and '.join(settings.services)}, {gpu_line}")
-    _say_next(options, engine, image, settings, output, token)
-
-
-def _image(options: Options, catalog: Catalog, name: str, request: GpuRequest | None) -> Image:
-    """The image a name stands for; one that is named outright need not work on this machine."""
-    from dataclasses import replace
-
-    from kit import compat
-    from kit.catalog.model import Image
-    from kit.cli.resolve import image_for_host
-    from kit.errors import BadInputError
-    from kit.host import read_gpus
-
     name = name or str(configured("image") or "")
     if not name:
         raise BadInputError(
             "no image named", hint="`kit list` shows them; `image` in kit.toml names the one of a project"
         )
-    asked = compat.parse_name(catalog, name)
-    if isinstance(asked, Image):
-        return asked
-    host = read_gpus(options.host)
-    if request is not None and request.kind == "none":
-        host = replace(host, gpus=(), pci_gpus=())
-    return image_for_host(options, catalog, name, host)
-
-
-def _engine(options: Options) -> Engine | None:
-    """The engine the file is for; None when none answers on this machine, which may not be the one that will use it."""
-    from kit.engine import connect
-    from kit.errors import NoEngineError
-
-    try:
-        return connect(options.host)
-    except NoEngineError:
-        if options.host:
-            raise
-        return None
-
-
-def _beside(file: Path, folder: Path) -> str:
-    """A path as a compose file in `folder` has it: relative where it can go along with it. Raises BadInputError."""
-    from kit.config import read_env_file
-
-    read_env_file(file)
-    path = file.absolute()
-    return f"./{path.relative_to(folder)}" if path.is_relative_to(folder) else str(path)
-
-
-def _say_next(
-    options: Options, engine: Engine | None, image: Image, settings: Settings, output: Path, token: str
-) -> None:
-    """What is still to be done, line by line."""
-    from kit import compose
-    from kit.cli.output import say
-
-    beside = output.parent / compose.ENVIRONMENT_FILE
-    if token == "written":
-        say(options, f"wrote {beside}: a random JUPYTER_TOKEN")
-    elif token == "missing":
-        say(options, f"{beside} has no JUPYTER_TOKEN: add a line JUPYTER_TOKEN=… with one (`openssl rand -hex 24`)")
-    if engine and engine.image_labels(image.reference) is None:
-        say(
-            options, f"first build the image: kit{f' --host {options.host}' if options.host else ''} build {image.name}"
+    request = ComposeRequest(
+        name=name,
+        services=("jupyter", *dict.fromkeys(extra)),
+        target=options.host,
+        gpus=gpus,
+        form=FORMS[gpu_form],
+        port=port,
+        user=parse_user(user) if user else "",
+        environment=tuple(parse_variable(text) for text in variables),
+        env_file=env_file,
+        mounts=tuple(parse_mount(text) for text in mounts),
+        logdir=logdir,
+        restart="" if restart == "no" else restart,
+        network=network_settings(ca_cert),
+        output=None if output == STDOUT else output,
+        force=force,
+    )
+    made = make(request, CommandScreen(options))
+    if output == STDOUT:
+        click.echo(made.text, nl=False)
+        return
+    if options.json:
+        print_json(
+            {
+                "file": str(output),
+                "image": made.image.name,
+                "services": list(request.services),
+                "project": made.file.project_name,
+                "gpus": gpu_arguments(made.gpus),
+                "gpu_form": {"cdi": "cdi", "runtime": "nvidia"}.get(made.gpus.form or ""),
+                "token": made.token,
+            }
         )
-    if engine and engine.kind == "podman":
-        say(options, f"note: {compose.PODMAN_NOTE}")
+    services = " and ".join(request.services)
+    say(options, f"{'wrote' if made.is_new else 'unchanged:'} {output}: {services}, {made.gpu_line}")
+    _say_next(options, made, output)
+
+
+def _say_next(options: Options, made: Composed, output: Path) -> None:
+    """What is still to be done, line by line."""
+    engine, beside = made.engine, output.parent / ENVIRONMENT_FILE
+    if made.token == "written":
+        say(options, f"wrote {beside}: a random JUPYTER_TOKEN")
+    elif made.token == "missing":
+        say(options, f"{beside} has no JUPYTER_TOKEN: add a line JUPYTER_TOKEN=… with one (`openssl rand -hex 24`)")
+    at = f" --host {options.host}" if options.host else ""
+    if not made.has_image:
+        say(options, f"first build the image: kit{at} build {made.image.name}")
+    if engine and not engine.features.has_compose:
+        say(options, f"note: {start.PODMAN_NOTE}")
         return
     if options.host:
         say(options, f"it is for {options.host}: `kit sync` sends the folder there; start it there")
         return
-    file = "" if output.name in compose.FOUND_BY_COMPOSE else f" --file {output.name}"
+    file = "" if output.name in FOUND_BY_COMPOSE else f" --file {output.name}"
     where = "" if output.absolute().parent == Path.cwd() else f"in {output.parent}: "
-    say(options, f"start it: {where}{compose.docker_words(engine)} compose{file} up --detach")
-    if engine and (problem := compose.version_problem(engine, settings.min_compose)):
-        say(options, f"warning: {problem}")
+    say(options, f"start it: {where}{start.docker_words(engine)} compose{file} up --detach")
+    if made.problem:
+        say(options, f"warning: {made.problem}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, json_option
+from kit.cli.options import Options, json_option
 
 if TYPE_CHECKING:
     from kit.config.model import Config, Setting

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options
+from kit.cli.options import Options
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:

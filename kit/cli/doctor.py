@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import redact
+from kit.catalog import load_catalog
+from kit.catalog.update import Registry
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.doctor import SEVERITIES, examine
+from kit.facts.host import Endpoint
+from kit.host import read_host
+from kit.host.report import to_json
+from kit.network import index_url
 
 if TYPE_CHECKING:
     from kit.doctor import Finding, Severity
-    from kit.host.model import Endpoint, Host, HostGpu
+    from kit.facts.host import Endpoint, Host, HostGpu
 
 COLORS: dict[Severity, str] = {"block": "red", "warn": "yellow", "note": "cyan"}
 
@@ -25,19 +36,15 @@ def doctor_command(options: Options) -> None:
 
     Looks at this machine, or --host; changes nothing. Exit code 1 when something blocks.
     """
-    import os
-    from dataclasses import asdict
-
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json
-    from kit.doctor import examine
-    from kit.host import read_host, to_json
-
     host = read_host(
         options.host,
         endpoints=endpoints(os.environ, mirror=options.setting("registry_mirror"), index=options.setting("index_url")),
     )
-    findings = examine(host, load_catalog())
+    # The facts they name are what programs printed.
+    findings = [
+        replace(finding, message=redact.text(finding.message), fix=redact.text(finding.fix))
+        for finding in examine(host, load_catalog())
+    ]
     if options.json:
         print_json({"host": to_json(host), "findings": [asdict(finding) for finding in findings]})
     else:
@@ -50,23 +57,12 @@ def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = 
     """What a build would ask: Docker Hub, and the registry mirror and package index that the environment names, else
     these.
     """
-    from kit.catalog.update import Registry
-    from kit.host.model import Endpoint
-    from kit.network import index_url
-
     found = [Endpoint(kind="registry", url=Registry().url)]
     if mirror := environment.get("KIT_REGISTRY_MIRROR") or mirror:
-        found.append(Endpoint(kind="mirror", url=without_password(Registry(mirror).url)))
+        found.append(Endpoint(kind="mirror", url=redact.without_users(Registry(mirror).url)))
     if index := index_url(environment, index):
-        found.append(Endpoint(kind="index", url=without_password(index)))
+        found.append(Endpoint(kind="index", url=redact.without_users(index)))
     return tuple(found)
-
-
-def without_password(url: str) -> str:
-    """A URL without the user name and password in it."""
-    head, separator, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{head}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else url
 
 
 def print_facts(host: Host) -> None:
@@ -74,7 +70,7 @@ def print_facts(host: Host) -> None:
     rows = facts(host)
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        click.echo(f"{name:{width}}  {value}")
+        click.echo(redact.text(f"{name:{width}}  {value}"))
 
 
 def facts(host: Host) -> list[tuple[str, str]]:
@@ -119,9 +115,6 @@ def facts(host: Host) -> list[tuple[str, str]]:
 
 def print_findings(options: Options, findings: list[Finding]) -> None:
     """Each finding and, under it, its fix; how many there are of each kind on stderr."""
-    from kit.cli.output import say
-    from kit.doctor import SEVERITIES
-
     for finding in findings:
         click.echo()
         click.secho(f"{finding.severity}: ", fg=COLORS[finding.severity], bold=True, nl=False)

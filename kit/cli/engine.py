@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import asdict
+from typing import cast
+
 import click
 
-from kit.cli import Options, json_option
+from kit import private_engine
+from kit.cli.options import Options, json_option
+from kit.cli.output import print_json, say
 
 
 @click.group()
@@ -49,11 +55,6 @@ def up_command(
     update: bool,
 ) -> None:
     """Start the engine; says so if it is up already."""
-    from typing import cast
-
-    from kit import private_engine
-    from kit.cli.output import say
-
     started = private_engine.up(
         store=cast("private_engine.Store | None", store),
         registry_mirrors=registry_mirrors,
@@ -77,9 +78,6 @@ def up_command(
 @click.pass_obj
 def down_command(options: Options, *, purge: bool) -> None:
     """Stop the engine and its containers; nothing of it stays on the machine but its folder."""
-    from kit import private_engine
-    from kit.cli.output import say
-
     if purge and not options.yes:
         click.confirm(
             f"Delete all images, containers and volumes in {private_engine.places().folder}?", abort=True, err=True
@@ -102,10 +100,6 @@ def status_command(ctx: click.Context) -> None:
 @engine_command.command("env")
 def env_command() -> None:
     """Print what makes plain `docker` use the engine: eval "$(kit engine env)"."""
-    import shlex
-
-    from kit import private_engine
-
     for name, value in private_engine.environment().items():
         if name == "PATH":
             click.echo(f'export PATH={shlex.quote(value.partition(":")[0])}:"$PATH"')
@@ -114,11 +108,6 @@ def env_command() -> None:
 
 
 def _print(options: Options) -> bool:
-    from dataclasses import asdict
-
-    from kit import private_engine
-    from kit.cli.output import print_json
-
     found = private_engine.status()
     if options.json:
         print_json(asdict(found))

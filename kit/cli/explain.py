@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit.catalog import load_catalog
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, print_table, say
+from kit.errors import BadInputError, CheckFailedError
+from kit.explain import explain_lines, numbered_lines
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Problem
+    from kit.catalog.machines import Problem
     from kit.explain import Match
 
-# Of a container's log, which the engine hands over whole.
-CONTAINER_LINES = 100_000
 PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"
 
 
@@ -31,11 +34,6 @@ def explain_command(options: Options, *, file: str | None, container: str, every
 
     Reads FILE, or standard input. Exit code 1 when nothing is recognised.
     """
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError, CheckFailedError
-    from kit.explain import explain_lines
-
     if sum((bool(file), bool(container), everything)) > 1:
         raise BadInputError("FILE, --container and --list exclude each other", hint=PIPE_HINT)
     problems = load_catalog().problems
@@ -43,7 +41,14 @@ def explain_command(options: Options, *, file: str | None, container: str, every
         print_list(options, problems)
         return
     name = f"the log of {container}" if container else "standard input" if file in (None, "-") else str(file)
-    report = explain_lines(container_lines(container, options.host) if container else file_lines(file), problems)
+    if container:
+        from kit.engine import connect
+        from kit.run.containers import numbered_lines
+
+        lines = numbered_lines(connect(options.host), container)
+    else:
+        lines = file_lines(file)
+    report = explain_lines(lines, problems)
     if options.json:
         print_json({"problems": [describe(match) for match in report.matches], "lines": report.lines})
     else:
@@ -60,11 +65,6 @@ def explain_command(options: Options, *, file: str | None, container: str, every
 
 def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
     """The numbered lines of a file, or of standard input. Raises BadInputError."""
-    from pathlib import Path
-
-    from kit.errors import BadInputError
-    from kit.explain import numbered_lines
-
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise BadInputError("no log given", hint=PIPE_HINT)
     if file in (None, "-"):
@@ -77,28 +77,6 @@ def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
         what = "there is no file" if isinstance(e, FileNotFoundError) else "cannot read"
         reason = "" if isinstance(e, FileNotFoundError) else f": {e.strerror}"
         raise BadInputError(f"{what} {file}{reason}", hint=PIPE_HINT) from None
-
-
-def container_lines(name: str, host: str = "") -> Iterator[tuple[int, str]]:
-    """The numbered lines a container printed, and how it ended. Raises NoSuchContainerError."""
-    import json
-
-    from kit import run
-    from kit.engine import connect
-    from kit.errors import NoSuchContainerError
-
-    engine = connect(host)
-    try:
-        found = run.find(engine, name).name
-    except NoSuchContainerError:
-        if not engine.is_listed(name):
-            raise
-        found = name  # not one of kit's
-    lines = engine.logs(found, tail=CONTAINER_LINES)
-    yield from enumerate(lines, start=1)
-    state = json.loads(engine.call(["container", "inspect", "--format={{json .State}}", found], timeout_s=30))
-    if not state.get("Running"):
-        yield len(lines), json.dumps({key: state.get(key) for key in ("ExitCode", "OOMKilled", "Error")})
 
 
 def describe(match: Match) -> dict[str, Any]:
@@ -132,8 +110,6 @@ def print_matches(matches: tuple[Match, ...]) -> None:
 
 def print_list(options: Options, problems: tuple[Problem, ...]) -> None:
     """Every error kit knows, by its identifier, on stdout."""
-    from kit.cli.output import print_json, print_table, say
-
     if options.json:
         print_json([{"id": p.id, "cause": p.cause, "check": p.check} for p in problems])
         return

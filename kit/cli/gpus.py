@@ -5,15 +5,21 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import gpus
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json
+from kit.errors import GpuUnavailableError
+from kit.host import read_gpus
+from kit.run.lease import user_name
 
 if TYPE_CHECKING:
+    from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
     from kit.gpus import Unit
-    from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
 
 HEADER = ("GPU", "NAME", "MEMORY", "USE", "TEMP", "STATE")
 NAME, STATE = HEADER.index("NAME"), HEADER.index("STATE")
@@ -29,12 +35,6 @@ def gpus_command(options: Options) -> None:
 
     `kit run --gpus free` takes the emptiest GPU that is not leased, `--gpus 2` two that nobody uses.
     """
-    from dataclasses import replace
-
-    from kit import gpus
-    from kit.cli.output import print_json
-    from kit.host import read_gpus
-
     host = read_gpus(options.host, with_use=True)
     require_answer(host)
     if options.json:
@@ -44,16 +44,12 @@ def gpus_command(options: Options) -> None:
         click.echo(f"no NVIDIA GPU on {options.host or 'this host'}")
         return
     if not options.host:
-        from kit.lease import user_name
-
         host = replace(host, containers=gpus.with_user_names(host.containers, user_name))
     print_units(host, gpus.units(host))
 
 
 def require_answer(host: Host) -> None:
     """Raises GpuUnavailableError when the machine has an NVIDIA GPU, or may have one, and its driver says nothing."""
-    from kit.errors import GpuUnavailableError
-
     if host.gpus:
         return
     where = host.target or "this host"

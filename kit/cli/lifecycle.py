@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import labels
+from kit.cli.options import HERE, Options, host_option, json_option
+from kit.cli.output import print_error, print_json, print_table, say, write_out
+from kit.engine import connect
+from kit.errors import BadInputError, KitError, NetworkError, NoEngineError, NoSuchContainerError
+from kit.run import containers
 
 if TYPE_CHECKING:
-    from kit.engine import Container, Engine
-    from kit.run import Running
+    from kit.run.containers import Running
 
 force_option = click.option("-f", "--force", is_flag=True, help="Another user's too.")
 
@@ -23,16 +28,10 @@ force_option = click.option("-f", "--force", is_flag=True, help="Another user's 
 @click.pass_obj
 def ps_command(options: Options, *, everything: bool, all_hosts: bool) -> None:
     """List the containers kit started."""
-    from kit import run
-    from kit.cli.output import print_json, say
-    from kit.engine import connect
-
     if all_hosts:
-        from kit.cli.hosts import ps_all_hosts
-
-        ps_all_hosts(options, everything=everything)
+        _ps_all_hosts(options, everything=everything)
         return
-    found = run.listed(connect(options.host), everything=everything, with_tokens=options.json)
+    found = containers.listed(connect(options.host), everything=everything, with_tokens=options.json)
     if options.json:
         print_json([as_json(r, options.host) for r in found])
         return
@@ -40,6 +39,41 @@ def ps_command(options: Options, *, everything: bool, all_hosts: bool) -> None:
         say(options, "nothing runs" if not everything else "no containers")
         return
     print_running(found)
+
+
+def _ps_all_hosts(options: Options, *, everything: bool) -> None:
+    """The containers of this machine and of every configured host; one that does not answer delays no other.
+
+    Raises NetworkError in the end when none answered.
+    """
+    named = [*options.setting("hosts"), options.host]
+    hosts = [host for host in dict.fromkeys(named) if host not in HERE]  # this machine is asked anyway
+    if not hosts:
+        raise BadInputError(
+            "no hosts are configured", hint='name them in ~/.config/kit/config.toml: hosts = ["lab1", "alice@lab2"]'
+        )
+    rows: list[dict[str, Any]] = []
+    failures: list[KitError] = []
+    for host, found in containers.listed_everywhere(["", *hosts], everything=everything, with_tokens=options.json):
+        if isinstance(found, KitError):
+            # That the machine one sits at has no engine is what --host is for.
+            if host or not isinstance(found, NoEngineError):
+                failures.append(found)
+            continue
+        rows += [as_json(r, host) for r in found]
+        if not options.json:
+            click.secho(host or "this machine", bold=True)
+            if found:
+                print_running(found)
+            else:
+                click.echo("nothing runs" if not everything else "no containers")
+            click.echo()
+    if options.json:
+        print_json(sorted(rows, key=lambda row: (row["host"], row["name"])))
+    for failure in failures:
+        print_error(failure)
+    if len(failures) == len(hosts):
+        raise NetworkError("none of the configured hosts answers", hint="`kit config show` lists them")
 
 
 def as_json(running: Running, host: str) -> dict[str, Any]:
@@ -61,8 +95,6 @@ def as_json(running: Running, host: str) -> dict[str, Any]:
 
 def print_running(found: list[Running]) -> None:
     """Containers as a table; whose they are, and what they lease, where that says something."""
-    from kit.cli.output import print_table
-
     header = ["NAME", "SERVICE", "STATUS", "URL"]
     rows = [[r.name, r.service or "command", _status(r), r.url.partition("?")[0]] for r in found]
     columns = []
@@ -93,17 +125,14 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
     With --follow, of a command: until it ends, and then with its exit code. Where the container is behind --host, a
     connection that breaks is made again.
     """
-    from kit import run
-    from kit.cli.output import say
-    from kit.cli.run import write_out
-    from kit.engine import connect
+    from kit.run.command import follow_job
 
     engine = connect(options.host)
-    container = run.find(engine, name)
-    is_command = not container.labels.get("kit.service")
+    container = containers.find(engine, name)
+    is_command = not container.labels.get(labels.SERVICE)
     if follow and tail is None and (is_command or engine.target):
         try:
-            code = run.follow_job(engine, container.name, write_out, lambda text: say(options, text))
+            code = follow_job(engine, container.name, write_out, lambda text: say(options, text))
         except KeyboardInterrupt:
             say(options, f"\n{container.name} goes on")
             click.get_current_context().exit(130)
@@ -119,16 +148,11 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
 @click.pass_obj
 def url_command(options: Options, *, name: str) -> None:
     """Print the URL of a running service, with its token; behind --host the tunnel to it is opened if it is not."""
-    from kit import run
-    from kit.cli.output import print_json
-    from kit.engine import connect
-    from kit.errors import NoSuchContainerError
-
     engine = connect(options.host)
-    container = run.find(engine, name)
-    run.require_own([container], engine, action="show the token of")
-    run.open_tunnel(container, engine)
-    found = run.describe(container, engine)
+    container = containers.find(engine, name)
+    containers.require_own([container], engine, action="show the token of")
+    containers.open_tunnel(container, engine)
+    found = containers.describe(container, engine)
     if not found.url:
         raise NoSuchContainerError(
             f"{found.name} is no running service (status: {found.status})", hint="`kit ps --all` lists what there is"
@@ -147,15 +171,10 @@ def url_command(options: Options, *, name: str) -> None:
 @click.pass_obj
 def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: bool) -> None:
     """Run a command in a running container (a shell without one); its exit code is passed on."""
-    import sys
-
-    from kit import run
-    from kit.engine import connect
-
     engine = connect(options.host)
-    container = run.find(engine, name)
+    container = containers.find(engine, name)
     if not force:
-        run.require_own([container], engine, action="run something in")
+        containers.require_own([container], engine, action="run something in")
     words = words[1:] if words[:1] == ("--",) else words
     terminal = ["--interactive", *(["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else [])]
     click.get_current_context().exit(engine.attach(["exec", *terminal, container.name, *(words or ("bash",))]))
@@ -172,17 +191,13 @@ def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: 
 @click.pass_obj
 def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, timeout_s: int, force: bool) -> None:
     """Stop containers. What they wrote to the mounted folder and volumes stays; `kit rm` removes the rest."""
-    from kit import run
-    from kit.cli.output import say
-    from kit.engine import connect
-
     engine = connect(options.host)
-    targets = _targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
+    targets = containers.targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
     if not force:
-        run.require_own(targets, engine, action="stop")
+        containers.require_own(targets, engine, action="stop")
     for target in targets:
         engine.stop(target.name, timeout_s=timeout_s)
-        run.close_tunnels(target, engine)
+        containers.close_tunnels(target, engine)
         say(options, f"stopped {target.name}")
 
 
@@ -194,37 +209,16 @@ def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, 
 @click.pass_obj
 def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, force: bool) -> None:
     """Remove stopped containers."""
-    from kit import run
-    from kit.cli.output import say
-    from kit.engine import connect
-    from kit.errors import BadInputError
-
     engine = connect(options.host)
     stopped = ("created", "exited", "dead")
-    targets = _targets(engine, names, everything=everything, statuses=() if force else stopped)
+    targets = containers.targets(engine, names, everything=everything, statuses=() if force else stopped)
     if not force:
-        run.require_own(targets, engine, action="remove")
+        containers.require_own(targets, engine, action="remove")
     for target in targets:
         if not force and target.status not in stopped:
             raise BadInputError(
                 f"{target.name} is {target.status}", hint=f"stop it first (`kit stop {target.name}`), or give --force"
             )
         engine.remove(target.name, force=force)
-        run.close_tunnels(target, engine)
+        containers.close_tunnels(target, engine)
         say(options, f"removed {target.name}")
-
-
-def _targets(engine: Engine, names: tuple[str, ...], *, everything: bool, statuses: tuple[str, ...]) -> list[Container]:
-    """The containers that are named, or with `everything` all of the caller's own that have one of these statuses.
-
-    Another user's must be named, whatever `--force` says of it: `--all` would take a whole laboratory's.
-    """
-    from kit import run
-    from kit.errors import BadInputError
-
-    if not names and not everything:
-        raise BadInputError("no container named", hint="name one or more (`kit ps --all` lists them), or give --all")
-    if not everything:
-        return [run.find(engine, name) for name in names]
-    found = [c for c in engine.containers(label="kit.client") if not statuses or c.status in statuses]
-    return [c for c in found if run.is_own(c, engine)]

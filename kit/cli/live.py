@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options
+from kit.cli.options import Options
 
 if TYPE_CHECKING:
     from rich.status import Status

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, json_option
+from kit import locks, paths
+from kit.catalog import load_catalog
+from kit.catalog.update import Registry, update
+from kit.cli.options import Options, json_option
+from kit.cli.output import print_json, say
+from kit.errors import BadInputError, CheckFailedError, KitError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -28,10 +34,6 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
     Locked versions stay while they fit; --upgrade lets go of them. An image that the catalog calls unlocked is tried
     when it is named.
     """
-    from kit import locks, paths
-    from kit.catalog import load_catalog
-    from kit.errors import BadInputError
-
     if again and not check:
         raise BadInputError("--solve goes with --check", hint="`kit lock` alone solves and writes")
     if check and upgrade:
@@ -74,14 +76,6 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
 @click.pass_obj
 def update_command(options: Options, *, names: tuple[str, ...], registry_mirror: str) -> None:
     """Ask a registry for the digests of the base images (of all images, or of NAMES), and pin them."""
-    import datetime
-
-    from kit import locks, paths
-    from kit.catalog import load_catalog
-    from kit.catalog.update import Registry, update
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError, CheckFailedError
-
     if not paths.is_checkout():
         raise BadInputError(
             "kit update writes into a source checkout, and this kit is an installed package",
@@ -118,9 +112,6 @@ def update_command(options: Options, *, names: tuple[str, ...], registry_mirror:
 
 
 def _check(catalog: Catalog, image: Image, *, again: bool) -> str:
-    from kit import locks
-    from kit.errors import CheckFailedError
-
     locks.check(catalog, image)
     if again and not catalog.unlocked_reason(image) and not locks.resolves_the_same(catalog, image):
         raise CheckFailedError(
@@ -131,8 +122,6 @@ def _check(catalog: Catalog, image: Image, *, again: bool) -> str:
 
 
 def _lock(catalog: Catalog, image: Image, *, upgrade: bool, named: bool) -> str:
-    from kit import locks
-
     reason = catalog.unlocked_reason(image)
     if reason and not named:
         locks.write_unlocked(catalog, image)
@@ -142,9 +131,6 @@ def _lock(catalog: Catalog, image: Image, *, upgrade: bool, named: bool) -> str:
 
 def _each(options: Options, images: Sequence[Image], work: Callable[[Image], str], good: str, bad: str) -> None:
     """Do the work for every image, say how each went, and fail at the end when any did."""
-    from kit.cli.output import print_json, say
-    from kit.errors import CheckFailedError, KitError
-
     results: list[dict[str, str]] = []
     failed: list[tuple[Image, KitError]] = []
     for number, image in enumerate(images, 1):

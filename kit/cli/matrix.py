@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import click
 
-from kit.cli import Options, json_option
+from kit import matrix, paths
+from kit.catalog import load_catalog
+from kit.cli.options import Options, json_option
+from kit.cli.output import print_json, say
+from kit.errors import BadInputError
 
 
 @click.command("matrix")
@@ -31,13 +36,6 @@ from kit.cli import Options, json_option
 @click.pass_obj
 def matrix_command(options: Options, *, form: str, names: tuple[str, ...], with_devel: bool, into: Path | None) -> None:
     """Print the images to build: those that have a lock."""
-    import dataclasses
-
-    from kit import matrix
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError
-
     catalog = load_catalog()
     if into and form != "markdown":
         raise BadInputError(f"--into does not go with --format {form}", hint="give --format markdown")
@@ -61,9 +59,6 @@ def matrix_command(options: Options, *, form: str, names: tuple[str, ...], with_
 
 
 def _replace_table(options: Options, file: Path, table: str) -> None:
-    from kit import matrix, paths
-    from kit.cli.output import say
-
     before = file.read_text(encoding="utf-8")
     after = matrix.replace_table(before, table)
     if after != before:

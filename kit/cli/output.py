@@ -9,19 +9,20 @@ from typing import Any
 
 import click
 
-from kit.cli import Options
+from kit import redact
+from kit.cli.options import Options
 from kit.errors import KitError
 
 
 def print_error(error: KitError) -> None:
-    """What happened, its details, and what to do next, on stderr."""
+    """What happened, its details, and what to do next, on stderr; without secrets, which programs print as well."""
     click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(error.message, err=True)
-    for line in error.details:
+    click.echo(redact.text(error.message), err=True)
+    for line in redact.text("\n".join(error.details)).split("\n") if error.details else ():
         click.echo(f"  {line}", err=True)
     if error.hint:
         click.secho("hint: ", fg="cyan", nl=False, err=True)
-        click.echo(error.hint, err=True)
+        click.echo(redact.text(error.hint), err=True)
 
 
 def print_json(data: Any) -> None:
@@ -48,3 +49,22 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     click.secho(line(header), bold=True)
     for row in rows:
         click.echo(line(row))
+
+
+def write_out(kind: int, data: bytes) -> None:
+    """Hand on what a container printed: to the stream it came from."""
+    target = sys.stderr.buffer if kind == 2 else sys.stdout.buffer
+    target.write(data)
+    target.flush()
+
+
+def print_gpus(options: Options, found: tuple[str, str] | None) -> None:
+    """Whether the GPUs that a container was given are there inside and compute."""
+    if found is None:
+        return
+    gpus, wrong = found
+    if wrong:
+        click.secho("warning: ", fg="yellow", nl=False, err=True)
+        click.echo(f"{wrong}; `kit doctor` looks for the cause", err=True)
+    else:
+        say(options, f"GPU inside: {gpus}; a kernel ran on it")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 
-from kit.build import Progress
+from kit import redact
+from kit.build.model import Progress
 from kit.buildlog import Log, Step
-from kit.cli import Options
 from kit.cli.live import LiveLine
+from kit.cli.options import Options
 
 WORTH_A_LINE_S = 0.5
 
@@ -27,8 +28,8 @@ class BuildDisplay(LiveLine):
     def log(self, log: Log, finished: list[Step]) -> None:
         for step in finished:
             if not step.is_internal and not step.error and step.seconds >= WORTH_A_LINE_S:
-                self.message(f"  {step.seconds:6.1f} s  {step.title}")
+                self.message(f"  {step.seconds:6.1f} s  {redact.text(step.title)}")
         if log.running:
             step = log.running[-1]
-            last = f" · {step.lines[-1][:60]}" if step.lines else ""
-            self.update(f"{self.image}  {time.monotonic() - self.started:.0f} s  {step.title}{last}")
+            last = f" · {redact.text(step.lines[-1])[:60]}" if step.lines else ""
+            self.update(f"{self.image}  {time.monotonic() - self.started:.0f} s  {redact.text(step.title)}{last}")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import click
 
-from kit.cli import Options, json_option
+from kit import paths, render
+from kit.catalog import load_catalog
+from kit.cli.options import Options, json_option
+from kit.cli.output import print_json, say
+from kit.errors import BadInputError, CheckFailedError
 
 
 @click.command("render")
@@ -13,12 +17,7 @@ from kit.cli import Options, json_option
 @json_option
 @click.pass_obj
 def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> None:
-    """Write images/NAME/Dockerfile and compose/NAME*.yaml from the templates and the catalog (all without NAMES)."""
-    from kit import paths, render
-    from kit.catalog import load_catalog
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError, CheckFailedError
-
+    """Write images/NAME/Dockerfile and the examples in compose/ from templates and catalog (all without NAMES)."""
     catalog = load_catalog()
     images = [catalog.find(name) for name in names] or catalog.images()
     if check:
@@ -42,7 +41,7 @@ def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> 
     for path in changed:
         say(options, f"wrote {path.relative_to(paths.root_dir())}")
     for folder in render.left_over(catalog):
-        say(options, f"left over: {folder.relative_to(paths.root_dir())} is no image of the catalog; remove it")
+        say(options, f"left over: {folder.relative_to(paths.root_dir())} is no longer rendered; remove it")
     if options.json:
         print_json([str(path) for path in changed])
     say(options, f"{len(images)} images, {len(changed)} written")

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import compat
+from kit.catalog import load_catalog
+from kit.catalog.model import Image
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, say
+from kit.errors import BadInputError, IncompatibleError
+from kit.host import read_gpus
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.model import Image
     from kit.compat import Resolution
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
 
 @click.command("resolve")
@@ -39,16 +47,6 @@ def resolve_command(
     The host is this machine, or --host; --driver, --gpu and --platform declare what it has instead. Exit code 3 when
     nothing fits, with every reason and the smallest change that would help.
     """
-    import dataclasses
-    import re
-
-    from kit import compat
-    from kit.catalog import load_catalog
-    from kit.catalog.model import Image
-    from kit.cli.output import print_json, say
-    from kit.errors import BadInputError, IncompatibleError
-    from kit.host import read_gpus
-
     if python and not re.fullmatch(r"3\.\d{1,2}", python):
         raise BadInputError(f"--python {python}: not a Python version", hint="give it as 3.12")
     catalog = load_catalog()
@@ -95,30 +93,7 @@ def summary(catalog: Catalog, image: Image) -> str:
     return f"{release.framework} {release.version}, {cuda}, Python {catalog.base_for(image).python}"
 
 
-def image_for_host(options: Options, catalog: Catalog, name: str, host: Host, *, force: bool = False) -> Image:
-    """The image a name stands for on the host, the choice said in one line.
-
-    Raises IncompatibleError when nothing fits, or when the image was named outright and cannot work; that it goes on
-    with `force`.
-    """
-    from kit import compat
-    from kit.cli.output import say
-
-    image, found = compat.choose(catalog, name, host)
-    if found:
-        say(options, f"{name}: {image.name} ({compat.describe(host)})")
-        for warning in found.warnings:
-            say(options, f"warning: {warning}")
-    elif problem := compat.objection(catalog, image, host):
-        if not force:
-            raise problem
-        say(options, f"warning: {problem.message}; going on because of --force")
-    return image
-
-
 def _as_json(catalog: Catalog, found: Resolution, host: Host) -> dict[str, Any]:
-    from kit import compat
-
     return {
         "image": found.image.name if found.image else None,
         "summary": summary(catalog, found.image) if found.image else "",

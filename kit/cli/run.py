@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, host_option, is_configured, json_option
-from kit.cli.build import build_options, placement_options
-from kit.cli.defaults import AddingOption
+from kit.cli.arguments import (
+    build_options,
+    content_options,
+    gpus_option,
+    image_options,
+    placement_options,
+    restart_option,
+    user_option,
+)
+from kit.cli.options import Options, configured, host_option, is_configured, json_option
+from kit.cli.output import print_gpus, print_json, say, write_out
+from kit.cli.screen import CommandScreen
+from kit.run.command import run_command as run_attached
+from kit.run.command import start_job
+from kit.run.start import RunAsk, check_gpus, plan, start_services
 
 if TYPE_CHECKING:
-    from kit.engine import Engine, Mount
-    from kit.run import RunRequest, Started
-    from kit.ssh import Connection
+    from kit.run.start import Planned
+    from kit.spec.gpu_request import GpuRequest
 
 DETACHED = 130
 
@@ -24,14 +34,12 @@ DETACHED = 130
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @click.argument("name", required=False, default="")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[jupyter|tensorboard|shell|COMMAND...]")
-@click.option(
-    "--gpus",
-    metavar="WHICH",
-    help="all, none, free (the emptiest), how many free ones (2), indexes (0,3 or device=1) or UUIDs. The container "
-    "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]",
+@gpus_option(
+    "all, none, free (the emptiest), how many free ones (2), indexes (0,3 or device=1) or UUIDs. The container "
+    "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]"
 )
 @click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
-@click.option("--user", help="UID or UID:GID to run as.  [default: yours; of a rootless engine 0:0, which is you]")
+@user_option
 @click.option(
     "-C",
     "--folder",
@@ -45,31 +53,10 @@ DETACHED = 130
     metavar="PATH",
     help="With --host: a folder over there at /workspace, and nothing is sent.  [default: a copy of --folder]",
 )
-@click.option(
-    "-e", "--env", "variables", cls=AddingOption, multiple=True, metavar="NAME=VALUE", help="Environment variable."
-)
-@click.option(
-    "--env-file",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of environment variables, as docker's --env-file takes it.",
-)
-@click.option(
-    "--mount",
-    "mounts",
-    cls=AddingOption,
-    multiple=True,
-    metavar="SOURCE:TARGET[:ro]",
-    help="Another folder or file of the host's.",
-)
-@click.option("--logdir", default=".", show_default=True, help="Where TensorBoard looks, under /workspace.")
+@content_options(env_file_help="File of environment variables, as docker's --env-file takes it.")
 @click.option("--tensorboard", is_flag=True, help="Start TensorBoard beside the notebook.")
 @click.option("-d", "--detach", is_flag=True, help="Let a command run by itself: `kit logs -f`, `kit stop`.")
-@click.option(
-    "--restart",
-    type=click.Choice(["no", "on-failure", "unless-stopped", "always"]),
-    default="no",
-    help="Whether the engine starts a service or a detached command again after a crash or a reboot.",
-)
+@restart_option("Whether the engine starts a service or a detached command again after a crash or a reboot.")
 @click.option("--force", is_flag=True, help="Start an image even when it cannot work with this driver or GPU.")
 @placement_options
 @build_options
@@ -81,7 +68,7 @@ def run_command(
     *,
     name: str,
     words: tuple[str, ...],
-    gpus: str | None,
+    gpus: GpuRequest | None,
     port: int | None,
     user: str | None,
     folder: Path,
@@ -110,172 +97,86 @@ def run_command(
     With --host all of it happens on that machine: this folder is sent there first (`kit sync`), a service is brought
     to a port here by a tunnel, and a command goes on when this terminal or the connection is gone.
     """
-    from kit import run
-    from kit.catalog import load_catalog
-    from kit.cli.build import image_in_engine, make_options, network_for
-    from kit.cli.output import say
-    from kit.cli.resolve import image_for_host
-    from kit.engine import connect
-    from kit.errors import BadInputError
-
-    catalog = load_catalog()
-    name, words = _name_and_words(options, name, words)
-    service, command, words_logdir = run.as_command(words)
-    if tensorboard and service != "jupyter":
-        raise BadInputError("--tensorboard is for the notebook", hint="alone it is `kit run NAME tensorboard`")
-    if detach and service:
-        raise BadInputError(f"--detach is for a command; {service} stays up by itself", hint="leave it out")
-    if remote_folder and not options.host:
-        raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
-    # What is wrong with the words is said before anything is asked of a machine.
-    asked_user = run.parse_user(user) if user else ""
-    environment = tuple(variable_of(text) for text in variables)
-    secrets = _variables_of(env_file)
-    for text in mounts:
-        split_mount(text) if options.host else mount_of(text, None)
-    host = run.host_for(gpus, options.host)
-    image = image_for_host(options, catalog, name, host, force=force)
-    if not image.is_gpu and is_configured("gpus"):
-        gpus = None  # meant for images that have a use for one
-    engine = connect(options.host)
-    wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
-    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    request = run.RunRequest(
-        image=image,
-        service=service,
-        command=command,
+    ask = RunAsk(
+        name=name,
+        words=words,
+        configured_image=str(configured("image") or "") if options.settings.is_there else "",
+        target=options.host,
         gpus=gpus,
-        host=host,
+        gpus_are_optional=is_configured("gpus"),
         port=port,
+        user=user or "",
         folder=folder.resolve(),
-        user=asked_user or run.user_inside(engine),
-        environment=environment,
-        secrets=secrets,
-        mounts=tuple(mount_of(text, engine.connection) for text in mounts),
-        logdir=words_logdir or logdir,
-        restart="" if restart == "no" else restart,
-        network=network_for(wanted.network, engine),
-        is_terminal=is_terminal,
+        remote_folder=remote_folder,
+        variables=variables,
+        env_file=env_file,
+        mounts=mounts,
+        logdir=logdir,
+        tensorboard=tensorboard,
+        detach=detach,
+        restart=restart,
+        force=force,
+        image=image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull),
+        is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
     )
-    run.decide_gpus(request, engine)  # before anything is built or downloaded
-    if image_in_engine(options, catalog, image, engine, wanted, transfer=transfer, pull=pull):
-        request = replace(request, host=None)  # who uses which GPU has changed meanwhile
-    if engine.connection:
-        request = replace(request, folder=_folder_there(options, engine, folder.resolve(), remote_folder))
-    if service:
-        _start_services(options, engine, request, beside=("tensorboard",) if tensorboard else ())
-        return
-    is_interactive = command == run.SHELL and is_terminal
-    if detach or (engine.target and not is_interactive):
-        _run_job(options, engine, request, detach=detach)
-        return
-    code = run.run_command(
-        request, engine, lambda text: say(options, text), on_gpus=lambda found: _say_gpus(options, found)
-    )
-    click.get_current_context().exit(code)
-
-
-def _name_and_words(options: Options, name: str, words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The image and what to run in it; the image from the configuration when the first word is none."""
-    from kit.catalog import load_catalog
-    from kit.errors import BadInputError, NoSuchImageError
-
-    image = str(options.setting("image") or "") if options.settings.is_there else ""
-    if not name:
-        if not image:
-            raise BadInputError(
-                "no image named", hint="`kit list` shows them; `image` in kit.toml names the one of a project"
-            )
-        return image, words
-    if not image:
-        return name, words
-    from kit import compat
-
-    try:
-        compat.parse_name(load_catalog(), name)
-    except NoSuchImageError:
-        return image, (name, *words)
-    return name, words
-
-
-def _folder_there(options: Options, engine: Engine, folder: Path, wanted: str) -> Path:
-    """The folder over there for /workspace: one that was named, else a copy of this one, sent now."""
-    assert engine.connection is not None
-    if not wanted:
-        from kit.cli.sync import send_folder
-
-        return Path(send_folder(options, engine.connection, folder))
-    from kit.errors import BadInputError
-
-    there = _path_there(engine.connection, wanted)
-    if not there.startswith("/") or engine.connection.run('test -d "$1"', arguments=[there], check=False).returncode:
-        raise BadInputError(
-            f"--remote-folder {wanted}: no such folder on {engine.target}", hint="give a whole path, or one with ~/"
+    planned = plan(ask, CommandScreen(options))
+    if planned.way == "service":
+        _start_services(options, planned)
+    elif planned.way == "job":
+        _run_job(options, planned, detach=detach)
+    else:
+        code = run_attached(
+            planned.request,
+            planned.gpus,
+            planned.engine,
+            lambda text: say(options, text),
+            on_gpus=lambda found: print_gpus(options, found),
         )
-    return Path(there)
+        click.get_current_context().exit(code)
 
 
-def _path_there(connection: Connection, path: str) -> str:
-    """A path of a machine behind SSH, with ~ as the home folder there."""
-    return connection.account.home + path[1:] if path == "~" or path.startswith("~/") else path
-
-
-def _start_services(options: Options, engine: Engine, request: RunRequest, *, beside: tuple[str, ...]) -> None:
-    from kit import run
-    from kit.cli.output import print_json, say
-
-    started: list[tuple[str, Started]] = []
-    for service in (str(request.service), *beside):
-        wanted = request
-        if started:
-            # What is beside the notebook needs no GPU, and takes the port that is its own.
-            gpus = "none" if request.image.is_gpu else None
-            wanted = replace(request, service="tensorboard", port=None, gpus=gpus, host=None)
-        started.append((service, run.start_service(wanted, engine, lambda text: say(options, text))))
+def _start_services(options: Options, planned: Planned) -> None:
+    image, target = planned.request.image.name, planned.engine.target
+    started = start_services(planned, lambda text: say(options, text))
     if options.json:
         rows = [
-            {"name": s.name, "image": request.image.name, "service": service, "url": s.url, "host": engine.target}
-            for service, s in started
+            {"name": s.name, "image": image, "service": service, "url": s.url, "host": target}
+            for service, s in started.items()
         ]
-        print_json({**rows[0], **({"beside": rows[1:]} if beside else {})})
+        print_json({**rows[0], **({"beside": rows[1:]} if rows[1:] else {})})
     else:
-        for _, found in started:
+        for found in started.values():
             click.echo(found.url)
-    on = f" on {engine.target}" if engine.target else ""
-    at = f" --host {engine.target}" if engine.target else ""
-    for service, found in started:
+    on, at = (f" on {target}", f" --host {target}") if target else ("", "")
+    for service, found in started.items():
         say(
             options,
             f"{service} runs{on} as {found.name}; it stays up: `kit{at} logs {found.name}`, "
             f"`kit{at} stop {found.name}`",
         )
-    if request.image.is_gpu:
-        # Now that the URL is printed.
-        from kit import gpu_check
-
-        _say_gpus(options, gpu_check.check(engine, started[0][1].name))
+    # Now that the URL is printed.
+    print_gpus(options, check_gpus(planned, started))
 
 
-def _run_job(options: Options, engine: Engine, request: RunRequest, *, detach: bool) -> None:
+def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
     """Run a command that goes on without this terminal; its output and its exit code come here while it is there."""
-    from kit import run
-    from kit.cli.output import print_json, say
-
-    at = f"kit --host {engine.target}" if engine.target else "kit"
+    target = planned.engine.target
+    at = f"kit --host {target}" if target else "kit"
     names: list[str] = []
 
     def on_started(name: str) -> None:
         names.append(name)
-        say(options, f"{name} runs" + (f" on {engine.target}" if engine.target else ""))
+        say(options, f"{name} runs" + (f" on {target}" if target else ""))
 
     try:
-        name, code = run.start_job(
-            request,
-            engine,
+        name, code = start_job(
+            planned.request,
+            planned.gpus,
+            planned.engine,
             lambda text: say(options, text),
             write=None if detach else write_out,
             on_started=on_started,
-            on_gpus=lambda found: _say_gpus(options, found),
+            on_gpus=lambda found: print_gpus(options, found),
         )
     except KeyboardInterrupt:
         if not names:
@@ -285,69 +186,7 @@ def _run_job(options: Options, engine: Engine, request: RunRequest, *, detach: b
     if code is not None:
         click.get_current_context().exit(code)
     if options.json:
-        print_json({"name": name, "image": request.image.name, "service": "", "url": "", "host": engine.target})
+        print_json({"name": name, "image": planned.request.image.name, "service": "", "url": "", "host": target})
     else:
         click.echo(name)
     say(options, f"`{at} logs -f {name}` shows what it prints and ends with its exit code; `{at} stop {name}` ends it")
-
-
-def write_out(kind: int, data: bytes) -> None:
-    """Hand on what a container printed: to the stream it came from."""
-    target = sys.stderr.buffer if kind == 2 else sys.stdout.buffer
-    target.write(data)
-    target.flush()
-
-
-def _say_gpus(options: Options, found: tuple[str, str] | None) -> None:
-    """Whether the GPUs that a container was given are there inside and compute."""
-    from kit.cli.output import say
-
-    if found is None:
-        return
-    gpus, wrong = found
-    if wrong:
-        click.secho("warning: ", fg="yellow", nl=False, err=True)
-        click.echo(f"{wrong}; `kit doctor` looks for the cause", err=True)
-    else:
-        say(options, f"GPU inside: {gpus}; a kernel ran on it")
-
-
-def variable_of(text: str) -> tuple[str, str]:
-    """The value of `--env`. Raises BadParameter."""
-    name, sign, value = text.partition("=")
-    if not name or not sign:
-        raise click.BadParameter(f"'{text}' is not NAME=VALUE", param_hint="--env")
-    return name, value
-
-
-def _variables_of(file: Path | None) -> tuple[tuple[str, str], ...]:
-    if file is None:
-        return ()
-    from kit.config import read_env_file
-
-    return read_env_file(file)
-
-
-def mount_of(text: str, connection: Connection | None) -> Mount:
-    """The value of `--mount`, on the machine behind a connection or on this one. Raises BadParameter."""
-    from kit.engine import Mount
-
-    name, target, read_only = split_mount(text)
-    if connection:
-        # The engine over there says so when it is not there.
-        there = _path_there(connection, name)
-        if not there.startswith("/"):
-            raise click.BadParameter(f"'{name}' is not a whole path on the host", param_hint="--mount")
-        return Mount(source=there, target=target, read_only=read_only)
-    source = Path(name).expanduser().resolve()
-    if not source.exists():
-        raise click.BadParameter(f"{source} does not exist", param_hint="--mount")
-    return Mount(source=str(source), target=target, read_only=read_only)
-
-
-def split_mount(text: str) -> tuple[str, str, bool]:
-    """Source, target and whether it is read-only of a value of `--mount`. Raises BadParameter."""
-    parts = text.split(":")
-    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")) or not parts[1].startswith("/"):
-        raise click.BadParameter(f"'{text}' is not SOURCE:TARGET[:ro]", param_hint="--mount")
-    return parts[0], parts[1], parts[2:] == ["ro"]

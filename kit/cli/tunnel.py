@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli import Options, host_option, json_option
+from kit import ssh, tunnels
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, print_table, say
+from kit.engine import connect
+from kit.errors import BadInputError, NoSuchContainerError
+from kit.run import containers
 
 if TYPE_CHECKING:
     from kit.engine import Container, Engine
@@ -34,9 +39,6 @@ def tunnel_command(ctx: click.Context) -> None:
 @click.pass_obj
 def ls_command(options: Options) -> None:
     """List the tunnels of this machine; with --host those to that one."""
-    from kit import tunnels
-    from kit.cli.output import print_json, print_table, say
-
     found = _on_host(options, tunnels.listed())
     if options.json:
         print_json([as_json(tunnel) for tunnel in found])
@@ -58,11 +60,6 @@ def ls_command(options: Options) -> None:
 @click.pass_obj
 def open_command(options: Options, *, names: tuple[str, ...], port: int | None) -> None:
     """Open tunnels to containers of a host, or to all your services that run there; prints their URLs."""
-    from kit import run
-    from kit.cli.output import print_json, say
-    from kit.engine import connect
-    from kit.errors import BadInputError
-
     if not options.host:
         raise BadInputError(
             "a tunnel leads to another machine, and none is named",
@@ -70,16 +67,16 @@ def open_command(options: Options, *, names: tuple[str, ...], port: int | None) 
         )
     engine = connect(options.host)
     if names:
-        containers = [run.find(engine, name) for name in dict.fromkeys(names)]
+        chosen = [containers.find(engine, name) for name in dict.fromkeys(names)]
     else:
-        own = [r.name for r in run.listed(engine, everything=False) if r.is_own and r.service]
-        containers = [engine.container(name) for name in own]
-    if port is not None and len(containers) != 1:
+        own = [r.name for r in containers.listed(engine, everything=False) if r.is_own and r.service]
+        chosen = [engine.container(name) for name in own]
+    if port is not None and len(chosen) != 1:
         raise BadInputError(
-            f"--port {port} is for one tunnel, not for {len(containers)}", hint="name one container: `kit ps`"
+            f"--port {port} is for one tunnel, not for {len(chosen)}", hint="name one container: `kit ps`"
         )
-    opened = [_open(engine, container, port) for container in containers]
-    urls = [_url(engine, container, tunnel) for container, tunnel in zip(containers, opened, strict=True)]
+    opened = [_open(engine, container, port) for container in chosen]
+    urls = [_url(engine, container, tunnel) for container, tunnel in zip(chosen, opened, strict=True)]
     if options.json:
         print_json([{**as_json(tunnel), "url": url} for tunnel, url in zip(opened, urls, strict=True)])
         return
@@ -98,10 +95,6 @@ def close_command(options: Options, *, names: tuple[str, ...], everything: bool)
     """Close tunnels, by container, ID or local port. The services go on running; --all also ends the connections that
     kit shares between its commands.
     """
-    from kit import ssh, tunnels
-    from kit.cli.output import say
-    from kit.errors import BadInputError
-
     if bool(names) == everything:
         raise BadInputError(
             "give either tunnels or --all" if names else "no tunnel named",
@@ -125,8 +118,6 @@ def matching(found: Sequence[Tunnel], name: str) -> list[Tunnel]:
 
     Raises NoSuchContainerError when there is none, also when the name stands for several containers.
     """
-    from kit.errors import NoSuchContainerError
-
     whole = (name, f"kit-{name}")
     tests = (
         lambda t: name in (t.id, str(t.local_port)),
@@ -178,10 +169,7 @@ def _status(tunnel: Tunnel) -> str:
 
 
 def _open(engine: Engine, container: Container, port: int | None) -> Tunnel:
-    from kit import run
-    from kit.errors import BadInputError
-
-    tunnel = run.open_tunnel(container, engine, port=port)
+    tunnel = containers.open_tunnel(container, engine, port=port)
     if tunnel is None:
         raise BadInputError(
             f"{container.name} is no running service that a tunnel could lead to (status: {container.status})",
@@ -192,7 +180,5 @@ def _open(engine: Engine, container: Container, port: int | None) -> Tunnel:
 
 def _url(engine: Engine, container: Container, tunnel: Tunnel) -> str:
     """The address to open, with the token of a Jupyter that is the caller's own."""
-    from kit import run
-
     # It is described with the tunnel that leads there now.
-    return run.describe(container, engine).url or tunnel.url
+    return containers.describe(container, engine).url or tunnel.url

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.cli import Options, host_option, json_option
-from kit.cli.build import build_options, placement_options
+from kit import paths, verify
+from kit.cli.arguments import build_options, gpus_option, image_options, placement_options
 from kit.cli.live import LiveLine
+from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import print_json, print_table, say
+from kit.cli.screen import CommandScreen
+from kit.errors import BadInputError, CheckFailedError
+from kit.verify.junit import junit
 
 if TYPE_CHECKING:
+    from kit.spec.gpu_request import GpuRequest
     from kit.verify.model import Check, Report
 
 DETAIL_WIDTH = 100
@@ -21,7 +27,7 @@ WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
 
 @click.command("verify")
 @click.argument("name")
-@click.option("--gpus", metavar="WHICH", help="As of `kit run`; none: the checks that need no GPU.  [default: all]")
+@gpus_option("As of `kit run`; none: the checks that need no GPU.  [default: all]")
 @click.option("--only", multiple=True, metavar="CHECK", help="This check or group of checks; several times: these.")
 @click.option("--image", "reference", default="", metavar="REFERENCE", help="The engine's name for what is verified.")
 @click.option(
@@ -40,7 +46,7 @@ def verify_command(
     options: Options,
     *,
     name: str,
-    gpus: str | None,
+    gpus: GpuRequest | None,
     only: tuple[str, ...],
     reference: str,
     junit: Path | None,
@@ -56,24 +62,18 @@ def verify_command(
     NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine. An image that is
     there is verified as it is; one that is not is built first. What needs a GPU is `not run` where there is none.
     """
-    from kit import run, verify
-    from kit.catalog import load_catalog
-    from kit.cli.build import image_in_engine, make_options
-    from kit.cli.output import print_json, say
-    from kit.cli.resolve import image_for_host
-    from kit.engine import connect
-    from kit.errors import CheckFailedError
-
-    catalog = load_catalog()
-    host = run.host_for(gpus, options.host)
-    image = image_for_host(options, catalog, name, host, force=force)
-    engine = connect(options.host)
-    if not reference and engine.image_labels(image.reference) is None:
-        wanted = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
-        image_in_engine(options, catalog, image, engine, wanted, transfer=transfer, pull=pull)
-    request = verify.VerifyRequest(image=image, reference=reference, gpus=gpus, host=host, only=only)
-    with VerifyDisplay(options, image.name) as display:
-        report = verify.verify(request, catalog, engine, on_message=display.message, on_check=display.add)
+    request = verify.VerifyRequest(
+        name=name,
+        target=options.host,
+        reference=reference,
+        gpus=gpus,
+        only=only,
+        force=force,
+        image=image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull),
+    )
+    ready = verify.made_ready(request, CommandScreen(options))
+    with VerifyDisplay(options, ready.image.name) as display:
+        report = verify.verify(request, ready, on_message=display.message, on_check=display.add)
     if options.json:
         checks = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in report.checks]
         print_json({"image": report.image, "checks": checks})
@@ -86,7 +86,7 @@ def verify_command(
         raise CheckFailedError(
             f"{report.reference}: {counts}",
             details=tuple(f"{c.name}: {line}" for c in failed for line in c.detail.splitlines() or [""]),
-            hint=f"`kit verify {image.name} --only {failed[0].name}` runs one again",
+            hint=f"`kit verify {report.image} --only {failed[0].name}` runs one again",
         )
     say(options, f"{report.reference}: {counts}")
 
@@ -117,8 +117,6 @@ class VerifyDisplay(LiveLine):
 
 
 def _print_table(report: Report) -> None:
-    from kit.cli.output import print_table
-
     rows = []
     # Checks of a group that were not run for one reason are one row.
     for (group, reason), found in groupby(
@@ -142,10 +140,6 @@ def _count(report: Report, outcome: str) -> int:
 
 
 def _write_junit(file: Path, report: Report) -> None:
-    from kit import paths
-    from kit.errors import BadInputError
-    from kit.verify.junit import junit
-
     try:
         paths.write_text(file, junit(report))
     except OSError as e:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kit.catalog.model import SHORT_NAMES, Flavor, Framework, Image, Release, version_key
+from kit.catalog.model import SHORT_NAMES, Image, version_key
+from kit.catalog.names import ImageRequest
 from kit.compat.declare import capability_of as capability_of
 from kit.compat.declare import class_of, label_of, pair
 from kit.compat.declare import declared_host as declared_host
@@ -22,27 +22,7 @@ from kit.errors import IncompatibleError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.host.model import Host
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user asked for: a framework, and as much about the image as the name says."""
-
-    framework: Framework
-    version: str = ""  # `2.7` or `2.7.1`; empty: any
-    tag: str = ""  # `cu126` or `cpu`; empty: any
-    flavor: Flavor = ""
-    python: str = ""  # `3.12`; empty: any
-
-    def admits(self, release: Release) -> bool:
-        """True when the release is what the name narrows to."""
-        asked = self.version.split(".") if self.version else []
-        return (
-            release.framework == self.framework
-            and release.version.split(".")[: len(asked)] == asked
-            and (not self.tag or self.tag == Image(release=release).cuda_tag)
-        )
+    from kit.facts.host import Host
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +37,7 @@ class Resolution:
     hint: str = ""
 
 
-def resolve(request: Request, catalog: Catalog, host: Host) -> Resolution:
+def resolve(request: ImageRequest, catalog: Catalog, host: Host) -> Resolution:
     """The newest release that works on every GPU of the host with its driver, its CUDA the newest of those.
 
     The order of releases does not depend on the host, so that a newer driver can only add better answers.
@@ -84,28 +64,25 @@ def objection(catalog: Catalog, image: Image, host: Host) -> IncompatibleError |
     refusals = judge(catalog, image, host).refusals
     if not refusals:
         return None
-    other = resolve(Request(framework=image.framework, flavor=image.flavor), catalog, host)
+    other = resolve(ImageRequest(framework=image.framework, flavor=image.flavor), catalog, host)
     helps = f"`{other.image.name}` works here" if other.image else other.hint
     hint = f"{helps}; or go on with --force" if helps else "go on with --force"
     return IncompatibleError(f"{image.name} cannot work on this host: {refusals[0]}", details=refusals[1:], hint=hint)
 
 
-def parse_name(catalog: Catalog, name: str) -> Request | Image:
-    """A Request when the name leaves the CUDA open (`torch`, `tf2.19`, `torch-devel`), else the image it names.
+def parse_name(catalog: Catalog, name: str) -> ImageRequest | Image:
+    """A request when the name leaves the CUDA open (`torch`, `tf2.19`, `torch-devel`), else the image it names.
 
     Raises NoSuchImageError when nothing has that name.
     """
-    image = catalog.find(name)
-    match = re.fullmatch(r"(?P<short>[a-z]+)(?P<version>[0-9.]*)(?:-devel)?", name)
-    if match is None:
-        return image
-    return Request(framework=image.framework, version=match["version"], flavor=image.flavor)
+    image, asked = catalog.find(name), ImageRequest.parse(name)
+    return image if asked is None or asked.tag else asked
 
 
-def request_for(image: Image) -> Request:
+def request_for(image: Image) -> ImageRequest:
     """The request that only this image answers."""
     release = image.release
-    return Request(framework=image.framework, version=release.version, tag=image.cuda_tag, flavor=image.flavor)
+    return ImageRequest(framework=image.framework, version=release.version, tag=release.cuda_tag, flavor=image.flavor)
 
 
 def choose(catalog: Catalog, name: str, host: Host) -> tuple[Image, Resolution | None]:
@@ -155,11 +132,11 @@ def describe(host: Host) -> str:
     )
 
 
-def _named(request: Request, catalog: Catalog) -> list[Image]:
+def _named(request: ImageRequest, catalog: Catalog) -> list[Image]:
     return [i for i in catalog.images() if i.flavor == request.flavor and request.admits(i.release)]
 
 
-def _with_request(verdict: Verdict, request: Request, catalog: Catalog, host: Host) -> Verdict:
+def _with_request(verdict: Verdict, request: ImageRequest, catalog: Catalog, host: Host) -> Verdict:
     """The verdict with what speaks against the image when kit chooses: no lock, the Python, code nobody listed."""
     image, release = verdict.image, verdict.image.release
     refusals, reasons = list(verdict.refusals), list(verdict.reasons)
@@ -192,7 +169,7 @@ def _rank(image: Image, host: Host) -> tuple[object, ...]:
     )
 
 
-def _best(request: Request, catalog: Catalog, host: Host) -> Image | None:
+def _best(request: ImageRequest, catalog: Catalog, host: Host) -> Image | None:
     """What `resolve` would choose, without asking what would help if there is nothing."""
     verdicts = (
         _with_request(judge(catalog, image, host), request, catalog, host) for image in _named(request, catalog)
@@ -200,7 +177,7 @@ def _best(request: Request, catalog: Catalog, host: Host) -> Image | None:
     return max((v.image for v in verdicts if not v.refusals), key=lambda image: _rank(image, host), default=None)
 
 
-def _smallest_change(request: Request, catalog: Catalog, host: Host) -> str:
+def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str:
     """What would make an image fit, the least first: another driver, another version, another Python, fewer GPUs."""
     changes: list[str] = []
     for driver in _newer_drivers(catalog, host):
@@ -208,7 +185,7 @@ def _smallest_change(request: Request, catalog: Catalog, host: Host) -> str:
             what = "upgrade the driver to" if host.driver else "install driver"
             changes.append(f"{what} {driver} or newer: `{image.name}` then works")
             break
-    wider = Request(framework=request.framework, flavor=request.flavor, python=request.python)
+    wider = ImageRequest(framework=request.framework, flavor=request.flavor, python=request.python)
     if wider != request and (image := _best(wider, catalog, host)):
         changes.append(f"take {SHORT_NAMES[request.framework]} {image.release.version}: `{image.name}` works here")
     if request.python and (image := _best(replace(request, python=""), catalog, host)):
@@ -229,7 +206,7 @@ def _smallest_change(request: Request, catalog: Catalog, host: Host) -> str:
         if _is_newer_than_tensorflow(catalog, host):
             # github.com/tensorflow/tensorflow/issues/99592: the only way found to work on the RTX 50 series.
             changes.append("take NVIDIA's own build of TensorFlow from NGC, nvcr.io/nvidia/tensorflow")
-        if image := _best(Request(framework="torch", flavor=request.flavor), catalog, host):
+        if image := _best(ImageRequest(framework="torch", flavor=request.flavor), catalog, host):
             changes.append(f"take PyTorch: `{image.name}` works here")
     return "; or ".join(changes)
 

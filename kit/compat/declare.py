@@ -7,26 +7,18 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kit.catalog.model import Gpu, version_key
+from kit.catalog.model import version_key
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.host.model import Host, HostGpu
-
-PLATFORMS = {
-    "linux/amd64": "linux/amd64",
-    "amd64": "linux/amd64",
-    "x86_64": "linux/amd64",
-    "linux/arm64": "linux/arm64",
-    "arm64": "linux/arm64",
-    "aarch64": "linux/arm64",
-}
+    from kit.catalog.machines import Gpu
+    from kit.facts.host import Host, HostGpu
 
 
 def unknown_host() -> Host:
     """A host nobody has said anything about."""
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
     return Host(driver=None, is_declared=True)
 
@@ -38,15 +30,16 @@ def declared_host(
 
     Raises BadInputError for a driver, GPU or platform that cannot be one.
     """
-    from kit.host.model import HostGpu
+    from kit.facts.host import HostGpu
 
     host = base or unknown_host()
     if platform:
-        if platform not in PLATFORMS:
-            raise BadInputError(
-                f"--platform {platform}: not a platform kit knows", hint="give linux/amd64 or linux/arm64"
-            )
-        host = replace(host, platform=PLATFORMS[platform])
+        known = [row for row in catalog.platforms if any(row.name in r.platforms for r in catalog.releases)]
+        named = [row.name for row in known if platform in (row.name, row.machine, row.debian)]
+        if not named:
+            names = " or ".join(row.name for row in known)
+            raise BadInputError(f"--platform {platform}: not a platform kit knows", hint=f"give {names}")
+        host = replace(host, platform=named[0])
     if gpus:
         found = [gpu_by_name(catalog, text) for text in gpus]
         host = replace(

@@ -20,7 +20,7 @@ from kit.compat.declare import capability_of, class_of, label_of, pair
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.host.model import Host, HostGpu
+    from kit.facts.host import Host, HostGpu
 
 # Classes whose cards take `cuda-compat`; for the others CUDA answers with error 804.
 FORWARD_COMPATIBLE = ("datacenter", "superchip")
@@ -61,21 +61,13 @@ def judge(catalog: Catalog, image: Image, host: Host) -> Verdict:
 def code_for(release: Release, capability: str, platform: str) -> tuple[str, bool]:
     """(the compute capability whose code runs on this one, whether it is PTX); ("", False) when none does."""
     wanted = pair(capability)
-    machine_code = capabilities(release, platform)
-    native = [c for c in machine_code if pair(c)[0] == wanted[0] and pair(c)[1] <= wanted[1]]
+    native = [c for c in release.capabilities(platform) if pair(c)[0] == wanted[0] and pair(c)[1] <= wanted[1]]
     if native:
         return max(native, key=pair), False
     ptx = [c for c in release.ptx if pair(c) <= wanted]
     if ptx and (not release.ptx_newest or wanted <= pair(release.ptx_newest)):
         return max(ptx, key=pair), True
     return "", False
-
-
-def capabilities(release: Release, platform: str) -> tuple[str, ...]:
-    """The compute capabilities whose machine code is in the wheel of a platform."""
-    if platform == "linux/arm64" and release.compute_capabilities_arm64:
-        return release.compute_capabilities_arm64
-    return release.compute_capabilities
 
 
 def archive_refusal(catalog: Catalog, image: Image) -> str:
@@ -180,7 +172,7 @@ def _judge_gpu(
 
 
 def _no_code(catalog: Catalog, release: Release, capability: str, platform: str) -> str:
-    has = capabilities(release, platform)
+    has = release.capabilities(platform)
     listed = ", ".join(has)
     architecture = next((a for a in catalog.architectures if a.compute_capability == capability), None)
     wanted = pair(capability)

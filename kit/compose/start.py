@@ -1,11 +1,10 @@
-"""What starting a compose file needs: its volumes, and a docker command line with a Compose that is new enough."""
+"""What starting a compose file needs: a docker command line with a Compose that is new enough."""
 
 from __future__ import annotations
 
 import re
 import shlex
 
-from kit.compose.file import ComposeFile, Settings
 from kit.engine import Engine
 from kit.errors import KitError
 
@@ -15,16 +14,6 @@ PODMAN_NOTE = (
     "it is for Docker Compose with Docker. It has not been tried with `podman compose`, where GPUs have been seen not "
     "to reach the containers (containers/podman issues 19338 and 28436); `kit run` starts the same with Podman"
 )
-
-
-def make_volumes(file: ComposeFile, settings: Settings, engine: Engine) -> None:
-    """Make the volumes the file calls external, as `kit run` would; those that are there stay as they are."""
-    for volume in file.volumes:
-        name = settings.filled(volume.name)
-        # Podman refuses to make one that is there.
-        if engine.kind == "podman" and engine.ask(["volume", "exists", name], timeout_s=30).returncode == 0:
-            continue
-        engine.call(["volume", "create", name], timeout_s=30)
 
 
 def docker_words(engine: Engine | None) -> str:

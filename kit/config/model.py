@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from kit import redact
 from kit.config import files
 from kit.config.keys import KEYS, FolderMount, WrongValueError, convert
 from kit.errors import BadInputError
 
 Source = Literal["default", "user", "project", "environment"]
-
-# Names of variables whose value is not for other eyes.
-_SECRET = r"token|secret|passw|credential|auth|(^|_|api)key(_|$)|_pat$|_pwd$"
-_HIDDEN = "***"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,20 +40,14 @@ class Setting:
     @property
     def shown(self) -> str:
         """The value for people's eyes: no passwords, nothing that is not printable; empty when there is none."""
-        if self.key == "env" and re.search(_SECRET, self.part, re.IGNORECASE):
-            return _HIDDEN
+        if self.key == "env" and redact.is_secret_name(self.part):
+            return redact.HIDDEN
         if isinstance(self.value, bool):
             return "true" if self.value else "false"
         if isinstance(self.value, tuple):
-            return ", ".join(str(item) for item in self.value)
-        text = "" if self.value is None else without_passwords(str(self.value))
+            return redact.text(", ".join(str(item) for item in self.value))
+        text = "" if self.value is None else redact.text(str(self.value))
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def without_passwords(text: str) -> str:
-    """A text with what stands before the @ of a URL hidden; the user name of a machine stays."""
-    text = re.sub(r"(?<=https://)[^/@\s]+(?=@)|(?<=http://)[^/@\s]+(?=@)", _HIDDEN, text, flags=re.IGNORECASE)
-    return re.sub(r"[^/@:\s]*:[^/@\s]+(?=@)", _HIDDEN, text)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.doctor import engine, gpus, injection, machine, network
@@ -9,7 +10,7 @@ from kit.doctor.model import IMAGE_BYTES, SEVERITIES, Check, Finding, Severity, 
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.host.model import Host
+    from kit.facts.host import Host
 
 # In the order to read and to put right: what a later one needs comes first. A check's identifier is its function's
 # name with hyphens.
@@ -68,7 +69,7 @@ def examine(host: Host, catalog: Catalog, *, image_bytes: int = IMAGE_BYTES) -> 
     found: list[Finding] = []
     for check in CHECKS:
         try:
-            found += check(situation)
+            found += [replace(finding, check=identifier(check)) for finding in check(situation)]
         except Exception as e:
             found.append(
                 Finding(

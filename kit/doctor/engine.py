@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation
-from kit.engine import ENGINE_VARIABLE
+from kit.facts.sockets import ENGINE_VARIABLE
 
 
 def engine_missing(situation: Situation) -> Iterator[Finding]:
@@ -14,7 +14,6 @@ def engine_missing(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if host.engine.problem == "missing" or (host.engine.program == "" and host.engine.problem == ""):
         yield Finding(
-            check="engine-missing",
             severity="block",
             message="no container engine is installed",
             fix=fixes.install_engine(host),
@@ -27,13 +26,12 @@ def engine_down(situation: Situation) -> Iterator[Finding]:
     if host.engine.problem == "down":
         said = f": {host.engine.problem_text}" if host.engine.problem_text else ""
         yield Finding(
-            check="engine-down",
             severity="block",
             message=f"{host.engine.program or 'the container engine'} does not answer{said}",
-            # Podman has no service that could be started: what it says is wrong with its own program or files.
-            fix="`podman info` must work: put right what it says"
-            if host.engine.program == "podman"
-            else f"`{fixes.start(host)}`{_or_podman(situation)}",
+            # Without a service to start, what it says is wrong with its own program or files.
+            fix=f"`{fixes.start(host)}`{_or_podman(situation)}"
+            if host.engine.features.has_service
+            else f"`{host.engine.program} info` must work: put right what it says",
         )
 
 
@@ -43,7 +41,6 @@ def engine_permission(situation: Situation) -> Iterator[Finding]:
     if host.engine.problem == "denied":
         at = f" at {host.engine.endpoint}" if host.engine.endpoint else ""
         yield Finding(
-            check="engine-permission",
             severity="block",
             message=f"you have no right to use the container engine{at}",
             fix="`sudo usermod -aG docker $USER`, then log out and in again (`newgrp docker` for this shell)"
@@ -53,7 +50,7 @@ def engine_permission(situation: Situation) -> Iterator[Finding]:
 
 def _or_podman(situation: Situation) -> str:
     """The other engine that is there, for whoever can do nothing about the one that does not answer."""
-    is_other = situation.host.podman and situation.engine.program == "docker"
+    is_other = situation.host.podman and situation.engine.features.has_service
     return f"; or take Podman, which is there: `export {ENGINE_VARIABLE}=podman`" if is_other else ""
 
 
@@ -66,7 +63,6 @@ def engine_snap(situation: Situation) -> Iterator[Finding]:
     if host.engine.is_snap and situation.has_engine and situation.has_gpu:
         command = fixes.install_command(host, "docker.io docker-buildx") if host.os_id in fixes.APT else ""
         yield Finding(
-            check="engine-snap",
             severity="warn" if situation.injection else "block",
             message="docker is the snap, which is confined and may not see the NVIDIA driver's libraries",
             fix=f"`sudo snap remove docker && {command}`"
@@ -81,7 +77,6 @@ def engine_desktop(situation: Situation) -> Iterator[Finding]:
     if host.engine.is_desktop and situation.has_engine and situation.has_gpu and not host.is_wsl:
         is_apt = host.os_id in fixes.APT and not host.target
         yield Finding(
-            check="engine-desktop",
             severity="block",
             message="Docker Desktop runs containers in a virtual machine, which has no access to the GPU",
             fix="`kit engine up && export KIT_ENGINE=private`"
@@ -100,7 +95,6 @@ def engine_rootless(situation: Situation) -> Iterator[Finding]:
         and not host.toolkit.no_cgroups
     ):
         yield Finding(
-            check="engine-rootless",
             severity="block",
             message="the engine is rootless, and the `nvidia` runtime is not told to leave cgroups alone",
             fix="`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place`",
@@ -110,19 +104,17 @@ def engine_rootless(situation: Situation) -> Iterator[Finding]:
 def engine_old(situation: Situation) -> Iterator[Finding]:
     """Docker too old to build kit's images, or for CDI."""
     engine = situation.engine
-    if not situation.has_engine or engine.program != "docker":
+    if not situation.has_engine or engine.features.is_cdi_only:
         return
     build, cdi = situation.minimum("build"), situation.minimum("cdi")
     if build and situation.is_older("build"):
         yield Finding(
-            check="engine-old",
             severity="block",
             message=f"docker {engine.version} is too old: {build.needs} takes {build.version}",
             fix=f"upgrade Docker Engine ({fixes.ENGINE_GUIDE})",
         )
     elif cdi and situation.is_older("cdi") and situation.passes_gpus and situation.injection == "runtime":
         yield Finding(
-            check="engine-old",
             severity="note",
             message=f"docker {engine.version} is too old for {cdi.needs} ({cdi.version}): the runtime passes GPUs",
             fix=f"upgrade Docker Engine when you can ({fixes.ENGINE_GUIDE})",
@@ -132,10 +124,9 @@ def engine_old(situation: Situation) -> Iterator[Finding]:
 def buildx_missing(situation: Situation) -> Iterator[Finding]:
     """Without buildx the docker command silently uses the old builder, which cannot build kit's images."""
     # For a machine behind SSH the buildx of this one builds.
-    is_asked = situation.has_engine and situation.engine.program == "docker" and not situation.host.target
+    is_asked = situation.has_engine and situation.engine.features.has_buildkit and not situation.host.target
     if is_asked and not situation.engine.buildx:
         yield Finding(
-            check="buildx-missing",
             severity="block",
             message="this docker has no buildx, so it cannot build with BuildKit",
             fix=fixes.install_buildx(situation.host),
@@ -145,9 +136,8 @@ def buildx_missing(situation: Situation) -> Iterator[Finding]:
 def podman_old(situation: Situation) -> Iterator[Finding]:
     """A podman that does not know CDI devices has no way to a GPU."""
     engine, row = situation.engine, situation.minimum("cdi")
-    if row and engine.program == "podman" and situation.passes_gpus and situation.is_older("cdi"):
+    if row and engine.features.is_cdi_only and situation.passes_gpus and situation.is_older("cdi"):
         yield Finding(
-            check="podman-old",
             severity="block",
             message=f"podman {engine.version} is too old for {row.needs}: that takes {row.version}",
             fix="upgrade podman, which may take a newer release of the distribution, or use Docker Engine: "
@@ -161,10 +151,9 @@ def podman_uids(situation: Situation) -> Iterator[Finding]:
     podman/docs/tutorials/rootless_tutorial.md names the files, the commands and that ranges must not overlap.
     """
     engine = situation.engine
-    if situation.has_engine and engine.program == "podman" and engine.is_rootless and engine.uids == 1:
+    if situation.has_engine and engine.is_rootless and engine.uids == 1:
         span = "100000-165535"
         yield Finding(
-            check="podman-uids",
             severity="block",
             message="podman has no UIDs for containers: no range in /etc/subuid is yours, so no image can be unpacked",
             fix=f"`sudo usermod --add-subuids {span} --add-subgids {span} $USER && podman system migrate` (another "
@@ -175,9 +164,8 @@ def podman_uids(situation: Situation) -> Iterator[Finding]:
 def podman_linger(situation: Situation) -> Iterator[Finding]:
     """What rootless Podman runs is its user's, and systemd ends that with the user's last session."""
     host, engine = situation.host, situation.engine
-    if situation.has_engine and engine.program == "podman" and engine.is_rootless and host.lingers is False:
+    if situation.has_engine and not engine.features.has_service and engine.is_rootless and host.lingers is False:
         yield Finding(
-            check="podman-linger",
             severity="warn" if host.target else "note",
             message="containers end when the last login of their user does: podman is rootless, and lingering is off",
             fix=f"`{f'ssh {host.target} ' if host.target else ''}loginctl enable-linger`",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kit.host.model import EngineFacts, Host
+    from kit.facts.engine import EngineFacts
+    from kit.facts.host import Host
 
 APT = ("debian", "ubuntu", "linuxmint", "pop", "kali", "raspbian")
 DNF = ("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn")
@@ -59,18 +60,17 @@ def generate_cdi(path: str = CDI_FILE) -> str:
 
 def enable_cdi(host: Host) -> str:
     """Commands that turn CDI on in Docker Engine."""
-    if host.engine.is_rootless:
-        file = "--config=$HOME/.config/docker/daemon.json"
-        return f"nvidia-ctk runtime configure --runtime=docker --cdi.enabled {file} && {restart(host)}"
-    return f"sudo nvidia-ctk runtime configure --runtime=docker --cdi.enabled && {restart(host)}"
+    return _configure(host, " --cdi.enabled")
 
 
 def configure_runtime(host: Host) -> str:
     """Commands that give Docker Engine the legacy `nvidia` runtime."""
-    if host.engine.is_rootless:
-        file = "--config=$HOME/.config/docker/daemon.json"
-        return f"nvidia-ctk runtime configure --runtime=docker {file} && {restart(host)}"
-    return f"sudo nvidia-ctk runtime configure --runtime=docker && {restart(host)}"
+    return _configure(host, "")
+
+
+def _configure(host: Host, option: str) -> str:
+    sudo, file = ("", " --config=$HOME/.config/docker/daemon.json") if host.engine.is_rootless else ("sudo ", "")
+    return f"{sudo}nvidia-ctk runtime configure --runtime=docker{option}{file} && {restart(host)}"
 
 
 def restart(host: Host) -> str:

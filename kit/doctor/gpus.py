@@ -7,12 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.catalog.model import SHORT_NAMES, version_key
-from kit.compat import Request, capability_of, judge, resolve
+from kit.catalog.names import ImageRequest
+from kit.compat import capability_of, judge, resolve
 from kit.doctor import fixes
 from kit.doctor.model import VM_DRIVER, Finding, Situation, joined
 
 if TYPE_CHECKING:
-    from kit.host.model import GpuProcess, Host, HostGpu
+    from kit.facts.host import GpuProcess, Host, HostGpu
 
 # A desktop session holds some hundred MiB; from this share on a training run is likely not to fit.
 BUSY_SHARE = 0.25
@@ -26,7 +27,6 @@ def gpu_missing(situation: Situation) -> Iterator[Finding]:
     if situation.has_gpu or host.pci_gpus or host.has_nouveau or host.is_wsl or host.driver is None:
         return
     yield Finding(
-        check="gpu-missing",
         severity="note",
         message="no NVIDIA GPU on this machine: images run on the CPU",
         fix="take a CPU image, which is smaller (`kit list` shows them), or a machine with a GPU: `--host USER@SERVER`",
@@ -42,7 +42,6 @@ def driver_missing(situation: Situation) -> Iterator[Finding]:
     where = joined([gpu.address for gpu in host.pci_gpus])
     if all(gpu.driver == VM_DRIVER for gpu in host.pci_gpus):
         yield Finding(
-            check="driver-missing",
             severity="warn",
             message=f"the NVIDIA GPU at {where} is bound to {VM_DRIVER}, that is, kept for virtual machines",
             fix="run kit in the virtual machine that has the GPU, or take it out of its list and reboot",
@@ -56,7 +55,7 @@ def driver_missing(situation: Situation) -> Iterator[Finding]:
     else:
         message = f"there is an NVIDIA GPU at {where}, but no NVIDIA driver"
         fix = fixes.install_driver(host)
-    yield Finding(check="driver-missing", severity="block", message=message, fix=fix)
+    yield Finding(severity="block", message=message, fix=fix)
 
 
 def driver_mismatch(situation: Situation) -> Iterator[Finding]:
@@ -66,7 +65,6 @@ def driver_mismatch(situation: Situation) -> Iterator[Finding]:
         library = f"library {host.driver_library}" if host.driver_library else "the library on disk"
         module = f"module {host.driver}" if host.driver else "module"
         yield Finding(
-            check="driver-mismatch",
             severity="block",
             message=f"driver/library version mismatch after an upgrade: the loaded {module} is not {library}",
             fix="`sudo reboot` (or, with nothing on the GPU, `sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia`)",
@@ -79,7 +77,6 @@ def nouveau(situation: Situation) -> Iterator[Finding]:
     if not host.has_nouveau or host.driver or host.is_wsl or _is_mismatch(host):
         return
     yield Finding(
-        check="nouveau",
         severity="block",
         message="the nouveau driver is loaded; CUDA works with NVIDIA's own driver only",
         fix=fixes.disable_nouveau(host) if host.driver_library else fixes.install_driver(host),
@@ -92,7 +89,6 @@ def wsl_library(situation: Situation) -> Iterator[Finding]:
     if not host.is_wsl or host.gpus or host.driver != "":
         return
     yield Finding(
-        check="wsl-library",
         severity="warn",
         message="WSL2 has no /usr/lib/wsl/lib/libcuda.so.1: Windows shares no NVIDIA GPU, so images run on the CPU",
         fix=fixes.install_driver(host),
@@ -109,7 +105,6 @@ def wsl_driver(situation: Situation) -> Iterator[Finding]:
     }
     found = next((text for ids, text in command.items() if situation.host.os_id in ids), "")
     yield Finding(
-        check="wsl-driver",
         severity="block",
         message="a Linux NVIDIA driver is installed inside WSL2, where the one of Windows must be used",
         fix=(f"`{found}`" if found else "remove the NVIDIA driver's packages here")
@@ -125,7 +120,6 @@ def driver_old(situation: Situation) -> Iterator[Finding]:
     if not _runs_something(situation, host) and _runs_something(situation, replace(host, driver=None)):
         needed = _oldest_that_helps(situation, host)
         yield Finding(
-            check="driver-old",
             severity="block",
             message=f"driver {host.driver} is too old for every GPU image"
             + (f": the first that works needs {needed}" if needed else ""),
@@ -135,14 +129,13 @@ def driver_old(situation: Situation) -> Iterator[Finding]:
         )
         return
     for framework in SHORT_NAMES:
-        present = resolve(Request(framework=framework), situation.catalog, host)
-        possible = resolve(Request(framework=framework), situation.catalog, replace(host, driver=None))
+        present = resolve(ImageRequest(framework=framework), situation.catalog, host)
+        possible = resolve(ImageRequest(framework=framework), situation.catalog, replace(host, driver=None))
         if not present.image or not possible.image:
             continue
         floor = situation.catalog.min_driver(possible.image)
         if present.image != possible.image and version_key(floor) > version_key(host.driver):
             yield Finding(
-                check="driver-old",
                 severity="note",
                 message=f"driver {host.driver} runs `{present.image.name}`; driver {floor} or newer would run "
                 f"`{possible.image.name}` too",
@@ -160,7 +153,6 @@ def gpu_unsupported(situation: Situation) -> Iterator[Finding]:
         kinds = {capability_of(catalog, gpu): gpu for gpu in reversed(situation.usable_gpus)}
         if len(kinds) > 1:
             yield Finding(
-                check="gpu-unsupported",
                 severity="warn",
                 message=f"no image has code for all the GPUs at once ({joined(sorted(kinds))}), only for each kind",
                 fix=f"use GPUs of one kind alone, such as `--gpus device={min(gpu.index for gpu in kinds.values())}`",
@@ -171,7 +163,6 @@ def gpu_unsupported(situation: Situation) -> Iterator[Finding]:
     names = joined([f"GPU {g.index}, {g.name} ({capability_of(catalog, g) or 'unknown'})" for g in strangers])
     others = ",".join(str(gpu.index) for gpu in situation.usable_gpus if gpu not in strangers)
     yield Finding(
-        check="gpu-unsupported",
         severity="block" if every else "warn",
         message=f"no image has code for {names}",
         fix="run on the CPU: `--gpus none`; `kit resolve --explain` says what each image lacks"
@@ -186,14 +177,12 @@ def gpu_lost(situation: Situation) -> Iterator[Finding]:
     for gpu in host.gpus:
         if gpu.problem:
             yield Finding(
-                check="gpu-lost",
                 severity="warn" if situation.usable_gpus else "block",
                 message=f"GPU {gpu.index}{f', {gpu.name}' if gpu.name else ''}: the driver says: {gpu.problem}",
                 fix="`sudo reboot`; if it comes back, `sudo dmesg | grep Xid` says what the card reports",
             )
     if host.driver and host.driver_problem and not host.gpus and not _is_mismatch(host):
         yield Finding(
-            check="gpu-lost",
             severity="block",
             message=f"driver {host.driver} is loaded, but nvidia-smi says: {host.driver_problem}",
             fix="`wsl --shutdown` in Windows"
@@ -207,7 +196,6 @@ def mig_empty(situation: Situation) -> Iterator[Finding]:
     empty = [gpu for gpu in situation.usable_gpus if gpu.is_mig_enabled and not gpu.mig_instances]
     for gpu in empty:
         yield Finding(
-            check="mig-empty",
             severity="block" if len(empty) == len(situation.usable_gpus) else "warn",
             message=f"GPU {gpu.index}, {gpu.name}: MIG is on, but there is no MIG instance",
             fix=f"turn MIG off: `sudo nvidia-smi -i {gpu.index} -mig 0` (or create instances: `nvidia-smi mig -lgip`)",
@@ -222,7 +210,6 @@ def gpu_busy(situation: Situation) -> Iterator[Finding]:
         is_all = len(busy) == len(situation.usable_gpus)
         free = ",".join(str(g.index) for g in situation.usable_gpus if g not in busy)
         yield Finding(
-            check="gpu-busy",
             severity="warn" if is_all else "note",
             message=f"GPU {gpu.index}, {gpu.name}: {gpu.memory_used_mib} of {gpu.memory_mib} MiB are in use"
             + (f" by {joined(holders)}" if holders else ""),
@@ -238,7 +225,6 @@ def power_limit(situation: Situation) -> Iterator[Finding]:
         limit, default = gpu.power_limit_w, gpu.power_default_w
         if limit is not None and default is not None and limit < default - POWER_SLACK_W:
             yield Finding(
-                check="power-limit",
                 severity="note",
                 message=f"GPU {gpu.index}, {gpu.name}: the power limit is {limit:g} W, {default:g} W by default",
                 fix=f"if nobody set it on purpose: `sudo nvidia-smi -i {gpu.index} -pl {default:g}`",

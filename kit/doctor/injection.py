@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kit.catalog.model import KnownBadToolkit, version_key
+from kit.catalog.model import version_key
 from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation, joined, parse_version
 
 if TYPE_CHECKING:
-    from kit.host.model import CdiSpec
+    from kit.catalog.machines import KnownBadToolkit
+    from kit.facts.host import CdiSpec
 
 
 def toolkit_missing(situation: Situation) -> Iterator[Finding]:
@@ -22,7 +23,6 @@ def toolkit_missing(situation: Situation) -> Iterator[Finding]:
     if situation.injection or host.cdi_specs:
         return
     yield Finding(
-        check="toolkit-missing",
         severity="block",
         message="the NVIDIA Container Toolkit is not installed, so no container gets a GPU",
         fix=fixes.install_toolkit(host),
@@ -37,13 +37,12 @@ def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
     if situation.injection == "runtime" and host.toolkit.no_cgroups and not host.engine.is_rootless:
         # https://github.com/NVIDIA/nvidia-container-toolkit/issues/381
         yield Finding(
-            check="toolkit-unconfigured",
             severity="block",
             message="`no-cgroups` is true in /etc/nvidia-container-runtime/config.toml, for rootless engines only: "
             "containers may not open the GPU (Failed to initialize NVML: Unknown Error)",
             fix="`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place`",
         )
-    if situation.injection or situation.has_cdi or host.cdi_specs or host.engine.program == "podman":
+    if situation.injection or situation.has_cdi or host.cdi_specs or host.engine.features.is_cdi_only:
         return
     command = (
         fixes.configure_runtime(host)
@@ -51,7 +50,6 @@ def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
         else f"{fixes.generate_cdi()} && {fixes.enable_cdi(host)}"
     )
     yield Finding(
-        check="toolkit-unconfigured",
         severity="block",
         message=f"the NVIDIA Container Toolkit {host.toolkit.version} is installed, but the engine does not use it: "
         "CDI is off, and there is no `nvidia` runtime",
@@ -71,7 +69,6 @@ def toolkit_version(situation: Situation) -> Iterator[Finding]:
         if is_between and _applies(row, situation):
             engine = f" with {situation.engine.program} {situation.engine.version}" if row.engine else ""
             yield Finding(
-                check="toolkit-version",
                 severity=row.severity,
                 message=f"NVIDIA Container Toolkit {situation.host.toolkit.version}{engine}: {row.problem}",
                 fix=row.fix,
@@ -95,7 +92,6 @@ def cdi_missing(situation: Situation) -> Iterator[Finding]:
     if any(not spec.is_readable for spec in host.cdi_specs):
         return
     yield Finding(
-        check="cdi-missing",
         severity="block",
         message="no CDI specification names this machine's GPUs, so the engine knows of none",
         fix=f"`{fixes.generate_cdi()}`",
@@ -107,20 +103,18 @@ def cdi_disabled(situation: Situation) -> Iterator[Finding]:
     host, engine = situation.host, situation.engine
     if not situation.passes_gpus or situation.injection or situation.has_cdi or not host.cdi_specs:
         return
-    if engine.program == "podman":
+    if engine.features.is_cdi_only:
         return  # podman-old says it
     where = joined([spec.path for spec in host.cdi_specs])
     row = situation.minimum("cdi")
     if row and situation.is_older("cdi"):
         yield Finding(
-            check="cdi-disabled",
             severity="block",
             message=f"{engine.program} {engine.version} cannot use CDI ({where}): that takes {row.version}",
             fix=f"`{fixes.configure_runtime(host)}`, or upgrade the engine",
         )
         return
     yield Finding(
-        check="cdi-disabled",
         severity="block",
         message=f"there is a CDI specification ({where}), but CDI is off in the engine",
         fix=f"`{fixes.enable_cdi(host)}`",
@@ -131,12 +125,11 @@ def cdi_unreadable(situation: Situation) -> Iterator[Finding]:
     """A CDI specification that the user may not read, which matters where the engine does not list its devices."""
     if not situation.passes_gpus or not situation.has_cdi:
         return
-    if situation.engine.cdi_devices:
+    if situation.engine.lists_cdi:
         return
     for spec in situation.host.cdi_specs:
         if not spec.is_readable:
             yield Finding(
-                check="cdi-unreadable",
                 severity="warn" if situation.injection else "block",
                 message=f"the CDI specification {spec.path} cannot be read by you",
                 fix=f"`sudo chmod 644 {spec.path}`",
@@ -151,7 +144,6 @@ def cdi_stale(situation: Situation) -> Iterator[Finding]:
     stale = {spec.path: why for spec in specs if (why := _staleness(spec, situation))}
     for path, why in stale.items():
         yield Finding(
-            check="cdi-stale",
             # Another specification may name the same devices; which one counts is the order of the engine's folders.
             severity="block" if len(stale) == len(specs) else "warn",
             message=f"the CDI specification {path} {why}",
@@ -189,7 +181,6 @@ def cgroup_reload(situation: Situation) -> Iterator[Finding]:
     else:
         fix = f"pass GPUs by CDI: `{fixes.generate_cdi()} && {fixes.enable_cdi(host)}`"
     yield Finding(
-        check="cgroup-reload",
         severity="warn",
         message="running containers lose their GPUs (Failed to initialize NVML: Unknown Error) at the next `systemctl "
         "daemon-reload`, which package updates do too: `--gpus` is the legacy way, and systemd manages the cgroups",

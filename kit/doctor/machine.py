@@ -25,7 +25,6 @@ def disk_low(situation: Situation) -> Iterator[Finding]:
     blocks = free < needed and situation.has_gpu  # images for the CPU are smaller
     build = f"building one takes up to {needed * BUILD_FACTOR / 1e9:.0f} GB with its cache"
     yield Finding(
-        check="disk-low",
         severity="block" if blocks else "warn",
         message=f"{free / 1e9:.1f} GB free{where}: "
         + (
@@ -42,7 +41,6 @@ def shm_small(situation: Situation) -> Iterator[Finding]:
     size = situation.host.shm_bytes
     if size is not None and size < SHM_BYTES:
         yield Finding(
-            check="shm-small",
             severity="note",
             message=f"/dev/shm has {size / 2**20:.0f} MiB: DataLoader workers outside kit's containers (those have "
             "their own) may die with a bus error",
@@ -55,7 +53,6 @@ def memory_low(situation: Situation) -> Iterator[Finding]:
     size = situation.host.memory_bytes
     if size is not None and size < MEMORY_BYTES:
         yield Finding(
-            check="memory-low",
             severity="warn",
             message=f"{in_gib(size)} of memory: a framework, its data and a notebook server share it",
             fix="give WSL2 more: `memory=` under `[wsl2]` in %UserProfile%\\.wslconfig, then `wsl --shutdown`"
@@ -69,7 +66,6 @@ def clock_wrong(situation: Situation) -> Iterator[Finding]:
     skew = situation.host.clock_skew_s
     if skew is not None and abs(skew) > CLOCK_SKEW_S:
         yield Finding(
-            check="clock-wrong",
             severity="warn",
             message=f"the clock is {_duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}: downloads may fail with "
             "certificate or signature errors",
@@ -91,7 +87,6 @@ def ports_busy(situation: Situation) -> Iterator[Finding]:
     if taken:
         what = joined([f"{port} ({usual[port]})" for port in taken])
         yield Finding(
-            check="ports-busy",
             severity="note",
             message=f"in use on this machine: port {what}; kit takes the next free one and prints its URL",
             fix=f"nothing; `kit ps` shows whether it is yours, `ss -ltnp 'sport = :{taken[0]}'` whose else",
@@ -103,14 +98,12 @@ def unread(situation: Situation) -> Iterator[Finding]:
     for text in situation.host.unread:
         probe = text.partition(":")[0]
         yield Finding(
-            check="unread",
             severity="warn",
             message=f"could not be read: {text}",
             fix=f"look at it by hand on {situation.host.target or 'this machine'}: `{probe}`",
         )
     if situation.host.driver is None and not situation.host.unread:
         yield Finding(
-            check="unread",
             severity="warn",
             message="whether an NVIDIA driver is loaded could not be read",
             fix="look at it by hand: `cat /proc/driver/nvidia/version`",

@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from kit.catalog.model import EngineMinimum, version_key
+from kit.catalog.model import version_key
 
 if TYPE_CHECKING:
     from packaging.version import Version
 
     from kit.catalog import Catalog
-    from kit.host.model import CdiSpec, EngineFacts, Host, HostGpu
+    from kit.catalog.machines import EngineMinimum
+    from kit.facts.engine import EngineFacts, GpuForm
+    from kit.facts.host import CdiSpec, Host, HostGpu
 
 # What it does to a GPU run on this host: it cannot work, it may go wrong, or it is good to know.
 Severity = Literal["block", "warn", "note"]
 SEVERITIES: tuple[Severity, ...] = ("block", "warn", "note")
-Injection = Literal["cdi", "runtime", ""]
 
-CDI_KIND = "nvidia.com/gpu="
 # The kernel driver that keeps a device for virtual machines.
 VM_DRIVER = "vfio-pci"
 # A GPU image of PyTorch 2.7 takes 9 GB in the engine's store, and 15 to 20 GB with the cache of its build (measured).
@@ -33,7 +33,7 @@ BUILD_FACTOR = 20 / 9
 class Finding:
     """One thing that is wrong or good to know, with the one thing to do about it."""
 
-    check: str
+    check: str = ""  # which check it is of; `examine` says it
     severity: Severity
     message: str
     fix: str
@@ -79,19 +79,13 @@ class Situation:
     @cached_property
     def has_cdi(self) -> bool:
         """True when the engine resolves CDI devices at all."""
-        if self.engine.program == "podman":
-            return not self.is_older("cdi")
-        return bool(self.engine.cdi_spec_dirs)
+        return bool(self.engine.cdi_folders) and not self.is_older("cdi")
 
     @cached_property
-    def injection(self) -> Injection:
-        """How the engine passes GPUs through now: CDI devices before the `nvidia` runtime, as kit asks for them."""
-        if any(device.startswith(CDI_KIND) for device in self.engine.cdi_devices):
-            return "cdi"
-        if self.has_cdi and any(spec.devices for spec in self.device_specs):
-            return "cdi"
-        # Podman's Docker-compatible options ignore the runtime's request: https://github.com/containers/podman/issues/22645
-        return "runtime" if self.engine.program == "docker" and "nvidia" in self.engine.runtimes else ""
+    def injection(self) -> GpuForm | None:
+        """How the engine passes GPUs through now, as kit asks it to; None: not at all."""
+        form = self.engine.gpu_form
+        return form if form != "cdi" or self.has_cdi else None
 
     def minimum(self, feature: Literal["build", "cdi"]) -> EngineMinimum | None:
         """The row that says which version of this engine brought a feature."""

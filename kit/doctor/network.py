@@ -9,7 +9,7 @@ from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation, joined
 
 if TYPE_CHECKING:
-    from kit.host.model import Endpoint, EndpointKind
+    from kit.facts.host import Endpoint, EndpointKind
 
 CERTIFICATE = "certificate"
 
@@ -18,8 +18,8 @@ def proxy_engine(situation: Situation) -> Iterator[Finding]:
     """A proxy in the shell that the engine, a service of its own, knows nothing of."""
     host = situation.host
     names = [name for name in host.shell_proxies if name.lower() != "no_proxy"]
-    # Podman has no daemon and takes the shell's.
-    if not names or host.engine.has_proxy or not situation.has_engine or host.engine.program != "docker":
+    # An engine without a service takes the shell's.
+    if not names or host.engine.has_proxy or not situation.has_engine or not host.engine.features.has_service:
         return
     if host.engine.is_private:
         fix = f"`{fixes.restart(host)}` in this shell"
@@ -29,7 +29,6 @@ def proxy_engine(situation: Situation) -> Iterator[Finding]:
         file = fixes.engine_config(host.engine)
         fix = f'add `"proxies": {{"http-proxy": …, "https-proxy": …}}` to {file}, then `{fixes.restart(host)}`'
     yield Finding(
-        check="proxy-engine",
         severity="warn",
         message=f"{joined(names)} {'is' if len(names) == 1 else 'are'} set in your shell, but the engine has no proxy: "
         "it pulls images without",
@@ -42,7 +41,6 @@ def registry_unreachable(situation: Situation) -> Iterator[Finding]:
     for endpoint in _failed(situation, "registry"):
         mirrors = [e.url for e in situation.host.endpoints if e.kind == "mirror" and e.is_reachable]
         yield Finding(
-            check="registry-unreachable",
             severity="note" if mirrors else "warn",
             message=f"the registry {endpoint.url} does not answer{_why(endpoint)}; "
             + (
@@ -59,7 +57,6 @@ def mirror_unreachable(situation: Situation) -> Iterator[Finding]:
     for endpoint in _failed(situation, "mirror"):
         is_engines = endpoint.url.rstrip("/") in [url.rstrip("/") for url in situation.engine.mirrors]
         yield Finding(
-            check="mirror-unreachable",
             severity="warn",
             message=f"the registry mirror {endpoint.url} does not answer{_why(endpoint)}: each pull waits for it first",
             fix=f"take it out of `registry-mirrors` in {fixes.engine_config(situation.engine)}, then "
@@ -73,7 +70,6 @@ def index_unreachable(situation: Situation) -> Iterator[Finding]:
     """The Python package index does not answer: images that are built still run, none can be built."""
     for endpoint in _failed(situation, "index"):
         yield Finding(
-            check="index-unreachable",
             severity="warn",
             message=f"the package index {endpoint.url} does not answer{_why(endpoint)}: no image can be built",
             fix="set UV_DEFAULT_INDEX to a mirror of PyPI that answers",
@@ -92,12 +88,11 @@ def ca_missing(situation: Situation) -> Iterator[Finding]:
         else ("a proxy with a certificate authority of its own is likely in between")
     )
     yield Finding(
-        check="ca-missing",
         severity="warn",
         message=f"the certificate of {joined(refused)} is not trusted here: {have}",
-        # Podman has no daemon that would have to read them anew.
+        # Only a service would have to read them anew.
         fix=fixes.trust_ca(host)
-        + ("" if host.engine.program == "podman" else f", then `{fixes.restart(host)}`")
+        + (f", then `{fixes.restart(host)}`" if host.engine.features.has_service else "")
         + "; kit's builds take it from there",
     )
 

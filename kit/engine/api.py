@@ -1,54 +1,75 @@
-"""One GET to an engine on this machine's socket.
+"""Requests to an engine on this machine's socket.
 
 The engine's own command line takes 40 ms to start and `docker info` 90 ms, of the 60 or so that `kit run` may add to
-`docker run`; this takes 2. Everything that changes something goes through the command line.
+`docker run`; this takes 2. Everything that changes something goes through the command line. Not by `http.client`: its
+import alone takes longer than all of kit.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
-def ask(path: Path, url: str, *, timeout_s: float = 20) -> tuple[int, bytes] | None:
-    """The status and body that the engine at a unix socket answers to GET `url`; None when it does not answer.
+@contextlib.contextmanager
+def answer(
+    path: Path, request: str, *, version: str = "1.0", timeout_s: float = 20, is_endless: bool = False
+) -> Iterator[tuple[int, str, socket.SocketIO]]:
+    """The status, the headers in lower case, and the rest of what the engine at a unix socket answers, unread.
 
-    HTTP/1.0, so the answer comes in one piece and ends with the connection.
+    `version`: of HTTP; with 1.0 the answer comes in one piece and ends with the connection. `is_endless`: what follows
+    the headers may take any time. Raises OSError.
     """
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(timeout_s)
+        client.connect(str(path))
+        client.sendall(f"{request} HTTP/{version}\r\nHost: engine\r\nContent-Length: 0\r\n\r\n".encode())
+        with client.makefile("rb", buffering=0) as stream:
+            head = b""
+            # Byte by byte: what follows the headers is not to be read here.
+            while not head.endswith(b"\r\n\r\n"):
+                byte = stream.read(1)
+                if not byte:
+                    raise OSError("it closed the connection")
+                head += byte
+            words = head.split(b" ", 2)
+            status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+            if is_endless:
+                client.settimeout(None)
+            yield status, head.decode(errors="replace").lower(), stream
+
+
+def ask(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, bytes] | None:
+    """The status and body of the answer to GET `url`; None when there is none, or no socket to ask."""
+    if path is None:
+        return None
     try:
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(timeout_s)
-            client.connect(str(path))
-            client.sendall(f"GET {url} HTTP/1.0\r\nHost: engine\r\n\r\n".encode())
-            answer = b"".join(iter(lambda: client.recv(65536), b""))
-        head, _, body = answer.partition(b"\r\n\r\n")
-        return int(head.split(b" ", 2)[1]), body
-    except (OSError, IndexError, ValueError):
+        with answer(path, f"GET {url}", timeout_s=timeout_s) as (status, _, stream):
+            return status, stream.read()
+    except OSError:
         return None
 
 
-def get(path: Path, url: str, *, timeout_s: float = 20) -> tuple[int, dict[str, Any]] | None:
+def get(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, dict[str, Any]] | None:
     """The same for an answer that is a JSON object; None when it is anything else."""
-    answer = ask(path, url, timeout_s=timeout_s)
-    try:
-        data = json.loads(answer[1]) if answer else None
-    except ValueError:
-        return None
-    return (answer[0], data) if answer and isinstance(data, dict) else None
+    found = ask(path, url, timeout_s=timeout_s)
+    data = _json(found[1]) if found else None
+    return (found[0], data) if found and isinstance(data, dict) else None
 
 
-def get_list(path: Path, url: str, *, timeout_s: float = 20) -> list[dict[str, Any]] | None:
+def get_list(path: Path | None, url: str, *, timeout_s: float = 20) -> list[dict[str, Any]] | None:
     """The list of objects that the engine answers to GET `url`; None when it answers anything else, or nothing."""
-    answer = ask(path, url, timeout_s=timeout_s)
-    try:
-        data = json.loads(answer[1]) if answer and answer[0] == 200 else None
-    except ValueError:
-        return None
+    found = ask(path, url, timeout_s=timeout_s)
+    data = _json(found[1]) if found and found[0] == 200 else None
     return data if isinstance(data, list) else None
 
 
-def local_socket(docker_host: str) -> Path | None:
-    """The socket that an address of the engine names, when it is one on this machine."""
-    return Path(docker_host.removeprefix("unix://")) if docker_host.startswith("unix:///") else None
+def _json(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

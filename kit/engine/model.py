@@ -1,92 +1,11 @@
-"""What the engine is told of a container, and what it says of itself and of those it has."""
+"""What the engine is told of a container, and what it says of those it has."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-
-
-@dataclass(frozen=True, kw_only=True)
-class Mount:
-    """A folder or file of the host, or a named volume, inside a container."""
-
-    source: str  # empty: a new volume without a name
-    target: str
-    is_volume: bool = False
-    read_only: bool = False
-
-    def argument(self) -> str:
-        kind = "volume" if self.is_volume else "bind"
-        source = f"source={self.source}," if self.source else ""  # Podman 5 refuses an empty one
-        return f"type={kind},{source}target={self.target}" + (",readonly" if self.read_only else "")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ContainerSpec:
-    """Everything about a container to start, in the engine's terms."""
-
-    image: str
-    name: str
-    command: tuple[str, ...] = ()
-    user: str = ""
-    workdir: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    secret_environment: Mapping[str, str] = field(default_factory=dict)  # values stay out of argument lists
-    mounts: tuple[Mount, ...] = ()
-    ports: tuple[tuple[int, int], ...] = ()  # (port on 127.0.0.1, port in the container)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    gpu_arguments: tuple[str, ...] = ()
-    shm_bytes: int = 0
-    remove: bool = False
-    interactive: bool = False
-    tty: bool = False
-    healthcheck: bool = False
-    restart: str = ""
-
-    def arguments(self) -> list[str]:
-        """The arguments of `docker run` for it."""
-        args = [f"--name={self.name}", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
-        if self.user:
-            args.append(f"--user={self.user}")
-        if self.workdir:
-            args.append(f"--workdir={self.workdir}")
-        args += [f"--env={name}={value}" for name, value in self.environment.items()]
-        args += [f"--env={name}" for name in self.secret_environment]
-        args += [f"--mount={mount.argument()}" for mount in self.mounts]
-        # Never on another address: a notebook server is a shell for whoever reaches it.
-        args += [f"--publish=127.0.0.1:{outer}:{inner}" for outer, inner in self.ports]
-        args += [f"--label={name}={value}" for name, value in self.labels.items()]
-        args += self.gpu_arguments
-        if self.shm_bytes:
-            args.append(f"--shm-size={self.shm_bytes}")
-        if self.remove:
-            args.append("--rm")
-        if self.interactive:
-            args.append("--interactive")
-        if self.tty:
-            args.append("--tty")
-        if not self.healthcheck:
-            args.append("--no-healthcheck")
-        if self.restart:
-            args.append(f"--restart={self.restart}")
-        return [*args, self.image, *self.command]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineInfo:
-    """What an engine says of itself."""
-
-    version: str
-    is_containerd_store: bool  # keeps OCI images: zstd layers and OCI export work
-    cdi_devices: tuple[str, ...]  # `nvidia.com/gpu=all`; empty when the engine does not list them
-    cdi_spec_dirs: tuple[str, ...]  # empty when CDI is off
-    runtimes: tuple[str, ...]
-    data_root: str
-    cpus: int
-    memory_bytes: int
-    is_rootless: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

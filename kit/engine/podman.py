@@ -7,23 +7,24 @@ container is that user outside, so what it writes is the user's own.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from kit.engine import Engine
-from kit.engine.model import Container, ContainerSpec, EngineInfo
+from kit import labels
+from kit.engine import stream
+from kit.engine.docker import Engine
+from kit.engine.model import Container
 from kit.errors import CommandError, DiskFullError, EngineFeatureError, GpuUnavailableError, KitError
+from kit.facts.engine import CDI_FOLDERS
+from kit.targets import podman as target
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
+    from kit.spec.container import ContainerSpec
 
 PROGRAM = "podman"
-# Where it looks for CDI specifications; it does not list what it finds (containers/common, docs/containers.conf.5.md).
-CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 REGISTRY = "docker.io"
 # What to do about errors for which Docker has another way.
 HINTS: dict[type[KitError], str] = {
@@ -59,55 +60,25 @@ class Podman(Engine):
     """Podman on this machine."""
 
     kind = "podman"
+    info_command = ("info", "--format=json")
     forced = ("--force", "--time=0")  # else it waits 10 s for what runs to end
 
     def __init__(self) -> None:
         super().__init__(program=PROGRAM)
 
-    @cached_property
-    def info(self) -> EngineInfo:
-        raw = json.loads(self.call(["info", "--format=json"], timeout_s=30))
-        host, store = raw["host"], raw["store"]
-        return EngineInfo(
-            version=raw["version"]["Version"],
-            is_containerd_store=False,
-            cdi_devices=(),
-            cdi_spec_dirs=CDI_FOLDERS,
-            runtimes=(),
-            data_root=store.get("graphRoot", ""),
-            cpus=int(host.get("cpus") or 0),
-            memory_bytes=int(host.get("memTotal") or 0),
-            is_rootless=bool((host.get("security") or {}).get("rootless")),
-        )
-
     @property
-    def memory_bytes(self) -> int:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    def is_here(self) -> bool:
+        return self.connection is None
 
     @property
     def is_rootless(self) -> bool:
-        return os.geteuid() != 0
-
-    @cached_property
-    def is_local(self) -> bool:
-        return True
+        return (self.connection.account.uid if self.connection else os.geteuid()) != 0
 
     def full_name(self, reference: str) -> str:
         return full_name(reference)
 
     def arguments(self, spec: ContainerSpec) -> list[str]:
-        # The health check is a timer of the user's systemd, which may not be there, and nothing here asks for it.
-        # After a reboot podman-restart.service starts containers of the policy `always` alone; until then it and
-        # `unless-stopped` are the same (podman-run.1.md, --restart).
-        own = replace(
-            spec,
-            image=full_name(spec.image),
-            healthcheck=False,
-            restart="always" if spec.restart == "unless-stopped" else spec.restart,
-        )
-        # A log in a file keeps every byte, and needs no journal that this user may read. SELinux would keep the
-        # container from the user's own folder, and from a GPU.
-        return ["--log-driver=k8s-file", "--security-opt=label=disable", *own.arguments()]
+        return target.arguments(spec, image=full_name(spec.image))
 
     def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
         if not spec.restart:
@@ -122,8 +93,6 @@ class Podman(Engine):
 
     def _whole(self, frames: Frames, name: str) -> Frames:
         """`podman logs --follow` may end before it has read all there is (4.3.1, on a busy machine)."""
-        from kit.engine import stream
-
         seen: dict[int, int] = {}
         yield from stream.after(frames, seen)
         self.container(name)
@@ -145,15 +114,20 @@ class Podman(Engine):
         )
         return [short_name(name) for name in printed.split()]
 
-    def containers(self, *, label: str = "kit.image") -> list[Container]:
+    def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         return [replace(found, image=short_name(found.image)) for found in super().containers(label=label)]
 
     def container(self, name: str) -> Container:
         found = super().container(name)
         return replace(found, image=short_name(found.image))
 
+    def make_volume(self, name: str) -> None:
+        # It refuses to make one that is there.
+        if self.ask(["volume", "exists", name], timeout_s=30).returncode != 0:
+            super().make_volume(name)
+
+    def manifest_command(self, reference: str) -> list[str]:
+        return ["manifest", "inspect", full_name(reference)]
+
     def require_buildx(self) -> str:
         raise EngineFeatureError("Podman has no buildx; it builds by itself")
-
-
-__all__ = ["PROGRAM", "Podman", "full_name", "short_name"]

@@ -12,12 +12,15 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from kit import process, ssh
-from kit.engine import ENGINE_VARIABLE, ContainerSpec, Engine, api
+from kit.engine import api
+from kit.engine.docker import Engine
+from kit.engine.find import takes_podman
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
+from kit.facts.sockets import ENGINE_VARIABLE
+from kit.spec.container import ContainerSpec
 
 PING_S = 5.0
 # A command that is over when its input is: sshd tells it nothing when the client is gone, and a log may be silent.
@@ -37,17 +40,15 @@ PLUGIN_FOLDERS = tuple(
 
 
 def _own_docker() -> tuple[str, dict[str, str]]:
-    """The docker command line of kit's private engine, and its variables: where there is no other, or none that
-    builds.
-    """
+    """The docker command line and its variables: the private engine's where there is no other, or none that builds."""
     import shutil
 
     if shutil.which("docker") and _has_buildx():
-        return "", {}
+        return "docker", {}
     from kit import private_engine
 
     program = private_engine.docker_program()
-    return (str(program), private_engine.environment()) if program else ("", {})
+    return (str(program), private_engine.environment()) if program else ("docker", {})
 
 
 def _has_buildx() -> bool:
@@ -60,18 +61,6 @@ class OtherMachine(Engine):
     """An engine of a machine behind SSH: what any of them does with the files there."""
 
     connection: ssh.Connection
-
-    @property
-    def memory_bytes(self) -> int:
-        return self.info.memory_bytes
-
-    @property
-    def is_rootless(self) -> bool:
-        return self.info.is_rootless
-
-    @cached_property
-    def is_local(self) -> bool:
-        return False
 
     def provide(self, path: Path) -> str:
         """Send a file or folder there, unless it is there already, and say under which path."""
@@ -119,23 +108,20 @@ class RemoteEngine(OtherMachine):
     """Docker on a machine behind SSH. The docker command line runs here, the containers there."""
 
     def __init__(self, connection: ssh.Connection) -> None:
-        self.socket_path = connection.folder / SOCKET
+        super().__init__(socket_path=connection.folder / SOCKET)
         self.connection = connection
 
-    def __getattr__(self, name: str) -> Any:
-        """Which docker command line is used, looked up when it is: much is asked of the socket alone."""
-        if name not in ("program", "environment"):
-            raise AttributeError(name)
-        own, variables = _own_docker()
-        self.program = own or "docker"
-        self.environment = {
+    @cached_property
+    def _command_line(self) -> tuple[str, dict[str, str]]:
+        # Looked up when it is used: much is asked of the socket alone.
+        program, variables = _own_docker()
+        return program, {
             **variables,
             # These would win over DOCKER_HOST, or name a builder that the engine over there does not have.
             "DOCKER_CONTEXT": "",
             "BUILDX_BUILDER": "",
             "DOCKER_HOST": f"unix://{self.socket_path}",
         }
-        return self.__dict__[name]
 
 
 class RemotePodman(OtherMachine, Podman):
@@ -144,10 +130,6 @@ class RemotePodman(OtherMachine, Podman):
     def __init__(self, connection: ssh.Connection) -> None:
         super().__init__()
         self.connection = connection
-
-    @property
-    def is_rootless(self) -> bool:
-        return self.connection.account.uid != 0
 
     @contextlib.contextmanager
     def prepared(
@@ -256,18 +238,18 @@ def _archive(path: Path) -> bytes:
     return target.getvalue()
 
 
-def connect(target: str, *, may_ask: bool | None = None, choice: str = "") -> Engine:
-    """The container engine of a machine behind SSH: Docker, else Podman; `choice` `podman` takes that at once.
+def connect(target: str, *, may_ask: bool | None = None) -> Engine:
+    """The container engine of a machine behind SSH: Docker, else Podman, which `KIT_ENGINE=podman` takes at once.
 
     Raises NetworkError when the machine cannot be reached, NoEngineError when no engine answers there, or when this
     account may use none.
     """
     was_open = ssh.is_connected(target)
     connection = ssh.connect(target, may_ask=may_ask)
-    if choice == "podman":
-        if not connection.account.has_podman:
-            raise NoEngineError(f"{target} has no Podman", hint=f"unset {ENGINE_VARIABLE}, or install it there")
+    if takes_podman(connection.account):
         return RemotePodman(_alive(connection, may_ask) if was_open else connection)
+    if os.environ.get(ENGINE_VARIABLE) == "podman":
+        raise NoEngineError(f"{target} has no Podman", hint=f"unset {ENGINE_VARIABLE}, or install it there")
     if _answers(connection.folder / SOCKET):
         return RemoteEngine(connection)
     if (connection.folder / SOCKET).exists():
@@ -278,9 +260,6 @@ def connect(target: str, *, may_ask: bool | None = None, choice: str = "") -> En
     if _forward(connection):
         return RemoteEngine(connection)
     account = connection.account
-    # With a socket that does not answer there is a Docker, which is down.
-    if account.has_podman and not account.sockets and not choice:
-        return RemotePodman(_alive(connection, may_ask) if was_open else connection)
     if account.denied:
         raise NoEngineError(
             f"{account.user} has no right to use the container engine of {target} ({', '.join(account.denied)})",
@@ -321,6 +300,3 @@ def _forward(connection: ssh.Connection) -> bool:
         connection.control_command("cancel", "-L", forward)
     local.unlink(missing_ok=True)
     return False
-
-
-__all__ = ["OtherMachine", "RemoteEngine", "RemotePodman", "connect"]

@@ -12,9 +12,9 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 from urllib.parse import quote
 
+from kit.engine import api
 from kit.errors import EngineError, NoEngineError, NoSuchContainerError
 
 STDOUT, STDERR = 1, 2
@@ -23,23 +23,23 @@ Frames = Iterator[Frame]
 
 
 @contextlib.contextmanager
-def attached(path: Path, name: str) -> Iterator[Iterator[Frame]]:
+def attached(path: Path, name: str) -> Iterator[Frames]:
     """The streams of a container from its first byte on; open it before the container starts."""
-    query = f"/containers/{quote(name)}/attach?stream=1&stdout=1&stderr=1"
-    with _answer(path, f"POST {query} HTTP/1.1\r\nHost: engine\r\nContent-Length: 0\r\n\r\n", name) as frames:
+    request = f"POST /containers/{quote(name)}/attach?stream=1&stdout=1&stderr=1"
+    with _answer(path, request, name, version="1.1") as frames:
         yield frames
 
 
 @contextlib.contextmanager
-def log(path: Path, name: str, *, follow: bool, tail: int | None = None) -> Iterator[Iterator[Frame]]:
+def log(path: Path, name: str, *, follow: bool, tail: int | None = None) -> Iterator[Frames]:
     """What a container printed so far; with `follow` also what it prints until it ends or the connection does."""
-    query = f"/containers/{quote(name)}/logs?stdout=1&stderr=1&follow={int(follow)}"
-    query += f"&tail={tail}" if tail is not None else ""
-    with _answer(path, f"GET {query} HTTP/1.0\r\nHost: engine\r\n\r\n", name) as frames:
+    request = f"GET /containers/{quote(name)}/logs?stdout=1&stderr=1&follow={int(follow)}"
+    request += f"&tail={tail}" if tail is not None else ""
+    with _answer(path, request, name, version="1.0") as frames:
         yield frames
 
 
-def after(frames: Iterator[Frame], seen: dict[int, int]) -> Iterator[Frame]:
+def after(frames: Frames, seen: dict[int, int]) -> Frames:
     """The frames less the first bytes of each stream, which were seen already; `seen` is counted on."""
     skip = dict(seen)
     for kind, data in frames:
@@ -51,22 +51,17 @@ def after(frames: Iterator[Frame], seen: dict[int, int]) -> Iterator[Frame]:
 
 
 @contextlib.contextmanager
-def _answer(path: Path, request: str, name: str) -> Iterator[Iterator[Frame]]:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(30)
+def _answer(path: Path, request: str, name: str, *, version: str) -> Iterator[Frames]:
+    with contextlib.ExitStack() as stack:
         try:
-            client.connect(str(path))
-            client.sendall(request.encode())
-            stream = client.makefile("rb", buffering=0)
-            status, headers = _head(stream)
+            opened = api.answer(path, request, version=version, timeout_s=30, is_endless=True)
+            status, headers, stream = stack.enter_context(opened)
         except OSError as e:
             raise NoEngineError(f"the container engine does not answer: {e}") from None
         if status == 404:
             raise NoSuchContainerError(f"there is no container {name}", hint="`kit ps --all` lists them")
         if status not in (101, 200):
             raise EngineError(f"the engine does not show what {name} prints (status {status})")
-        # A program may print nothing for hours.
-        client.settimeout(None)
         is_terminal = "raw-stream" in headers and "multiplexed" not in headers and _is_new(headers)
         yield _raw(stream) if is_terminal else _frames(stream)
 
@@ -78,25 +73,13 @@ def _is_new(headers: str) -> bool:
     return len(numbers) == 2 and all(n.isdecimal() for n in numbers) and [int(n) for n in numbers] >= [1, 42]
 
 
-def _head(stream: BinaryIO | socket.SocketIO) -> tuple[int, str]:
-    """The status and the headers, byte by byte: what follows them is not to be read here."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        byte = stream.read(1)
-        if not byte:
-            raise OSError("it closed the connection")
-        head += byte
-    words = head.split(b" ", 2)
-    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0, head.decode(errors="replace").lower()
-
-
-def _raw(stream: socket.SocketIO) -> Iterator[Frame]:
+def _raw(stream: socket.SocketIO) -> Frames:
     with contextlib.suppress(OSError):
         while data := stream.read(65536):
             yield STDOUT, data
 
 
-def _frames(stream: socket.SocketIO) -> Iterator[Frame]:
+def _frames(stream: socket.SocketIO) -> Frames:
     """Frames of 8 bytes (the stream, three zeros, the length) and their content; ends where the connection does."""
     with contextlib.suppress(OSError):
         while len(head := _exactly(stream, 8)) == 8:

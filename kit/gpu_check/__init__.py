@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kit import paths
-from kit.engine import ContainerSpec, Engine
+from kit.engine import Engine
 from kit.errors import KitError
-from kit.gpu import CDI_KIND
+from kit.spec.container import ContainerSpec
 
 # `kit run` waits this long at most for the answer. A driver that does not stay loaded takes seconds to start.
 PATIENCE_S = 20
@@ -20,7 +20,7 @@ PROVEN_S = 86400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """The GPUs that a container's arguments name."""
+    """The GPUs that a container was given, by their names."""
 
     count: int | None = None  # None: all there are, or slices (MIG), of which a program sees but the first
     uuids: tuple[str, ...] = ()  # those that were named by UUID, without `GPU-` or `MIG-`
@@ -43,14 +43,9 @@ class Answer:
     error: str = ""
 
 
-def asked_for(arguments: tuple[str, ...]) -> Asked | None:
-    """The GPUs that the engine's arguments ask for; None when they ask for none."""
-    names: list[str] = []
-    for argument in arguments:
-        if argument.startswith(f"--device={CDI_KIND}="):
-            names.append(argument.rpartition("=")[2])
-        elif argument.startswith("--gpus="):
-            names += argument.removeprefix("--gpus=").strip('"').removeprefix("device=").split(",")
+def asked_for(devices: tuple[str, ...]) -> Asked | None:
+    """What to look for of the GPUs that a container was given; None for one that was given none."""
+    names = [device.rpartition("=")[2] for device in devices]
     if not names:
         return None
     is_countable = not any(name == "all" or name.startswith("MIG-") or ":" in name for name in names)
@@ -98,16 +93,16 @@ def summary(answer: Answer) -> str:
     return ", ".join(f"{names.count(n)} x {n}" if names.count(n) > 1 else n for n in dict.fromkeys(names))
 
 
-def check(engine: Engine, container: str) -> tuple[str, str] | None:
+def check(engine: Engine, container: str, devices: tuple[str, ...]) -> tuple[str, str] | None:
     """Ask inside a running container that was given GPUs: (the GPUs there, what is wrong with them).
 
     One of the two is empty. None when the container was given no GPU. Takes about a second, and never raises: that the
     question could not be put is what is wrong then.
     """
+    asked = asked_for(devices)
+    if asked is None:
+        return None
     try:
-        asked = asked_for(tuple(engine.container(container).labels.get("kit.gpus", "").split()))
-        if asked is None:
-            return None
         text = engine.call(["exec", "--interactive", container, "python", "-"], input=script(), timeout_s=PATIENCE_S)
     except KitError as e:
         return "", _not_asked(e)
@@ -120,7 +115,7 @@ def check_before(engine: Engine, spec: ContainerSpec) -> tuple[str, str] | None:
     Before and not beside a command: a GPU in exclusive mode has room for one program, and the answer would run into
     what the command prints. What was found good is not asked again on the same machine for a day.
     """
-    asked = asked_for(spec.gpu_arguments)
+    asked = asked_for(spec.gpus.devices)
     if asked is None:
         return None
     proof = _proof_file(engine, spec)
@@ -173,5 +168,5 @@ def _proof_file(engine: Engine, spec: ContainerSpec) -> Path:
 
     boot = Path("/proc/sys/kernel/random/boot_id")
     where = engine.target or (boot.read_text(encoding="ascii").strip() if boot.is_file() else "")
-    mark = "\0".join((where, spec.image, spec.user, *spec.gpu_arguments))
+    mark = "\0".join((where, spec.image, spec.user, *spec.gpus.devices))
     return paths.state_dir() / "gpu-proofs" / hashlib.sha256(mark.encode()).hexdigest()[:16]

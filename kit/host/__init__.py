@@ -5,18 +5,30 @@ One shell script (`probe.sh`) reads them, run here or through ssh; pure function
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kit import redact
+from kit.engine import Engine, connect
+from kit.errors import BadInputError, KitError
+from kit.facts.host import Endpoint, EndpointKind, Host, PciGpu
+from kit.host.parse_machine import is_wsl, parse_uname
 
 if TYPE_CHECKING:
-    from kit.engine import Engine
-    from kit.host.model import Endpoint, EndpointKind, Host, PciGpu
     from kit.host.parse_gpus import Driver
 
-__all__ = ["read_gpus", "read_host", "to_json"]
-
 PCI_DEVICES = Path("/sys/bus/pci/devices")
+# The driver's /proc entry and its device: either means that an NVIDIA driver is loaded. WSL2 has neither.
+DRIVER_TRACES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/usr/lib/wsl/lib/libcuda.so.1"))
+
+
+def host_has_gpu(traces: tuple[Path, ...] = DRIVER_TRACES) -> bool:
+    """True when this host has an NVIDIA driver loaded."""
+    return any(trace.exists() for trace in traces)
 
 
 def read_host(
@@ -32,8 +44,6 @@ def read_host(
     is. Raises NetworkError when the target cannot be reached, BadInputError when it is none, MissingProgramError
     without ssh.
     """
-    from dataclasses import replace
-
     from kit.host.assemble import assemble
     from kit.host.probe import run_probe
 
@@ -56,11 +66,7 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
     Starts no program on a machine without a driver, where `pci_gpus` says what has none, and on this machine none but
     those for `with_use` either, as long as NVML answers.
     """
-    from kit.host.model import Host
-
     if not target:
-        from kit.gpu import host_has_gpu
-
         if not host_has_gpu():
             return Host(platform=_platform(), pci_gpus=_pci_gpus())
         if (driver := _ask_nvml(with_use)) and not with_use:
@@ -86,18 +92,8 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
     return assemble(sections, target=target, driver=driver)
 
 
-def to_json(host: Host) -> dict[str, Any]:
-    """A host as data fit for a public report: no user names, home folders, host names, tokens or passwords."""
-    from kit.host import report
-
-    return report.to_json(host)
-
-
 def _own_engine() -> Engine | None:
     """The engine kit would use on this machine; None when none answers, which the script finds out by itself."""
-    from kit.engine import connect
-    from kit.errors import KitError
-
     try:
         return connect()
     except KitError:
@@ -117,8 +113,6 @@ def _ask_nvml(with_use: bool) -> Driver | None:
 
 def _pci_gpus() -> tuple[PciGpu, ...]:
     """The NVIDIA display controllers of this machine, but for those that were handed to virtual machines."""
-    from kit.host.model import PciGpu
-
     found = []
     for device in sorted(PCI_DEVICES.iterdir()) if PCI_DEVICES.is_dir() else ():
         try:
@@ -132,32 +126,18 @@ def _pci_gpus() -> tuple[PciGpu, ...]:
 
 
 def _platform() -> str:
-    import os
-
-    from kit.host.parse_machine import parse_uname
-
     system = os.uname()
     return parse_uname(f"{system.sysname} {system.release} {system.machine}")[1]
 
 
 def _is_wsl() -> bool:
-    import os
-
-    from kit.host.parse_machine import is_wsl
-
     return is_wsl(os.uname().release)
 
 
 def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
     """An endpoint whose address has no user name and password. Raises BadInputError when it is no address."""
-    import re
-    from dataclasses import replace
-
-    from kit.errors import BadInputError
-    from kit.host.model import Endpoint
-
     endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
-    url = re.sub(r"^(\w+://)[^/\s]*@", r"\1", endpoint.url)
+    url = redact.without_users(endpoint.url)
     if not re.fullmatch(r"https?://[^\s/]+\S*", url):
         raise BadInputError(f"{url} is no address to ask", hint="give one that begins with https:// or http://")
     return replace(endpoint, url=url)
@@ -173,7 +153,7 @@ def _is_private(host: Host, engine: Engine | None) -> bool:
     """True for kit's own engine: by its socket here, by its usual folder elsewhere."""
     if host.target:
         return host.engine.endpoint.startswith("unix:///var/lib/kit/")
-    from kit import private_engine
+    from kit import private_engine  # only `kit doctor` asks whose engine it is
 
     socket = f"unix://{private_engine.socket_path()}"
     return socket in (host.engine.endpoint, engine.environment.get("DOCKER_HOST") if engine else "")

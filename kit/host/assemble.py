@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kit.engine.info import parse_info
+from kit.facts.engine import EngineFacts
+from kit.facts.host import CdiSpec, ContainerToolkit, Endpoint, Host, HostGpu
 from kit.host import parse_engine, parse_gpus, parse_machine
-from kit.host.model import CdiSpec, ContainerToolkit, Endpoint, EngineFacts, Host, HostGpu
 from kit.host.parse_gpus import Driver
 from kit.host.sections import Sections
 
@@ -35,7 +37,7 @@ def assemble(
     disk = sections.get("disk")
     space = parse_machine.parse_df(disk.text) if disk else None
     shm = parse_machine.parse_df(sections.text("shm"))
-    facts = _driver_facts(sections, driver)
+    facts, specs = _driver_facts(sections, driver), _cdi_specs(sections)
     return Host(
         target=target,
         platform=platform,
@@ -44,9 +46,9 @@ def assemble(
         kernel=kernel,
         **{**facts, "gpus": tuple(_with_owners(gpu, sections, names) for gpu in facts["gpus"])},
         toolkit=_toolkit(sections),
-        cdi_specs=_cdi_specs(sections),
+        cdi_specs=specs,
         containers=containers,
-        engine=_engine(sections),
+        engine=_engine(sections).with_cdi(tuple(device for spec in specs for device in spec.devices)),
         podman=parse_engine.parse_version(sections.text("podman")),
         lingers={"yes": True, "no": False}.get(sections.text("linger").strip()),
         cpus=parse_machine.parse_count(sections.text("cpus")),
@@ -129,7 +131,7 @@ def _engine(sections: Sections) -> EngineFacts:
         return EngineFacts()
     program, _, path = sections.text("program").partition("\n")
     errors = "took too long to answer" if sections.timed_out("info") else sections.text("info.err")
-    facts = parse_engine.parse_info(info.text, errors, program.strip(), path.strip())
+    facts = parse_info(info.text, errors, program.strip(), path.strip())
     endpoint = facts.endpoint or sections.text("context").strip()
     return replace(
         facts,

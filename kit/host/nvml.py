@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from kit.host.model import GpuProcess, HostGpu, MigInstance
+from kit.facts.host import GpuProcess, HostGpu, MigInstance
 from kit.host.parse_gpus import Driver, pci_address, program_name
 
 # NVML's number for "on no MIG instance".

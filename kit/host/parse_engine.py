@@ -1,109 +1,23 @@
-"""What engines, CDI specifications and the Container Toolkit say, as facts. Pure, never raises."""
+"""What containers, CDI specifications and the Container Toolkit say, as facts. Pure, never raises."""
 
 from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
-from kit.host.model import CdiSpec, EngineFacts, EngineProblem, GpuContainer
+from kit.engine import cdi
+from kit.facts.host import CdiSpec, GpuContainer
+from kit.labels import GPUS, IMAGE, LEASE, OWNER_NAME, SERVICE, USER
+from kit.spec.gpu_grant import read_label
 
-_CDI_KIND = "nvidia.com/gpu"
 # Of a container of kit's; in the order in which probe.sh asks docker for them.
-CONTAINER_LABELS = ("kit.image", "kit.service", "kit.user", "kit.gpus", "kit.lease", "kit.owner-name")
-
-
-def _object(text: str) -> dict[str, Any]:
-    """The JSON object in a text that may have warnings around it; empty when there is none."""
-    for line in (text, *text.splitlines()):
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(data, dict):
-            return data
-    return {}
-
-
-def _dict(data: Any) -> dict[str, Any]:
-    return data if isinstance(data, dict) else {}
-
-
-def _list(data: Any) -> list[Any]:
-    return data if isinstance(data, list) else []
+CONTAINER_LABELS = (IMAGE, SERVICE, USER, GPUS, LEASE, OWNER_NAME)
 
 
 def _text(data: Any) -> str:
     return data if isinstance(data, str) else ""
-
-
-def problem_of(text: str) -> tuple[EngineProblem, str]:
-    """Why an engine gives no answer, from what its program printed: the kind, and the telling line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        if "permission denied" in line.lower():
-            return "denied", line
-    return "down", lines[0] if lines else ""
-
-
-def parse_info(text: str, errors: str, program: str, real_path: str = "") -> EngineFacts:
-    """`docker info` or `podman info` as JSON; `errors` is what else was printed, `real_path` the program's file."""
-    raw = _object(text)
-    # Podman under the name of docker answers in its own words.
-    if "host" in raw and "store" in raw:
-        return _podman(raw)
-    kind: Literal["docker", "podman"] = "podman" if program.rpartition("/")[2] == "podman" else "docker"
-    is_snap = "/snap/" in real_path or "/snap/" in program or real_path.endswith("/snap")
-    said = [error for error in _list(raw.get("ServerErrors")) if isinstance(error, str)]
-    if said or not raw.get("ServerVersion"):
-        problem, telling = problem_of("\n".join([*said, errors]))
-        return EngineFacts(program=kind, problem=problem, problem_text=telling, is_snap=is_snap)
-    client = _dict(raw.get("ClientInfo"))
-    data_root, security = _text(raw.get("DockerRootDir")), _list(raw.get("SecurityOptions"))
-    plugins = {_text(p.get("Name")): _text(p.get("Version")) for p in map(_dict, _list(client.get("Plugins")))}
-    devices = [_dict(device) for device in _list(raw.get("DiscoveredDevices"))]
-    mirrors = _list(_dict(raw.get("RegistryConfig")).get("Mirrors"))
-    return EngineFacts(
-        program=kind,
-        version=_text(raw.get("ServerVersion")),
-        problem="",
-        is_rootless=any("rootless" in _text(option) for option in security),
-        is_snap=is_snap or data_root.startswith("/var/snap/"),
-        is_desktop=_text(raw.get("OperatingSystem")) == "Docker Desktop",
-        cgroup_driver=_text(raw.get("CgroupDriver")),
-        cgroup_version=_text(raw.get("CgroupVersion")),
-        storage_driver=_text(raw.get("Driver")),
-        data_root=data_root,
-        runtimes=tuple(sorted(_dict(raw.get("Runtimes")))),
-        default_runtime=_text(raw.get("DefaultRuntime")),
-        cdi_spec_dirs=tuple(filter(None, map(_text, _list(raw.get("CDISpecDirs"))))),
-        cdi_devices=tuple(_text(d.get("ID")) for d in devices if d.get("Source") == "cdi" and _text(d.get("ID"))),
-        buildx=plugins.get("buildx", "").removeprefix("v"),
-        has_proxy=bool(raw.get("HttpProxy") or raw.get("HttpsProxy")),
-        mirrors=tuple(filter(None, map(_text, mirrors))),
-    )
-
-
-def _podman(raw: dict[str, Any]) -> EngineFacts:
-    host, store, version = _dict(raw.get("host")), _dict(raw.get("store")), _dict(raw.get("version"))
-    security, runtime = _dict(host.get("security")), _dict(host.get("ociRuntime"))
-    sizes = [_dict(row).get("size") for row in _list(_dict(host.get("idMappings")).get("uidmap"))]
-    return EngineFacts(
-        program="podman",
-        version=_text(version.get("Version")),
-        problem="",
-        endpoint=_text(_dict(host.get("remoteSocket")).get("path")),
-        is_rootless=security.get("rootless") is True,
-        uids=sum(size for size in sizes if isinstance(size, int)) or None,
-        cgroup_driver=_text(host.get("cgroupManager")),
-        cgroup_version=_text(host.get("cgroupVersion")).removeprefix("v"),
-        storage_driver=_text(store.get("graphDriverName")),
-        data_root=_text(store.get("graphRoot")),
-        runtimes=tuple(filter(None, [_text(runtime.get("name"))])),
-        default_runtime=_text(runtime.get("name")),
-    )
 
 
 def parse_version(text: str) -> str:
@@ -115,18 +29,16 @@ def parse_version(text: str) -> str:
 def parse_cdi(text: str, path: str, missing: str) -> CdiSpec | None:
     """One CDI specification, after a line with the time of its last change; None when it names no NVIDIA GPU.
 
-    YAML as nvidia-ctk writes it and JSON, by their lines: a YAML parser would be one more dependency. `missing` are
-    the paths in it that are not on the machine.
+    `missing` are the paths in it that are not on the machine.
     """
     modified, _, spec = text.partition("\n")
-    if not re.search(rf"""["']?kind["']?\s*:\s*["']?{re.escape(_CDI_KIND)}(?![\w./-])""", spec):
+    if not cdi.is_of_gpus(spec):
         return None
-    names = re.findall(r"""(?:^|[\s{,-])["']?name["']?\s*:\s*["']?([A-Za-z0-9:._-]+)["']?""", spec)
     driver = re.search(r"lib(?:cuda|nvidia-ml)\.so\.(\d{3}(?:\.\d+)+)", spec)
     inner = set(_inner_paths(spec))
     return CdiSpec(
         path=path,
-        devices=tuple(f"{_CDI_KIND}={name}" for name in dict.fromkeys(names)),
+        devices=cdi.devices_in(spec),
         modified=float(modified) if re.fullmatch(r"[0-9]{1,12}", modified.strip()) else None,
         driver=driver[1] if driver else "",
         missing_files=tuple(line for line in missing.splitlines() if line.strip() and line not in inner),
@@ -172,7 +84,7 @@ def parse_containers(text: str) -> tuple[dict[str, str], tuple[GpuContainer, ...
                         service=service,
                         user=owner or user,
                         status=state,
-                        devices=parse_devices(gpus),
+                        devices=read_label(gpus),
                         lease=tuple(lease.split()),
                     )
                 )
@@ -188,22 +100,6 @@ def _state(status: str) -> str:
     if first == "Up":
         return "paused" if "(Paused)" in status else "running"
     return words.get(first, "exited")
-
-
-def parse_devices(label: str) -> tuple[str, ...]:
-    """The GPUs in the engine's arguments that a container was started with: `--device=nvidia.com/gpu=0 --gpus=all`."""
-    found: list[str] = []
-    try:
-        words = shlex.split(label)
-    except ValueError:
-        words = label.split()
-    for word in words:
-        option, _, value = word.partition("=")
-        if option == "--device":
-            found.append(value)
-        elif option == "--gpus":
-            found += value.strip('"').removeprefix("device=").split(",")
-    return tuple(filter(None, found))
 
 
 def container_name(ids: Mapping[str, str], container_id: str) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from kit.host.model import GpuProcess, HostGpu, MigInstance, PciGpu
+from kit.facts.host import GpuProcess, HostGpu, MigInstance, PciGpu
 
 # What stands where a value should be when the driver lost the GPU, or cannot be spoken with.
 _FAULT = re.compile(r"GPU is lost[^<\n]*|GPU requires reset[^<\n]*|ERR!|Unknown Error", re.IGNORECASE)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from kit.host.model import Endpoint
+from kit.facts.host import Endpoint
 from kit.host.sections import KILLED, Section
 
 # The ports services of kit's start from, and the next nine of each.
 WATCHED_PORTS = (*range(6006, 6016), *range(8888, 8898))
-# docker's spelling of what `uname -m` says
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7"}
 # Answers that show a server is there: it wants a login, or does not take the short question (HEAD).
 _ANSWERS = (401, 405, 501)
 # Of curl; `man curl`, EXIT CODES.
@@ -41,7 +39,10 @@ def parse_uname(text: str) -> tuple[str, str]:
     words = text.split()
     if len(words) < 3:
         return "", "linux/amd64"
-    return words[1], f"linux/{_ARCHITECTURES.get(words[-1], words[-1])}"
+    from kit.catalog import load_catalog
+
+    machine = words[-1]
+    return words[1], next((row.name for row in load_catalog().platforms if row.machine == machine), f"linux/{machine}")
 
 
 def parse_os(text: str) -> tuple[str, str]:
@@ -103,8 +104,6 @@ def parse_cgroup(text: str) -> str:
 
 def parse_endpoint(endpoint: Endpoint, answer: Section | None, errors: str) -> tuple[Endpoint, float | None]:
     """Whether an address answered, from what curl, wget or Python printed; and this clock minus the server's."""
-    from dataclasses import replace
-
     if answer is None:
         return endpoint, None
     text = f"{answer.text}\n{errors}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Literal
 
 from kit import process, ssh
-from kit.engine import ENGINE_VARIABLE
+from kit.engine import find
 from kit.host.sections import Sections, split
 
 Group = Literal["gpu", "use", "engine", "machine", "network"]
@@ -31,14 +32,16 @@ def run_probe(
     Raises NetworkError when the target cannot be reached by ssh, BadInputError when it is no target,
     MissingProgramError when there is no ssh (or, here, no sh).
     """
-    import secrets
-
     connection = ssh.connect(target) if target else None
+    account = connection.account if connection else None
+    if account and find.takes_podman(account):
+        program = "podman"
     mark = f"@@{secrets.token_hex(8)}"
     variables = {
         "KIT_MARK": mark,
         "KIT_GROUPS": " ".join(groups),
-        "KIT_DOCKER": _program_there(connection) if connection else program,
+        "KIT_DOCKER": program,
+        "KIT_SOCKET": find.likely_socket(account) if not program else "",
         "KIT_ENDPOINTS": " ".join(urls),
         "KIT_PIDS": " ".join(map(str, pids)),
     }
@@ -55,13 +58,5 @@ def run_probe(
     return sections
 
 
-def _program_there(connection: ssh.Connection) -> str:
-    """`podman` where kit uses it on a machine behind SSH, as `kit.engine.remote.connect` chooses; else empty."""
-    account, choice = connection.account, os.environ.get(ENGINE_VARIABLE, "")
-    return "podman" if account.has_podman and (choice == "podman" or not (choice or account.sockets)) else ""
-
-
 def _script() -> str:
-    from importlib.resources import files
-
     return (files("kit.host") / "probe.sh").read_text(encoding="utf-8")

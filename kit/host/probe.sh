@@ -4,6 +4,7 @@
 #   KIT_MARK       what opens the first line of each section: MARK NAME EXIT-CODE REST
 #   KIT_GROUPS     which facts: gpu use engine machine network
 #   KIT_DOCKER     the docker program, or podman; empty: docker or podman, whichever there is
+#   KIT_SOCKET     where docker is to look for its engine; empty: where it looks by itself
 #   KIT_ENDPOINTS  addresses to ask, apart by spaces
 #   KIT_PIDS       processes whose owner and control group are wanted, besides those nvidia-smi lists
 #   KIT_TEST_ROOT  in tests: a folder that stands for / where files of the system are read
@@ -154,25 +155,20 @@ driver() {
     done
 }
 
+# Which engine is decided before (kit/engine/find.py); here is only looked which command line there is to ask it.
 find_engine() {
     engine=${KIT_DOCKER:-}
     [ -z "$engine" ] || return 0
     own=${KIT_ENGINE_DIR:-/var/lib/kit}
     if has docker; then
         engine=docker
-        socket="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock"
-        # As `kit run` chooses: what the user set, else the system's engine, else a rootless one, else kit's own.
-        if [ -z "${DOCKER_HOST:-}${DOCKER_CONTEXT:-}" ] && [ ! -S /var/run/docker.sock ] &&
-            ! grep -q currentContext "${DOCKER_CONFIG:-${HOME:-}/.docker}/config.json" 2>/dev/null; then
-            [ -S "$socket" ] || socket=$own/run/docker.sock
-            [ ! -S "$socket" ] || export DOCKER_HOST="unix://$socket"
-        fi
-    elif [ -x "$own/programs/bin/docker" ] && [ -r "$own/run/docker.sock" ]; then
+    elif [ -n "${KIT_SOCKET:-}" ] && [ -x "$own/programs/bin/docker" ]; then
         engine=$own/programs/bin/docker
-        export DOCKER_HOST="unix://$own/run/docker.sock" DOCKER_CONFIG="$own/client"
+        export DOCKER_CONFIG="$own/client"
     elif has podman; then
         engine=podman
     fi
+    [ -z "${KIT_SOCKET:-}" ] || export DOCKER_HOST="unix://$KIT_SOCKET"
 }
 
 start_engine() {

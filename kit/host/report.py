@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import re
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from kit.host.model import Host
+from kit import redact
+from kit.facts.host import Host
 
-_SECRETS = re.compile(
-    r"(?i)\b((?:[\w-]*(?:token|passw(?:or)?d|secret|api[_-]?key))[\"']?\s*[=:]\s*|bearer\s+|basic\s+)[^\s\"'&,;]+"
-)
-# Tokens that tell what they are: Hugging Face, GitHub, GitLab, PyPI, AWS.
-_TOKENS = re.compile(r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|pypi-|AKIA)[A-Za-z0-9_-]{8,}")
-_CREDENTIALS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
-_QUERY = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s?#]*)[?#]\S*", re.IGNORECASE)
 _HOMES = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:'\",]+|(?<![\w.-])/root(?![\w.-])")
+# Facts of an engine that its machine's own stand for, or that only a build needs.
+_UNREPORTED = ("is_containerd_store", "cpus", "memory_bytes")
 # Names that are on every machine, and words of other facts: hiding them would hide the fact.
 _COMMON = ("root", "ubuntu", "debian", "docker", "user", "nvidia", "kit")
 
@@ -33,16 +32,18 @@ def to_json(host: Host) -> dict[str, Any]:
     for container in data["containers"]:
         if not container["user"].partition(":")[0].isdecimal():
             container["user"] = ""
-    endpoint = data["engine"]["endpoint"]
+    engine = data["engine"]
+    for name in _UNREPORTED:
+        del engine[name]
+    if not engine.pop("lists_cdi"):
+        engine["cdi_devices"] = []  # they are those of `cdi_specs`
+    endpoint = engine["endpoint"]
     if "://" in endpoint and not endpoint.startswith(("unix://", "npipe://")):
-        data["engine"]["endpoint"] = endpoint.partition("://")[0] + "://"
+        engine["endpoint"] = endpoint.partition("://")[0] + "://"
     return data
 
 
 def _users(host: Host) -> set[str]:
-    import contextlib
-    import getpass
-
     found = {process.user for gpu in host.gpus for process in gpu.processes or ()}
     found |= {container.user for container in host.containers if not container.user.partition(":")[0].isdecimal()}
     if "@" in host.target:
@@ -53,8 +54,6 @@ def _users(host: Host) -> set[str]:
 
 
 def _machines(host: Host) -> set[str]:
-    import socket
-
     if not host.target:
         name = socket.gethostname()
         return {name, name.partition(".")[0]}
@@ -62,8 +61,6 @@ def _machines(host: Host) -> set[str]:
 
 
 def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str]:
-    from pathlib import Path
-
     def words(names: Iterable[str]) -> re.Pattern[str] | None:
         found = sorted((re.escape(n) for n in names if len(n) > 1 and n not in _COMMON), key=len, reverse=True)
         return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(found)})(?![A-Za-z0-9])") if found else None
@@ -74,8 +71,7 @@ def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str
     def hide(text: str) -> str:
         if len(home) > 1:
             text = re.sub(rf"{re.escape(home)}(?![\w.-])", "~", text)
-        text = _QUERY.sub(r"\1", _CREDENTIALS.sub(r"\1", _HOMES.sub("~", text)))
-        text = _TOKENS.sub("…", _SECRETS.sub(r"\1…", text))
+        text = redact.without_queries(redact.text(redact.without_users(_HOMES.sub("~", text))))
         for pattern, word in rules:
             text = pattern.sub(word, text) if pattern else text
         return text

@@ -1,60 +1,38 @@
 """Locks: read, solve, write and compare what exactly goes into an image; only solving runs a program (uv).
 
 An image's folder has two files. `requirements.lock` is what uv solved, every wheel with its hashes, in one section per
-layer. `lock.json` says what it was solved from (a hash over those inputs), for which base, and when.
+layer. `lock.json` says what it was solved from (a hash over those inputs), for which base, and when. The lock of a
+`-devel` image has its plain image's as its parent: it holds what it adds, and the parent's hash.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import json
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kit import paths
 from kit.catalog import Catalog
-from kit.catalog.model import LAYERS, Image, Layer, version_key
+from kit.catalog.model import LAYERS, Image, version_key
 from kit.errors import CheckFailedError, LockError, UnlockedError
 from kit.locks.format import (
-    KEYS,
     LOCK_FILE,
     REQUIREMENTS_FILE,
     SCHEMA,
     Lock,
     LockedBase,
+    LockFile,
+    Parent,
     Requirement,
+    join,
+    own_sections,
     parse_requirements,
     read_lock,
     sha256,
     split_layers,
 )
-
-__all__ = [
-    "LOCK_FILE",
-    "REQUIREMENTS_FILE",
-    "SCHEMA",
-    "Lock",
-    "LockedBase",
-    "Requirement",
-    "check",
-    "chosen_images",
-    "devel_requirements",
-    "differences",
-    "inputs",
-    "inputs_hash",
-    "is_stale",
-    "locked_base",
-    "parse_requirements",
-    "read_lock",
-    "resolves_the_same",
-    "sha256",
-    "solve",
-    "split_layers",
-    "write_unlocked",
-]
 
 
 def inputs(catalog: Catalog, image: Image) -> dict[str, Any]:
@@ -97,15 +75,15 @@ def is_stale(lock: Lock, catalog: Catalog, image: Image) -> bool:
 def differences(lock: Lock, catalog: Catalog, image: Image) -> list[str]:
     """What the catalog says otherwise now than when the lock was made, one line each."""
     found = []
-    if lock.inputs_hash != inputs_hash(catalog, image):
+    if lock.file.inputs_hash != inputs_hash(catalog, image):
         found.append("what it was solved from has changed (requirements, constraints, packages or Pythons)")
-    now = locked_base(catalog, image)
-    if lock.base != now:
+    now, then = locked_base(catalog, image), lock.file.base
+    if then != now:
         found.append(
             f"the base is {now.reference} {now.digest or 'without a digest'} ({now.digest_status}) now, "
-            f"and was {lock.base.reference} {lock.base.digest or 'without one'} ({lock.base.digest_status})"
+            f"and was {then.reference} {then.digest or 'without one'} ({then.digest_status})"
         )
-    if list(lock.suites) != list(image.release.suites):
+    if lock.file.suites != image.release.suites:
         found.append("the suites have changed")
     return found
 
@@ -117,41 +95,31 @@ def check(catalog: Catalog, image: Image, folder: Path | None = None) -> None:
     """
     folder = folder or paths.images_dir() / image.name
     again = f"`kit lock {image.name}` brings it up to date"
+    written = folder / LOCK_FILE
     try:
         lock = read_lock(folder, image)
     except UnlockedError:
         reason = catalog.unlocked_reason(image)
-        expected = _lock_json(catalog, image, unlocked=reason, requirements="", uv="", snapshot="")
         if not reason:
             raise CheckFailedError(
                 f"`{image.name}` has no lock, and the catalog says it must have one", hint=again
             ) from None
-        if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected:
+        if written.read_text(encoding="utf-8") != _lock_file(catalog, image, unlocked=reason).text():
             raise CheckFailedError(f"the lock of `{image.name}` is out of date", hint=again) from None
         return
     if found := differences(lock, catalog, image):
         raise CheckFailedError(f"the lock of `{image.name}` is out of date", details=tuple(found), hint=again)
-    expected = _lock_json(
-        catalog,
-        image,
-        unlocked="",
-        requirements=lock.requirements,
-        uv=lock.uv,
-        snapshot=lock.snapshot,
-        epoch=lock.source_date_epoch,
+    plain = read_lock(folder.parent / image.release.name, _plain(image)) if image.flavor else None
+    file = lock.file
+    expected = _lock_file(
+        catalog, image, lock.requirements, plain, uv=file.uv, snapshot=file.snapshot, epoch=file.source_date_epoch
     )
-    is_a_day = lock.source_date_epoch % 86400 == 0 and lock.source_date_epoch <= _midnight(lock.snapshot)
-    if (folder / LOCK_FILE).read_text(encoding="utf-8") != expected or not is_a_day:
-        raise LockError(f"{folder / LOCK_FILE} is not what kit wrote", hint=f"it was edited; {again}")
-    if image.flavor:
-        plain = read_lock(folder.parent / image.release.name, Image(release=image.release))
-        if any(plain.layers[layer] != lock.layers[layer] for layer in LAYERS):
-            raise CheckFailedError(
-                f"the lock of `{image.name}` does not hold the packages of `{plain.image}`", hint=again
-            )
-    for layer, text in lock.layers.items():
-        for entry in parse_requirements(text, str(folder / REQUIREMENTS_FILE)):
-            if layer != "devel" and catalog.layer_of(entry.name) != layer:
+    is_a_day = file.source_date_epoch % 86400 == 0 and file.source_date_epoch <= _midnight(file.snapshot)
+    if written.read_text(encoding="utf-8") != expected.text() or not is_a_day:
+        raise LockError(f"{written} is not what kit wrote", hint=f"it was edited; {again}")
+    for layer in LAYERS:
+        for entry in parse_requirements(lock.layers[layer], str(folder / REQUIREMENTS_FILE)):
+            if catalog.layer_of(entry.name) != layer:
                 raise LockError(
                     f"{folder / REQUIREMENTS_FILE}: `{entry.name}` is in the layer `{layer}` and belongs "
                     f"to `{catalog.layer_of(entry.name)}`",
@@ -162,29 +130,28 @@ def check(catalog: Catalog, image: Image, folder: Path | None = None) -> None:
 def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datetime.date | None = None) -> bool:
     """Solve an image with uv and write its lock; returns whether anything changed.
 
-    Versions that are locked already stay while they fit, unless `upgrade`. Nothing is written when anything fails.
+    Versions that are locked already stay while they fit, unless `upgrade`. Nothing is written when anything fails. The
+    lock that a `-devel` image adds to is brought up to date first where it is not.
     """
     from kit.locks.solver import require_wheels
 
     folder = paths.images_dir() / image.name
     before = _present(folder)
-    uv, entries = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), upgrade=upgrade)
-    requirements = _requirements_text(catalog, image, entries)
+    plain = _plain_lock(catalog, _plain(image), upgrade=upgrade) if image.flavor else None
+    uv, entries = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), plain)
+    own = _requirements_text(image, entries, plain)
+    requirements = join(own, plain.requirements) if plain else own
     require_wheels(catalog, image, requirements)
     snapshot = (today or datetime.datetime.now(datetime.timezone.utc).date()).isoformat()
     present = {} if upgrade else _values(before.get(LOCK_FILE, ""))
-    if requirements == before.get(REQUIREMENTS_FILE):
+    if sha256(requirements) == present.get("requirements_hash"):
         # Nothing else is installed than before, so the image keeps its date, and with it its digest.
         snapshot, uv = present.get("snapshot") or snapshot, present.get("uv") or uv
     # The time of all files in the image. It stays while the lock grows: a new one would change every layer, and one
     # more package would ship all of them again.
     epoch = present.get("source_date_epoch") or _midnight(snapshot)
-    after = {
-        REQUIREMENTS_FILE: requirements,
-        LOCK_FILE: _lock_json(
-            catalog, image, unlocked="", requirements=requirements, uv=uv, snapshot=snapshot, epoch=epoch
-        ),
-    }
+    file = _lock_file(catalog, image, requirements, plain, uv=uv, snapshot=snapshot, epoch=epoch)
+    after = {REQUIREMENTS_FILE: own, LOCK_FILE: file.text()}
     _write(folder, before, after)
     return before != after
 
@@ -193,11 +160,7 @@ def write_unlocked(catalog: Catalog, image: Image) -> bool:
     """Write the lock.json of an image that has no lock on purpose; returns whether anything changed."""
     folder = paths.images_dir() / image.name
     before = _present(folder)
-    after = {
-        LOCK_FILE: _lock_json(
-            catalog, image, unlocked=catalog.unlocked_reason(image), requirements="", uv="", snapshot=""
-        )
-    }
+    after = {LOCK_FILE: _lock_file(catalog, image, unlocked=catalog.unlocked_reason(image)).text()}
     _write(folder, before, after)
     return before != after
 
@@ -205,7 +168,8 @@ def write_unlocked(catalog: Catalog, image: Image) -> bool:
 def resolves_the_same(catalog: Catalog, image: Image) -> bool:
     """Solve again, over the network, and say whether the lock on disk is what comes out; writes nothing."""
     before = _present(paths.images_dir() / image.name).get(REQUIREMENTS_FILE, "")
-    return _requirements_text(catalog, image, _solve(catalog, image, before)[1]) == before
+    plain = read_lock(paths.images_dir() / image.release.name, _plain(image)) if image.flavor else None
+    return _requirements_text(image, _solve(catalog, image, before, plain)[1], plain) == before
 
 
 def _present(folder: Path) -> dict[str, str]:
@@ -237,35 +201,47 @@ def _values(lock_json: str) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _lock_json(
-    catalog: Catalog, image: Image, *, unlocked: str, requirements: str, uv: str, snapshot: str, epoch: int = 0
-) -> str:
+def _lock_file(
+    catalog: Catalog,
+    image: Image,
+    requirements: str = "",
+    parent: Lock | None = None,
+    *,
+    unlocked: str = "",
+    uv: str = "",
+    snapshot: str = "",
+    epoch: int = 0,
+) -> LockFile:
+    """The lock.json of an image with these requirements, a parent's included."""
     layers = split_layers(requirements) if requirements else {}
-    values: dict[str, Any] = {
-        "_": f"Generated by `kit lock {image.name}`; do not edit.",
-        "schema": SCHEMA,
-        "image": image.name,
-        "unlocked": unlocked,
-        "inputs_hash": inputs_hash(catalog, image),
-        "requirements_hash": sha256(requirements) if requirements else "",
-        "base": dataclasses.asdict(locked_base(catalog, image)),
-        "suites": list(image.release.suites),
-        "pythons": catalog.pythons_for(image),
-        "uv": uv,
-        "snapshot": snapshot,
-        "source_date_epoch": epoch,
-        "packages": sum(len(parse_requirements(text)) for text in layers.values()),
-        "layers": {layer: sha256(text) for layer, text in layers.items()},
-    }
-    return json.dumps({key: values[key] for key in KEYS}, indent=2) + "\n"
+    own = {layer: text for layer, text in layers.items() if not parent or layer not in parent.layers}
+    return LockFile(
+        _=f"Generated by `kit lock {image.name}`; do not edit.",
+        schema=SCHEMA,
+        image=image.name,
+        unlocked=unlocked,
+        inputs_hash=inputs_hash(catalog, image),
+        requirements_hash=sha256(requirements) if requirements else "",
+        parent=Parent(image=parent.file.image, requirements_hash=parent.lock_hash) if parent else None,
+        base=locked_base(catalog, image),
+        suites=image.release.suites,
+        pythons=tuple(catalog.pythons_for(image)),
+        uv=uv,
+        snapshot=snapshot,
+        source_date_epoch=epoch,
+        packages=sum(len(parse_requirements(text)) for text in own.values()),
+        layers={layer: sha256(text) for layer, text in own.items()},
+    )
 
 
 def _midnight(day: str) -> int:
     return int(datetime.datetime.fromisoformat(day).replace(tzinfo=datetime.timezone.utc).timestamp())
 
 
-def _requirements_text(catalog: Catalog, image: Image, entries: Mapping[Layer, Iterable[Requirement]]) -> str:
+def _requirements_text(image: Image, entries: Mapping[str, Iterable[Requirement]], parent: Lock | None) -> str:
     parts = [f"# Generated by `kit lock {image.name}`; do not edit.\n"]
+    if parent:
+        parts.append(f"-r ../{parent.file.image}/{REQUIREMENTS_FILE}\n")
     for layer, found in entries.items():
         parts.append(f"\n# layer: {layer}\n")
         parts += [r.text() for r in sorted(found, key=lambda r: (r.name, version_key(r.version), r.marker))]
@@ -273,33 +249,36 @@ def _requirements_text(catalog: Catalog, image: Image, entries: Mapping[Layer, I
 
 
 def _solve(
-    catalog: Catalog, image: Image, present: str, *, upgrade: bool = False
-) -> tuple[str, dict[Layer, list[Requirement]]]:
-    """uv's version, and the entries of each layer."""
+    catalog: Catalog, image: Image, present: str, plain: Lock | None
+) -> tuple[str, dict[str, list[Requirement]]]:
+    """uv's version, and the entries of each layer; of a `-devel` image of the one that it adds to the plain lock."""
     from kit.locks.solver import compile_requirements
 
-    with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
-        folder = Path(temporary)
-        if image.flavor:
-            plain = _plain_lock(catalog, Image(release=image.release), upgrade=upgrade)
-            by_layer = {layer: parse_requirements(text) for layer, text in plain.layers.items()}
-            by_layer["devel"] = _solve_devel(folder, catalog, image, by_layer, present)
-            return plain.uv, by_layer
-        uv, entries = compile_requirements(
-            folder,
-            catalog,
-            image,
-            tuple(image.release.requirements) + tuple(p.requirement or p.name for p in catalog.packages_for(image)),
-            present,
-        )
-        by_layer = {layer: [] for layer in LAYERS}
-        for entry in entries:
-            by_layer[catalog.layer_of(entry.name)].append(entry)
-        return uv, by_layer
+    present = own_sections(present)
+    if plain:
+        wanted = devel_requirements(catalog, image)
+        if not wanted:
+            return plain.file.uv, {image.flavor: []}
+        # The plain image's packages are constraints: a compiler must not move what the framework was solved with.
+        below = parse_requirements(plain.requirements)
+        pinned = tuple(f"{e.name}=={e.version}" + (f" ; {e.marker}" if e.marker else "") for e in below)
+        _, entries = compile_requirements(catalog, image, wanted, present, more_constraints=pinned)
+        names = {e.name for e in below}
+        return plain.file.uv, {image.flavor: [e for e in entries if e.name not in names]}
+    packages = tuple(p.requirement or p.name for p in catalog.packages_for(image))
+    uv, entries = compile_requirements(catalog, image, image.release.requirements + packages, present)
+    by_layer: dict[str, list[Requirement]] = {layer: [] for layer in LAYERS}
+    for entry in entries:
+        by_layer[catalog.layer_of(entry.name)].append(entry)
+    return uv, by_layer
+
+
+def _plain(image: Image) -> Image:
+    return Image(release=image.release)
 
 
 def _plain_lock(catalog: Catalog, image: Image, *, upgrade: bool) -> Lock:
-    """The lock that a `-devel` image adds to; brought up to date first where it is not."""
+    """The lock that a `-devel` image adds to, up to date."""
     folder = paths.images_dir() / image.name
     try:
         lock = read_lock(folder, image)
@@ -309,22 +288,6 @@ def _plain_lock(catalog: Catalog, image: Image, *, upgrade: bool) -> Lock:
         solve(catalog, image, upgrade=upgrade)
         lock = read_lock(folder, image)
     return lock
-
-
-def _solve_devel(
-    folder: Path, catalog: Catalog, image: Image, plain: Mapping[Layer, list[Requirement]], present: str
-) -> list[Requirement]:
-    from kit.locks.solver import compile_requirements
-
-    wanted = devel_requirements(catalog, image)
-    if not wanted:
-        return []
-    # The plain image's packages are constraints: a compiler must not move what the framework was solved with.
-    entries = [e for layer in LAYERS for e in plain[layer]]
-    pinned = tuple(f"{e.name}=={e.version}" + (f" ; {e.marker}" if e.marker else "") for e in entries)
-    _, found = compile_requirements(folder, catalog, image, wanted, present, more_constraints=pinned)
-    names = {e.name for e in entries}
-    return [e for e in found if e.name not in names]
 
 
 def chosen_images(catalog: Catalog, names: Iterable[str]) -> list[Image]:

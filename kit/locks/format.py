@@ -1,4 +1,8 @@
-"""The two files of a lock: what they hold, and how they are read."""
+"""The two files of a lock: what they hold, and how they are read.
+
+A lock may have a parent. Its requirements.lock then holds its own sections alone, after a line as pip knows it
+(`-r ../torch2.7-cu126/requirements.lock`); what is installed, hashed and compared is the whole text.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,16 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from kit.catalog.model import LAYERS, Image, Layer
-from kit.errors import LockError, UnlockedError
+from kit.catalog.model import LAYERS, Image
+from kit.errors import CatalogError, LockError, UnlockedError
 
 REQUIREMENTS_FILE = "requirements.lock"
 LOCK_FILE = "lock.json"
 SCHEMA = 1
 
+_PARENT = re.compile(r"-r \.\./([^/\s]+)/requirements\.lock\n")
 _SECTION = re.compile(r"# layer: (\S+)")
 _ENTRY = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\\n]+))?")
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
@@ -46,25 +51,54 @@ class LockedBase:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lock:
-    """The lock of one image, as it is on disk."""
+class Parent:
+    """The lock that another one adds to, as it was then."""
 
     image: str
-    requirements: str  # the text of requirements.lock
-    layers: dict[Layer, str]  # the same by layer; a `-devel` image has a fourth, `devel`
-    inputs_hash: str
     requirements_hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LockFile:
+    """What lock.json holds, in its order."""
+
+    _: str
+    schema: int
+    image: str
+    unlocked: str  # why there is no lock; empty when there is one
+    inputs_hash: str
+    requirements_hash: str  # of the whole text, with a parent's sections
+    parent: Parent | None = None
     base: LockedBase
     suites: tuple[str, ...]
     pythons: tuple[str, ...]
     uv: str
     snapshot: str  # the day it was solved, `2026-11-21`
-    source_date_epoch: int  # that day's midnight in UTC
+    source_date_epoch: int  # a day's midnight in UTC: the time of all files in the image
+    packages: int  # in its own sections, as `layers`
+    layers: dict[str, str]  # each section's hash
+
+    def text(self) -> str:
+        values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
+        return json.dumps(values, indent=2) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """The lock of one image, as it is on disk."""
+
+    file: LockFile
+    requirements: str  # the whole text, a parent's sections first
+    layers: dict[str, str]  # the same by section, in order
 
     @property
     def lock_hash(self) -> str:
         """What two images must share to hold the same packages."""
-        return self.requirements_hash
+        return self.file.requirements_hash
+
+    @property
+    def source_date_epoch(self) -> int:
+        return self.file.source_date_epoch
 
     @property
     def packages(self) -> list[tuple[str, str]]:
@@ -73,103 +107,115 @@ class Lock:
 
 
 def read_lock(folder: Path, image: Image) -> Lock:
-    """The lock in an image's folder, its hash checked.
+    """The lock in an image's folder, its hash and its parents' checked; a parent's folder is beside it.
 
-    Raises UnlockedError when the image has none on purpose, LockError when it is missing, unreadable, or not what
-    kit wrote.
+    Raises UnlockedError when the image has none on purpose, LockError when it is missing, unreadable, not what kit
+    wrote, or made for another state of its parent.
     """
-    again = f"`kit lock {image.name}` writes it anew"
-    data = _read_json(folder / LOCK_FILE, again)
-    if data["image"] != image.name:
-        raise LockError(f"{folder / LOCK_FILE} is the lock of `{data['image']}`, not of `{image.name}`", hint=again)
-    if data["unlocked"]:
+    return _read_lock(folder, image.name)
+
+
+def _read_lock(folder: Path, name: str) -> Lock:
+    file = _read_json(folder / LOCK_FILE)
+    if file.image != name:
+        raise LockError(f"{folder / LOCK_FILE} is the lock of `{file.image}`, not of `{name}`", hint=_again(folder))
+    if file.unlocked:
         raise UnlockedError(
-            f"the image `{image.name}` has no lock: {data['unlocked']}",
-            hint=f"run `kit lock {image.name}` where that can be reached",
+            f"the image `{name}` has no lock: {file.unlocked}",
+            hint=f"run `kit lock {name}` where that can be reached",
         )
+    text, parents = read_requirements(folder)
+    if file.parent and file.parent.image in parents:
+        parent = _read_lock(folder.parent / file.parent.image, file.parent.image)
+        if parent.lock_hash != file.parent.requirements_hash:
+            raise LockError(
+                f"the lock of `{name}` adds to that of `{file.parent.image}`, which has changed since",
+                hint=f"`kit lock {name}` brings it up to date",
+            )
     path = folder / REQUIREMENTS_FILE
-    text = _read(path, again)
-    if sha256(text) != data["requirements_hash"]:
+    if sha256(text) != file.requirements_hash:
         raise LockError(
             f"{path} is not what kit wrote: its hash is not the one in {LOCK_FILE}",
-            hint=f"it was edited or half updated; {again}",
+            hint=f"it was edited or half updated; {_again(folder)}",
         )
-    epoch = data["source_date_epoch"]
-    return Lock(
-        image=image.name,
-        requirements=text,
-        layers=split_layers(text, str(path)),
-        inputs_hash=data["inputs_hash"],
-        requirements_hash=data["requirements_hash"],
-        base=LockedBase(**data["base"]),
-        suites=tuple(data["suites"]),
-        pythons=tuple(data["pythons"]),
-        uv=data["uv"],
-        snapshot=data["snapshot"],
-        source_date_epoch=epoch,
-    )
+    return Lock(file=file, requirements=text, layers=split_layers(text, str(path)))
 
 
-# What lock.json holds, and the type of each; read and written in this order.
-KEYS: dict[str, type] = {
-    "_": str,
-    "schema": int,
-    "image": str,
-    "unlocked": str,
-    "inputs_hash": str,
-    "requirements_hash": str,
-    "base": dict,
-    "suites": list,
-    "pythons": list,
-    "uv": str,
-    "snapshot": str,
-    "source_date_epoch": int,
-    "packages": int,
-    "layers": dict,
-}
+def read_requirements(folder: Path) -> tuple[str, list[str]]:
+    """The whole requirements of an image's folder, and the images whose locks it adds to, the nearest first.
+
+    It checks no hash. Raises LockError when a file is missing or unreadable, or a lock adds to itself.
+    """
+    text = _read(folder / REQUIREMENTS_FILE)
+    names = [folder.name]
+    while found := _parent_line(text):
+        if found[1] in names:
+            raise LockError(f"{folder / REQUIREMENTS_FILE} adds to itself", hint=_again(folder))
+        names.append(found[1])
+        text = join(text, _read(folder.parent / found[1] / REQUIREMENTS_FILE))
+    return text, names[1:]
 
 
-def _read(path: Path, again: str) -> str:
+def join(text: str, parent: str) -> str:
+    """A requirements.lock with its parent's sections where it names the parent."""
+    found = _parent_line(text)
+    return text[: found.start()] + parent.partition("\n")[2] + text[found.end() :] if found else text
+
+
+def own_sections(text: str) -> str:
+    """A requirements.lock without the line that names its parent."""
+    return join(text, "")
+
+
+def _parent_line(text: str) -> re.Match[str] | None:
+    return _PARENT.match(text, text.find("\n") + 1)
+
+
+def _again(folder: Path) -> str:
+    return f"`kit lock {folder.name}` writes it anew"
+
+
+def _read(path: Path) -> str:
     try:
         # Bytes, not text mode: a line ending that git or an editor changed must change the hash.
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        raise LockError(f"{path} is missing", hint=again) from None
+        raise LockError(f"{path} is missing", hint=_again(path.parent)) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise LockError(f"{path} cannot be read: {e}", hint=again) from None
+        raise LockError(f"{path} cannot be read: {e}", hint=_again(path.parent)) from None
 
 
-def _read_json(path: Path, again: str) -> dict[str, Any]:
-    text = _read(path, again)
+def _read_json(path: Path) -> LockFile:
+    # Not for `kit run`, which reads no lock.json when the image is up to date.
+    from kit.catalog.tables import make
+
+    again = _again(path.parent)
     try:
-        data = json.loads(text)
+        data: Any = json.loads(_read(path))
     except ValueError as e:
         raise LockError(f"{path} is not valid JSON: {e}", hint=again) from None
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise LockError(f"{path} has the schema {found!r}; this kit reads {SCHEMA}", hint=again)
-    for key, kind in KEYS.items():
-        if type(data.get(key)) is not kind:
-            raise LockError(f"{path}: the key `{key}` is missing or not of the right type", hint=again)
-    if sorted(data["base"]) != sorted(f.name for f in dataclasses.fields(LockedBase)):
-        raise LockError(f"{path}: the key `base` does not hold what it should", hint=again)
-    return data
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise LockError(f"{path} has the schema {schema!r}; this kit reads {SCHEMA}", hint=again)
+    try:
+        return make(str(path), LockFile, data)
+    except CatalogError as e:
+        raise LockError(e.message, hint=again) from None
 
 
-def split_layers(text: str, where: str = REQUIREMENTS_FILE) -> dict[Layer, str]:
-    """The sections of a requirements.lock by layer, without their `# layer:` lines."""
-    found: dict[Layer, str] = {}
-    current: Layer | None = None
+def split_layers(text: str, where: str = REQUIREMENTS_FILE) -> dict[str, str]:
+    """The sections of a whole requirements.lock by layer, in order, without their `# layer:` lines."""
+    found: dict[str, str] = {}
+    current = ""
     for line in text.splitlines(keepends=True):
         if match := _SECTION.fullmatch(line.strip()):
-            current = next((layer for layer in get_args(Layer) if layer == match[1]), None)
-            if current is None or current in found:
+            current = match[1]
+            if not current.isidentifier() or current in found:
                 raise LockError(
-                    f"{where}: unexpected section `{line.strip()}`",
-                    hint=f"sections are {', '.join(get_args(Layer))}, each once",
+                    f"{where}: unexpected section `{line.strip()}`", hint="a section's name is one word, and there once"
                 )
             found[current] = ""
-        elif current is not None:
+        elif current:
             found[current] += line
         elif line.strip() and not line.startswith("#"):
             raise LockError(

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kit import process
@@ -18,8 +18,6 @@ from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.network import read_settings
 
-# uv's names for docker's platforms, and the markers of that machine.
-_MACHINES = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
 # uv wants an interpreter of its own even for another version's packages; without a name it looks for that version.
@@ -27,64 +25,49 @@ _INTERPRETER = ("--python", sys.executable, "--no-python-downloads")
 
 
 def compile_requirements(
-    folder: Path,
     catalog: Catalog,
     image: Image,
     requirements: tuple[str, ...],
     present: str,
     more_constraints: tuple[str, ...] = (),
 ) -> tuple[str, list[Requirement]]:
-    """uv's version and its solution of the requirements for an image; `folder` is for its files.
+    """uv's version and its solution of the requirements for an image.
 
     Entries of the text `present` keep their versions where they fit. Raises LockError when nothing fits, NetworkError
     when an index does not answer.
     """
     release = image.release
     pythons = catalog.pythons_for(image)
-    machines = [_MACHINES[p] for p in release.platforms]
-    (folder / "pyproject.toml").write_text(_pyproject(image, requirements, pythons, machines), encoding="utf-8")
-    (folder / "constraints.txt").write_text(_lines(release.constraints + more_constraints), encoding="utf-8")
-    (folder / "overrides.txt").write_text(_lines(release.overrides), encoding="utf-8")
-    # uv takes the versions of an output file that is already there as its preferences.
-    (folder / "solved.txt").write_text(present, encoding="utf-8")
+    machines = catalog.machines_for(image)
+    files = {
+        "pyproject.toml": _pyproject(image, requirements, pythons, machines),
+        "constraints.txt": _lines(release.constraints + more_constraints),
+        "overrides.txt": _lines(release.overrides),
+        # uv takes the versions of an output file that is already there as its preferences.
+        "solved.txt": present,
+    }
+    arguments = ["pyproject.toml", "--universal", "--python-version", pythons[0], "--generate-hashes"]
+    arguments += ["--constraint", "constraints.txt", "--override", "overrides.txt", "--output-file", "solved.txt"]
+    arguments += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
     version = process.run([_uv(), "--version"]).stdout.split()[1]
-    try:
-        process.run(
-            [
-                *_clean_environment(),
-                _uv(),
-                "--no-config",
-                "pip",
-                "compile",
-                "pyproject.toml",
-                *_INTERPRETER,
-                "--universal",
-                "--python-version",
-                pythons[0],
-                "--generate-hashes",
-                "--only-binary",
-                ":all:",
-                "--constraint",
-                "constraints.txt",
-                "--override",
-                "overrides.txt",
-                "--no-annotate",
-                "--no-header",
-                "--no-emit-index-url",
-                "--no-emit-find-links",
-                "--quiet",
-                "--output-file",
-                "solved.txt",
-            ],
-            cwd=folder,
-            timeout_s=900,
-        )
-    except CommandError as e:
-        raise _solve_error(image, e) from None
-    text = (folder / "solved.txt").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
+        folder = Path(temporary)
+        try:
+            _run("compile", arguments, files, folder)
+        except CommandError as e:
+            raise _solve_error(image, e) from None
+        text = (folder / "solved.txt").read_text(encoding="utf-8")
     environments = marker_environments(pythons, machines)
     entries = [for_these(entry, environments) for entry in parse_requirements(text, f"uv's answer for {image.name}")]
     return version, [entry for entry in entries if entry is not None]
+
+
+def _run(command: str, arguments: list[str], files: Mapping[str, str], folder: Path) -> None:
+    """Run `uv pip COMMAND` for wheels alone in a folder with these files. Raises CommandError."""
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    always = ["--no-config", "pip", command, *_INTERPRETER, "--quiet", "--only-binary", ":all:"]
+    process.run([*_clean_environment(), _uv(), *always, *arguments], cwd=folder, timeout_s=900)
 
 
 def for_these(entry: Requirement, environments: list[dict[str, str]]) -> Requirement | None:
@@ -120,49 +103,20 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
     """
     base = catalog.base_for(image)
     bases = {(base.python, base.glibc), *((suite.python, suite.glibc) for suite in catalog.suites_for(image))}
-    for python, glibc in sorted(bases):
-        for machine in (_MACHINES[p] for p in image.release.platforms):
-            platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
-            with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
-                (Path(temporary) / REQUIREMENTS_FILE).write_text(requirements, encoding="utf-8")
-                try:
-                    process.run(
-                        [
-                            *_clean_environment(),
-                            _uv(),
-                            "--no-config",
-                            "pip",
-                            "install",
-                            "--dry-run",
-                            "--quiet",
-                            "--no-deps",
-                            "--require-hashes",
-                            "--only-binary",
-                            ":all:",
-                            "--target",
-                            "target",
-                            "--python-version",
-                            python,
-                            "--python-platform",
-                            platform,
-                            *_INTERPRETER,
-                            *_index_arguments(image),
-                            "--requirements",
-                            REQUIREMENTS_FILE,
-                        ],
-                        cwd=Path(temporary),
-                        timeout_s=600,
-                    )
-                except CommandError as e:
-                    error = _solve_error(image, e)
-                    error.message += f" (wheels for Python {python}, {platform})"
-                    raise error from None
-
-
-def _index_arguments(image: Image) -> list[str]:
-    if not image.release.index:
-        return []
-    return ["--find-links" if image.release.index.endswith(".html") else "--index", image.release.index]
+    arguments = ["--requirements", REQUIREMENTS_FILE, "--require-hashes", "--no-deps", "--dry-run"]
+    arguments += ["--target", "target"]
+    if index := image.release.index:
+        arguments += ["--find-links" if index.endswith(".html") else "--index", index]
+    for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
+        platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
+        where = ["--python-version", python, "--python-platform", platform]
+        with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
+            try:
+                _run("install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, Path(temporary))
+            except CommandError as e:
+                error = _solve_error(image, e)
+                error.message += f" (wheels for Python {python}, {platform})"
+                raise error from None
 
 
 def _uv() -> str:

@@ -12,13 +12,10 @@ from pathlib import Path
 
 from kit import apt
 from kit.apt import Apt, Distribution, Source
+from kit.catalog import load_catalog
 from kit.errors import UnsupportedHostError
 from kit.paths import write_text
 from kit.private_engine.settings import Programs
-
-ARCHITECTURES = ("amd64", "arm64")
-# What Debian's Docker packages are linked against; older systems cannot run them.
-MINIMUM_GLIBC = (2, 34)
 
 DOCKER_PACKAGES = {
     "debian": ("docker.io", "docker-cli", "containerd", "docker-buildx", "docker-compose"),
@@ -81,16 +78,17 @@ def check_host() -> None:
     for program in ("apt-get", "dpkg"):
         if not shutil.which(program):
             raise UnsupportedHostError(f"this system has no `{program}`", hint=apt.INSTALL_INSTEAD)
-    found = glibc_version()
-    if found < MINIMUM_GLIBC:
+    needed = {row.debian: row.engine_glibc for row in load_catalog().platforms if row.engine_glibc}
+    machine, found = apt.architecture(), glibc_version()
+    if machine not in needed:
         raise UnsupportedHostError(
-            f"Docker Engine's packages need glibc {'.'.join(map(str, MINIMUM_GLIBC))} or newer, "
+            f"the private engine is for {' and '.join(needed)}, this is {machine}", hint=apt.INSTALL_INSTEAD
+        )
+    if found < tuple(int(part) for part in needed[machine].split(".")):
+        raise UnsupportedHostError(
+            f"Docker Engine's packages need glibc {needed[machine]} or newer, "
             f"this system has {'.'.join(map(str, found)) or 'another C library'}",
             hint=apt.INSTALL_INSTEAD,
-        )
-    if (machine := apt.architecture()) not in ARCHITECTURES:
-        raise UnsupportedHostError(
-            f"the private engine is for {' and '.join(ARCHITECTURES)}, this is {machine}", hint=apt.INSTALL_INSTEAD
         )
 
 

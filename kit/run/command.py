@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from kit.engine import Container, Engine, connect, stream
 from kit.errors import KitError, NoSuchContainerError
-from kit.run.request import RunRequest
-from kit.run.spec import make_spec, reserved_gpus
+from kit.run.lease import GpuDecision, reserved
+from kit.run.prepare import new_name, place_on
+from kit.spec.container import ContainerSpec, describe
+from kit.spec.request import RunRequest
 
 Write = Callable[[int, bytes], None]  # gets a stream (1 is stdout, 2 is stderr) and what came on it
 # Between tries to reach a machine again, in seconds.
@@ -19,6 +22,7 @@ LONGEST_S = 10 * 365 * 86400.0
 
 def run_command(
     request: RunRequest,
+    gpus: GpuDecision,
     engine: Engine,
     on_message: Callable[[str], None],
     *,
@@ -28,20 +32,15 @@ def run_command(
 
     `on_gpus` gets what `gpu_check.check_before` finds, before the command starts.
     """
-    with reserved_gpus(request, engine, on_message) as (injection, release):
-        # Nothing is left to be started again when it ends.
-        spec, note = make_spec(replace(request, restart=""), engine, port=0, token="", injection=injection)
-        if note:
-            on_message(note)
-        if spec.gpu_arguments:
-            from kit import gpu_check
-
-            on_gpus(gpu_check.check_before(engine, spec))
-        return engine.run_attached(spec, release if injection.lease else None)
+    # Nothing is left to be started again when it ends.
+    request = replace(request, restart="")
+    with _described(request, gpus, engine, on_message, on_gpus) as (spec, release):
+        return engine.run_attached(spec, release if spec.gpus.lease else None)
 
 
 def start_job(
     request: RunRequest,
+    gpus: GpuDecision,
     engine: Engine,
     on_message: Callable[[str], None],
     *,
@@ -55,15 +54,8 @@ def start_job(
     then ends the reading and not the command. The container stays when nobody read to the end, and is removed when
     somebody did. `on_started` gets the name as soon as it runs, `on_gpus` what `gpu_check.check_before` found before.
     """
-    with reserved_gpus(request, engine, on_message) as (injection, release):
-        spec, note = make_spec(request, engine, port=0, token="", injection=injection)
+    with _described(request, gpus, engine, on_message, on_gpus) as (spec, release):
         spec = replace(spec, remove=False, interactive=False, tty=False)
-        if note:
-            on_message(note)
-        if spec.gpu_arguments:
-            from kit import gpu_check
-
-            on_gpus(gpu_check.check_before(engine, spec))
         for line in engine.cautions(spec):
             on_message(line)
         if write is None:
@@ -84,6 +76,27 @@ def start_job(
             code = follow_job(engine, spec.name, write, on_message, seen=seen)
         engine.remove(spec.name, force=True)
         return spec.name, code
+
+
+@contextmanager
+def _described(
+    request: RunRequest,
+    gpus: GpuDecision,
+    engine: Engine,
+    on_message: Callable[[str], None],
+    on_gpus: Callable[[tuple[str, str] | None], None],
+) -> Iterator[tuple[ContainerSpec, Callable[[], None]]]:
+    """The container of a command, its GPUs reserved and proven; and what lets go of the lock they were chosen under."""
+    place = place_on(engine, request)
+    with reserved(gpus, engine, on_message) as (granted, release):
+        spec = describe(request, place, granted, name=new_name(request))
+        if granted.note:
+            on_message(granted.note)
+        if granted.devices:
+            from kit import gpu_check
+
+            on_gpus(gpu_check.check_before(engine, spec))
+        yield spec, release
 
 
 def follow_job(

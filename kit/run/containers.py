@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kit.engine import Container, Engine
-from kit.errors import BadInputError, NoSuchContainerError
-from kit.labels import LEASE, OWNER, OWNER_NAME
+from kit import labels
+from kit.engine import Container, Engine, connect
+from kit.errors import BadInputError, KitError, NoSuchContainerError
+from kit.spec.gpu_grant import read_label
 
 if TYPE_CHECKING:
     from kit.tunnels import Tunnel
+
+# Of a container's log, which the engine hands over whole.
+CONTAINER_LINES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +82,12 @@ def answers(service: str | None, port: int, token: str) -> bool:
         return False
 
 
-def sweep(engine: Engine, *, label: str = "kit.image") -> list[str]:
+def sweep(engine: Engine, *, label: str = labels.IMAGE) -> list[str]:
     """Remove containers that a killed kit of this host left created but never started; returns their names."""
     host = socket.gethostname()
     removed = []
     for container in engine.containers(label=label):
-        owner, _, pid = container.labels.get("kit.client", "").rpartition(":")
+        owner, _, pid = container.labels.get(labels.CLIENT, "").rpartition(":")
         if container.status == "created" and owner == host and not _is_alive(pid):
             engine.remove(container.name, force=True)
             removed.append(container.name)
@@ -103,7 +107,7 @@ def _is_alive(pid: str) -> bool:
 
 def owner_of(container: Container) -> str:
     """The UID of the user who started a container."""
-    return container.labels.get(OWNER) or container.labels.get("kit.user", "").partition(":")[0]
+    return container.labels.get(labels.OWNER) or container.labels.get(labels.USER, "").partition(":")[0]
 
 
 def is_own(container: Container, engine: Engine) -> bool:
@@ -115,7 +119,7 @@ def require_own(containers: Sequence[Container], engine: Engine, *, action: str)
     """Raise BadInputError when one of these is another user's."""
     others = [container for container in containers if not is_own(container, engine)]
     if others:
-        names = ", ".join(f"{c.name} ({c.labels.get(OWNER_NAME) or owner_of(c)})" for c in others)
+        names = ", ".join(f"{c.name} ({c.labels.get(labels.OWNER_NAME) or owner_of(c)})" for c in others)
         raise BadInputError(
             f"cannot {action} what another user started: {names}", hint="ask them; or give --force if you may"
         )
@@ -127,22 +131,22 @@ def describe(container: Container, engine: Engine) -> Running:
 
 
 def _described(container: Container, engine: Engine, tunnels: dict[str, int]) -> Running:
-    service = container.labels.get("kit.service", "")
+    service = container.labels.get(labels.SERVICE, "")
     port = tunnels.get(container.name, 0) if engine.target else next(iter(container.ports.values()), 0)
     token = container.environment.get("JUPYTER_TOKEN", "")
     own = is_own(container, engine)
     is_up = own and service and port and container.status == "running"
     return Running(
         name=container.name,
-        image=container.labels["kit.image"],
+        image=container.labels[labels.IMAGE],
         service=service,
         url=service_url(service, port, token) if is_up else "",
         status=container.status,
         exit_code=container.exit_code if container.status in ("exited", "dead") else None,
-        gpus=container.labels.get("kit.gpus", ""),
-        lease=tuple(container.labels.get(LEASE, "").split()),
-        user=container.labels.get("kit.user", ""),
-        owner=container.labels.get(OWNER_NAME) or owner_of(container),
+        gpus=" ".join(read_label(container.labels.get(labels.GPUS, ""))),
+        lease=tuple(container.labels.get(labels.LEASE, "").split()),
+        user=container.labels.get(labels.USER, ""),
+        owner=container.labels.get(labels.OWNER_NAME) or owner_of(container),
         is_own=own,
     )
 
@@ -160,8 +164,41 @@ def _tunnel_ports(engine: Engine) -> dict[str, int]:
 def listed(engine: Engine, *, everything: bool, with_tokens: bool = True) -> list[Running]:
     """The containers kit started; those that ended too when `everything`. Without tokens it is one question."""
     ports = _tunnel_ports(engine)
-    found = engine.containers(label="kit.client") if with_tokens else engine.listed(label="kit.client")
+    found = engine.containers(label=labels.CLIENT) if with_tokens else engine.listed(label=labels.CLIENT)
     return [_described(c, engine, ports) for c in found if everything or c.status == "running"]
+
+
+def listed_everywhere(
+    hosts: Iterable[str], *, everything: bool, with_tokens: bool
+) -> Iterator[tuple[str, list[Running] | KitError]]:
+    """The containers of many machines, each as soon as it has answered, or why it has not: one delays no other."""
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    def ask(host: str) -> list[Running]:
+        # Nobody can answer ten questions for passwords at once.
+        return listed(connect(host, may_ask=False), everything=everything, with_tokens=with_tokens)
+
+    with ThreadPoolExecutor(max_workers=32) as pool:
+        waiting = {pool.submit(ask, host): host for host in hosts}
+        for answer in as_completed(waiting):
+            try:
+                yield waiting[answer], answer.result()
+            except KitError as e:
+                yield waiting[answer], e
+
+
+def targets(engine: Engine, names: Sequence[str], *, everything: bool, statuses: Sequence[str]) -> list[Container]:
+    """The containers that are named, or with `everything` all of the caller's own that have one of these statuses.
+
+    Another user's must be named, whatever `--force` says of it: `--all` would take a whole laboratory's. Raises
+    BadInputError when nothing is named, NoSuchContainerError.
+    """
+    if not names and not everything:
+        raise BadInputError("no container named", hint="name one or more (`kit ps --all` lists them), or give --all")
+    if not everything:
+        return [find(engine, name) for name in names]
+    found = [c for c in engine.containers(label=labels.CLIENT) if not statuses or c.status in statuses]
+    return [c for c in found if is_own(c, engine)]
 
 
 def find(engine: Engine, name: str) -> Container:
@@ -169,7 +206,7 @@ def find(engine: Engine, name: str) -> Container:
     image's name, if only one container fits; the caller's own before others', and those that run before those that
     ended. Raises NoSuchContainerError, also when several do.
     """
-    all_of_them = engine.containers(label="kit.client")
+    all_of_them = engine.containers(label=labels.CLIENT)
     for test in (lambda c: c.name in (name, f"kit-{name}"), lambda c: c.name.startswith((name, f"kit-{name}"))):
         found = [c for c in all_of_them if test(c)]
         if len(found) == 1:
@@ -196,20 +233,19 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
     """A tunnel to a running service of a machine behind SSH, on the asked port or the next free one from the usual one;
     None when the container is no such service. Raises what `tunnels.open_tunnel` raises.
     """
-    service = container.labels.get("kit.service", "")
+    service = container.labels.get(labels.SERVICE, "")
     remote_port = next(iter(container.ports.values()), 0)
     if not engine.target or not service or not remote_port or container.status != "running":
         return None
     from kit import layout, tunnels
 
-    usual = layout.TENSORBOARD_PORT if service == "tensorboard" else layout.JUPYTER_PORT
     target = next((t.target for t in tunnels.listed() if t.container == container.name), engine.target)
     return tunnels.open_tunnel(
         target,
         container=container.name,
         service=service,
         remote_port=remote_port,
-        first_port=port or usual,
+        first_port=port or layout.port_of(service),
         exact=port is not None,
     )
 
@@ -220,3 +256,18 @@ def close_tunnels(container: Container, engine: Engine) -> None:
         from kit import tunnels
 
         tunnels.close_for(container.name)
+
+
+def numbered_lines(engine: Engine, name: str) -> Iterator[tuple[int, str]]:
+    """The numbered lines a container printed, and how it ended. Raises NoSuchContainerError."""
+    try:
+        found = find(engine, name).name
+    except NoSuchContainerError:
+        if not engine.is_listed(name):
+            raise
+        found = name  # not one of kit's
+    lines = engine.logs(found, tail=CONTAINER_LINES)
+    yield from enumerate(lines, start=1)
+    state = json.loads(engine.call(["container", "inspect", "--format={{json .State}}", found], timeout_s=30))
+    if not state.get("Running"):
+        yield len(lines), json.dumps({key: state.get(key) for key in ("ExitCode", "OOMKilled", "Error")})

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from kit import layout, ports
-from kit.engine import ContainerSpec, Engine
+from kit.engine import Engine
 from kit.errors import NotReadyError, PortTakenError
 from kit.run.containers import answers, service_url, sweep
-from kit.run.request import RunRequest, Started
-from kit.run.spec import make_spec, reserved_gpus
+from kit.run.lease import GpuDecision, reserved
+from kit.run.prepare import new_name, place_on
+from kit.spec.container import ContainerSpec, describe
+from kit.spec.request import RunRequest, Started
 
 START_TRIES = 20
 # Where the services of a machine behind SSH listen, on its loopback: below the ports that systems give out by
@@ -22,7 +24,12 @@ REMOTE_PORTS = (20000, 32000)
 
 
 def start_service(
-    request: RunRequest, engine: Engine, on_message: Callable[[str], None], *, timeout_s: float = 90
+    request: RunRequest,
+    gpus: GpuDecision,
+    engine: Engine,
+    on_message: Callable[[str], None],
+    *,
+    timeout_s: float = 90,
 ) -> Started:
     """Start a service and return when it has answered with its token; behind SSH through a tunnel, which stays.
 
@@ -33,10 +40,10 @@ def start_service(
     import secrets
 
     token = secrets.token_urlsafe(24)
-    first = request.port or default_port(request)
-    spec, port, note = _start(request, engine, on_message, first, token)
+    first = request.port or layout.port_of(request.service)
+    spec, port = _start(request, gpus, engine, on_message, first, token)
     name = spec.name
-    for line in (note, *engine.cautions(spec)):
+    for line in (spec.gpus.note, *engine.cautions(spec)):
         if line:
             on_message(line)
     tunnel_id = ""
@@ -66,23 +73,25 @@ def start_service(
             tunnels.close_for(name)
         engine.remove(name, force=True)
         raise
-    return Started(name=name, url=service_url(request.service, port, token), note=note, tunnel_id=tunnel_id)
-
-
-def default_port(request: RunRequest) -> int:
-    return layout.TENSORBOARD_PORT if request.service == "tensorboard" else layout.JUPYTER_PORT
+    return Started(name=name, url=service_url(request.service, port, token), gpus=spec.gpus, tunnel_id=tunnel_id)
 
 
 def _start(
-    request: RunRequest, engine: Engine, on_message: Callable[[str], None], first: int, token: str
-) -> tuple[ContainerSpec, int, str]:
-    """Start the container on a free port of its machine: the container, the port, and lines for the user."""
+    request: RunRequest,
+    gpus: GpuDecision,
+    engine: Engine,
+    on_message: Callable[[str], None],
+    first: int,
+    token: str,
+) -> tuple[ContainerSpec, int]:
+    """Start the container on a free port of its machine: the container, and the port."""
+    place, name = place_on(engine, request), new_name(request)
     for _ in range(START_TRIES):
         with (
-            reserved_gpus(request, engine, on_message) as (injection, _),
+            reserved(gpus, engine, on_message) as (granted, _),
             _port(engine, first, exact=request.port is not None) as port,
         ):
-            spec, note = make_spec(request, engine, port=port, token=token, injection=injection)
+            spec = describe(request, place, granted, name=name, port=port, token=token)
             try:
                 engine.run_detached(spec)
             except PortTakenError:
@@ -91,7 +100,7 @@ def _start(
                     raise
                 first = port + 1
                 continue
-        return spec, port, note
+        return spec, port
     raise PortTakenError(f"no free port found in {START_TRIES} tries")
 
 

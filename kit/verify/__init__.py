@@ -9,24 +9,43 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from types import FrameType
 
-from kit import layout, paths, run
-from kit.catalog import Catalog
+from kit import layout, paths
+from kit.build.ensure import ImageOptions
 from kit.catalog.model import Image
-from kit.engine import Engine, Mount
+from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.gpu_check import asked_for, script
-from kit.host.model import Host
-from kit.locks import read_lock
+from kit.locks.format import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
-from kit.verify.model import Check, Outcome, Report, Subject
+from kit.run.containers import close_tunnels, user_inside, user_of
+from kit.run.lease import no_gpus, reserved
+from kit.run.prepare import Ready, bring, new_name, place_on, prepare
+from kit.run.service import start_service
+from kit.screen import Screen
+from kit.spec.container import Mount, describe, volume_mounts
+from kit.spec.gpu_grant import GpuGrant
+from kit.spec.gpu_request import GpuRequest
+from kit.spec.request import RunRequest, Service, Started
+from kit.verify.model import Check, Report, Subject
 
-__all__ = ["GROUPS", "Check", "Outcome", "Report", "Subject", "VerifyRequest", "check", "started", "verify"]
+__all__ = [
+    "GROUPS",
+    "Check",
+    "Outcome",
+    "Report",
+    "Subject",
+    "VerifyRequest",
+    "check",
+    "made_ready",
+    "started",
+    "verify",
+]
 
 # In the order they run and are shown.
 GROUPS = (
@@ -56,19 +75,38 @@ PYTEST_ARGUMENTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyRequest:
-    """What to prove, and with which GPUs."""
+    """What to prove, where, and with which GPUs."""
 
-    image: Image
+    name: str  # an image, or `torch` or `tf`
+    target: str = ""  # the machine behind SSH
     reference: str = ""  # the engine's name for it; empty: what `kit build` gives it
-    gpus: str | None = None  # None: what the host has
-    host: Host | None = None  # its GPUs as they were just read, for `gpus`
+    gpus: GpuRequest | None = None  # None: what the host has
     only: tuple[str, ...] = ()  # checks or groups of checks; empty: all
+    force: bool = False
+    image: ImageOptions = field(default_factory=ImageOptions)
+
+
+def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
+    """The image on its machine. One that is there is proven as it is; one that is not is brought first.
+
+    Raises what `prepare` and `bring` raise.
+    """
+    ready = prepare(
+        request.name,
+        screen,
+        target=request.target,
+        gpus=request.gpus,
+        network=request.image.build.network,
+        force=request.force,
+    )
+    if request.reference or ready.engine.image_labels(ready.image.reference) is not None:
+        return ready
+    return bring(ready, request.image, screen)
 
 
 def verify(
     request: VerifyRequest,
-    catalog: Catalog,
-    engine: Engine,
+    ready: Ready,
     *,
     on_message: Callable[[str], None] = lambda _: None,
     on_check: Callable[[Check, int], None] = lambda *_: None,
@@ -80,18 +118,16 @@ def verify(
     """
     if request.only:
         _refuse_unknown(request.only)
-    with started(request, catalog, engine, on_message) as subject:
+    with started(ready, request.reference, on_message) as subject:
         return check(subject, only=request.only, on_check=on_check)
 
 
 @contextlib.contextmanager
-def started(
-    request: VerifyRequest, catalog: Catalog, engine: Engine, on_message: Callable[[str], None] = lambda _: None
-) -> Iterator[Subject]:
+def started(ready: Ready, reference: str = "", on_message: Callable[[str], None] = lambda _: None) -> Iterator[Subject]:
     """A container of the image and what is promised of it; it and its services are gone when the block ends."""
-    image = request.image
+    image, engine = ready.image, ready.engine
     lock = read_lock(paths.images_dir() / image.name, image)
-    reference = request.reference or image.reference
+    reference = reference or image.reference
     if engine.image_labels(reference) is None:
         raise EngineError(f"the engine has no image {reference}", hint=f"`kit build {image.name}` builds it")
     described = json.loads(engine.call(["image", "inspect", engine.full_name(reference)], timeout_s=30))[0]
@@ -102,11 +138,9 @@ def started(
         )
         scripts = engine.provide(_lay_out(folder))
         workspace = stack.enter_context(engine.scratch(_user(engine)))
-        run_request = run.RunRequest(
+        request = RunRequest(
             image=image,
             reference=reference,
-            gpus=request.gpus,
-            host=request.host,
             command=("sleep", str(LIFE_S)),
             folder=Path(workspace),
             user=_user(engine),
@@ -116,24 +150,23 @@ def started(
             logdir="logs",
             has_input=False,
         )
-        with run.reserved_gpus(run_request, engine, on_message) as (injection, release):
-            spec, note = run.make_spec(run_request, engine, port=0, token="", injection=injection)
-            spec = replace(spec, name=f"kit-{image.name}-verify-{os.urandom(2).hex()}")
-            if note:
-                on_message(note)
+        place = place_on(engine, request)
+        with reserved(ready.gpus, engine, on_message) as (granted, release):
+            spec = describe(request, place, granted, name=new_name(request, use="verify"))
+            if granted.note:
+                on_message(granted.note)
             stack.callback(engine.remove, spec.name, force=True)
             engine.run_detached(spec)
             release()
-        asked = asked_for(injection.arguments)
+        asked = asked_for(granted.devices)
 
-        def start_service(service: run.Service) -> tuple[run.Started, str]:
+        def start(service: Service) -> tuple[Started, str]:
             # Without a GPU: what is asked of a service does not need one, and a lease is for one container.
-            gpus = "none" if image.is_gpu else None
-            wanted = replace(run_request, service=service, command=(), gpus=gpus, host=None)
-            found = run.start_service(wanted, engine, lambda _: None, timeout_s=SERVICE_PATIENCE_S)
+            wanted = replace(request, service=service, command=())
+            found = start_service(wanted, no_gpus(image), engine, lambda _: None, timeout_s=SERVICE_PATIENCE_S)
             container = engine.container(found.name)
             stack.callback(engine.remove, found.name, force=True)
-            stack.callback(run.close_tunnels, container, engine)
+            stack.callback(close_tunnels, container, engine)
             return found, container.environment.get("JUPYTER_TOKEN", "")
 
         yield Subject(
@@ -142,17 +175,17 @@ def started(
             engine=engine,
             reference=reference,
             container=spec.name,
-            user=run_request.user,
+            user=request.user,
             config=described["Config"],
             platform=f"{described['Os']}/{described['Architecture']}",
-            labels=image_labels(catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
+            labels=image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
             environment=image_environment(image),
             workspace=workspace,
             scripts=scripts,
             asked=asked,
-            no_gpu="" if asked else _no_gpu(image, request.gpus, note),
+            no_gpu="" if asked else _no_gpu(ready, granted),
             shm_bytes=spec.shm_bytes,
-            start_service=start_service,
+            start_service=start,
         )
 
 
@@ -231,8 +264,8 @@ def _user(engine: Engine) -> str:
     user leaves behind the caller could not remove.
     """
     if engine.is_rootless:
-        return run.user_inside(engine)
-    caller = run.user_of(engine)
+        return user_inside(engine)
+    caller = user_of(engine)
     return f"{layout.UID}:{layout.UID}" if caller.startswith("0:") else caller
 
 
@@ -244,14 +277,21 @@ def _volumes(image: Image, engine: Engine) -> tuple[Mount, ...]:
     uid = _user(engine).partition(":")[0]
     kept = {f"{layout.HOME}/.cache/cuda"}
     return tuple(
-        mount if mount.target in kept else replace(mount, source="") for mount in run.volume_mounts(image, uid)
+        mount if mount.target in kept else replace(mount, source="") for mount in volume_mounts(image.name, uid)
     )
 
 
-def _no_gpu(image: Image, gpus: str | None, note: str) -> str:
-    if not image.is_gpu:
+def _no_gpu(ready: Ready, granted: GpuGrant) -> str:
+    if not ready.image.is_gpu:
         return "no GPU: the image is built for the CPU"
-    return "no GPU: --gpus none" if gpus == "none" else f"no GPU: {note.partition(':')[0] or 'none was given'}"
+    request = ready.gpus.request
+    return (
+        "no GPU: --gpus none" if request and request.is_none else f"no GPU: {_first(granted.note) or 'none was given'}"
+    )
+
+
+def _first(note: str) -> str:
+    return note.partition(":")[0]
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ from packaging.markers import Marker
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from kit import redact
 from kit.catalog.model import Release
-from kit.locks import Lock, parse_requirements
+from kit.locks.format import Lock, parse_requirements
 
 # Where a `devel` base keeps the CUDA Toolkit: for nvcc, beside the libraries that the framework loads.
 TOOLKIT_FOLDER = re.compile(r"/usr/local/cuda[^/]*/|/usr/lib/[^/]*-linux-gnu/")
@@ -89,10 +90,8 @@ def cudnn_number(version: str) -> int:
 
 def architectures(release: Release, platform: str) -> set[str]:
     """What the framework must be compiled for: machine code (`sm_90`) and PTX (`compute_90`)."""
-    native = release.compute_capabilities
-    if platform == "linux/arm64" and release.compute_capabilities_arm64:
-        native = release.compute_capabilities_arm64
-    return {f"sm_{cc.replace('.', '')}" for cc in native} | {f"compute_{cc.replace('.', '')}" for cc in release.ptx}
+    native = {f"sm_{cc.replace('.', '')}" for cc in release.capabilities(platform)}
+    return native | {f"compute_{cc.replace('.', '')}" for cc in release.ptx}
 
 
 def copies(libraries: Iterable[str], *, is_devel: bool) -> dict[str, list[str]]:
@@ -110,11 +109,10 @@ def copies(libraries: Iterable[str], *, is_devel: bool) -> dict[str, list[str]]:
 
 def secret_variables(environment: Mapping[str, str]) -> list[str]:
     """The variables whose name or value says that they hold a secret."""
-    named = re.compile(r"token|passw|secret|credential|(^|_)key($|_)", re.IGNORECASE)
     return [
         name
         for name, value in environment.items()
-        if value and (named.search(name) or re.search(r"://[^/\s:@]+:[^/\s:@]+@", value))
+        if value and (redact.is_secret_name(name) or redact.text(value) != value)
     ]
 
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.gpu_check import Asked
-from kit.locks import Lock
-from kit.run import Service, Started
+from kit.locks.format import Lock
+from kit.spec.request import Service, Started
 
 Outcome = Literal["passed", "failed", "not_run"]
 

@@ -103,8 +103,8 @@ def test_an_image_for_the_cpu_has_no_gpu_to_measure(kit: Callable[..., Any]) -> 
 def test_without_a_gpu_nothing_is_built_and_the_exit_code_is_3(
     kit: Callable[..., Any], fake_docker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kit.gpu.DRIVER_TRACES", ())
-    monkeypatch.setattr("kit.lease.host_has_gpu", lambda: False)
+    monkeypatch.setattr("kit.host.DRIVER_TRACES", ())
+    monkeypatch.setattr("kit.run.lease.host_has_gpu", lambda: False)
     result = kit("bench", "torch2.7-cu126")
     assert result.code == 3
     assert "no NVIDIA GPU" in result.err

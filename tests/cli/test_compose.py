@@ -226,7 +226,7 @@ def test_with_podman_the_file_is_written_and_nothing_promised(kit, podman, folde
 
 def test_gpus_with_podman_are_asked_for_by_cdi(kit, podman, folder, monkeypatch, tmp_path):
     (tmp_path / "nvidia.json").write_text('{"kind": "nvidia.com/gpu", "devices": [{"name": "0"}, {"name": "all"}]}')
-    monkeypatch.setattr("kit.engine.podman.CDI_FOLDERS", (str(tmp_path),))
+    monkeypatch.setattr("kit.facts.engine.CDI_FOLDERS", (str(tmp_path),))
     result = kit("compose", "torch2.7-cu126")
     assert "wrote compose.yaml: jupyter, GPUs by CDI" in result.err
     (device,) = service(folder)["deploy"]["resources"]["reservations"]["devices"]

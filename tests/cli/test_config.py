@@ -8,8 +8,9 @@ import click
 import pytest
 
 from kit import cli
-from kit.cli import CONFIGURED, HERE, LOCAL_COMMANDS, Options, group
+from kit.cli import CONFIGURED, LOCAL_COMMANDS, group
 from kit.cli.defaults import ONLY_IN, ONLY_WITH_HOST, PARAMETERS, AddingOption, Defaults
+from kit.cli.options import HERE, Options
 from kit.config.keys import KEYS, LOCAL
 from tests.conftest import REPOSITORY
 
@@ -483,7 +484,7 @@ def test_path_says_where_the_files_are(kit, project, user_file):
 
 def test_without_a_file_nothing_that_reads_one_is_loaded(project):
     """Every command pays for it: what is imported must stay little."""
-    code = "import sys; from kit.cli import Options; Options().host; print(*sys.modules)"
+    code = "import sys; from kit.cli.options import Options; Options().host; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

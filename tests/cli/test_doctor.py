@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 import kit.cli
-from kit.cli.doctor import endpoints, without_password
-from kit.host.model import CdiSpec, Endpoint, EngineFacts, Host, HostGpu, PciGpu
+from kit import redact
+from kit.cli.doctor import endpoints
+from kit.facts.engine import EngineFacts
+from kit.facts.host import CdiSpec, Endpoint, Host, HostGpu, PciGpu
 from tests.unit.test_doctor import ADA, CPU_ONLY, SPEC, UBUNTU, WSL
 
 Read = Callable[[Host], list[Any]]
@@ -29,8 +31,8 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Read:
             asked.append((target, endpoints))
             return replace(host, target=target)
 
-        monkeypatch.setattr("kit.host.read_host", read_host)
-        monkeypatch.setattr("kit.host.to_json", lambda host: {"target": host.target, "driver": host.driver})
+        monkeypatch.setattr("kit.cli.doctor.read_host", read_host)
+        monkeypatch.setattr("kit.cli.doctor.to_json", lambda host: {"target": host.target, "driver": host.driver})
         monkeypatch.setitem(kit.cli.COMMANDS, "doctor", ("doctor", "Check the machine."))
         return asked
 
@@ -194,4 +196,4 @@ def test_without_settings_only_the_registry_is_asked() -> None:
     ],
 )
 def test_passwords_are_left_out(url: str, bare: str) -> None:
-    assert without_password(url) == bare
+    assert redact.without_users(url) == bare

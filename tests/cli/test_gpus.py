@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from kit import host as host_module
+from kit.cli import gpus as gpus_command
 from kit.cli.gpus import print_units
 from kit.errors import NetworkError
+from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance, PciGpu
 from kit.gpus import units
-from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance, PciGpu
 
 A100 = HostGpu(
     index=0,
@@ -71,7 +71,7 @@ def host(monkeypatch):
             calls.append((target, with_use))
             return dataclasses.replace(value, target=target)
 
-        monkeypatch.setattr(host_module, "read_gpus", read_gpus)
+        monkeypatch.setattr(gpus_command, "read_gpus", read_gpus)
         return calls
 
     return set_host
@@ -199,7 +199,7 @@ def test_a_machine_that_cannot_be_reached_is_an_error_of_its_kind(kit, monkeypat
     def read_gpus(target="", *, with_use=False, engine=None):
         raise NetworkError(f"{target} does not answer")
 
-    monkeypatch.setattr(host_module, "read_gpus", read_gpus)
+    monkeypatch.setattr(gpus_command, "read_gpus", read_gpus)
     assert kit("--host", "lab1", "gpus").code == 19
 
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from kit.host.model import Host, HostGpu, PciGpu
+from kit.facts.host import Host, HostGpu, PciGpu
 from tests.fake_docker import info
 
 ADA = HostGpu(name="NVIDIA GeForce RTX 4060 Ti", compute_capability="8.9", uuid="GPU-1")
@@ -24,7 +24,7 @@ def machine(monkeypatch):
             asked.append(target)
             return Host(target=target, **facts)
 
-        monkeypatch.setattr("kit.host.read_gpus", read_gpus)
+        monkeypatch.setattr("kit.cli.resolve.read_gpus", read_gpus)
         return asked
 
     set_to()

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from kit import build, layout, ports
+from kit import layout, ports
+from kit.build.inputs import fingerprint
 from tests.fake_docker import info
 
 
@@ -10,7 +11,7 @@ from tests.fake_docker import info
 def docker(fake_docker, project, monkeypatch):
     """A docker that has the image of `project`, up to date."""
     reference = project.catalog.base_for(project.image).reference
-    mark = build.fingerprint(
+    mark = fingerprint(
         (project.folder / "Dockerfile").read_text(), (project.folder / "requirements.lock").read_text(), reference
     )
     fake_docker.reply(

@@ -9,8 +9,8 @@ import click
 import pytest
 
 from kit import ssh, sync
-from kit.cli import Options
 from kit.cli import sync as sync_commands
+from kit.cli.options import Options
 from kit.sync import Synced
 
 CONNECTION = ssh.Connection(

@@ -55,7 +55,7 @@ def lab(ssh, fake_docker, monkeypatch):
         engine.connection = SimpleNamespace(target=target, account=account)
         return engine
 
-    monkeypatch.setattr("kit.engine.connect", connect)
+    monkeypatch.setattr("kit.cli.tunnel.connect", connect)
 
 
 def test_there_are_none(kit):

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 
 from kit import gpu_check, verify
-from kit.cli import Options
+from kit.cli.options import Options
 from kit.cli.run import _say_gpus
 from kit.errors import EngineError
 from kit.verify.model import Check, Report

@@ -18,7 +18,8 @@ import zstandard
 
 from bench.registry import local_registry
 from kit import locks, paths, render
-from kit.build import BuildOptions, build
+from kit.build.images import build
+from kit.build.model import BuildOptions
 from kit.catalog import load_catalog
 from kit.catalog.update import Registry, update
 from kit.engine import Engine

@@ -13,8 +13,11 @@ from typing import cast
 import pytest
 
 from bench.registry import local_registry
-from kit import build, paths
-from kit.build import BuildOptions, bases
+from kit import paths
+from kit.build import bases
+from kit.build.bases import choose_base
+from kit.build.model import SILENT, BuildOptions, Built
+from kit.build.transfer import pull_image, push_image, transfer_image
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
 from kit.engine import Engine, connect
@@ -152,13 +155,13 @@ def test_the_registry_is_asked_by_podman(there: Engine, podman_host: PodmanHost,
         insecure(podman_host, registry)
         options = BuildOptions(base="registry", registry_mirror=registry)
         with pytest.raises(BaseNotFoundError, match="does not have the base"):
-            build.choose_base(catalog, image, there, options, build.SILENT)
+            choose_base(catalog, image, there, options, SILENT)
         name = f"{registry}/library/{row.repository}"
         podman_host.run(f"podman push --quiet --digestfile ~/digest {BASE} {name}:x")
         digest = podman_host.run("cat ~/digest").stdout.strip()
         assert bases._registry_problem(there, f"{name}:x@{digest}", "confirmed") is None
     with pytest.raises(NetworkError, match="does not answer"):
-        build.choose_base(catalog, image, there, options, build.SILENT)
+        choose_base(catalog, image, there, options, SILENT)
 
 
 def insecure(host: PodmanHost, registry: str) -> None:
@@ -170,21 +173,19 @@ def test_an_image_is_pushed_from_a_podman_host_and_pulled_there(
     there: Engine, podman_host: PodmanHost, tmp_path: Path
 ) -> None:
     podman_host.run(f"podman tag {BASE} docker.io/kit/test-pushed:latest")
-    built = build.Built(
-        image="x", reference="kit/test-pushed:latest", base="", fingerprint="", is_new=True, seconds=0.0
-    )
+    built = Built(image="x", reference="kit/test-pushed:latest", base="", fingerprint="", is_new=True, seconds=0.0)
     wanted = cast("Image", Named("x", "kit/test-pulled:latest"))
     with local_registry(tmp_path) as registry:
         insecure(podman_host, registry)
-        assert build.push(there, built, f"{registry}/lab/") == f"{registry}/lab/x:latest"
+        assert push_image(there, built, f"{registry}/lab/") == f"{registry}/lab/x:latest"
         podman_host.run(f"podman rmi docker.io/kit/test-pushed:latest {registry}/lab/x:latest")
         try:
-            build.pull(there, wanted, f"{registry}/lab")
+            pull_image(there, wanted, f"{registry}/lab")
             assert (there.image_labels("kit/test-pulled:latest") or {})["kit.base.suite"] == "bookworm"
         finally:
             podman_host.run(f"podman rmi --force docker.io/kit/test-pulled:latest {registry}/lab/x:latest")
     with pytest.raises(KitError, match=r"cannot be reached|could not be pulled"):
-        build.pull(there, wanted, f"{registry}/lab")
+        pull_image(there, wanted, f"{registry}/lab")
 
 
 def test_an_image_is_sent_from_docker_to_podman(there: Engine, engine: Engine, tmp_path: Path) -> None:
@@ -194,10 +195,10 @@ def test_an_image_is_sent_from_docker_to_podman(there: Engine, engine: Engine, t
     compression = ",compression=zstd,oci-mediatypes=true" if engine.info.is_containerd_store else ""
     engine.call(["buildx", "build", "--quiet", f"--output=type=image,name={small}{compression}", str(tmp_path)])
     try:
-        assert build.transfer(engine, there, cast("Image", Named("x", small))) > 1000
+        assert transfer_image(engine, there, cast("Image", Named("x", small))) > 1000
         assert (there.image_labels(small) or {})["kit.test"] == "yes"
         with pytest.raises(KitError, match=r"failed|No such image|does not exist"):
-            build.transfer(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
+            transfer_image(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
     finally:
         engine.call(["image", "rm", "--force", small])
         there.call(["image", "rm", "--force", there.full_name(small)])

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kit import build, paths, ssh
+from kit import paths, ssh
+from kit.build.inputs import fingerprint
 from kit.catalog import load_catalog
 from tests.engine.conftest import Kit
 from tests.engine.podman import BASE, PodmanHost
@@ -136,7 +137,7 @@ def gpu_image(podman_host: PodmanHost) -> Iterator[str]:
     folder = paths.images_dir() / image.name
     identity = catalog.base_for(image).reference
     labels = {
-        "kit.fingerprint": build.fingerprint(
+        "kit.fingerprint": fingerprint(
             (folder / "Dockerfile").read_text(), (folder / "requirements.lock").read_text(), identity
         ),
         "kit.base-identity": identity,

@@ -13,7 +13,8 @@ from typing import cast
 import pytest
 
 from bench.registry import local_registry
-from kit import build, lease, run, ssh
+from kit import lease, run, ssh
+from kit.build.transfer import pull_image, transfer_image
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
 from kit.engine import ContainerSpec, Engine, connect
@@ -103,14 +104,14 @@ def test_an_image_is_sent_from_engine_to_engine(there: Engine, engine: Engine, t
     engine.call(["buildx", "build", "--quiet", "--load", "--tag", small, str(tmp_path)])
     try:
         before = time.time()
-        sent = build.transfer(engine, there, cast("Image", Named("x", small)))
+        sent = transfer_image(engine, there, cast("Image", Named("x", small)))
         assert sent > 1000
         # Both are one engine here, which had the image before: it says itself that it was given it.
         events = engine.call(["events", f"--since={before:.3f}", f"--until={time.time():.3f}", "--filter=event=load"])
         assert "image load" in events
         assert (there.image_labels(small) or {})["kit.test"] == "yes"
         with pytest.raises(KitError, match=r"failed|No such image|does not exist") as caught:
-            build.transfer(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
+            transfer_image(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
         assert caught.value.args
     finally:
         engine.call(["image", "rm", "--force", small])
@@ -137,12 +138,12 @@ def test_an_image_is_pulled_there(there: Engine, engine: Engine, tmp_path: Path)
         engine.call(["image", "rm", "--force", reference])
         wanted = cast("Image", Named("x", "kit/test-pulled:latest"))
         try:
-            build.pull(there, wanted, f"{registry}/lab/")
+            pull_image(there, wanted, f"{registry}/lab/")
             assert (engine.image_labels("kit/test-pulled:latest") or {})["kit.test"] == "pulled"
         finally:
             engine.call(["image", "rm", "--force", "kit/test-pulled:latest", reference])
     with pytest.raises(KitError, match=r"cannot be reached|could not be pulled"):
-        build.pull(there, wanted, f"{registry}/lab")
+        pull_image(there, wanted, f"{registry}/lab")
 
 
 @dataclass(frozen=True)
@@ -272,7 +273,7 @@ def test_a_socket_that_nobody_answers_at(server: Server, tmp_path: Path, monkeyp
         made.bind(str(dead))
     monkeypatch.setenv("KIT_SSH", server.ssh())
     before = ssh._ACCOUNT_SCRIPT
-    monkeypatch.setattr(ssh, "_ACCOUNT_SCRIPT", before.replace("socket /var/run/docker.sock", f"socket {dead}"))
+    monkeypatch.setattr(ssh, "_ACCOUNT_SCRIPT", before.replace('socket "/var/run/docker.sock"', f"socket {dead}"))
     engine = connect("machine")  # the next one that answers
     assert engine.connection is not None
     assert engine.connection.account.sockets[0] == str(dead)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from kit import build, verify
-from kit.build import BuildOptions
+from kit import verify
+from kit.build.inputs import current
+from kit.build.model import BuildOptions
 from kit.catalog import Catalog
 from kit.engine import connect
 
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.engine
 def test_every_image_that_is_built_is_sound(catalog: Catalog) -> None:
     engine = connect()
     names = {tag.rpartition("/")[2].partition(":")[0] for tag in engine.tags()}
-    images = [i for i in catalog.images() if i.name in names and build.current(catalog, i, engine, BuildOptions())]
+    images = [i for i in catalog.images() if i.name in names and current(catalog, i, engine, BuildOptions())]
     if not images:
         pytest.skip("no image is built and up to date: `kit build tf-cpu` builds the smallest")
     failed = []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import apt
+from kit import apt, redact
 from kit.apt import Distribution, Source
 from kit.errors import CommandError, DiskFullError, NetworkError, UnsupportedHostError
 
@@ -181,8 +181,8 @@ def test_other_systems_are_told_what_to_install(tmp_path: Path, text: str) -> No
 
 
 def test_credentials_and_mirror_lists(tmp_path: Path) -> None:
-    assert apt.without_credentials("https://user:secret@mirror.example:80/x") == "https://mirror.example:80/x"
-    assert apt.without_credentials("http://mirror.example/debian") == "http://mirror.example/debian"
+    assert redact.without_users("https://user:secret@mirror.example:80/x") == "https://mirror.example:80/x"
+    assert redact.without_users("http://mirror.example/debian") == "http://mirror.example/debian"
     (tmp_path / "list").write_text("# near\nhttps://first.example/debian/\tpriority:1\nhttps://second.example/debian\n")
     assert apt.resolved_uri(f"mirror+file:{tmp_path}/list") == "https://first.example/debian"
     assert apt.resolved_uri("http://mirror.example/debian") == "http://mirror.example/debian"

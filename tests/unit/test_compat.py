@@ -11,19 +11,20 @@ from hypothesis import strategies as st
 from kit import compat
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.model import Framework, Image, version_key
-from kit.compat import Request, declared_host, resolve
+from kit.catalog.names import ImageRequest
+from kit.compat import declared_host, resolve
 from kit.errors import BadInputError, IncompatibleError, NoSuchImageError
-from kit.host.model import Host, HostGpu, PciGpu
+from kit.facts.host import Host, HostGpu, PciGpu
 
 CATALOG = load_catalog()
-TORCH, TF = Request(framework="torch"), Request(framework="tensorflow")
+TORCH, TF = ImageRequest(framework="torch"), ImageRequest(framework="tensorflow")
 
 
 def host(driver: str, *gpus: str, platform: str = "") -> Host:
     return declared_host(CATALOG, driver=driver, gpus=gpus, platform=platform)
 
 
-def answer(request: Request, on: Host) -> str | None:
+def answer(request: ImageRequest, on: Host) -> str | None:
     image = resolve(request, CATALOG, on).image
     return image.name if image else None
 
@@ -215,7 +216,7 @@ def test_before_cuda_11_the_floor_is_the_driver_of_the_toolkit() -> None:
         ),
     ],
 )
-def test_the_smallest_change_that_helps(request_: Request, on: Host, hint: str) -> None:
+def test_the_smallest_change_that_helps(request_: ImageRequest, on: Host, hint: str) -> None:
     found = resolve(request_, CATALOG, on)
     assert found.image is None
     assert found.hint == hint
@@ -249,7 +250,7 @@ def test_devel_is_resolved_among_devel_images() -> None:
         ("tf-cpu", CATALOG.find("tf-cpu")),
     ],
 )
-def test_names_that_leave_the_cuda_open_are_requests(name: str, expected: Request | Image) -> None:
+def test_names_that_leave_the_cuda_open_are_requests(name: str, expected: ImageRequest | Image) -> None:
     assert compat.parse_name(CATALOG, name) == expected
 
 
@@ -339,7 +340,7 @@ drivers = st.one_of(
 )
 known_gpus = st.sampled_from([(name, gpu.compute_capability) for gpu in CATALOG.gpus for name in gpu.names])
 requests = st.builds(
-    Request,
+    ImageRequest,
     framework=st.sampled_from(["torch", "tensorflow"]),
     version=st.sampled_from(["", "2", "2.7", "2.10", "2.15", "2.21", "1.13"]),
     flavor=st.sampled_from(["", "devel"]),
@@ -359,7 +360,7 @@ def machine(driver: str | None, gpus: list[tuple[str, str]], platform: str) -> H
 @given(requests, drivers, st.lists(known_gpus, min_size=1, max_size=3), platforms)
 @settings(max_examples=150, deadline=None)
 def test_never_an_image_above_the_driver_or_without_code_for_a_gpu(
-    request: Request, driver: str, gpus: list[tuple[str, str]], platform: str
+    request: ImageRequest, driver: str, gpus: list[tuple[str, str]], platform: str
 ) -> None:
     found = resolve(request, CATALOG, machine(driver, gpus, platform))
     for image in ([found.image] if found.image else []) + list(found.alternatives):
@@ -379,7 +380,7 @@ def rank(image: Image | None) -> tuple[object, ...]:
 @given(requests, drivers, drivers, st.lists(known_gpus, min_size=1, max_size=3), platforms)
 @settings(max_examples=150, deadline=None)
 def test_a_newer_driver_never_makes_the_answer_worse(
-    request: Request, one: str, other: str, gpus: list[tuple[str, str]], platform: str
+    request: ImageRequest, one: str, other: str, gpus: list[tuple[str, str]], platform: str
 ) -> None:
     older, newer = sorted((one, other), key=version_key)
     before = resolve(request, CATALOG, machine(older, gpus, platform))
@@ -392,7 +393,7 @@ def test_a_newer_driver_never_makes_the_answer_worse(
 @given(requests, drivers, st.lists(known_gpus, min_size=0, max_size=2), known_gpus, platforms)
 @settings(max_examples=150, deadline=None)
 def test_another_gpu_never_adds_a_candidate(
-    request: Request, driver: str, gpus: list[tuple[str, str]], more: tuple[str, str], platform: str
+    request: ImageRequest, driver: str, gpus: list[tuple[str, str]], more: tuple[str, str], platform: str
 ) -> None:
     before = resolve(request, CATALOG, machine(driver, gpus, platform))
     after = resolve(request, CATALOG, machine(driver, [*gpus, more], platform))
@@ -403,7 +404,7 @@ def test_another_gpu_never_adds_a_candidate(
 @given(requests, drivers, st.lists(known_gpus, min_size=1, max_size=3), platforms)
 @settings(max_examples=100, deadline=None)
 def test_declared_and_measured_hosts_agree(
-    request: Request, driver: str, gpus: list[tuple[str, str]], platform: str
+    request: ImageRequest, driver: str, gpus: list[tuple[str, str]], platform: str
 ) -> None:
     declared = declared_host(CATALOG, driver=driver, gpus=tuple(name for name, _ in gpus), platform=platform)
     by_name, measured = (resolve(request, CATALOG, h) for h in (declared, machine(driver, gpus, platform)))
@@ -416,7 +417,7 @@ def test_declared_and_measured_hosts_agree(
 @given(requests, drivers, st.lists(known_gpus, min_size=1, max_size=2), platforms)
 @settings(max_examples=100, deadline=None)
 def test_the_driver_of_a_hint_does_help(
-    request: Request, driver: str, gpus: list[tuple[str, str]], platform: str
+    request: ImageRequest, driver: str, gpus: list[tuple[str, str]], platform: str
 ) -> None:
     on = machine(driver, gpus, platform)
     found = resolve(request, CATALOG, on)
@@ -432,8 +433,11 @@ def test_catalog_rules(catalog: Catalog) -> None:
             assert release.ptx, release.name
             assert release.ptx_note, release.name
             assert release.ptx_source, release.name
-        if release.compute_capabilities_arm64:
-            assert "linux/arm64" in release.platforms
+        for platform, capabilities in release.compute_capabilities_on:
+            assert platform in release.platforms
+            assert capabilities
+        for platform in release.platforms:
+            assert platform in {row.name for row in catalog.platforms}
 
 
 def test_frameworks_are_all_asked_for() -> None:

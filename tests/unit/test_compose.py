@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kit.compose.file import ComposeFile
+from kit.compose.gpus import Reservation, engine_form, injection_in, reservation
+from kit.gpu import HIDDEN, Injection, parse_request
 
 from kit import compose, render, run
 from kit.catalog import load_catalog
-from kit.compose.file import ComposeFile
-from kit.compose.gpus import Reservation, engine_form, injection_in, reservation
 from kit.engine import ContainerSpec, Engine, EngineInfo, Mount
 from kit.engine.podman import Podman
 from kit.errors import BadInputError, GpuUnavailableError
-from kit.gpu import HIDDEN, Injection, parse_request
 from kit.network import NetworkSettings
 
 IMAGES = load_catalog().images()

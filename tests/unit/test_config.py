@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import config, paths
+from kit import config, paths, redact
 from kit.config import files
 from kit.config.keys import KEYS, FolderMount
-from kit.config.model import Setting, merged, without_passwords
+from kit.config.model import Setting, merged
 from kit.errors import BadInputError
 
 
@@ -473,7 +473,7 @@ def test_variables_are_texts_or_whole_numbers(project):
     ],
 )
 def test_passwords_are_not_shown(text, shown):
-    assert without_passwords(text) == shown
+    assert redact.text(text) == shown
 
 
 @pytest.mark.parametrize(

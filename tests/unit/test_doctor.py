@@ -16,11 +16,11 @@ from kit.catalog import load_catalog
 from kit.doctor import CHECKS, Finding, Situation, examine, identifier
 from kit.doctor.fixes import install_driver, install_engine, trust_ca
 from kit.doctor.model import joined, parse_version
-from kit.host.model import (
+from kit.facts.engine import EngineFacts
+from kit.facts.host import (
     CdiSpec,
     ContainerToolkit,
     Endpoint,
-    EngineFacts,
     GpuProcess,
     Host,
     HostGpu,
@@ -104,7 +104,14 @@ PODMAN = replace(
     os="Fedora Linux 42",
     os_id="fedora",
     podman="5.4.2",
-    engine=EngineFacts(program="podman", version="5.4.2", problem="", is_rootless=True, cgroup_driver="systemd"),
+    engine=EngineFacts(
+        program="podman",
+        version="5.4.2",
+        problem="",
+        is_rootless=True,
+        cgroup_driver="systemd",
+        cdi_devices=SPEC.devices,  # of the specification: it lists none
+    ),
 )
 # kit's own engine: CDI by a hand-written specification, no Container Toolkit.
 PRIVATE = replace(UBUNTU, toolkit=ContainerToolkit(), engine=replace(DOCKER, is_private=True, cdi_devices=SPEC.devices))
@@ -308,7 +315,7 @@ CASES: list[tuple[str, Host, Change, str, str, str]] = [
         "no-additional-gids-for-device-nodes",
     ),
     ("cdi-missing", UBUNTU, NO_CDI, "block", "no CDI specification", "nvidia-ctk cdi generate"),
-    ("cdi-missing", PODMAN, facts(cdi_specs=()), "block", "no CDI specification", "nvidia-ctk cdi generate"),
+    ("cdi-missing", PODMAN, NO_CDI, "block", "no CDI specification", "nvidia-ctk cdi generate"),
     (
         "cdi-stale",
         UBUNTU,
@@ -327,7 +334,14 @@ CASES: list[tuple[str, Host, Change, str, str, str]] = [
     ),
     ("cdi-disabled", UBUNTU, CDI_OFF, "block", "CDI is off in the engine", "--cdi.enabled"),
     ("cdi-disabled", UBUNTU, both(CDI_OFF, engine(version="24.0.7")), "block", "that takes 25.0", "runtime configure"),
-    ("cdi-unreadable", PODMAN, spec(is_readable=False, devices=()), "block", "cannot be read", "sudo chmod 644"),
+    (
+        "cdi-unreadable",
+        PODMAN,
+        both(spec(is_readable=False, devices=()), engine(cdi_devices=())),
+        "block",
+        "cannot be read",
+        "sudo chmod 644",
+    ),
     ("cgroup-reload", LEGACY, engine(cgroup_driver="systemd"), "warn", "daemon-reload", "--cdi.enabled"),
     (
         "cgroup-reload",
@@ -531,8 +545,10 @@ def test_podman_has_no_service_to_start_again() -> None:
 def test_every_finding_is_named_after_its_check() -> None:
     for _, healthy, change, *_ in CASES:
         situation = Situation(host=change(healthy), catalog=CATALOG)
-        for check in CHECKS:
-            assert {f.check for f in check(situation)} <= {identifier(check)}
+        named = [replace(finding, check=identifier(check)) for check in CHECKS for finding in check(situation)]
+        found = examine(change(healthy), CATALOG)
+        assert len(found) == len(named)
+        assert all(finding in named for finding in found)
 
 
 # A finding, and those that would contradict it or say it twice.

@@ -3,13 +3,14 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from kit import engine as engine_module
 from kit import private_engine
-from kit.engine import Container, ContainerSpec, Engine, Mount, api, connect
+from kit.engine import Container, Engine, api, connect
+from kit.engine.find import local_socket
 from kit.errors import (
     CommandError,
     EngineError,
@@ -18,6 +19,10 @@ from kit.errors import (
     NoSuchContainerError,
     PortTakenError,
 )
+from kit.facts import sockets
+from kit.spec.container import ContainerSpec, Mount
+from kit.spec.gpu_grant import GpuGrant
+from kit.targets.docker import arguments
 from tests.fake_docker import container, info
 
 NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?\n"
@@ -27,12 +32,12 @@ NO_DAEMON = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock.
 
 
 def test_a_container_has_no_capabilities_and_gains_none():
-    args = ContainerSpec(image="i", name="n").arguments()
+    args = arguments(ContainerSpec(image="i", name="n"))
     assert args == ["--name=n", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--no-healthcheck", "i"]
 
 
 def test_ports_are_published_on_the_loopback_only():
-    args = ContainerSpec(image="i", name="n", ports=((8890, 8888), (1, 2))).arguments()
+    args = arguments(ContainerSpec(image="i", name="n", ports=((8890, 8888), (1, 2))))
     assert [a for a in args if a.startswith(("--publish", "-p"))] == [
         "--publish=127.0.0.1:8890:8888",
         "--publish=127.0.0.1:1:2",
@@ -42,13 +47,13 @@ def test_ports_are_published_on_the_loopback_only():
 
 def test_secrets_are_in_no_argument():
     spec = ContainerSpec(image="i", name="n", environment={"A": "1"}, secret_environment={"JUPYTER_TOKEN": "s3cret"})
-    assert "s3cret" not in " ".join(spec.arguments())
-    assert "--env=JUPYTER_TOKEN" in spec.arguments()
-    assert "--env=A=1" in spec.arguments()
+    assert "s3cret" not in " ".join(arguments(spec))
+    assert "--env=JUPYTER_TOKEN" in arguments(spec)
+    assert "--env=A=1" in arguments(spec)
 
 
 def test_every_field_has_its_option_and_the_command_comes_last():
-    args = ContainerSpec(
+    spec = ContainerSpec(
         image="i",
         name="n",
         command=("python", "-c", "--rm"),
@@ -59,15 +64,15 @@ def test_every_field_has_its_option_and_the_command_comes_last():
             Mount(source="/a b", target="/c", read_only=True),
             Mount(source="v", target="/d", is_volume=True),
         ),
-        gpu_arguments=("--device=nvidia.com/gpu=all",),
+        gpus=GpuGrant(form="cdi", devices=("nvidia.com/gpu=all",)),
         shm_bytes=64,
         remove=True,
         interactive=True,
         tty=True,
         healthcheck=True,
         restart="always",
-    ).arguments()
-    assert args == [
+    )
+    assert arguments(spec) == [
         "--name=n",
         "--cap-drop=ALL",
         "--security-opt=no-new-privileges",
@@ -404,10 +409,21 @@ def test_an_answer_is_not_waited_for_without_end(tmp_path):
     ],
 )
 def test_only_sockets_of_this_machine_are_asked_directly(address, path):
-    assert api.local_socket(address) == path
+    assert local_socket(address) == path
 
 
 # -- which engine
+
+
+@pytest.fixture
+def listens(monkeypatch):
+    """Say where the system's engine is to be looked for."""
+
+    def at(path):
+        first = replace(sockets.CANDIDATES[0], folder=str(path.parent), file=path.name)
+        monkeypatch.setattr(sockets, "CANDIDATES", (first, *sockets.CANDIDATES[1:]))
+
+    return at
 
 
 @pytest.fixture
@@ -423,12 +439,12 @@ def private(monkeypatch):
 
 
 @pytest.fixture
-def system_socket(tmp_path_factory, monkeypatch):
+def system_socket(tmp_path_factory, listens):
     path = tmp_path_factory.mktemp("s") / "docker.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(path))
         server.listen()
-        monkeypatch.setattr(engine_module, "DEFAULT_SOCKET", path)
+        listens(path)
         yield path
 
 
@@ -461,11 +477,11 @@ def test_the_systems_engine_goes_before_the_private_one(private, system_socket):
     assert connect().environment == {}
 
 
-def test_a_socket_that_nobody_listens_on_is_no_engine(private, tmp_path, monkeypatch):
+def test_a_socket_that_nobody_listens_on_is_no_engine(private, tmp_path, listens):
     dead = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(dead))
-    monkeypatch.setattr(engine_module, "DEFAULT_SOCKET", dead)
+    listens(dead)
     assert connect().environment == {"DOCKER_HOST": "unix:///private"}
 
 
@@ -477,12 +493,12 @@ def test_rootless_docker_is_found_by_its_socket(private, tmp_path, monkeypatch):
         assert connect().environment == {"DOCKER_HOST": f"unix://{tmp_path}/docker.sock"}
 
 
-def test_kit_engine_chooses(monkeypatch, private, system_socket):
+def test_kit_engine_chooses(monkeypatch, private, system_socket, listens):
     monkeypatch.setenv("KIT_ENGINE", "private")
     assert connect().environment == {"DOCKER_HOST": "unix:///private"}
     monkeypatch.setenv("KIT_ENGINE", "system")
     assert connect().environment == {}
-    monkeypatch.setattr(engine_module, "DEFAULT_SOCKET", system_socket.parent / "none")
+    listens(system_socket.parent / "none")
     with pytest.raises(NoEngineError):
         connect()
 
@@ -492,7 +508,7 @@ def denied(monkeypatch):
     def deny(_path):
         raise PermissionError
 
-    monkeypatch.setattr(engine_module, "_answers", deny)
+    monkeypatch.setattr("kit.engine.find._answers", deny)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
 
 

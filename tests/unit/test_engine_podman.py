@@ -2,13 +2,11 @@
 
 import os
 import socket
-from pathlib import Path
 
 import pytest
 
-from kit import engine as engine_module
 from kit import private_engine, ssh
-from kit.engine import ContainerSpec, connect
+from kit.engine import connect, find
 from kit.engine.podman import Podman, full_name, short_name
 from kit.engine.remote import RemotePodman
 from kit.errors import (
@@ -21,8 +19,10 @@ from kit.errors import (
     NoEngineError,
     NoSuchContainerError,
 )
+from kit.facts.sockets import Candidate
+from kit.spec.container import ContainerSpec
 
-_has_podman_alone = engine_module._has_podman_alone  # the tests' own machine has none
+_has_podman_alone = find._has_podman_alone  # the tests' own machine has none
 DIGEST = "sha256:" + "0" * 64
 
 
@@ -174,7 +174,7 @@ def test_what_runs_there_is_quoted_for_any_shell_and_has_no_secret(there):
 @pytest.fixture
 def nothing_else(monkeypatch):
     monkeypatch.setattr(private_engine, "is_up", lambda: False)
-    monkeypatch.setattr(engine_module, "_has_podman_alone", _has_podman_alone)
+    monkeypatch.setattr(find, "_has_podman_alone", _has_podman_alone)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
 
 
@@ -233,9 +233,9 @@ def sockets(tmp_path):
 def test_podmans_socket_is_known_under_any_name(sockets, tmp_path, monkeypatch):
     link = tmp_path / "docker.sock"
     link.symlink_to(sockets / "podman.sock")
-    monkeypatch.setattr(engine_module, "DEFAULT_SOCKET", link)
+    monkeypatch.setattr("kit.facts.sockets.CANDIDATES", (Candidate(folder=str(tmp_path)),))
     assert connect().kind == "podman"
-    monkeypatch.setattr(engine_module, "DEFAULT_SOCKET", Path("/none"))
+    monkeypatch.setattr("kit.facts.sockets.CANDIDATES", ())
     monkeypatch.setenv("DOCKER_HOST", f"unix://{link}")
     assert connect().kind == "podman"
     monkeypatch.setenv("DOCKER_HOST", f"unix://{sockets}/of-docker/docker.sock")

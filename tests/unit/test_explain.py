@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import explain as module
+from kit import redact
 from kit.catalog import load_catalog
-from kit.catalog.model import Problem
+from kit.catalog.machines import Problem
 from kit.cli import COMMANDS, group
 from kit.doctor import CHECKS, identifier
-from kit.explain import PIECE_BYTES, explain, explain_lines, mask, numbered_lines
+from kit.explain import PIECE_BYTES, explain, explain_lines, numbered_lines
 
 PROBLEMS = load_catalog().problems
 EXAMPLES = [(problem, example) for problem in PROBLEMS for example in problem.examples]
@@ -210,15 +211,15 @@ def test_a_long_line_is_shown_around_what_was_found() -> None:
     ],
 )
 def test_secrets_are_not_shown(text: str, without: str) -> None:
-    assert without not in mask(text)
-    assert "***" in mask(text)
+    assert without not in redact.text(text)
+    assert "***" in redact.text(text)
     (match,) = explain(f"{text} it is broken", (row(),)) or explain(f"it is broken {text}", (row(),))
     assert without not in match.text
 
 
 @pytest.mark.parametrize("example", [example for _, example in EXAMPLES])
 def test_what_is_no_secret_is_shown(example: str) -> None:
-    assert mask(example) == example
+    assert redact.text(example) == example
 
 
 @given(st.text(), st.lists(st.sampled_from([e for _, e in EXAMPLES]), max_size=3))

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from kit import gpus
 from kit.errors import GpuUnavailableError
-from kit.gpu import parse_request
-from kit.host.model import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
+from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
+from kit.spec.gpu_request import parse_request
 
 
 def gpu(index, *, used=0, processes=(), **more):

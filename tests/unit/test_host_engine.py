@@ -7,16 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.host.model import CdiSpec, EngineFacts, GpuContainer
-from kit.host.parse_engine import (
-    container_name,
-    parse_cdi,
-    parse_containers,
-    parse_devices,
-    parse_info,
-    parse_version,
-    problem_of,
-)
+from kit.engine.info import parse_info, problem_of
+from kit.facts.engine import EngineFacts
+from kit.facts.host import CdiSpec, GpuContainer
+from kit.host.parse_engine import container_name, parse_cdi, parse_containers, parse_version
 
 DATA = Path(__file__).parent / "data" / "host"
 SPEC = (DATA / "cdi-nvidia-ctk.yaml").read_text()
@@ -39,6 +33,9 @@ def test_a_docker_engine():
         default_runtime="runc",
         cdi_spec_dirs=("/etc/cdi", "/var/run/cdi", "/var/lib/kit/cdi"),
         buildx="0.29.1+ds1",
+        is_containerd_store=True,
+        cpus=2,
+        memory_bytes=25276502016,
     )
 
 
@@ -166,7 +163,6 @@ def test_garbage_is_no_error(text):
     assert parse_info(text, text, "docker").program == "docker"
     assert isinstance(problem_of(text), tuple)
     assert parse_containers(text) == ({}, ())
-    assert isinstance(parse_devices(text), tuple)
     assert isinstance(parse_version(text), str)
     spec = parse_cdi(text, "x.yaml", text)
     assert spec is None or spec.path == "x.yaml"
@@ -250,21 +246,6 @@ def test_containers_of_kits_and_of_others():
         ("kit-four", "created", "", ()),
     ]
     assert parse_containers(json.dumps(["f" * 64, ["named"]]))[0] == {"f" * 64: "named"}
-
-
-@pytest.mark.parametrize(
-    ("label", "devices"),
-    [
-        ("", ()),
-        ("--device=nvidia.com/gpu=0 --device=nvidia.com/gpu=1", ("nvidia.com/gpu=0", "nvidia.com/gpu=1")),
-        ("--gpus=all", ("all",)),
-        ('--gpus="device=0,3"', ("0", "3")),
-        ('--gpus="device=GPU-5f0e', ("GPU-5f0e",)),
-        ("--device", ()),
-    ],
-)
-def test_devices_a_container_was_given(label, devices):
-    assert parse_devices(label) == devices
 
 
 def test_a_container_another_engine_runs_has_the_start_of_its_id():

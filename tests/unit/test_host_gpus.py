@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.host.model import GpuProcess, HostGpu, MigInstance, PciGpu
+from kit.facts.host import GpuProcess, HostGpu, MigInstance, PciGpu
 from kit.host.parse_gpus import (
     complete,
     parse_capabilities,

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kit.facts.host import Endpoint
 from kit.host import parse_machine
-from kit.host.model import Endpoint
 from kit.host.parse_machine import (
     ProcessFacts,
     is_wsl,
@@ -30,6 +30,7 @@ ID = "ab12" * 16
     [
         ("Linux 6.1.0-18-amd64 x86_64\n", ("6.1.0-18-amd64", "linux/amd64")),
         ("Linux 6.8.0-1021-nvidia aarch64\n", ("6.8.0-1021-nvidia", "linux/arm64")),
+        ("Linux 5.15.32-v7l+ armv7l", ("5.15.32-v7l+", "linux/arm/v7")),
         ("Linux 6.6 riscv64", ("6.6", "linux/riscv64")),
         ("", ("", "linux/amd64")),
     ],

@@ -7,8 +7,8 @@ import pynvml
 import pytest
 
 import kit.host
-from kit.gpu import host_has_gpu
-from kit.host.model import GpuProcess, HostGpu, MigInstance
+from kit.facts.host import GpuProcess, HostGpu, MigInstance
+from kit.host import host_has_gpu
 from kit.host.nvml import read_nvml
 
 GIB = 2**30

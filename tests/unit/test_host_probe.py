@@ -17,9 +17,9 @@ import kit.host
 from kit import process
 from kit.engine import Engine
 from kit.errors import BadInputError
+from kit.facts.host import Endpoint, HostGpu
 from kit.host import probe, read_gpus, read_host
 from kit.host.assemble import assemble
-from kit.host.model import Endpoint, HostGpu
 from kit.host.parse_gpus import Driver
 from kit.host.sections import split
 
@@ -473,7 +473,7 @@ def test_addresses_that_are_none(machine, url):
 
 
 def test_without_a_driver_no_program_is_started(monkeypatch):
-    monkeypatch.setattr("kit.gpu.host_has_gpu", lambda: False)
+    monkeypatch.setattr("kit.host.host_has_gpu", lambda: False)
     monkeypatch.setattr(process, "run", lambda *_, **__: pytest.fail("a program was started"))
     host = read_gpus(with_use=True)
     assert (host.driver, host.gpus, host.platform.split("/")[0]) == ("", (), "linux")
@@ -481,7 +481,7 @@ def test_without_a_driver_no_program_is_started(monkeypatch):
 
 def test_with_nvml_no_program_is_started_either(monkeypatch):
     answer = Driver(version="580.95.05", cuda="13.0", gpus=(HostGpu(name="NVIDIA H200"),))
-    monkeypatch.setattr("kit.gpu.host_has_gpu", lambda: True)
+    monkeypatch.setattr("kit.host.host_has_gpu", lambda: True)
     monkeypatch.setattr(kit.host, "_ask_nvml", lambda with_use: answer)
     monkeypatch.setattr(process, "run", lambda *_, **__: pytest.fail("a program was started"))
     host = read_gpus()
@@ -489,10 +489,10 @@ def test_with_nvml_no_program_is_started_either(monkeypatch):
 
 
 def test_owners_and_containers_beside_nvml(machine, monkeypatch):
-    from kit.host.model import GpuProcess
+    from kit.facts.host import GpuProcess
 
     gpu = HostGpu(name="NVIDIA H200", processes=(GpuProcess(pid=4711, name="", memory_mib=5),))
-    monkeypatch.setattr("kit.gpu.host_has_gpu", lambda: True)
+    monkeypatch.setattr("kit.host.host_has_gpu", lambda: True)
     monkeypatch.setattr(kit.host, "_ask_nvml", lambda with_use: Driver(version="580.95.05", gpus=(gpu,)))
     machine.program("nvidia-smi", "exit 1")
     machine.file("proc/4711/comm", "python3\n")
@@ -506,7 +506,7 @@ def test_owners_and_containers_beside_nvml(machine, monkeypatch):
 
 
 def test_nvidia_smi_where_nvml_cannot_be_used(machine, monkeypatch):
-    monkeypatch.setattr("kit.gpu.host_has_gpu", lambda: True)
+    monkeypatch.setattr("kit.host.host_has_gpu", lambda: True)
     monkeypatch.setattr(kit.host, "_ask_nvml", lambda with_use: None)
     machine.gpu()
     host = read_gpus()

@@ -7,7 +7,9 @@ import shutil
 import pytest
 
 from kit import process, ssh
+from kit.engine import find
 from kit.errors import BadInputError, MissingProgramError, NetworkError
+from kit.facts import sockets
 from kit.host import probe, read_gpus, read_host
 
 
@@ -140,19 +142,53 @@ def test_docker_itself_keeps_contexts_there(tmp_path, monkeypatch):
     assert ssh.resolve_target("lab") == "ssh://alice@lab1"
 
 
+SYSTEM = "/var/run/docker.sock"
+ACCOUNT = {"user": "me", "uid": 1, "gid": 1, "home": "/home/me", "hostname": "lab"}
+
+
 @pytest.mark.parametrize(
-    ("account", "choice", "program"),
+    ("account", "choice", "is_podman"),
     [
-        ({"has_podman": True}, "", "podman"),
-        ({"has_podman": True, "has_docker": True, "denied": ("/var/run/docker.sock",)}, "", "podman"),
-        ({"has_podman": True, "sockets": ("/var/run/docker.sock",)}, "", ""),
-        ({"has_podman": True, "sockets": ("/var/run/docker.sock",)}, "podman", "podman"),
-        ({"has_podman": True}, "system", ""),
-        ({"has_docker": True}, "podman", ""),
+        ({"has_podman": True}, "", True),
+        ({"has_podman": True, "has_docker": True, "denied": (SYSTEM,)}, "", True),
+        ({"has_podman": True, "sockets": (SYSTEM,)}, "", False),
+        ({"has_podman": True, "sockets": (SYSTEM,)}, "podman", True),
+        ({"has_podman": True}, "system", False),
+        ({"has_docker": True}, "podman", False),
     ],
 )
-def test_podman_is_looked_at_where_kit_would_use_it(monkeypatch, tmp_path, account, choice, program):
+def test_where_podman_is_the_engine_of_another_machine(monkeypatch, account, choice, is_podman):
     monkeypatch.setenv("KIT_ENGINE", choice)
-    of = ssh.Account(user="me", uid=1, gid=1, home="/home/me", hostname="lab", **account)
+    assert find.takes_podman(ssh.Account(**ACCOUNT, **account)) is is_podman
+
+
+@pytest.mark.parametrize(
+    ("account", "program", "socket"),
+    [
+        ({"has_podman": True}, "podman", ""),
+        ({"has_docker": True, "sockets": ("/a.sock", SYSTEM), "denied": ("/b.sock",)}, "", "/a.sock"),
+        ({"has_docker": True, "denied": (SYSTEM,)}, "", SYSTEM),
+        ({"has_docker": True}, "", ""),
+    ],
+)
+def test_the_probe_asks_the_engine_that_kit_would_use(monkeypatch, tmp_path, account, program, socket):
+    of = ssh.Account(**ACCOUNT, **account)
+    given = []
     connection = ssh.Connection(target="lab", address="lab", folder=tmp_path, account=of)
-    assert probe._program_there(connection) == program
+    monkeypatch.setattr(ssh, "connect", lambda _: connection)
+    done = process.Completed(args=(), returncode=1, stdout="", stderr="")
+    monkeypatch.setattr(ssh.Connection, "run", lambda _, script, **__: given.append(script) or done)
+    with pytest.raises(NetworkError):
+        probe.run_probe("lab", ["engine"])
+    lines = given[0].splitlines()
+    assert f"KIT_DOCKER={program or repr('')}" in lines
+    assert f"KIT_SOCKET={socket or repr('')}" in lines
+
+
+def test_a_candidate_is_the_same_place_for_python_and_for_a_shell(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "my home"))
+    for runtime in ("", str(tmp_path)):
+        monkeypatch.setenv("XDG_RUNTIME_DIR", runtime)
+        for candidate in sockets.CANDIDATES:
+            printed = process.run(["sh", "-c", f"printf %s {candidate.word()}"]).stdout
+            assert printed == str(candidate.path())

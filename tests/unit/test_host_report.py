@@ -4,11 +4,13 @@ import json
 import socket
 from dataclasses import asdict, fields
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.host import to_json
-from kit.host.model import CdiSpec, Endpoint, EngineFacts, GpuContainer, GpuProcess, Host, HostGpu
+from kit.facts.engine import EngineFacts
+from kit.facts.host import CdiSpec, Endpoint, GpuContainer, GpuProcess, Host, HostGpu
+from kit.host.report import to_json
 
 HOSTILE = Host(
     target="alice@gpu-server.corp.example",
@@ -85,7 +87,19 @@ def test_the_engines_socket_stays():
 def test_every_field_is_there_under_its_name():
     assert list(to_json(Host())) == [field.name for field in fields(Host)]
     plain = json.loads(json.dumps(asdict(Host())))
+    # The keys are an interface; an engine's facts that only kit itself needs are no part of it.
+    for name in ("is_containerd_store", "cpus", "memory_bytes", "lists_cdi"):
+        del plain["engine"][name]
     assert to_json(Host()) == plain
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_devices_that_an_engine_does_not_list_are_said_of_the_specifications_alone(lists):
+    devices = ("nvidia.com/gpu=all",)
+    spec = CdiSpec(path="/etc/cdi/nvidia.yaml", devices=devices)
+    data = to_json(Host(cdi_specs=(spec,), engine=EngineFacts(cdi_devices=devices, lists_cdi=lists)))
+    assert data["cdi_specs"][0]["devices"] == [*devices]
+    assert data["engine"]["cdi_devices"] == ([*devices] if lists else [])
 
 
 @given(st.text())

@@ -16,8 +16,8 @@ PACKAGE = Path(kit.__file__).parent
 # The parts of the package, lowest first. A part is a module of kit, or a package with all that is in it.
 LAYERS: dict[str, tuple[str, ...]] = {
     "base": (
-        *("__init__", "buildlog", "catalog", "config", "errors", "labels"),
-        *("layout", "network", "paths", "ports", "process"),
+        *("__init__", "buildlog", "catalog", "config", "errors", "files", "labels"),
+        *("layout", "network", "paths", "ports", "process", "procs", "redact"),
     ),
     "adapters": ("apt", "engine", "gpu", "host", "mounts", "private_engine", "ssh", "tunnels"),
     "decisions": ("compat", "compose", "doctor", "editor", "explain", "gpu_check", "gpus", "locks", "matrix", "render"),
@@ -36,7 +36,7 @@ PROCESS_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn
 # Only here; every other module goes through the one named.
 ONLY_IN = {
     "subprocess": ("process",),
-    "jinja2": ("bench", "render"),
+    "jinja2": ("templates",),
     "click": ("cli",),
     "rich": ("cli",),
     "uv": ("build", "locks"),
@@ -120,6 +120,42 @@ def test_only_cli_prints_or_exits_and_only_paths_looks_at_its_own_file(file: Pat
             assert not called.startswith(PROCESS_CALLS), where
         if part_of(file) != "paths" and isinstance(node, ast.Name):
             assert node.id != "__file__", f"line {node.lineno}"
+
+
+def compares_kinds_of_engines(tree: ast.Module) -> Iterator[int]:
+    """The lines on which something is compared with the name of an engine."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            # `"podman" in names` is a question to the names.
+            operands = [*([] if isinstance(node.ops[0], ast.In | ast.NotIn) else [node.left]), *node.comparators]
+        elif isinstance(node, ast.MatchValue):
+            operands = [node.value]
+        else:
+            continue
+        inside = [found for operand in operands for found in ast.walk(operand)]
+        if any(isinstance(n, ast.Constant) and n.value in ("docker", "podman") for n in inside):
+            yield node.lineno
+
+
+@pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_only_the_engine_package_asks_which_kind_of_engine_it_has(file: Path) -> None:
+    if part_of(file) != "engine":
+        lines = list(compares_kinds_of_engines(tree_of(file)))
+        assert not lines, f"lines {lines}: ask for a feature (kit.facts.engine.Features)"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('if engine.kind == "podman":\n    pass', [1]),
+        ('x = 1\nif "podman" != facts.program: pass', [2]),
+        ('if kind in ("docker", "x"): pass', [1]),
+        ('match kind:\n    case "podman":\n        pass', [2]),
+        ('if "podman" in names: program = "podman"', []),
+    ],
+)
+def test_the_reader_of_comparisons_sees_them(text: str, lines: list[int]) -> None:
+    assert list(compares_kinds_of_engines(ast.parse(text))) == lines
 
 
 def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:

@@ -11,15 +11,23 @@ from pathlib import Path
 
 import pytest
 
-import kit.host
-from kit import gpus, lease, run
-from kit.errors import BadInputError, GpuUnavailableError, UnsupportedHostError
-from kit.host.model import GpuProcess, Host, HostGpu
+from kit import gpus
+from kit.catalog import load_catalog
+from kit.errors import GpuUnavailableError, UnsupportedHostError
+from kit.facts.host import GpuProcess, Host, HostGpu
 from kit.network import NetworkSettings
-from kit.run import RunRequest
+from kit.run import lease
+from kit.run.command import run_command
+from kit.run.containers import listed
+from kit.run.lease import host_for, reserved
+from kit.run.service import start_service
+from kit.spec.gpu_grant import HIDDEN_GPUS, GpuGrant
+from kit.spec.gpu_request import parse_request
+from kit.spec.request import RunRequest
 from tests.fake_docker import container, info
 
 LISTED = tuple(f"nvidia.com/gpu={name}" for name in ("0", "1", "GPU-aa", "GPU-bb", "all"))
+TORCH = load_catalog().find("torch-cu126")
 PROCESS = GpuProcess(pid=7, name="python", user="ada")
 HOST = Host(
     driver="580.65.06",
@@ -56,7 +64,7 @@ def machine(monkeypatch, fake_docker):
         read.append(with_use)
         return HOST
 
-    monkeypatch.setattr(kit.host, "read_gpus", read_gpus)
+    monkeypatch.setattr(lease, "read_gpus", read_gpus)
     fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": d} for d in LISTED]))
     return read
 
@@ -75,8 +83,12 @@ def held_by(fake_docker, *leases):
     fake_docker.reply("container", "inspect", stdout=json.dumps(found))
 
 
-def decide(text, engine, **more):
-    return lease.decide(text, engine, is_gpu_image=True, image="torch-cu126", **more)
+def asked(text):
+    return None if text is None else parse_request(text)
+
+
+def decide(text, engine, *, host=None, image=TORCH):
+    return lease.decide(asked(text), engine, image, host).grant
 
 
 # -- which GPUs
@@ -84,7 +96,7 @@ def decide(text, engine, **more):
 
 def test_free_leases_the_emptiest_by_uuid(engine, machine):
     found = decide("free", engine)
-    assert found.arguments == ("--device=nvidia.com/gpu=GPU-aa",)
+    assert found.devices == ("nvidia.com/gpu=GPU-aa",)
     assert found.lease == ("GPU-aa",)
     assert found.note == "GPU 0 (NVIDIA L4): leased to this container"
     assert machine == [True], "who uses the GPUs matters"
@@ -115,7 +127,7 @@ def test_an_engine_on_another_machine_is_refused(engine, machine, monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "ssh://lab")
     with pytest.raises(UnsupportedHostError, match="engine is on another machine"):
         decide("free", engine)
-    assert decide("device=0", engine).arguments == ("--device=nvidia.com/gpu=0",)
+    assert decide("device=0", engine).devices == ("nvidia.com/gpu=0",)
 
 
 def test_a_context_says_where_its_engine_is(engine, fake_docker, monkeypatch):
@@ -143,16 +155,19 @@ def test_all_gpus_with_a_lease_among_them_come_with_a_warning_and_without_readin
 
 def test_requests_without_a_lease_do_not_read_the_gpus(engine, machine):
     assert decide("device=0", engine).note == ""
-    assert decide(None, engine).arguments == ("--device=nvidia.com/gpu=all",)
-    assert decide("none", engine).arguments == ()
+    assert decide(None, engine).devices == ("nvidia.com/gpu=all",)
+    assert decide("none", engine).devices == ()
     assert machine == []
 
 
-def test_an_image_for_the_cpu_has_nothing_to_lease(engine, machine):
-    with pytest.raises(GpuUnavailableError, match="built for the CPU"):
-        lease.decide("free", engine, is_gpu_image=False, image="tf-cpu")
-    with pytest.raises(BadInputError):
-        lease.decide("0", engine, is_gpu_image=False, image="tf-cpu")
+def test_an_image_for_the_cpu_has_nothing_to_lease(engine, machine, catalog):
+    with pytest.raises(GpuUnavailableError, match="tf-cpu is built for the CPU"):
+        decide("free", engine, image=catalog.find("tf-cpu"))
+
+
+def test_what_needs_no_gpu_gets_none_and_sees_none(catalog):
+    assert lease.no_gpus(TORCH) == lease.GpuDecision(grant=HIDDEN_GPUS)
+    assert lease.no_gpus(catalog.find("tf-cpu")) == lease.GpuDecision(grant=GpuGrant())
 
 
 # -- what a scheduler left
@@ -161,18 +176,18 @@ def test_an_image_for_the_cpu_has_nothing_to_lease(engine, machine):
 def test_without_a_request_cuda_visible_devices_says_which(engine, machine, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     found = decide(None, engine)
-    assert found.arguments == ("--device=nvidia.com/gpu=GPU-bb",)
+    assert found.devices == ("nvidia.com/gpu=GPU-bb",)
     assert found.note == "GPU 1 only, as CUDA_VISIBLE_DEVICES=1 says; --gpus all takes every GPU"
     assert found.lease == ()
-    assert decide("all", engine).arguments == ("--device=nvidia.com/gpu=all",), "what is said outright counts"
-    assert decide("device=0", engine).arguments == ("--device=nvidia.com/gpu=0",)
+    assert decide("all", engine).devices == ("nvidia.com/gpu=all",), "what is said outright counts"
+    assert decide("device=0", engine).devices == ("nvidia.com/gpu=0",)
 
 
 @pytest.mark.parametrize("value", ["", "-1", "NoDevFiles"])
 def test_a_scheduler_that_gave_none_means_the_cpu(engine, machine, monkeypatch, value):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
     found = decide(None, engine)
-    assert (found.arguments, found.environment) == ((), (("NVIDIA_VISIBLE_DEVICES", "void"),))
+    assert (found.devices, found.environment) == ((), (("NVIDIA_VISIBLE_DEVICES", "void"),))
     assert found.note == f"CUDA_VISIBLE_DEVICES={value} leaves no GPU: running on the CPU"
     with pytest.raises(GpuUnavailableError, match=f"CUDA_VISIBLE_DEVICES={value} leaves no GPU to choose from"):
         decide("free", engine)
@@ -206,7 +221,7 @@ def test_where_the_driver_cannot_be_asked_slurms_own_numbers_count(engine, machi
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setenv("SLURM_JOB_GPUS", job)
     found = decide(None, engine, host=Host())
-    assert found.arguments == (f"--device=nvidia.com/gpu={device}",)
+    assert found.devices == (f"nvidia.com/gpu={device}",)
 
 
 def test_visible_gpus_that_are_leased_come_with_both_lines(engine, machine, fake_docker, monkeypatch):
@@ -367,15 +382,18 @@ def test_the_lock_is_where_all_users_may_write(tmp_path):
 
 
 @pytest.fixture
-def request_(catalog, tmp_path):
+def request_(tmp_path):
     return RunRequest(
-        image=catalog.find("torch-cu126"),
+        image=TORCH,
         command=("true",),
-        gpus="free",
         folder=tmp_path,
         user="1000:1000",
         network=NetworkSettings(proxies={}),
     )
+
+
+def wanted(text, engine, host=None):
+    return lease.decide(asked(text), engine, TORCH, host)
 
 
 def is_held(lock):
@@ -394,7 +412,8 @@ def test_a_command_lets_the_lock_go_when_the_engine_has_its_container(
     fake_docker.reply("run", sleep=3, code=5)
     monkeypatch.setattr("kit.gpu_check.check_before", lambda *_: None)
     codes = []
-    command = threading.Thread(target=lambda: codes.append(run.run_command(request_, engine, print)))
+    gpus = wanted("free", engine)
+    command = threading.Thread(target=lambda: codes.append(run_command(request_, gpus, engine, print)))
     # `attach` sets a signal handler, which only the main thread may.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kit.process.signal.signal", lambda *_: None)
@@ -417,7 +436,7 @@ def test_a_command_lets_the_lock_go_when_the_engine_has_its_container(
 
 def test_a_command_that_cannot_start_lets_the_lock_go(request_, engine, machine, fake_docker, lock):
     fake_docker.reply("run", code=125)
-    assert run.run_command(request_, engine, print) == 125
+    assert run_command(request_, wanted("free", engine), engine, print) == 125
     assert not is_held(lock)
 
 
@@ -425,11 +444,13 @@ def test_a_service_holds_the_lock_until_it_was_started(request_, engine, machine
     seen = []
     monkeypatch.setattr(engine, "run_detached", lambda spec: seen.append((is_held(lock), spec.labels["kit.lease"])))
     monkeypatch.setattr("kit.run.service.answers", lambda *_: not is_held(lock))
-    assert run.start_service(dataclasses.replace(request_, service="jupyter", gpus="2"), engine, print).url
+    notebook = dataclasses.replace(request_, service="jupyter")
+    assert start_service(notebook, wanted("2", engine), engine, print).url
     assert seen == [(True, "GPU-aa GPU-bb")]
 
 
-def test_what_a_killed_kit_left_unstarted_leases_nothing(request_, engine, machine, fake_docker):
+def test_what_a_killed_kit_left_unstarted_leases_nothing(engine, machine, fake_docker):
+    gpus = wanted("free", engine)
     dead = container(
         "kit-dead",
         labels={"kit.lease": "GPU-aa", "kit.client": f"{socket.gethostname()}:4194999"},
@@ -438,21 +459,21 @@ def test_what_a_killed_kit_left_unstarted_leases_nothing(request_, engine, machi
     fake_docker.reply("ps", stdout="")
     fake_docker.reply("ps", stdout="a\n", times=1)
     fake_docker.reply("container", "inspect", stdout=json.dumps([dead]))
-    with run.reserved_gpus(request_, engine, print) as (injection, _):
-        assert injection.lease == ("GPU-aa",)
+    with reserved(gpus, engine, print) as (granted, _):
+        assert granted.lease == ("GPU-aa",)
     assert [call.args[-1] for call in fake_docker.called("rm")] == ["kit-dead"]
 
 
-def test_no_lease_takes_no_lock(request_, engine, machine, lock):
-    with run.reserved_gpus(dataclasses.replace(request_, gpus="device=1"), engine, print) as (injection, release):
+def test_no_lease_takes_no_lock(engine, machine, lock):
+    with reserved(wanted("device=1", engine), engine, print) as (granted, release):
         release()
-        assert injection.arguments == ("--device=nvidia.com/gpu=1",)
+        assert granted.devices == ("nvidia.com/gpu=1",)
     assert not lock.exists()
 
 
-def test_a_request_with_the_host_reads_nothing_more(request_, engine, machine):
-    with run.reserved_gpus(dataclasses.replace(request_, host=BUSY), engine, print) as (injection, _):
-        assert "in use" in injection.note
+def test_a_decision_with_the_host_reads_nothing_more(engine, machine):
+    with reserved(wanted("free", engine, BUSY), engine, print) as (granted, _):
+        assert "in use" in granted.note
     assert machine == []
 
 
@@ -475,12 +496,12 @@ def test_a_request_with_the_host_reads_nothing_more(request_, engine, machine):
 def test_the_gpus_an_image_must_fit_are_those_it_may_be_given(machine, monkeypatch, text, visible, indexes, with_use):
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [g.index for g in run.host_for(text).gpus] == indexes
+    assert [g.index for g in host_for(asked(text)).gpus] == indexes
     assert machine == [with_use]
 
 
 def test_ps_says_what_is_leased(engine, fake_docker):
     held_by(fake_docker, ("kit-a", "GPU-aa GPU-bb", "running"))
-    (found,) = run.listed(engine, everything=False)
+    (found,) = listed(engine, everything=False)
     assert found.lease == ("GPU-aa", "GPU-bb")
     assert found.status in gpus.HOLDING

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from kit import compose, layout, render
+from kit import layout, render
 from kit.catalog.model import LAYERS
 
 
@@ -136,6 +136,7 @@ def test_check_tells_every_kind_of_difference_and_changes_nothing(project, damag
         (lambda folder: (folder / "tf-cpu.yaml").write_text("services: {}\n"), "differs"),
         (lambda folder: (folder / "torch9.9-cu999.yaml").write_text(""), "left over"),
         (lambda folder: (folder / "tf-cpu.cdi.yaml").write_text(""), "left over"),
+        (lambda folder: (folder / "torch2.7-cu126.yaml").write_text(""), "left over"),
     ],
 )
 def test_check_tells_every_kind_of_difference_of_a_compose_file(project, damage, problem):
@@ -143,17 +144,18 @@ def test_check_tells_every_kind_of_difference_of_a_compose_file(project, damage,
     assert [d.problem for d in render.check(project.catalog, [project.image])] == [problem]
 
 
-def test_an_image_with_gpus_has_a_compose_file_for_each_form_and_devel_has_none(catalog, gpu):
-    names = sorted(path.name for path in render.expected_files(catalog, [gpu]) if path.parent.name == "compose")
-    assert names == ["torch2.7-cu126.cdi.yaml", "torch2.7-cu126.yaml"]
-    devel = render.expected_files(catalog, [catalog.find("torch2.7-cu126-devel")])
-    assert not [path for path in devel if path.parent.name == "compose"]
+def test_two_images_have_compose_files_as_examples_the_one_with_gpus_in_each_form(catalog, gpu):
+    newest = catalog.find("torch").name
+    files = render.expected_files(catalog, catalog.images())
+    names = sorted(path.name for path in files if path.parent.name == "compose")
+    assert names == ["tf-cpu.yaml", f"{newest}.cdi.yaml", f"{newest}.yaml"]
+    for image in (gpu, catalog.find(f"{newest}-devel")):
+        assert [path.name for path in render.expected_files(catalog, [image])] == ["Dockerfile"]
 
 
 def test_no_value_of_a_compose_file_is_left_to_fill_in_and_none_breaks_its_line(catalog):
     for image in catalog.images():
-        for file in compose.examples(image).values():
-            text = render.render_compose(file)
+        for text in render.compose_examples(image).values():
             assert not re.search(r"{{|{%|None|[ \t]+$", text, re.MULTILINE)
             assert text.endswith("\n")
 

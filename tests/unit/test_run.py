@@ -9,12 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import layout, lease, paths, ports, run
-from kit.engine import Mount
+from kit import layout, paths, ports
 from kit.errors import BadInputError, GpuUnavailableError, NoSuchContainerError, NotReadyError, PortTakenError
 from kit.network import NetworkSettings
-from kit.run import RunRequest
+from kit.run import command
+from kit.run.containers import answers, caller, find, listed, sweep
+from kit.run.lease import GpuDecision, decide
+from kit.run.prepare import new_name, place_on
+from kit.run.service import start_service
+from kit.spec.container import Mount, describe, service_command, shm_bytes, volume_mounts
+from kit.spec.gpu_grant import GpuGrant
+from kit.spec.gpu_request import parse_request
+from kit.spec.request import RunRequest, as_command, parse_user
+from kit.targets.docker import arguments
 from tests.fake_docker import container, info
+
+NO_GPUS = GpuDecision(grant=GpuGrant())
 
 
 @pytest.fixture
@@ -40,8 +50,9 @@ def change(request_, **changes):
     return dataclasses.replace(request_, **changes)
 
 
-def spec_of(request_, engine, **more):
-    return run.make_spec(request_, engine, port=8890, token="s3cret", **more)[0]
+def spec_of(request_, engine, gpus=NO_GPUS.grant):
+    place, name = place_on(engine, request_), new_name(request_)
+    return describe(request_, place, gpus, name=name, port=8890, token="s3cret")
 
 
 # -- who
@@ -51,13 +62,13 @@ def test_the_caller_is_whoever_called(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1234)
     monkeypatch.setattr(os, "getuid", lambda: 1234)
     monkeypatch.setattr(os, "getgid", lambda: 99)
-    assert run.caller({"SUDO_UID": "5", "SUDO_GID": "6"}) == "1234:99", "the variables mean something to root only"
+    assert caller({"SUDO_UID": "5", "SUDO_GID": "6"}) == "1234:99", "the variables mean something to root only"
 
 
 def test_under_sudo_the_caller_is_who_called_sudo(monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert run.caller({"SUDO_UID": "1234567890", "SUDO_GID": "6"}) == "1234567890:6"
-    assert run.caller({"SUDO_UID": "5"}) == f"{os.getuid()}:{os.getgid()}"
+    assert caller({"SUDO_UID": "1234567890", "SUDO_GID": "6"}) == "1234567890:6"
+    assert caller({"SUDO_UID": "5"}) == f"{os.getuid()}:{os.getgid()}"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +84,7 @@ def test_under_sudo_the_caller_is_who_called_sudo(monkeypatch):
     ],
 )
 def test_users_in_numbers(text, user):
-    assert run.parse_user(text) == user
+    assert parse_user(text) == user
 
 
 @pytest.mark.parametrize(
@@ -81,12 +92,12 @@ def test_users_in_numbers(text, user):
 )
 def test_users_that_docker_could_not_take_are_bad_input(text):
     with pytest.raises(BadInputError, match="--user"):
-        run.parse_user(text)
+        parse_user(text)
 
 
 @given(st.integers(0, 2**32 - 2), st.integers(0, 2**32 - 2))
 def test_any_uid_and_gid_is_kept(uid, gid):
-    assert run.parse_user(f"{uid}:{gid}") == f"{uid}:{gid}"
+    assert parse_user(f"{uid}:{gid}") == f"{uid}:{gid}"
 
 
 @pytest.mark.parametrize(
@@ -96,14 +107,16 @@ def test_any_uid_and_gid_is_kept(uid, gid):
         ("0:0", ["root:x:0:0:root:/home/kit:/bin/bash"]),
     ],
 )
-def test_the_passwd_file_has_the_user(user, lines):
-    file = run.passwd_file(user)
+def test_the_passwd_file_has_the_user(request_, engine, user, lines):
+    request_ = change(request_, user=user)
+    file = Path(place_on(engine, request_).passwd_file)
     assert file.read_text().splitlines() == lines
+    assert Mount(source=str(file), target="/etc/passwd", read_only=True) in spec_of(request_, engine).mounts
     before = file.stat().st_mtime_ns
-    assert run.passwd_file(user) == file
+    assert place_on(engine, request_).passwd_file == str(file)
     assert file.stat().st_mtime_ns == before, "written once"
     file.write_text("damaged")
-    assert run.passwd_file(user).read_text().splitlines() == lines
+    assert Path(place_on(engine, request_).passwd_file).read_text().splitlines() == lines
 
 
 # -- what is started
@@ -111,7 +124,7 @@ def test_the_passwd_file_has_the_user(user, lines):
 
 @given(st.integers(0, 2**44))
 def test_shared_memory_is_half_the_memory_and_at_most_16_gib(memory):
-    assert run.shm_bytes(memory) == min(memory // 2, 17179869184)
+    assert shm_bytes(memory) == min(memory // 2, 17179869184)
 
 
 def test_a_notebook_server_is_started_for_its_user_on_the_loopback_with_a_hidden_token(request_, engine, tmp_path):
@@ -126,9 +139,9 @@ def test_a_notebook_server_is_started_for_its_user_on_the_loopback_with_a_hidden
     )
     assert (spec.user, spec.workdir, spec.ports) == ("1000:1000", "/workspace", ((8890, 8888),))
     assert spec.secret_environment == {"JUPYTER_TOKEN": "s3cret"}
-    assert "s3cret" not in " ".join(spec.arguments())
-    assert f"--mount=type=bind,source={tmp_path},target=/workspace" in spec.arguments()
-    assert [a for a in spec.arguments() if a.startswith("--publish")] == ["--publish=127.0.0.1:8890:8888"]
+    assert "s3cret" not in " ".join(arguments(spec))
+    assert f"--mount=type=bind,source={tmp_path},target=/workspace" in arguments(spec)
+    assert [a for a in arguments(spec) if a.startswith("--publish")] == ["--publish=127.0.0.1:8890:8888"]
     assert spec.shm_bytes == 25276502016 // 2
     assert (spec.remove, spec.healthcheck) == (False, True)
 
@@ -153,16 +166,16 @@ def test_tensorboard_has_its_own_port_and_log_folder(request_, engine):
 
 
 def test_root_must_be_allowed_to_run_a_notebook_server_and_nobody_else_is(request_):
-    assert "--allow-root" in run.service_command(change(request_, user="0:0"))
-    assert "--allow-root" not in run.service_command(request_)
+    assert "--allow-root" in service_command(change(request_, user="0:0"))
+    assert "--allow-root" not in service_command(request_)
 
 
-def test_caches_are_volumes_of_the_user_and_installed_packages_of_the_image_too(catalog):
-    mounts = {m.target: m.source for m in run.volume_mounts(catalog.find("tf-cpu"), "7")}
+def test_caches_are_volumes_of_the_user_and_installed_packages_of_the_image_too():
+    mounts = {m.target: m.source for m in volume_mounts("tf-cpu", "7")}
     assert mounts["/home/kit"] == "kit-7-home"
     assert mounts["/home/kit/.local"] == "kit-7-tf-cpu-local"
     assert mounts["/home/kit/.cache/huggingface"] == "kit-7-huggingface"
-    assert all(m.is_volume for m in run.volume_mounts(catalog.find("tf-cpu"), "7"))
+    assert all(m.is_volume for m in volume_mounts("tf-cpu", "7"))
 
 
 def test_the_users_own_variables_and_mounts_come_last(request_, engine):
@@ -191,47 +204,51 @@ def test_a_proxys_password_is_in_no_argument(request_, engine):
     network = NetworkSettings(proxies={"https_proxy": "http://me:pass@proxy:1", "no_proxy": "x"})
     spec = spec_of(change(request_, network=network, environment=(("no_proxy", "mine"),)), engine)
     assert spec.secret_environment["https_proxy"] == "http://me:pass@proxy:1"
-    assert "pass@" not in " ".join(spec.arguments())
-    assert "--env=no_proxy=mine" in spec.arguments()
-    assert "--env=no_proxy" not in spec.arguments(), "the user's own value is not covered by the machine's"
+    assert "pass@" not in " ".join(arguments(spec))
+    assert "--env=no_proxy=mine" in arguments(spec)
+    assert "--env=no_proxy" not in arguments(spec), "the user's own value is not covered by the machine's"
 
 
 def test_gpus_are_injected_and_noted_on_the_container(request_, engine, fake_docker, catalog):
     fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": "nvidia.com/gpu=all"}]))
-    spec = spec_of(change(request_, image=catalog.find("torch-cu126")), engine)
-    assert "--device=nvidia.com/gpu=all" in spec.arguments()
-    assert spec.labels["kit.gpus"] == "--device=nvidia.com/gpu=all"
+    image = catalog.find("torch-cu126")
+    spec = spec_of(change(request_, image=image), engine, decide(None, engine, image).grant)
+    assert "--device=nvidia.com/gpu=all" in arguments(spec)
+    assert spec.labels["kit.gpus"] == "nvidia.com/gpu=all"
 
 
-@pytest.mark.parametrize("start", [run.run_command, run.start_job])
+@pytest.mark.parametrize("start", [command.run_command, command.start_job])
 def test_a_kernel_runs_on_the_gpus_before_a_command_does(request_, engine, fake_docker, catalog, monkeypatch, start):
     fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": "nvidia.com/gpu=all"}]))
     fake_docker.reply("run")
     asked = []
 
     def check(_engine, spec):
-        asked.append((spec.gpu_arguments, len(fake_docker.called("run"))))
+        asked.append((spec.gpus.devices, len(fake_docker.called("run"))))
         return "NVIDIA H200", ""
 
     monkeypatch.setattr("kit.gpu_check.check_before", check)
     said = []
-    start(change(request_, image=catalog.find("torch-cu126"), command=("true",)), engine, print, on_gpus=said.append)
-    assert asked == [(("--device=nvidia.com/gpu=all",), 0)], "before, and once"
+    image = catalog.find("torch-cu126")
+    wanted = change(request_, image=image, service=None, command=("true",))
+    start(wanted, decide(None, engine, image), engine, print, on_gpus=said.append)
+    assert asked == [(("nvidia.com/gpu=all",), 0)], "before, and once"
     assert said == [("NVIDIA H200", "")]
-    start(change(request_, command=("true",)), engine, print, on_gpus=said.append)
+    wanted = change(request_, service=None, command=("true",))
+    start(wanted, decide(None, engine, wanted.image), engine, print, on_gpus=said.append)
     assert len(asked) == 1, "an image for the CPU has nothing to ask for"
 
 
 def test_gpus_that_cannot_be_had_are_refused_before_anything_is_built(request_, engine, catalog):
     with pytest.raises(GpuUnavailableError):
-        run.decide_gpus(change(request_, image=catalog.find("torch-cu126"), gpus="all"), engine)
+        decide(parse_request("all"), engine, catalog.find("torch-cu126"))
     with pytest.raises(GpuUnavailableError):
-        run.decide_gpus(change(request_, gpus="device=0"), engine)
-    run.decide_gpus(change(request_, gpus="none"), engine)
+        decide(parse_request("device=0"), engine, request_.image)
+    assert decide(parse_request("none"), engine, request_.image).grant == GpuGrant()
 
 
 def test_an_image_for_the_cpu_does_not_need_to_know_about_gpus(request_, engine, fake_docker):
-    run.decide_gpus(request_, engine)
+    assert decide(None, engine, request_.image) == NO_GPUS
     assert fake_docker.called("info") == [], "one call of the engine less for each `kit run`"
 
 
@@ -252,15 +269,15 @@ def test_an_image_for_the_cpu_does_not_need_to_know_about_gpus(request_, engine,
     ],
 )
 def test_words_after_the_name(words, expected):
-    assert run.as_command(words) == expected
+    assert as_command(words) == expected
 
 
 def test_a_service_with_further_words_is_bad_input_with_a_way_out():
     with pytest.raises(BadInputError, match="jupyter takes no further words, got: notebook") as caught:
-        run.as_command(("jupyter", "notebook"))
+        as_command(("jupyter", "notebook"))
     assert "kit run NAME -- jupyter notebook" in caught.value.hint
     with pytest.raises(BadInputError) as caught:
-        run.as_command(("jupyter", "--port", "9999"))
+        as_command(("jupyter", "--port", "9999"))
     assert "kit run --port 9999 NAME jupyter" in caught.value.hint
 
 
@@ -269,7 +286,7 @@ def test_a_service_with_further_words_is_bad_input_with_a_way_out():
 
 def test_a_service_is_started_and_its_url_has_its_port_and_token(request_, engine, fake_docker, first_port):
     fake_docker.reply("run", serve=200)
-    started = run.start_service(request_, engine, print)
+    started = start_service(request_, NO_GPUS, engine, print)
     token = fake_docker.called("run")[0].env["JUPYTER_TOKEN"]
     assert started.url == f"http://127.0.0.1:{first_port}/lab?token={token}"
     assert len(token) >= 32
@@ -278,7 +295,7 @@ def test_a_service_is_started_and_its_url_has_its_port_and_token(request_, engin
 
 def test_a_second_service_gets_the_next_port(request_, engine, fake_docker, first_port):
     fake_docker.reply("run", serve=200)
-    urls = [run.start_service(request_, engine, print).url for _ in range(2)]
+    urls = [start_service(request_, NO_GPUS, engine, print).url for _ in range(2)]
     assert [url.split("/")[2] for url in urls] == [f"127.0.0.1:{first_port}", f"127.0.0.1:{first_port + 1}"]
     assert len({url.split("=")[1] for url in urls}) == 2, "each has a token of its own"
 
@@ -286,7 +303,7 @@ def test_a_second_service_gets_the_next_port(request_, engine, fake_docker, firs
 def test_a_port_taken_between_the_look_and_the_start_is_passed_over(request_, engine, fake_docker, first_port):
     fake_docker.reply("run", serve=200)
     fake_docker.reply("run", stderr="docker: Error: port is already allocated\n", code=125, times=2)
-    started = run.start_service(request_, engine, print)
+    started = start_service(request_, NO_GPUS, engine, print)
     assert f":{first_port + 2}/" in started.url
     assert len(fake_docker.called("rm")) == 2, "what could not start is removed"
 
@@ -294,14 +311,14 @@ def test_a_port_taken_between_the_look_and_the_start_is_passed_over(request_, en
 def test_an_asked_port_is_used_or_refused(request_, engine, fake_docker, first_port):
     fake_docker.reply("run", stderr="docker: Error: port is already allocated\n", code=125)
     with pytest.raises(PortTakenError):
-        run.start_service(change(request_, port=first_port), engine, print)
+        start_service(change(request_, port=first_port), NO_GPUS, engine, print)
     assert len(fake_docker.called("run")) == 1
     with socket.socket() as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", first_port))
         server.listen()
         with pytest.raises(PortTakenError, match=f"port {first_port} on"):
-            run.start_service(change(request_, port=first_port), engine, print)
+            start_service(change(request_, port=first_port), NO_GPUS, engine, print)
     assert len(fake_docker.called("run")) == 1
 
 
@@ -309,7 +326,7 @@ def test_a_search_for_a_port_ends(request_, engine, fake_docker, first_port, mon
     monkeypatch.setattr("kit.run.service.START_TRIES", 3)
     fake_docker.reply("run", stderr="docker: Error: address already in use\n", code=125)
     with pytest.raises(PortTakenError, match="in 3 tries"):
-        run.start_service(request_, engine, print)
+        start_service(request_, NO_GPUS, engine, print)
 
 
 def test_a_server_that_does_not_take_the_token_is_not_the_one_that_was_started(
@@ -318,7 +335,7 @@ def test_a_server_that_does_not_take_the_token_is_not_the_one_that_was_started(
     fake_docker.reply("run", serve=403)
     fake_docker.reply("logs", stdout="".join(f"line {n}\n" for n in range(30)))
     with pytest.raises(NotReadyError, match=r"did not answer on port \d+ within 0.5 s") as caught:
-        run.start_service(request_, engine, print, timeout_s=0.5)
+        start_service(request_, NO_GPUS, engine, print, timeout_s=0.5)
     assert caught.value.details == tuple(f"line {n}" for n in range(15, 30))
     name = next(a for a in fake_docker.called("run")[0].args if a.startswith("--name=")).removeprefix("--name=")
     assert fake_docker.calls[-1].args == ["rm", "--force", "--volumes", name]
@@ -331,7 +348,7 @@ def test_a_container_that_ends_instead_of_answering_is_reported_with_its_last_li
     fake_docker.reply("logs", stderr="ModuleNotFoundError: jupyterlab\n")
     started = time.monotonic()
     with pytest.raises(NotReadyError, match="jupyter ended with exit code 3 instead of answering") as caught:
-        run.start_service(request_, engine, print)
+        start_service(request_, NO_GPUS, engine, print)
     assert caught.value.details == ("ModuleNotFoundError: jupyterlab",)
     assert time.monotonic() - started < 5, "not only after the whole time"
     assert fake_docker.called("rm")
@@ -343,13 +360,13 @@ def test_an_interrupted_start_leaves_no_container(request_, engine, fake_docker,
 
     monkeypatch.setattr("kit.run.service.answers", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        run.start_service(request_, engine, print)
+        start_service(request_, NO_GPUS, engine, print)
     assert fake_docker.calls[-1].args[:2] == ["rm", "--force"]
 
 
 def test_no_answer_is_no_answer(first_port):
-    assert not run.answers("jupyter", first_port, "x")
-    assert not run.answers("tensorboard", first_port, "")
+    assert not answers("jupyter", first_port, "x")
+    assert not answers("tensorboard", first_port, "")
 
 
 def test_the_machines_proxy_is_not_asked_for_the_machines_own_address(
@@ -357,17 +374,17 @@ def test_the_machines_proxy_is_not_asked_for_the_machines_own_address(
 ):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     fake_docker.reply("run", serve=200)
-    assert run.start_service(request_, engine, print, timeout_s=10).url
+    assert start_service(request_, NO_GPUS, engine, print, timeout_s=10).url
 
 
 def test_a_command_passes_its_exit_code_on_and_says_that_it_runs_on_the_cpu(
     request_, engine, fake_docker, catalog, monkeypatch
 ):
-    monkeypatch.setattr(lease, "host_has_gpu", lambda: False)
+    monkeypatch.setattr("kit.run.lease.host_has_gpu", lambda: False)
     fake_docker.reply("run", code=9)
     said = []
     wanted = change(request_, image=catalog.find("torch-cu126"), service=None, command=("false",))
-    assert run.run_command(wanted, engine, said.append) == 9
+    assert command.run_command(wanted, decide(None, engine, wanted.image), engine, said.append) == 9
     assert said == ["no NVIDIA GPU on this host: running on the CPU"]
     assert "--rm" in fake_docker.called("run")[0].args
 
@@ -393,7 +410,7 @@ def test_containers_that_a_killed_kit_of_this_host_left_unstarted_are_removed(en
         ),
     )
     assert not Path("/proc/4194999").exists()
-    assert run.sweep(engine) == ["kit-dead"]
+    assert sweep(engine) == ["kit-dead"]
     assert [call.args[-1] for call in fake_docker.called("rm")] == ["kit-dead"]
 
 
@@ -418,36 +435,36 @@ def some(fake_docker):
 
 @pytest.mark.parametrize("name", ["kit-tf-cpu-jupyter-aa11", "tf-cpu-jupyter-aa11", "tf-cpu", "kit-tf"])
 def test_a_container_is_found_by_its_name_or_as_the_only_running_one(engine, some, name):
-    assert run.find(engine, name).name == "kit-tf-cpu-jupyter-aa11"
+    assert find(engine, name).name == "kit-tf-cpu-jupyter-aa11"
 
 
 @pytest.mark.parametrize("name", ["torch2.7-cu126", "torch", "kit-torch2.7-cu126-run-bb33"])
 def test_a_container_is_found_by_the_start_of_its_name(engine, some, name):
-    assert run.find(engine, name).name == "kit-torch2.7-cu126-run-bb33"
+    assert find(engine, name).name == "kit-torch2.7-cu126-run-bb33"
 
 
 def test_a_name_for_several_lists_them(engine, some):
     with pytest.raises(NoSuchContainerError, match="'kit-' stands for 3 containers") as caught:
-        run.find(engine, "kit-")
+        find(engine, "kit-")
     assert len(caught.value.details) == 3
 
 
 def test_a_name_for_none_lists_what_there_is(engine, some):
     with pytest.raises(NoSuchContainerError, match="no container of kit's is named 'x'") as caught:
-        run.find(engine, "x")
+        find(engine, "x")
     assert len(caught.value.details) == 3
     assert "kit ps --all" in caught.value.hint
 
 
 def test_what_runs_is_described_with_its_url(engine, some):
-    found = run.listed(engine, everything=False)
+    found = listed(engine, everything=False)
     assert [(r.name, r.service, r.status) for r in found] == [
         ("kit-tf-cpu-jupyter-aa11", "jupyter", "running"),
         ("kit-torch2.7-cu126-run-bb33", "", "running"),
     ]
     assert found[0].url == "http://127.0.0.1:8890/lab?token=se=cret"
     assert found[1].url == "", "a command has none"
-    assert [r.url for r in run.listed(engine, everything=True) if r.status == "exited"] == [""]
+    assert [r.url for r in listed(engine, everything=True) if r.status == "exited"] == [""]
 
 
 def test_state_is_kept_under_the_users_state_folder(request_, engine):

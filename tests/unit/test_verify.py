@@ -82,7 +82,7 @@ def test_architectures_are_machine_code_and_ptx_of_the_platform(catalog):
     release = replace(
         catalog.find("torch2.7-cu126").release,
         compute_capabilities=("8.0", "12.0"),
-        compute_capabilities_arm64=("9.0",),
+        compute_capabilities_on=(("linux/arm64", ("9.0",)),),
         ptx=("12.0",),
     )
     assert expected.architectures(release, "linux/amd64") == {"sm_80", "sm_120", "compute_120"}

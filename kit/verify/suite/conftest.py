@@ -13,9 +13,11 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host
 
 from kit import layout
-from kit.engine import Engine, Mount
+from kit.engine import Engine
 from kit.errors import KitError
-from kit.run import Started
+from kit.spec.container import Mount
+from kit.spec.request import Started
+from kit.targets.docker import mount_value
 from kit.verify.collector import FACT, SUBJECT
 from kit.verify.model import Subject
 
@@ -146,7 +148,7 @@ def files(subject: Subject) -> Answer:
                 "--user=0",
                 "--cap-drop=ALL",
                 "--cap-add=DAC_READ_SEARCH",
-                f"--mount={scripts.argument()}",
+                f"--mount={mount_value(scripts)}",
                 f"--entrypoint={PYTHON}",
                 subject.reference,
                 f"{SCRIPTS}/files.py",

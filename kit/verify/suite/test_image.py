@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kit import labels
 from kit.verify import expected
 from kit.verify.model import Subject
 from kit.verify.suite.conftest import Answer
@@ -15,10 +16,10 @@ def test_labels(subject: Subject, packages: Answer, fact: Callable[[str], None])
     python = packages.value("environment")["python_version"]
     wrong = [
         f"{name} is `{there.get(name, '')}`, and `{value}` is true"
-        for name, value in {**subject.labels, "kit.python": python}.items()
+        for name, value in {**subject.labels, labels.PYTHON: python}.items()
         if there.get(name) != value
     ]
-    hint = f"; `kit build {subject.image.name}` builds it anew" if "kit.lock-hash" in str(wrong) else ""
+    hint = f"; `kit build {subject.image.name}` builds it anew" if labels.LOCK_HASH in str(wrong) else ""
     assert not wrong, "\n".join(wrong) + hint
     fact(f"{len(subject.labels) + 1} labels")
 

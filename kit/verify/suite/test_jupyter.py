@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from kit.run import Started
+from kit.spec.request import Started
 from kit.verify.model import Subject
 from kit.verify.suite.conftest import Answer
 

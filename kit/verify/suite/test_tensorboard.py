@@ -6,7 +6,7 @@ import json
 import time
 import urllib.parse
 
-from kit.run import Started
+from kit.spec.request import Started
 from kit.verify.suite.conftest import Answer
 from kit.verify.suite.test_jupyter import address, get
 

@@ -1,0 +1,51 @@
+"""What the name of an image says: the only place that reads one."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import cast
+
+from kit.catalog.model import SHORT_NAMES, Flavor, Framework, Image, Release, version_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRequest:
+    """What the user asked for: a framework, and as much about the image as the name says."""
+
+    framework: Framework
+    version: str = ""  # `2.7` or `2.7.1`; empty: any
+    tag: str = ""  # `cu126` or `cpu`; empty: any
+    flavor: Flavor = ""
+    python: str = ""  # `3.12`, which no name says; empty: any
+
+    @classmethod
+    def parse(cls, name: str) -> ImageRequest | None:
+        """What a name says, such as `torch`, `tf2.21-cpu` or `torch2.6.0-cu124-devel`; None when it is not a name."""
+        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)*)?(?:-(cpu|cu\d+))?(?:-(devel))?", name)
+        if match is None:
+            return None
+        word, version, tag, flavor = match.groups("")
+        framework = next((long for long, short in SHORT_NAMES.items() if word in (long, short)), None)
+        if framework is None:
+            return None
+        return cls(framework=framework, version=version, tag=tag, flavor=cast("Flavor", flavor))
+
+    def admits(self, release: Release) -> bool:
+        """True when the release is what the name narrows to."""
+        asked = self.version.split(".") if self.version else []
+        return (
+            release.framework == self.framework
+            and release.version.split(".")[: len(asked)] == asked
+            and self.tag in ("", release.cuda_tag)
+        )
+
+
+def possible_names(image: Image) -> list[str]:
+    """Names that narrow as little or as much as a name can; each finds this image or a newer one that fits it too."""
+    short, release = SHORT_NAMES[image.framework], image.release
+    version, tag, suffix = version_key(release.version), release.cuda_tag, f"-{image.flavor}" if image.flavor else ""
+    minor = f"{short}{version.major}.{version.minor}"
+    full = f"{short}{release.version}"
+    names = (short, f"{short}-{tag}", minor, full, f"{minor}-{tag}", f"{full}-{tag}")
+    return [name + suffix for name in dict.fromkeys(names)]

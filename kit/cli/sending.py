@@ -1,0 +1,87 @@
+"""How a folder that goes to another machine, or comes from one, shows itself; and what is said of it afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import click
+
+from kit.cli.live import LiveLine
+from kit.cli.options import Options
+from kit.cli.output import say
+from kit.sync import Progress, Synced
+from kit.sync.rsync import in_bytes, in_line
+
+# How often a line says how far it is where no terminal shows it.
+PLAIN_EVERY_S = 10.0
+SHOWN = 5
+
+
+def tell_sent(options: Options, done: Synced, *, dry_run: bool = False) -> None:
+    """What came of sending a folder, in lines."""
+    there = f"{options.host}:{done.remote_folder}"
+    if done.deleted:
+        what = count(len(done.deleted), "file or folder", "files and folders")
+        say(options, f"{'would delete' if dry_run else 'deleted'} {what} there: {listed(done.deleted)}")
+    if done.sent_files:
+        say(options, f"{'would send' if dry_run else 'sent'} {amount(done)} to {there} in {done.seconds:.1f} s")
+    else:
+        say(options, f"nothing new to send: {there} has it all")
+    if done.kept_newer:
+        say(
+            options,
+            f"kept {count(len(done.kept_newer), 'file that was', 'files that were')} changed there and newer: "
+            f"{listed(done.kept_newer)}; `kit fetch` brings them here",
+        )
+    if done.put_aside:
+        say(
+            options,
+            f"changed there as well, and older: {listed(done.put_aside)}; what was there is in "
+            f"{options.host}:{done.aside}",
+        )
+
+
+def amount(done: Synced) -> str:
+    """How much went over."""
+    return f"{count(done.sent_files, 'file', 'files')} ({in_bytes(done.sent_bytes)})"
+
+
+def count(number: int, one: str, many: str) -> str:
+    """A number with its noun."""
+    return f"{number} {one if number == 1 else many}"
+
+
+def some(names: Sequence[str]) -> list[str]:
+    """The first of these names, and how many there are more."""
+    shown = [in_line(name) for name in names[:SHOWN]]
+    return [*shown, *([f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else [])]
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of these names in a sentence."""
+    return ", ".join(some(names))
+
+
+class SyncDisplay(LiveLine):
+    """Shows one sync on stderr: a live line on a terminal, now and then a plain one elsewhere."""
+
+    def __init__(self, options: Options, title: str, *, names: bool = False) -> None:
+        super().__init__(options, title)
+        self.title, self.names = title, names
+        self.said = time.monotonic()
+
+    def __enter__(self) -> tuple[Progress, Callable[[], None]]:
+        self.start()
+        status = None if self.options.quiet else self.status
+        return Progress(message=self.message, status=status, item=self.item), self.stop
+
+    def item(self, name: str) -> None:
+        if self.names and not self.options.json:
+            click.echo(name)
+
+    def status(self, text: str) -> None:
+        self.update(f"{self.title}  {text}")
+        if not self.is_live and time.monotonic() - self.said > PLAIN_EVERY_S:
+            self.said = time.monotonic()
+            click.echo(f"{self.title}  {text}", err=True)

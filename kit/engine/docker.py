@@ -1,0 +1,437 @@
+"""Docker, by its command line and, where it listens on this machine, by its socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from kit import labels, process
+from kit.engine import api, cdi, stream
+from kit.engine.info import parse_info
+from kit.engine.messages import translate
+from kit.engine.model import Container, from_inspect, from_list
+from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
+from kit.facts.engine import FEATURES, EngineFacts, Features
+from kit.targets import docker as target
+
+if TYPE_CHECKING:
+    from kit.engine.stream import Frames
+    from kit.spec.container import ContainerSpec
+    from kit.ssh import Connection
+
+# /images/json, filtered by reference=kit/*
+OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"
+NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
+
+
+class Engine:
+    """A container engine that answers; made by `connect`."""
+
+    kind: Literal["docker", "podman"] = "docker"
+    info_command: tuple[str, ...] = ("info", "--format={{json .}}")
+    forced: tuple[str, ...] = ("--force",)  # the arguments of `rm` that kill what runs
+    connection: Connection | None = None  # to the machine behind SSH that the engine is on
+
+    def __init__(
+        self, *, program: str = "docker", environment: Mapping[str, str] | None = None, socket_path: Path | None = None
+    ) -> None:
+        self._given = program, dict(environment or {})
+        self.socket_path = socket_path  # to ask directly; None: only by the command line
+
+    @cached_property
+    def _command_line(self) -> tuple[str, dict[str, str]]:
+        return self._given
+
+    @property
+    def program(self) -> str:
+        """The engine's command line."""
+        return self._command_line[0]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What that command line needs in its environment."""
+        return self._command_line[1]
+
+    def call(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float = 120,
+        input: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run one command of the engine and return what it printed.
+
+        Raises the KitError kind its error text stands for (`kit.engine.messages`).
+        """
+        done = self.ask(args, timeout_s=timeout_s, input=input, environment=environment)
+        if done.returncode != 0:
+            error = CommandError((self.program, *args), done.returncode, done.stdout, done.stderr)
+            raise self.failure(error) from error
+        return done.stdout
+
+    def ask(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float = 120,
+        input: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> process.Completed:
+        """Run one command of the engine to its end, whatever its exit code is; as exit code 124 after `timeout_s`
+        seconds. Raises NoEngineError without its program.
+        """
+        try:
+            with self.prepared(args, environment) as (command, variables):
+                return process.run(command, timeout_s=timeout_s, input=input, env=variables, check=False)
+        except CommandError as e:
+            return process.Completed(args=e.command, returncode=e.returncode, stdout=e.stdout, stderr=e.stderr)
+        except MissingProgramError:
+            hint = NO_ENGINE_HINT
+            if self.connection:
+                hint = "install the docker command line here (package docker-cli or docker-ce-cli); no engine is needed"
+            raise NoEngineError(f"the program `{self.program}` is not installed", hint=hint) from None
+
+    @contextlib.contextmanager
+    def prepared(
+        self,
+        args: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        on_terminal: bool = False,
+        ends_with_input: bool = False,
+    ) -> Iterator[tuple[list[str], dict[str, str]]]:
+        """One command of the engine as a program to start, and its variables; those of `environment` are in no
+        argument list. `on_terminal`: for a terminal, and not for pipes. `ends_with_input`: it is over when its input
+        is, wherever it runs; nothing is printed then but what it prints itself.
+        """
+        yield [self.program, *args], {**self.environment, **(environment or {})}
+
+    def failure(self, error: CommandError) -> KitError:
+        """A failed command of the engine as the kind of error its text stands for."""
+        return translate(error)
+
+    @property
+    def features(self) -> Features:
+        """What engines of this kind can do."""
+        return FEATURES[self.kind]
+
+    def full_name(self, reference: str) -> str:
+        """The name under which this engine knows an image."""
+        return reference
+
+    def arguments(self, spec: ContainerSpec) -> list[str]:
+        """The arguments of the engine's `run` and `create` for a container."""
+        return target.arguments(spec)
+
+    def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
+        """What the user should know of a container that is to stay, in lines."""
+        return ()
+
+    @cached_property
+    def info(self) -> EngineFacts:
+        """The engine's own description, and the CDI devices it does not list itself (asked once, kept).
+
+        Raises NoEngineError when it does not answer.
+        """
+        said = self._said
+        if said.lists_cdi or not said.cdi_folders:
+            return said
+        return said.with_cdi(cdi.devices_of(said.cdi_folders, self.connection))
+
+    @cached_property
+    def _said(self) -> EngineFacts:
+        """The engine's own description alone, for which no file is looked at (one call, kept)."""
+        answer = api.ask(self.socket_path, "/info")
+        facts = parse_info(answer[1].decode(errors="replace"), "", self.kind) if answer and answer[0] == 200 else None
+        if facts is None or facts.problem:
+            facts = parse_info(self.call(self.info_command, timeout_s=30), "", self.kind)
+        if facts.problem:
+            raise NoEngineError(f"the container engine does not answer: {facts.problem_text}", hint=NO_ENGINE_HINT)
+        return facts
+
+    @property
+    def is_here(self) -> bool:
+        """True when it is known, without asking, that the engine runs on this machine."""
+        return self.socket_path is not None and self.connection is None
+
+    @property
+    def is_rootless(self) -> bool:
+        """True when the engine runs as its user: root inside a container is that user outside."""
+        # The socket of one that runs as root is root's, and need not be asked.
+        return not (self.is_here and _owner(self.socket_path) == 0) and self._said.is_rootless
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of the machine the engine runs on."""
+        if self.is_here:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return self._said.memory_bytes
+
+    def image_labels(self, reference: str) -> dict[str, str] | None:
+        """The labels of a local image, or None when there is no such image."""
+        answer = api.get(self.socket_path, f"/images/{reference}/json")
+        if answer and answer[0] in (200, 404):
+            return (answer[1]["Config"].get("Labels") or {}) if answer[0] == 200 else None
+        try:
+            text = self.call(["image", "inspect", "--format={{json .Config.Labels}}", reference], timeout_s=30)
+        except EngineError as e:
+            said = " ".join((e.message, *e.details)).lower()
+            if "no such image" in said or "image not known" in said:
+                return None
+            raise
+        return json.loads(text) or {}
+
+    @property
+    def target(self) -> str:
+        """The machine behind SSH that the engine is on, as the user named it; empty when it was not reached so."""
+        return self.connection.target if self.connection else ""
+
+    def make_volume(self, name: str) -> None:
+        """Make a named volume; one that is there stays as it is."""
+        self.call(["volume", "create", name], timeout_s=30)
+
+    def manifest_command(self, reference: str) -> list[str]:
+        """The command that asks the registry whether it has an image."""
+        return ["buildx", "imagetools", "inspect", reference]
+
+    def provide(self, path: Path) -> str:
+        """The path under which the engine's machine has a file or folder of this one, to mount it read-only."""
+        return str(path.resolve())
+
+    @contextlib.contextmanager
+    def scratch(self, user: str) -> Iterator[str]:
+        """An empty folder on the engine's machine that a container of `user` (UID:GID) may write to; gone after the
+        block.
+        """
+        import tempfile
+
+        with tempfile.TemporaryDirectory(prefix="kit-scratch-", ignore_cleanup_errors=True) as name:
+            uid, _, gid = user.partition(":")
+            if os.geteuid() == 0 and uid != "0":
+                os.chown(name, int(uid), int(gid))
+            elif self.is_rootless or os.geteuid() != int(uid):
+                Path(name).chmod(0o777)
+            yield name
+
+    def read_text(self, path: str) -> str | None:
+        """A text file of the engine's machine; None when it is not there."""
+        try:
+            return Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+
+    def load_image(self, archive: Path) -> None:
+        """Take the image of an archive into the engine."""
+        self.call(["image", "load", "--quiet", "--input", str(archive)], timeout_s=3600)
+
+    def tags(self) -> list[str]:
+        """The references of kit's own local images."""
+        if (answer := api.get_list(self.socket_path, OWN_IMAGES)) is not None:
+            return [tag for image in answer for tag in image.get("RepoTags") or ()]
+        return self.call(
+            ["image", "ls", "--filter=reference=kit/*", "--format={{.Repository}}:{{.Tag}}"], timeout_s=30
+        ).split()
+
+    def require_buildx(self) -> str:
+        """The version of buildx. Without it the docker command line silently uses the old builder."""
+        try:
+            return self.call(["buildx", "version"], timeout_s=20).strip()
+        except EngineError:
+            raise EngineFeatureError(
+                "this docker has no buildx, so it cannot build with BuildKit",
+                hint="install the buildx plugin (package docker-buildx or docker-buildx-plugin), "
+                "or use kit's private engine: `kit engine up`",
+            ) from None
+
+    def stream(
+        self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+    ) -> int:
+        """Run one command of the engine, handing on each line as it comes; returns its exit code."""
+        with self.prepared(args, environment) as (command, variables):
+            return process.stream(command, on_line, env=variables)
+
+    def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+        """Run one command of the engine on the caller's terminal; returns its exit code."""
+        with self.prepared(args, environment, on_terminal="--tty" in args) as (command, variables):
+            return process.attach(command, env=variables)
+
+    @contextlib.contextmanager
+    def started(self, spec: ContainerSpec, on_created: Callable[[], None] = lambda: None) -> Iterator[Frames]:
+        """Start a container that stays, and read what it prints from the first byte on until it or the block ends.
+
+        `on_created` is called when the engine has the container. Nothing is left behind when it cannot start.
+        """
+        if self.socket_path is None:
+            self.run_detached(spec)
+            on_created()
+            with self.log(spec.name, follow=True) as frames:
+                yield frames
+            return
+        try:
+            self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment)
+            on_created()
+            with stream.attached(self.socket_path, spec.name) as frames:
+                self.call(["start", spec.name])
+                yield frames
+        except BaseException:
+            # Another error is on its way; what this one leaves behind the next command sweeps.
+            with contextlib.suppress(KitError):
+                if self.container(spec.name).status == "created":
+                    self.remove(spec.name, force=True)
+            raise
+
+    @contextlib.contextmanager
+    def log(self, name: str, *, follow: bool) -> Iterator[Frames]:
+        """What a container printed so far; with `follow` also what it prints until it, or the connection, ends."""
+        if self.socket_path is not None:
+            with stream.log(self.socket_path, name, follow=follow) as frames:
+                yield frames
+            return
+        arguments = ["logs", *(["--follow"] if follow else []), name]
+        with (
+            self.prepared(arguments, ends_with_input=True) as (command, variables),
+            process.pieces(command, env=variables) as frames,
+        ):
+            yield self._translated(frames, arguments)
+
+    def _translated(self, frames: Frames, arguments: Sequence[str]) -> Frames:
+        try:
+            yield from frames
+        except CommandError as e:
+            raise self.failure(CommandError((self.program, *arguments), e.returncode, e.stdout, e.stderr)) from e
+
+    @cached_property
+    def is_local(self) -> bool:
+        """True when the engine listens on this machine, and not at an address of another one."""
+        if self.is_here or self.connection:
+            return self.is_here
+        endpoint = os.environ.get("DOCKER_HOST") or self.call(
+            ["context", "inspect", "--format={{.Endpoints.docker.Host}}"], timeout_s=20
+        )
+        return endpoint.strip().startswith(("unix://", "npipe://"))
+
+    def run_attached(self, spec: ContainerSpec, on_created: Callable[[], None] | None = None) -> int:
+        """Start a container on the caller's terminal and wait for it; returns its exit code.
+
+        `on_created` is called, from another thread, when the engine has the container, which is before it starts.
+        """
+        args = ["run", "--pull=never", *self.arguments(spec)]
+        if on_created is None:
+            return self.attach(args, spec.secret_environment)
+        # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has 125,
+        # 126 and 127, and leave the container where this process is killed in between.
+        with _watched(lambda: self.is_listed(spec.name), on_created):
+            return self.attach(args, spec.secret_environment)
+
+    def is_listed(self, name: str) -> bool:
+        """True when the engine has a container of this name, running or not."""
+        answer = api.get_list(self.socket_path, _listing("name", f"%5E%2F{name}%24"))
+        if answer is not None:
+            return bool(answer)
+        return bool(self.call(["ps", "--all", "--quiet", f"--filter=name=^/?{name}$"], timeout_s=30).strip())
+
+    def run_detached(self, spec: ContainerSpec) -> str:
+        """Start a container and leave it running; returns its ID. Nothing is left behind when it cannot start."""
+        try:
+            return self.call(
+                ["run", "--detach", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment
+            ).strip()
+        except BaseException:
+            self.remove(spec.name, force=True)
+            raise
+
+    def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
+        """All containers with a label, running or not, newest first."""
+        answer = api.get_list(self.socket_path, _listing("label", label))
+        names = (
+            self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
+            if answer is None
+            else [found["Id"] for found in answer]
+        )
+        if not names:
+            return []
+        if answer is not None and (raw := self._inspected(names)) is not None:
+            return [from_inspect(found) for found in raw]
+        done = self.ask(["container", "inspect", *names])
+        # One that ended and was removed since the list was made is no error: the rest is printed all the same.
+        if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
+            raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+        return [from_inspect(raw) for raw in json.loads(done.stdout or "[]")]
+
+    def listed(self, *, label: str) -> list[Container]:
+        """The same in one question, however many there are, but without their environment."""
+        answer = api.get_list(self.socket_path, _listing("label", label))
+        return self.containers(label=label) if answer is None else [from_list(found) for found in answer]
+
+    def _inspected(self, names: Sequence[str]) -> list[dict[str, Any]] | None:
+        """What the engine has of each container but those that are gone; None when it cannot be asked directly."""
+        found = []
+        for name in names:
+            answer = api.get(self.socket_path, f"/containers/{name}/json")
+            if answer is None or answer[0] not in (200, 404):
+                return None
+            if answer[0] == 200:
+                found.append(answer[1])
+        return found
+
+    def container(self, name: str) -> Container:
+        """One container by name. Raises NoSuchContainerError."""
+        if (known := self._inspected([name])) and known[0].get("Name") == f"/{name}":
+            return from_inspect(known[0])
+        return from_inspect(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
+
+    def logs(self, name: str, *, tail: int) -> list[str]:
+        """The last lines a container printed, both streams."""
+        done = self.ask(["logs", f"--tail={tail}", name])
+        return (done.stdout + done.stderr).splitlines()[-tail:]
+
+    def stop(self, name: str, *, timeout_s: int = 10) -> None:
+        self.call(["stop", f"--time={timeout_s}", name], timeout_s=timeout_s + 60)
+
+    def remove(self, name: str, *, force: bool = False) -> None:
+        """Remove a container; with `force` also a running one, and it is no error when there is none."""
+        done = self.ask(["rm", *(self.forced if force else ()), "--volumes", name])
+        if done.returncode != 0 and not force:
+            raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+
+
+@contextlib.contextmanager
+def _watched(is_so: Callable[[], bool], on_so: Callable[[], None]) -> Iterator[None]:
+    """Call `on_so` from another thread as soon as `is_so`, if that is before the block ends."""
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(0.05):
+            try:
+                if is_so():
+                    on_so()
+                    return
+            except KitError:
+                return  # whoever waits then waits until the block ends, whose own error is the one to tell
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+
+
+def _listing(kind: str, value: str) -> str:
+    """What asks for all the containers, ended ones too, of which a filter holds."""
+    return f"/containers/json?all=1&filters=%7B%22{kind}%22%3A%5B%22{value}%22%5D%7D"
+
+
+def _owner(path: Path | None) -> int | None:
+    try:
+        return path.stat().st_uid if path else None
+    except OSError:
+        return None

@@ -1,0 +1,155 @@
+"""Which engine is used: the one rule, for this machine, for those behind SSH, and for the probe of either."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit.engine.docker import NO_ENGINE_HINT, Engine
+from kit.errors import NoEngineError
+from kit.facts import sockets
+from kit.facts.sockets import ENGINE_VARIABLE, Candidate, docker_config
+
+if TYPE_CHECKING:
+    from kit.ssh import Account
+
+
+def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
+    """The engine to use: the one the user's docker settings name, else the first of the candidates that answers, else
+    Podman where docker is not installed.
+
+    `KIT_ENGINE=private`, `system` or `podman` chooses. `target`: the engine of that machine, over SSH, where `may_ask`
+    says whether ssh may ask for a password (None: on a terminal). Raises NoEngineError with what to do when none
+    answers.
+    """
+    choice = os.environ.get(ENGINE_VARIABLE, "")
+    if target:
+        from kit.engine import remote  # of all commands only those with --host need ssh
+
+        return remote.connect(target, may_ask=may_ask)
+    if choice == "podman":
+        return _podman()
+    if choice != "private" and has_context():
+        named = local_socket(os.environ.get("DOCKER_HOST", ""))
+        return _podman() if named and _is_podmans(named) else Engine(socket_path=named)
+    denied = None
+    for candidate in candidates():
+        try:
+            if found := _answering(candidate):
+                return found
+        except PermissionError:
+            denied = denied or candidate.path()
+    if not choice and _has_podman_alone():
+        return _podman()
+    if denied:
+        raise NoEngineError(
+            f"no right to use the container engine at {denied}",
+            hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
+        )
+    raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
+
+
+def candidates() -> list[Candidate]:
+    """The candidates that the user's choice leaves."""
+    choice = os.environ.get(ENGINE_VARIABLE, "")
+    return [found for found in sockets.CANDIDATES if choice not in ("system", "private") or found.choice == choice]
+
+
+def takes_podman(account: Account) -> bool:
+    """True where Podman is the engine of a machine behind SSH: chosen, or there is no socket of Docker's.
+
+    With a socket that does not answer there is a Docker, which is down.
+    """
+    choice = os.environ.get(ENGINE_VARIABLE, "")
+    return account.has_podman and (choice == "podman" or not (choice or account.sockets))
+
+
+def likely_socket(account: Account | None = None) -> str:
+    """Where Docker would be asked, here or on a machine behind SSH, though it need not answer: for a probe that is to
+    tell why not. Empty where docker itself knows.
+    """
+    if account:
+        return next(iter((*account.sockets, *account.denied)), "")
+    paths = [] if has_context() else [candidate.path() for candidate in candidates()]
+    return next((str(path) for path in paths if path.is_socket()), "")
+
+
+def has_context() -> bool:
+    """True when the user chose an engine for the docker command line: an address or a context."""
+    if os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT"):
+        return True
+    try:
+        return bool(json.loads(docker_config().read_text()).get("currentContext", "default") != "default")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def local_socket(docker_host: str) -> Path | None:
+    """The socket that an address of the engine names, when it is one on this machine."""
+    return Path(docker_host.removeprefix("unix://")) if docker_host.startswith("unix:///") else None
+
+
+def _answering(candidate: Candidate) -> Engine | None:
+    """The engine of a candidate on this machine; None when it does not answer. Raises PermissionError."""
+    if candidate.choice == "private":
+        from kit import private_engine  # most machines have an engine of their own
+
+        if not private_engine.is_up():
+            return None
+        return Engine(
+            program=str(private_engine.docker_program() or "docker"),
+            environment=private_engine.environment(),
+            socket_path=private_engine.socket_path(),
+        )
+    path = candidate.path()
+    if _is_podmans(path):
+        return _podman()
+    if not _answers(path):
+        return None
+    # The first is where docker looks by itself.
+    environment = {} if candidate == sockets.CANDIDATES[0] else {"DOCKER_HOST": f"unix://{path}"}
+    return Engine(environment=environment, socket_path=path)
+
+
+def _answers(path: Path) -> bool:
+    """True when something listens on a unix socket. Raises PermissionError when the caller may not ask."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(2)
+        try:
+            client.connect(str(path))
+        except PermissionError:
+            raise
+        except OSError:
+            return False
+    return True
+
+
+def _is_podmans(path: Path) -> bool:
+    """True for the socket of Podman's Docker interface, also under the name that the package podman-docker gives it."""
+    return Path(os.path.realpath(path)).name.startswith("podman")
+
+
+def _has_podman_alone() -> bool:
+    """True where there is Podman and no docker, or one that is Podman under another name."""
+    import shutil  # compressors and all; where an engine answers nobody looks
+
+    if not shutil.which("podman"):
+        return False
+    docker = shutil.which("docker")
+    if docker is None:
+        return True
+    try:
+        with Path(docker).open("rb") as file:
+            # podman-docker's is a shell script of a few lines.
+            return file.read(2) == b"#!" and b"podman" in file.read(4096)
+    except OSError:
+        return False
+
+
+def _podman() -> Engine:
+    from kit.engine.podman import Podman  # most machines have Docker
+
+    return Podman()

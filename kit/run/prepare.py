@@ -1,0 +1,165 @@
+"""What `run`, `bench` and `verify` share: from a name to an image in the engine of a machine, its GPUs decided."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit import compat, paths
+from kit.build.ensure import ImageOptions, choose_image, ensure_image, network_on
+from kit.catalog import Catalog, load_catalog
+from kit.engine import Engine, connect
+from kit.errors import BadInputError, NoSuchImageError
+from kit.run.containers import user_of
+from kit.run.lease import GpuDecision, decide, host_for, user_name
+from kit.spec.container import Place, passwd_lines
+
+if TYPE_CHECKING:
+    from kit.catalog.model import Image
+    from kit.network import NetworkSettings
+    from kit.screen import Screen
+    from kit.spec.container import Mount
+    from kit.spec.gpu_request import GpuRequest
+    from kit.spec.request import RunRequest
+    from kit.ssh import Connection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """An image that works on a machine, the machine's engine, and the GPUs a container will be given there."""
+
+    catalog: Catalog
+    image: Image
+    engine: Engine
+    network: NetworkSettings
+    gpus: GpuDecision
+
+
+def prepare(
+    name: str,
+    screen: Screen,
+    *,
+    target: str = "",
+    gpus: GpuRequest | None = None,
+    network: NetworkSettings,
+    force: bool = False,
+    gpus_are_optional: bool = False,
+) -> Ready:
+    """The image a name stands for on a machine (`target` behind SSH, else this one), before anything is brought there.
+
+    With `gpus_are_optional` an image for the CPU takes none, whatever `gpus` says. Raises NoSuchImageError,
+    IncompatibleError (`force` goes on when the image was named outright), NoEngineError and NetworkError, and what
+    stands against the GPUs.
+    """
+    catalog = load_catalog()
+    host = host_for(gpus, target)
+    image = choose_image(catalog, name, host, screen, force=force)
+    if gpus_are_optional and not image.is_gpu:
+        gpus = None
+    engine = connect(target)
+    return Ready(
+        catalog=catalog,
+        image=image,
+        engine=engine,
+        network=network_on(network, engine),
+        gpus=decide(gpus, engine, image, host),
+    )
+
+
+def bring(ready: Ready, options: ImageOptions, screen: Screen) -> Ready:
+    """See to it that the engine has the image as its files say. Raises what `ensure_image` raises."""
+    if ensure_image(ready.catalog, ready.image, ready.engine, options, screen):
+        # Who uses which GPU has changed meanwhile.
+        return replace(ready, gpus=replace(ready.gpus, host=None))
+    return ready
+
+
+def name_and_words(name: str, words: tuple[str, ...], configured_image: str) -> tuple[str, tuple[str, ...]]:
+    """The image and what to run in it; the configured image when the first word is none. Raises BadInputError."""
+    if not name and not configured_image:
+        raise BadInputError(
+            "no image named", hint="`kit list` shows them; `image` in kit.toml names the one of a project"
+        )
+    if not name or not configured_image:
+        return name or configured_image, words
+    try:
+        compat.parse_name(load_catalog(), name)
+    except NoSuchImageError:
+        return configured_image, (name, *words)
+    return name, words
+
+
+def folder_on(engine: Engine, folder: Path, remote_folder: str, screen: Screen) -> Path:
+    """The folder for /workspace on the engine's machine: behind SSH one that was named, else a copy, sent now.
+
+    Raises BadInputError when the named one is not there, and what sending raises.
+    """
+    if engine.connection is None:
+        return folder
+    if not remote_folder:
+        from kit.sync import push
+
+        with screen.sending(folder) as progress:
+            done = push(engine.connection, folder, progress=progress)
+        screen.sent(done)
+        return Path(done.remote_folder)
+    there = _path_on(engine.connection, remote_folder)
+    if not there.startswith("/") or engine.connection.run('test -d "$1"', arguments=[there], check=False).returncode:
+        raise BadInputError(
+            f"--remote-folder {remote_folder}: no such folder on {engine.target}",
+            hint="give a whole path, or one with ~/",
+        )
+    return Path(there)
+
+
+def mount_on(mount: Mount, connection: Connection | None) -> Mount:
+    """A mount as it was asked for, with its whole source on the machine behind a connection or on this one.
+
+    Raises BadInputError when it is not there; of another machine its engine says so.
+    """
+    if connection:
+        there = _path_on(connection, mount.source)
+        if not there.startswith("/"):
+            raise BadInputError(f"--mount: '{mount.source}' is not a whole path on {connection.target}")
+        return replace(mount, source=there)
+    source = Path(mount.source).expanduser().resolve()
+    if not source.exists():
+        raise BadInputError(f"--mount: {source} does not exist")
+    return replace(mount, source=str(source))
+
+
+def _path_on(connection: Connection, path: str) -> str:
+    """A path of a machine behind SSH, with ~ as the home folder there."""
+    return connection.account.home + path[1:] if path == "~" or path.startswith("~/") else path
+
+
+def new_name(request: RunRequest, *, use: str = "") -> str:
+    """A name for a new container of a request; `use` instead of the service in it."""
+    return f"kit-{request.image.name}-{use or request.service or 'run'}-{os.urandom(3).hex()}"
+
+
+def place_on(engine: Engine, request: RunRequest) -> Place:
+    """What a container's description takes from the engine's machine; the files it mounts are there afterwards."""
+    owner = user_of(engine).partition(":")[0]
+    name = engine.connection.account.user if engine.connection else user_name(int(owner))
+    ca_file = request.network.ca_file
+    return Place(
+        memory_bytes=engine.memory_bytes,
+        passwd_file=engine.provide(_passwd_file(request.user)),
+        ca_file=engine.provide(ca_file) if ca_file else "",
+        owner=owner,
+        owner_name=name,
+        client=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
+def _passwd_file(user: str) -> Path:
+    """The passwd file of a user; made once."""
+    file = paths.state_dir() / "passwd" / user.replace(":", "-")
+    text = "".join(f"{line}\n" for line in passwd_lines(user))
+    if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        paths.write_text(file, text)
+    return file

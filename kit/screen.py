@@ -1,0 +1,32 @@
+"""Where actions say what they do; the command line shows it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from kit import sync
+    from kit.build.model import Progress
+    from kit.errors import KitError
+
+
+class Screen(Protocol):
+    """One line at a time, and what takes long."""
+
+    def say(self, text: str) -> None:
+        """A line about what is going on."""
+
+    def failed(self, error: KitError) -> None:
+        """One of several things failed; the others go on."""
+
+    def building(self, image: str) -> AbstractContextManager[Progress]:
+        """Shows a build, or another way an image comes, while the block runs."""
+
+    def sending(self, folder: Path) -> AbstractContextManager[sync.Progress]:
+        """Shows a folder going to another machine while the block runs."""
+
+    def sent(self, done: sync.Synced) -> None:
+        """What came of it."""

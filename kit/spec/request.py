@@ -1,0 +1,109 @@
+"""What the user asked to run, and what of it does not depend on the machine it runs on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from kit.errors import BadInputError
+from kit.spec.container import Mount
+from kit.spec.gpu_grant import GpuGrant
+
+if TYPE_CHECKING:
+    from kit.catalog.model import Image
+    from kit.network import NetworkSettings
+
+Service = Literal["jupyter", "tensorboard"]
+SERVICES: tuple[Service, ...] = ("jupyter", "tensorboard")
+SHELL = ("bash",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What the user asked to run."""
+
+    image: Image
+    service: Service | None = None
+    command: tuple[str, ...] = ()
+    port: int | None = None
+    folder: Path  # on the machine of the engine
+    user: str  # "UID:GID"
+    environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()  # variables whose values are in no argument list
+    mounts: tuple[Mount, ...] = ()
+    logdir: str = "."
+    restart: str = ""
+    network: NetworkSettings
+    is_terminal: bool = False
+    has_input: bool = True
+    reference: str = ""  # another image than the one `kit build` makes under this name
+    volumes: tuple[Mount, ...] | None = None  # instead of the user's own
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """A service that answered."""
+
+    name: str
+    url: str
+    gpus: GpuGrant
+    tunnel_id: str = ""  # of the tunnel to it, where it is behind SSH
+
+
+def parse_user(text: str) -> str:
+    """`UID` or `UID:GID`, in numbers. Raises BadInputError."""
+    uid, _, gid = text.partition(":")
+    for number in (uid, gid or uid):
+        if not (number.isascii() and number.isdecimal()) or int(number) >= 2**32 - 1:
+            raise BadInputError(
+                f"--user {text}: not a UID or UID:GID in numbers",
+                hint="give numbers such as 1000:1000, or leave out --user to run as yourself",
+            )
+    return f"{int(uid)}:{int(gid or uid)}"
+
+
+def parse_mount(text: str) -> Mount:
+    """The value of `--mount`, its source as it was written. Raises BadInputError."""
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")) or not parts[1].startswith("/"):
+        raise BadInputError(f"--mount: '{text}' is not SOURCE:TARGET[:ro]")
+    return Mount(source=parts[0], target=parts[1], read_only=parts[2:] == ["ro"])
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """The value of `--env`. Raises BadInputError."""
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise BadInputError(f"--env: '{text}' is not NAME=VALUE")
+    return name, value
+
+
+def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...], str]:
+    """What the words after the image's name mean: a service, or a command (`shell` and nothing at all: a shell); and
+    the folder of `tensorboard --logdir`, empty without one.
+    """
+    if not words or words == ("shell",):
+        return None, SHELL, ""
+    if words[0] == "--":
+        # click leaves the sign in place once it has stopped reading options, which it does at the image's name.
+        return None, words[1:] or SHELL, ""
+    for service in SERVICES:
+        if words[0] == service:
+            logdir = _logdir(words[1:]) if service == "tensorboard" else ""
+            if len(words) > 1 and not logdir:
+                hint = f"to run the program itself: kit run NAME -- {' '.join(words)}"
+                if words[1].startswith("-"):
+                    hint = (
+                        f"options of kit's come before the name: kit run {' '.join(words[1:])} NAME {service}; {hint}"
+                    )
+                raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}", hint=hint)
+            return service, (), logdir
+    return None, words, ""
+
+
+def _logdir(words: tuple[str, ...]) -> str:
+    """The folder of `--logdir FOLDER`, as TensorBoard itself takes it; empty for any other words."""
+    if len(words) == 2 and words[0] == "--logdir":
+        return words[1]
+    return words[0].partition("=")[2] if len(words) == 1 and words[0].startswith("--logdir=") else ""

@@ -1,0 +1,140 @@
+"""A container, or several, as a compose file for Docker Compose.
+
+What depends on who starts it stays open as `${NAME}`, with the described value as its default; the values of secrets
+are in no file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from kit import labels, layout
+from kit.spec.container import ContainerSpec, Mount, passwd_lines
+from kit.spec.gpu_grant import GpuGrant
+
+# Of a machine nobody has looked at. It is a limit and takes no memory by itself.
+SHM = "8gb"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComposeFile:
+    """What a compose file starts; the label `kit.service` names each service."""
+
+    header: tuple[str, ...]
+    project: str  # what the containers' names begin with, before the user's number
+    services: tuple[ContainerSpec, ...]
+    env_file: str = ""
+    volumes_exist: bool = False
+
+    @property
+    def user(self) -> str:
+        """UID:GID of the services."""
+        return self.services[0].user
+
+    @property
+    def project_name(self) -> str:
+        """The name of the project, of this user: a neighbour may have a folder of the same name, and Compose would
+        take the two for one project and replace one's containers by the other's.
+        """
+        return f"{self.project}-{self.user.partition(':')[0]}"
+
+    @property
+    def volumes(self) -> tuple[Mount, ...]:
+        return tuple(mount for mount in self.services[0].mounts if mount.is_volume)
+
+
+def min_compose(*, env_file: bool = False) -> str:
+    """The oldest Docker Compose that takes a file, also one with an `env_file`."""
+    from kit.catalog import load_catalog
+
+    feature = "raw-env-file" if env_file else "inline-config"
+    return next(r.version for r in load_catalog().engine_minimums if (r.engine, r.feature) == ("compose", feature))
+
+
+def slug(name: str) -> str:
+    """A name as Compose takes it in a project's: lower-case letters, digits, `-` and `_`."""
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_") or "folder"
+
+
+def text(file: ComposeFile) -> str:
+    """The text of a compose file."""
+    from kit.templates import environment
+
+    jinja = environment()
+    # YAML takes JSON's strings. In `text` Compose fills in `${NAME}`; a `literal` has nothing to fill in.
+    jinja.filters["text"] = _quoted
+    jinja.filters["literal"] = _literal
+    jinja.filters["literals"] = lambda values: f"[{', '.join(_literal(value) for value in values)}]"
+    uid, _, gid = file.user.partition(":")
+    # Root's services are started in another way (no name but root, a server that allows it), so root it stays.
+    open_uid = "0" if uid == "0" else f"${{USER_ID:-{uid}}}"
+    user = f"0:{gid}" if uid == "0" else f"{open_uid}:${{GROUP_ID:-{gid}}}"
+    return jinja.get_template("compose.yaml.j2").render(
+        file=file,
+        project=f"{file.project}-{open_uid}",
+        user=user,
+        passwd=passwd_lines(user),
+        services=[_service(service, user) for service in file.services],
+        volumes=[
+            {
+                "key": next(v.name for v in layout.VOLUMES if v.path == volume.target),
+                "name": volume.source.replace(f"kit-{uid}-", f"kit-{open_uid}-", 1),
+                "path": volume.target,
+            }
+            for volume in file.volumes
+        ],
+        workspace=layout.WORKSPACE,
+    )
+
+
+def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
+    """A service as the template has it; strings may have `${NAME}` in them, and have `$$` for a sign that is meant."""
+    name = spec.labels[labels.SERVICE]
+    ((port, inner),) = spec.ports
+    secrets = {variable: _from_caller(variable) for variable in spec.secret_environment}
+    token = {variable: secrets.pop(variable) for variable in ("JUPYTER_TOKEN",) if variable in secrets}
+    own = (layout.WORKSPACE, layout.PASSWD_FILE)
+    return {
+        "name": name,
+        "image": spec.image,
+        "command": spec.command,
+        "environment": {**secrets, **{key: _plain(value) for key, value in spec.environment.items()}, **token},
+        "published": f"127.0.0.1:${{{name.upper()}_PORT:-{port}}}:{inner}",
+        "mounts": [mount for mount in spec.mounts if not mount.is_volume and mount.target not in own],
+        "shm": f"${{SHM_SIZE:-{spec.shm_bytes or SHM}}}",
+        "restart": f"${{RESTART:-{spec.restart or 'no'}}}",
+        "has_healthcheck": spec.healthcheck,
+        "labels": {**{key: _plain(value) for key, value in spec.labels.items()}, labels.USER: user},
+        "reservation": _reservation(spec.gpus),
+    }
+
+
+def _from_caller(variable: str) -> str:
+    """A secret, from the environment or `.env` of whoever starts the file."""
+    if variable == "JUPYTER_TOKEN":
+        return "${JUPYTER_TOKEN:?set it, in the environment or in .env, to a random token}"
+    return f"${{{variable}:-${{{variable.upper()}:-}}}}"
+
+
+def _reservation(gpus: GpuGrant) -> dict[str, Any] | None:
+    """The GPUs of a service, as `deploy.resources.reservations.devices` has them; without `device_ids` all."""
+    if gpus.form is None:
+        return None
+    if gpus.form == "cdi":
+        return {"driver": "cdi", "device_ids": gpus.devices}
+    return {"driver": "nvidia", "device_ids": () if gpus.devices == ("all",) else gpus.devices}
+
+
+def _plain(value: str) -> str:
+    return value.replace("$", "$$")
+
+
+def _quoted(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _literal(value: str) -> str:
+    return _quoted(_plain(value))
