@@ -6,24 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jinja2
-
-from kit import paths
 from kit.bench import text
 from kit.bench.results import Result
+from kit.templates import environment
 
 
 def page(results: Sequence[Result]) -> str:
     """The whole page: for each result its verdict, bars against the peak, the GPU over time, and a table."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(paths.templates_dir()),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=True,
-    )
-    template = environment.get_template("bench-report.html.j2")
+    template = environment().get_template("bench-report.html.j2")
     return template.render(results=results, text=text, facts=_facts, peak_bars=peak_bars, line_plots=_line_plots)
 
 
