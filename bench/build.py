@@ -120,7 +120,7 @@ def one_more_package(image: Image, engine: Engine, options: BuildOptions) -> flo
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shutil.copytree(paths.templates_dir(), root / "templates")
-        shutil.copytree(paths.images_dir() / image.name, root / "images" / image.name)
+        shutil.copytree(paths.images_dir(), root / "images")
         shutil.copytree(paths.catalog_dir(), root / "catalog", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
         with (root / "catalog/packages.toml").open("a") as rows:
             rows.write(f'\n[[package]]\nname = "{ONE_MORE}"\nsource = "the benchmark"\n')

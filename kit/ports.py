@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from kit import paths
+from kit import files, paths
 from kit.errors import PortTakenError
 
 SEARCHED = 1000
@@ -35,14 +34,11 @@ def reserve(start: int, *, exact: bool, folder: Path | None = None) -> tuple[int
     is free.
     """
     folder = folder or paths.state_dir() / "ports"
-    folder.mkdir(parents=True, exist_ok=True)
     for port in range(start, start + 1 if exact else min(start + SEARCHED, 65536)):
-        handle = os.open(folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if (handle := files.acquire(folder / str(port), wait_s=0)) is not None:
             if is_free(port):
                 return port, handle
-        os.close(handle)
+            os.close(handle)
     if exact:
         raise PortTakenError(f"port {start} on 127.0.0.1 is in use", hint="leave out --port to get the next free one")
     raise PortTakenError(f"no free port from {start} to {min(start + SEARCHED, 65536) - 1} on 127.0.0.1")

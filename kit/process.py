@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from kit import redact
 from kit.errors import CommandError, MissingProgramError
@@ -32,24 +32,21 @@ class Completed:
     stderr: str
 
 
-def _log(action: str, args: Sequence[str]) -> None:
+def _start(action: str, args: Sequence[str], *, env: Mapping[str, str] | None, **how: Any) -> subprocess.Popen[bytes]:
+    """Start a program, in a session of its own unless `how` says otherwise, with `env` added to the environment."""
+    import subprocess
+
     # Whoever wants to read it has imported logging; importing it here would cost every command 6 ms.
     if logging := sys.modules.get("logging"):
         logging.getLogger("kit.process").debug("%s: %s", action, redact.text(shlex.join(args)))
-
-
-def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
-    return {**os.environ, **(env or {})}
-
-
-@contextlib.contextmanager
-def _missing_program(args: Sequence[str]) -> Iterator[None]:
+    how = {"stdin": subprocess.DEVNULL, "start_new_session": True, **how}
     try:
-        yield
+        child: subprocess.Popen[bytes] = subprocess.Popen(list(args), env={**os.environ, **(env or {})}, **how)
     except FileNotFoundError as e:
         if e.filename is not None and e.filename != args[0]:
-            raise
+            raise  # the folder to start it in
         raise MissingProgramError(f"the program `{args[0]}` is not installed") from None
+    return child
 
 
 def run(
@@ -66,30 +63,24 @@ def run(
     `env` is added to the caller's environment. Raises CommandError when `check` and the exit code is not 0 (or when
     `timeout_s` seconds pass, as exit code 124), MissingProgramError when the program does not exist.
     """
-    import subprocess
+    from subprocess import DEVNULL, PIPE, TimeoutExpired
 
-    _log("run", args)
-    with _missing_program(args):
+    how = {"stdin": DEVNULL if input is None else PIPE, "stdout": PIPE, "stderr": PIPE, "start_new_session": False}
+    with _start("run", args, env=env, cwd=cwd, **how) as child:
         try:
-            done = subprocess.run(
-                list(args),
-                capture_output=True,
-                timeout=timeout_s,
-                env=_environment(env),
-                cwd=cwd,
-                input=input.encode() if isinstance(input, str) else input,
-                check=False,
-                stdin=subprocess.DEVNULL if input is None else None,
-            )
-        except subprocess.TimeoutExpired as e:
-            raise CommandError(
-                tuple(args), 124, (e.stdout or b"").decode(errors="replace"), f"no end after {timeout_s:g} s"
-            ) from None
+            stdout, stderr = child.communicate(input.encode() if isinstance(input, str) else input, timeout=timeout_s)
+        except TimeoutExpired as e:
+            child.kill()
+            said = (e.stdout or b"").decode(errors="replace")
+            raise CommandError(tuple(args), 124, said, f"no end after {timeout_s:g} s") from None
+        except BaseException:
+            child.kill()
+            raise
     result = Completed(
         args=tuple(args),
-        returncode=done.returncode,
-        stdout=done.stdout.decode(errors="replace"),
-        stderr=done.stderr.decode(errors="replace"),
+        returncode=child.returncode,
+        stdout=stdout.decode(errors="replace"),
+        stderr=stderr.decode(errors="replace"),
     )
     if check and result.returncode != 0:
         raise CommandError(result.args, result.returncode, result.stdout, result.stderr)
@@ -110,20 +101,10 @@ def stream(
     interruption goes on, so no half-finished child is left behind. After `timeout_s` seconds it is killed, which the
     exit code says (-9). Both reach what the program itself started (docker runs buildx as a child).
     """
-    import subprocess
     import threading
+    from subprocess import PIPE, STDOUT
 
-    _log("stream", args)
-    with _missing_program(args):
-        child = subprocess.Popen(
-            list(args),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=_environment(env),
-            cwd=cwd,
-            start_new_session=True,
-        )
+    child = _start("stream", args, env=env, cwd=cwd, stdout=PIPE, stderr=STDOUT)
     timer = threading.Timer(timeout_s, _signal, (child, signal.SIGKILL)) if timeout_s is not None else None
     if timer:
         timer.start()
@@ -148,19 +129,9 @@ def pieces(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iter
     after 10 s), if it runs. At the end of what it prints CommandError is raised when its exit code is not 0.
     """
     import selectors
-    import subprocess
+    from subprocess import PIPE
 
-    _log("read", args)
-    with _missing_program(args):
-        child = subprocess.Popen(
-            list(args),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(env),
-            start_new_session=True,
-            bufsize=0,
-        )
+    child = _start("read", args, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)
 
     def read() -> Iterator[tuple[int, bytes]]:
         with selectors.DefaultSelector() as open_ones:
@@ -194,14 +165,10 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
 
     The terminal's Ctrl-C reaches the program, which decides what it means; this process waits for it to end.
     """
-    import subprocess
-
-    _log("attach", args)
     # A handler that does nothing, and not an exception: raised in the middle of a wait, it can lose the exit code.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        with _missing_program(args):
-            return subprocess.Popen(list(args), env=_environment(env)).wait()
+        return _start("attach", args, env=env, stdin=None, start_new_session=False).wait()
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -229,20 +196,12 @@ def beside(
     so too.
     """
     import select
-    import subprocess
     import tempfile
+    from subprocess import PIPE
 
-    _log("beside", args)
-    with tempfile.TemporaryFile() as errors, _missing_program(args):
-        child = subprocess.Popen(
-            list(args),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            env=_environment(env),
-            start_new_session=True,
-            bufsize=0,  # so that `select` sees all there is
-        )
+    with tempfile.TemporaryFile() as errors:
+        # Without a buffer, so that `select` sees all there is.
+        child = _start("beside", args, env=env, stdin=PIPE, stdout=PIPE, stderr=errors, bufsize=0)
         assert child.stdin is not None
         assert child.stdout is not None
         printed, lines = child.stdout, child.stdin
@@ -255,11 +214,7 @@ def beside(
         def end() -> str:
             with contextlib.suppress(OSError):
                 lines.close()
-            try:
-                child.wait(timeout=INTERRUPT_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                _signal(child, signal.SIGKILL)
-                child.wait()
+            _finish(child)
             errors.seek(0)
             return errors.read().decode(errors="replace")
 
@@ -284,32 +239,13 @@ def pipe(
     """Run one program into another, with how many bytes went over so far told now and then; returns what the second
     printed. Raises CommandError of the one that failed; an interruption ends both.
     """
-    import subprocess
     import tempfile
+    from subprocess import PIPE
 
-    _log("pipe", [*source, "|", *sink])
-    with tempfile.TemporaryFile() as source_errors, tempfile.TemporaryFile() as printed, _missing_program(source):
-        children = [
-            subprocess.Popen(
-                list(source),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=source_errors,
-                env=_environment(source_env),
-                start_new_session=True,
-            )
-        ]
+    with tempfile.TemporaryFile() as source_errors, tempfile.TemporaryFile() as printed:
+        children = [_start("pipe", source, env=source_env, stdout=PIPE, stderr=source_errors)]
         try:
-            children.append(
-                subprocess.Popen(
-                    list(sink),
-                    stdin=subprocess.PIPE,
-                    stdout=printed,
-                    stderr=printed,
-                    env=_environment(sink_env),
-                    start_new_session=True,
-                )
-            )
+            children.append(_start("pipe into", sink, env=sink_env, stdin=PIPE, stdout=printed, stderr=printed))
             reader, writer = children[0].stdout, children[1].stdin
             assert reader is not None
             assert writer is not None
@@ -348,21 +284,8 @@ def start_daemon(
 
     It keeps the descriptors `pass_fds`, under the same numbers, and with them the locks that are on their files.
     """
-    import subprocess
-
-    _log("start", args)
-    out: IO[bytes]
-    with _missing_program(args), log_file.open("ab") as out:
-        return subprocess.Popen(
-            list(args),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            env=_environment(env),
-            cwd=cwd,
-            start_new_session=True,
-            pass_fds=pass_fds,
-        ).pid
+    with log_file.open("ab") as out:
+        return _start("start", args, env=env, cwd=cwd, stdout=out, stderr=out, pass_fds=pass_fds).pid
 
 
 def start_bound(
@@ -381,34 +304,19 @@ def start_bound(
     On Linux the kernel sends it SIGTERM when this process ends, however that happens; elsewhere the caller sees to it.
     To be called from the main thread: the kernel takes the end of the calling thread for the end of the process.
     """
-    import subprocess
+    from subprocess import DEVNULL
 
-    _log("start", args)
-    with _missing_program(args):
-        return subprocess.Popen(
-            list(args),
-            stdin=subprocess.DEVNULL if input is None else input,
-            stdout=output,
-            stderr=subprocess.DEVNULL if is_quiet else output,
-            env=_environment(env),
-            cwd=cwd,
-            start_new_session=True,
-            preexec_fn=_end_with_parent(),
-        )
+    source, errors = DEVNULL if input is None else input, DEVNULL if is_quiet else output
+    how = {"stdin": source, "stdout": output, "stderr": errors, "preexec_fn": _end_with_parent()}
+    return _start("start", args, env=env, cwd=cwd, **how)
 
 
 def end_bound(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
     """End what `start_bound` started, and what that started in its session: SIGKILL for what does not go in time."""
-    import subprocess
-
     if child.poll() is None:
-        with contextlib.suppress(PermissionError):
-            _signal(child, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=patience_s)
-    with contextlib.suppress(PermissionError):
-        _signal(child, signal.SIGKILL)
-    child.wait()
+        _signal(child, signal.SIGTERM)
+        _finish(child, patience_s)
+    _signal(child, signal.SIGKILL)
 
 
 def _end_with_parent() -> Callable[[], None] | None:
@@ -430,17 +338,23 @@ def _end_with_parent() -> Callable[[], None] | None:
 
 
 def _stop(child: subprocess.Popen[bytes], number: signal.Signals = signal.SIGINT) -> None:
-    import subprocess
-
     _signal(child, number)
+    _finish(child)
+
+
+def _finish(child: subprocess.Popen[bytes], patience_s: float | None = None) -> None:
+    """Wait for a child's end, which it finds by SIGKILL after `patience_s` (None: INTERRUPT_PATIENCE_S) seconds."""
+    from subprocess import TimeoutExpired
+
     try:
-        child.wait(timeout=INTERRUPT_PATIENCE_S)
-    except subprocess.TimeoutExpired:
+        child.wait(timeout=INTERRUPT_PATIENCE_S if patience_s is None else patience_s)
+    except TimeoutExpired:
         _signal(child, signal.SIGKILL)
         child.wait()
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal a child that leads its own session, and all that it started there."""
-    with contextlib.suppress(ProcessLookupError):
+    # Of a group in which all have ended macOS says that it is not permitted.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)

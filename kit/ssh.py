@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kit import paths, process
+from kit import files, paths, process
 from kit.errors import BadInputError, CommandError, MissingProgramError, NetworkError, UnsupportedHostError
 from kit.facts.sockets import CANDIDATES
 
@@ -228,7 +228,7 @@ def connect(target: str, *, may_ask: bool | None = None) -> Connection:
     folder = _folder(address)
     if connection := _open_one(target, address, folder):
         return connection
-    with paths.locked(folder / "lock"):
+    with files.locked(folder / "lock"):
         # Another kit process may have opened it meanwhile.
         if connection := _open_one(target, address, folder):
             return connection

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kit import apt, mounts, paths, redact
+from kit import apt, files, mounts, paths, redact
 from kit.base import bootstrap, image
 from kit.catalog import load_catalog
 from kit.engine import Engine
@@ -72,7 +72,7 @@ def ensure(
         )
         return present
     folder = paths.cache_dir() / "base"
-    with paths.locked(folder / f"{suite}.lock"):
+    with files.locked(folder / f"{suite}.lock"):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None
         if archive.is_file() and not force and not mirror:

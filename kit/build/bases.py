@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kit import base
 from kit.build.model import BuildOptions, ChosenBase, Progress
 from kit.catalog import Catalog
 from kit.catalog.model import Image
@@ -45,8 +46,6 @@ def choose_base(
         if options.base == "registry" or not suites or isinstance(problem, BaseNotFoundError):
             raise problem
         progress.message(f"the container registry does not answer: building on a registry-free {suites[0].distro} base")
-    from kit import base
-
     suite = suites[0]
     made = base.ensure(suite.name, engine, mirror=options.apt_mirror, on_message=progress.message)
     return ChosenBase(source="archive", reference=made.reference, python=suite.python, identity=f"archive:{suite.name}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,9 +48,6 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
 
 def digest(engine: Engine, plan: Plan) -> str:
     """Build from nothing into an OCI archive; the digest of its manifest. The engine's store is untouched."""
-    import tarfile
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
         archive = Path(folder) / "image.tar"
         output = ["--no-cache", "--output", f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"]
@@ -63,8 +62,6 @@ def digest(engine: Engine, plan: Plan) -> str:
 @contextlib.contextmanager
 def _contexts(plan: Plan) -> Iterator[list[str]]:
     """The arguments for what a build gets: its folder, uv, and as secrets the CA, proxies and index."""
-    import tempfile
-
     network = plan.options.network
     arguments = [f"--build-context=kit={kit_context()}"]
     if network.ca_file:

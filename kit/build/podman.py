@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
+import tempfile
 import time
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from kit import paths, process
+from kit import paths, process, ssh
 from kit.build.context import kit_context
 from kit.build.failure import build_error
 from kit.build.inputs import Plan
@@ -35,8 +36,6 @@ READ_SCRIPT = (
 
 def run(engine: Engine, plan: Plan) -> None:
     """Build into the engine's store. Raises EngineFeatureError when Podman is too old, else as `build_error` says."""
-    import tempfile
-
     image, network = plan.image, plan.options.network
     with tempfile.TemporaryDirectory(prefix="kit-build-") as scratch:
         context = kit_context()
@@ -146,7 +145,5 @@ def _run(engine: Engine, arguments: list[str], secrets: dict[str, str], log: Pod
 def _ended(engine: Engine, said: str) -> KitError:
     """Podman's end, or the connection's, without an exit code."""
     if engine.connection:
-        from kit import ssh
-
         return ssh.failure(engine.target, 255, said, doing="used")
     return EngineError("podman build ended without an exit code", details=tuple(said.splitlines()[-5:]))

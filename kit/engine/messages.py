@@ -17,82 +17,84 @@ from kit.errors import (
     PortTakenError,
 )
 
-# (part of the text in lower case, kind, what happened, what to do); the first that matches wins.
-KNOWN: tuple[tuple[str, type[KitError], str, str], ...] = (
+# (parts of the text in lower case, kind, what happened, what to do); the first of which one matches wins.
+Known = tuple[tuple[tuple[str, ...], type[KitError], str, str], ...]
+KNOWN: Known = (
     (
-        "no space left on device",
+        ("no space left on device",),
         DiskFullError,
         "no space left where the container engine keeps its data",
         "free some with `docker system prune` (build cache: `docker builder prune`), or move the engine's data",
     ),
-    ("port is already allocated", PortTakenError, "the port is in use", "leave out --port to get a free one"),
-    ("address already in use", PortTakenError, "the port is in use", "leave out --port to get a free one"),
     (
-        "unresolvable cdi devices",
+        ("port is already allocated", "address already in use"),
+        PortTakenError,
+        "the port is in use",
+        "leave out --port to get a free one",
+    ),
+    (
+        ("unresolvable cdi devices",),
         GpuUnavailableError,
         "the engine knows no such GPU",
         "list what it knows with `docker info`; make a new specification with `sudo nvidia-ctk cdi generate "
         "--output=/etc/cdi/nvidia.yaml`",
     ),
     (
-        "could not select device driver",
+        ("could not select device driver",),
         GpuUnavailableError,
         "the engine has no way to pass a GPU through",
         "install the NVIDIA Container Toolkit: `sudo nvidia-ctk runtime configure --runtime=docker`; restart docker",
     ),
     (
-        "cannot connect to the docker daemon",
+        ("cannot connect to the docker daemon", "is the docker daemon running"),
         NoEngineError,
         "no container engine answers",
         "start kit's private engine with `kit engine up`, or install Docker Engine",
     ),
     (
-        "is the docker daemon running",
-        NoEngineError,
-        "no container engine answers",
-        "start kit's private engine with `kit engine up`, or install Docker Engine",
-    ),
-    (
-        "unable to resolve docker endpoint",
+        ("unable to resolve docker endpoint",),
         NoEngineError,
         "the docker context that is set does not exist",
         "`docker context ls` lists those there are; DOCKER_CONTEXT or `docker context use` chooses one",
     ),
     (
-        "error during connect",
+        ("error during connect",),
         NoEngineError,
         "no container engine answers at the address that is set",
         "check DOCKER_HOST and `docker context ls`; without them kit looks for an engine on this machine",
     ),
     (
-        "permission denied while trying to connect",
+        ("permission denied while trying to connect",),
         NoEngineError,
         "no right to use the container engine",
         "add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
     ),
-    ("no such container", NoSuchContainerError, "there is no such container", "`kit ps` lists what runs"),
+    (("no such container",), NoSuchContainerError, "there is no such container", "`kit ps` lists what runs"),
 )
 
 # The same for what a registry says while a build looks for its base image.
-REGISTRY: tuple[tuple[str, type[KitError], str, str], ...] = (
-    ("manifest unknown", BaseNotFoundError, "the registry does not have this base image", ""),
-    ("not found: not found", BaseNotFoundError, "the registry does not have this base image", ""),
-    (": not found", BaseNotFoundError, "the registry does not have this base image", ""),
-    ("pull access denied", BaseNotFoundError, "the registry does not have this base image", ""),
-    ("no such host", NetworkError, "the registry cannot be reached", ""),
-    ("connection refused", NetworkError, "the registry cannot be reached", ""),
-    ("i/o timeout", NetworkError, "the registry cannot be reached", ""),
-    ("deadline exceeded", NetworkError, "the registry cannot be reached", ""),
-    ("failed to do request", NetworkError, "the registry cannot be reached", ""),
+REGISTRY: Known = (
+    (
+        ("manifest unknown", ": not found", "pull access denied"),
+        BaseNotFoundError,
+        "the registry does not have this base image",
+        "",
+    ),
+    (
+        ("no such host", "connection refused", "i/o timeout", "deadline exceeded", "failed to do request"),
+        NetworkError,
+        "the registry cannot be reached",
+        "",
+    ),
 )
 
 
-def recognise(lines: Iterable[str], known: tuple[tuple[str, type[KitError], str, str], ...] = KNOWN) -> KitError | None:
+def recognise(lines: Iterable[str], known: Known = KNOWN) -> KitError | None:
     """The error a text stands for, with the telling line as its detail; None when it is none of the known."""
     for line in lines:
         lower = line.lower()
-        for part, kind, message, hint in known:
-            if part in lower:
+        for parts, kind, message, hint in known:
+            if any(part in lower for part in parts):
                 return kind(message, hint=hint, details=(line.strip(),))
     return None
 

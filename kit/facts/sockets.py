@@ -34,8 +34,8 @@ class Candidate:
 CANDIDATES = (
     Candidate(folder="/var/run"),
     Candidate(variable="XDG_RUNTIME_DIR", folder="/run/user/{uid}"),
-    Candidate(variable="HOME", file=".docker/run/docker.sock"),
-    Candidate(variable="HOME", file=".docker/desktop/docker.sock"),
+    Candidate(variable="HOME", folder="/", file=".docker/run/docker.sock"),
+    Candidate(variable="HOME", folder="/", file=".docker/desktop/docker.sock"),
     Candidate(choice="private", variable="KIT_ENGINE_DIR", folder="/var/lib/kit", file="run/docker.sock"),
 )
 

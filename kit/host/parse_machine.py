@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kit.facts.host import Endpoint
 from kit.host.sections import KILLED, Section
@@ -104,8 +104,6 @@ def parse_cgroup(text: str) -> str:
 
 def parse_endpoint(endpoint: Endpoint, answer: Section | None, errors: str) -> tuple[Endpoint, float | None]:
     """Whether an address answered, from what curl, wget or Python printed; and this clock minus the server's."""
-    from dataclasses import replace
-
     if answer is None:
         return endpoint, None
     text = f"{answer.text}\n{errors}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Literal
 
 from kit import process, ssh
@@ -30,8 +32,6 @@ def run_probe(
     Raises NetworkError when the target cannot be reached by ssh, BadInputError when it is no target,
     MissingProgramError when there is no ssh (or, here, no sh).
     """
-    import secrets
-
     connection = ssh.connect(target) if target else None
     account = connection.account if connection else None
     if account and find.takes_podman(account):
@@ -59,6 +59,4 @@ def run_probe(
 
 
 def _script() -> str:
-    from importlib.resources import files
-
     return (files("kit.host") / "probe.sh").read_text(encoding="utf-8")

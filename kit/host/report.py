@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import getpass
 import re
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from kit import redact
-
-if TYPE_CHECKING:
-    from kit.facts.host import Host
+from kit.facts.host import Host
 
 _HOMES = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:'\",]+|(?<![\w.-])/root(?![\w.-])")
 # Facts of an engine that its machine's own stand for, or that only a build needs.
@@ -42,9 +44,6 @@ def to_json(host: Host) -> dict[str, Any]:
 
 
 def _users(host: Host) -> set[str]:
-    import contextlib
-    import getpass
-
     found = {process.user for gpu in host.gpus for process in gpu.processes or ()}
     found |= {container.user for container in host.containers if not container.user.partition(":")[0].isdecimal()}
     if "@" in host.target:
@@ -55,8 +54,6 @@ def _users(host: Host) -> set[str]:
 
 
 def _machines(host: Host) -> set[str]:
-    import socket
-
     if not host.target:
         name = socket.gethostname()
         return {name, name.partition(".")[0]}
@@ -64,8 +61,6 @@ def _machines(host: Host) -> set[str]:
 
 
 def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str]:
-    from pathlib import Path
-
     def words(names: Iterable[str]) -> re.Pattern[str] | None:
         found = sorted((re.escape(n) for n in names if len(n) > 1 and n not in _COMMON), key=len, reverse=True)
         return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(found)})(?![A-Za-z0-9])") if found else None

@@ -230,7 +230,7 @@ def _lock_file(
         snapshot=snapshot,
         source_date_epoch=epoch,
         packages=sum(len(parse_requirements(text)) for text in own.values()),
-        layers=tuple((layer, sha256(text)) for layer, text in own.items()),
+        layers={layer: sha256(text) for layer, text in own.items()},
     )
 
 

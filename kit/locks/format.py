@@ -76,11 +76,11 @@ class LockFile:
     snapshot: str  # the day it was solved, `2026-11-21`
     source_date_epoch: int  # a day's midnight in UTC: the time of all files in the image
     packages: int  # in its own sections, as `layers`
-    layers: tuple[tuple[str, str], ...]  # each section's hash
+    layers: dict[str, str]  # each section's hash
 
     def text(self) -> str:
         values = {key: value for key, value in dataclasses.asdict(self).items() if value is not None}
-        return json.dumps({**values, "layers": dict(self.layers)}, indent=2) + "\n"
+        return json.dumps(values, indent=2) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

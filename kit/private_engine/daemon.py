@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kit import apt, mounts, paths, process
+from kit import apt, files, mounts, paths, process, procs
 from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
 from kit.private_engine import is_up, machine, network, processes, programs, programs_of, read_state
 from kit.private_engine.settings import STORES, Places, Programs, Store, daemon_configuration
@@ -40,7 +40,8 @@ def up(
         return False
     programs.check_host()
     _require_root("up")
-    with paths.locked(here.lock_file):
+    here.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the lock's; every user may use what is in it
+    with files.locked(here.lock_file):
         if is_up():
             running = str(read_state(here).get("store", ""))
             if store not in (None, running):
@@ -79,7 +80,7 @@ def down(here: Places, *, purge: bool, say: Callable[[str], None]) -> bool:
     if not here.folder.is_dir():
         return False
     _require_root("down")
-    with paths.locked(here.lock_file):
+    with files.locked(here.lock_file):
         was_up = is_up()
         if was_up:
             say("stopping the private engine and its containers")
@@ -152,7 +153,7 @@ def _start(
     )
     paths.write_text(here.state_file, json.dumps({**state, "pid": pid}))
     machine.settle(here.id, pid)
-    processes.wait_until(lambda: is_up() or not processes.is_alive(pid), START_TIMEOUT_S)
+    processes.wait_until(lambda: is_up() or not procs.is_alive(pid), START_TIMEOUT_S)
     if not is_up():
         raise _start_error(here)
     if user := os.environ.get("SUDO_UID"):
@@ -194,7 +195,7 @@ def _clear(here: Places, found: Programs) -> None:
     if pid:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-        processes.wait_until(lambda: not processes.is_alive(pid), STOP_TIMEOUT_S)
+        processes.wait_until(lambda: not procs.is_alive(pid), STOP_TIMEOUT_S)
     processes.kill_all(here.mark, here.cgroup)
     processes.remove_cgroups(here.cgroup)
     names = [entry.name for entry in network.CLASS_NET.iterdir()]
@@ -219,7 +220,7 @@ def _clear(here: Places, found: Programs) -> None:
 def _daemon_pid(here: Places) -> int:
     """The daemon's PID, 0 when it is not running: a recycled PID is some other program's, and is not taken for it."""
     pid = int(read_state(here).get("pid", 0))
-    return pid if pid and pid in processes.belonging_to(here.mark, here.cgroup) and processes.is_alive(pid) else 0
+    return pid if pid and pid in processes.belonging_to(here.mark, here.cgroup) and procs.is_alive(pid) else 0
 
 
 def _delete(here: Places) -> None:

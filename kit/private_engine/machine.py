@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
+from kit import files, procs
 from kit.paths import write_text
-from kit.private_engine import network, processes
+from kit.private_engine import network
 
 RUN = Path("/run")
 USERS = RUN / "kit-engines"
@@ -18,20 +16,9 @@ USERS = RUN / "kit-engines"
 SHADOWED = (RUN / "containerd", RUN / "docker", RUN / "runc", Path("/opt/containerd"))
 
 
-@contextlib.contextmanager
-def _locked() -> Iterator[None]:
-    # The lock is on /run itself, so that no lock file is left behind.
-    handle = os.open(RUN, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
 def enter(engine: str, pid: int) -> None:
     """Prepare the machine for an engine that process `pid` is about to start; `settle` says who runs it then."""
-    with _locked():
+    with files.locked(RUN):  # itself, so that no lock file is left behind
         others = _live()
         before = USERS / "before.json"
         if not others or not before.is_file():
@@ -45,13 +32,13 @@ def enter(engine: str, pid: int) -> None:
 
 def settle(engine: str, pid: int) -> None:
     """The engine runs, as process `pid`."""
-    with _locked():
+    with files.locked(RUN):
         _write(engine, pid)
 
 
 def leave(engine: str) -> None:
     """The engine has ended: if it was the last, the machine is put back as it was before the first."""
-    with _locked():
+    with files.locked(RUN):
         with contextlib.suppress(FileNotFoundError):
             (USERS / f"{engine}.engine").unlink()
         if _live():
@@ -70,7 +57,7 @@ def leave(engine: str) -> None:
 
 
 def _write(engine: str, pid: int) -> None:
-    write_text(USERS / f"{engine}.engine", json.dumps({"pid": pid, "start": processes.start_time(pid)}))
+    write_text(USERS / f"{engine}.engine", json.dumps({"pid": pid, "start": procs.start_time(pid)}))
 
 
 def _live() -> list[str]:
@@ -79,7 +66,7 @@ def _live() -> list[str]:
     for file in USERS.glob("*.engine"):
         try:
             entry = json.loads(file.read_text())
-            alive = entry["start"] != "" and processes.start_time(entry["pid"]) == entry["start"]
+            alive = procs.is_running(entry["pid"], entry["start"])
         except (OSError, ValueError, KeyError):
             alive = False
         if alive:

@@ -9,46 +9,29 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PROC = Path("/proc")
+from kit import procs
+
 CGROUPS = Path("/sys/fs/cgroup")
-
-
-def start_time(pid: int) -> str:
-    """When a process started, in clock ticks: with its PID this names it for good. Empty for one that has ended."""
-    try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in ("Z", "X") else fields[19]
-
-
-def is_alive(pid: int) -> bool:
-    """True when the process runs; a zombie of ours is collected and counts as ended."""
-    with contextlib.suppress(ChildProcessError, OSError):
-        os.waitpid(pid, os.WNOHANG)
-    return start_time(pid) != ""
 
 
 def belonging_to(mark: str, cgroup: str) -> list[int]:
     """Processes that have `mark` (`NAME=value`) in their environment, or are in the control group `cgroup`."""
-    found = []
-    for entry in PROC.iterdir():
-        # A zombie holds nothing any more, and is its parent's to collect.
-        if not entry.name.isdigit() or int(entry.name) == os.getpid() or not start_time(int(entry.name)):
-            continue
-        with contextlib.suppress(OSError):
-            in_group = any(
-                f"/{cgroup}/" in f"{line.rpartition(':')[2]}/" for line in (entry / "cgroup").read_text().splitlines()
-            )
-            if in_group or mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                found.append(int(entry.name))
-    return found
+    others = (pid for pid in procs.numbers() if pid != os.getpid())
+    # A zombie holds nothing any more, and is its parent's to collect.
+    return [p for p in others if procs.start_time(p) and (_is_in_group(p, cgroup) or procs.has_mark(p, mark))]
+
+
+def _is_in_group(pid: int, cgroup: str) -> bool:
+    with contextlib.suppress(OSError):
+        lines = (procs.PROC / str(pid) / "cgroup").read_text().splitlines()
+        return any(f"/{cgroup}/" in f"{line.rpartition(':')[2]}/" for line in lines)
+    return False
 
 
 def kill_all(mark: str, cgroup: str) -> None:
     """Kill every process of the engine's, again and again until none is left (a shim may be starting one)."""
     end = time.monotonic() + 20
-    while (found := [pid for pid in belonging_to(mark, cgroup) if is_alive(pid)]) and time.monotonic() < end:
+    while (found := [pid for pid in belonging_to(mark, cgroup) if procs.is_alive(pid)]) and time.monotonic() < end:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -7,16 +7,14 @@ user of the same engine sees it. Engines of their own (rootless ones) do not see
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import gpus, labels
+from kit import files, gpus, labels
 from kit.engine import Engine
 from kit.errors import GpuUnavailableError, UnsupportedHostError
 from kit.host import host_has_gpu, read_gpus
@@ -118,37 +116,21 @@ def held(engine: Engine, *, on_wait: Callable[[str], None] = lambda _: None) -> 
 
 
 def _lock(path: Path, wait_s: float, on_wait: Callable[[str], None]) -> int:
-    start, is_told = time.monotonic(), False
-    while True:
-        handle = _open(path)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Whoever tidies up the folder may have removed the file that was just locked, and others make a new one.
-            if _is_same(handle, path):
-                return handle
-            os.close(handle)
-            continue
-        except BlockingIOError:
-            os.close(handle)
-        except BaseException:
-            os.close(handle)
-            raise
-        passed = time.monotonic() - start
-        if passed > wait_s:
-            raise GpuUnavailableError(
-                f"another process has held {path} for {wait_s:g} s, so no GPU can be chosen",
-                hint="`sudo lslocks` shows which one; --gpus device=0 names a GPU without the lock",
-            )
+    is_told = False
+
+    def tell(passed: float) -> None:
+        nonlocal is_told
         if passed > LOCK_NOTICE_S and not is_told:
             on_wait("waiting for another `kit run` of this machine that is choosing its GPUs")
             is_told = True
-        time.sleep(0.02)
 
-
-def _is_same(handle: int, path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(handle), path.stat(follow_symlinks=False))
-    return False
+    handle = files.acquire(path, wait_s=wait_s, on_wait=tell, opened=_open)
+    if handle is None:
+        raise GpuUnavailableError(
+            f"another process has held {path} for {wait_s:g} s, so no GPU can be chosen",
+            hint="`sudo lslocks` shows which one; --gpus device=0 names a GPU without the lock",
+        )
+    return handle
 
 
 def _open(path: Path) -> int:

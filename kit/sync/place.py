@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import paths
+from kit import files, paths
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _machine() -> str:
 
     file = paths.state_dir() / "sync" / "machine"
     if not file.exists():
-        with paths.locked(file.with_suffix(".lock")):
+        with files.locked(file.with_suffix(".lock")):
             if not file.exists():
                 paths.write_text(file, secrets.token_hex(16) + "\n")
     return file.read_text(encoding="utf-8").strip()

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kit import ports, process
+from kit import ports, process, procs
 from kit.errors import BadInputError, MissingProgramError, NetworkError, PortTakenError
 from kit.tunnels import forward, state
 from kit.tunnels.state import Record, Status, Tunnel
@@ -95,7 +95,7 @@ class _Waiting:
     def look(self, identity: str) -> Tunnel | None:
         """The tunnel as it is; None when it cannot be read, or was ended because it cannot come up by itself."""
         record = state.read(identity)
-        if record is None or not state.is_running(record.tunnel.pid, record.start):
+        if record is None or not procs.is_running(record.tunnel.pid, record.start):
             return None
         if record.is_lasting and not self.port:
             # Nothing it does by itself helps. This process may have another key or agent.
@@ -176,7 +176,7 @@ def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[s
             pass_fds=handles,
         )
         theirs.close()
-        start, answer = state.start_time(pid), {}
+        start, answer = procs.start_time(pid), {}
         try:
             answer = _asked(tunnel, ours, order, deadline)
         finally:
@@ -244,7 +244,7 @@ def _records() -> list[Record]:
             if state.sweep(identity):
                 continue
             record = state.read(identity)
-            if record and record.boot == state.boot() and state.is_running(record.tunnel.pid, record.start):
+            if record and record.boot == procs.boot() and procs.is_running(record.tunnel.pid, record.start):
                 found.append(record)
     return sorted(found, key=lambda r: (r.tunnel.target, r.tunnel.container, r.tunnel.local_port))
 
@@ -282,7 +282,7 @@ def _end(records: Sequence[Record]) -> None:
 def _wait_for_end(supervisors: Sequence[tuple[int, str]]) -> None:
     """Wait until these processes ended; kill those that take too long."""
     begun = time.monotonic()
-    while running := [(pid, start) for pid, start in supervisors if state.is_running(pid, start)]:
+    while running := [(pid, start) for pid, start in supervisors if procs.is_running(pid, start)]:
         passed = time.monotonic() - begun
         if passed > CLOSE_PATIENCE_S:
             for pid, _ in running:
@@ -295,7 +295,7 @@ def _wait_for_end(supervisors: Sequence[tuple[int, str]]) -> None:
 
 def _signal(record: Record, number: signal.Signals) -> None:
     """Signal a supervisor, if its number is still its own."""
-    if state.is_running(record.tunnel.pid, record.start):
+    if procs.is_running(record.tunnel.pid, record.start):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(record.tunnel.pid, number)
 

@@ -7,24 +7,21 @@ kernel frees it when they end, however they do. The files of a tunnel without an
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
 import signal
 import time
 from dataclasses import MISSING, asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from kit import paths, process
+from kit import files, paths, procs
 
 Status = Literal["up", "connecting", "down"]
 STATUSES: tuple[Status, ...] = ("up", "connecting", "down")
 # In the environment of a tunnel's ssh and of all that it starts, such as the ssh to a jump host.
 MARK = "KIT_TUNNEL"
-PROC = Path("/proc")
 LONGEST_STATE = 64 * 1024
 _FILE = re.compile(r"([0-9a-f]{10})\.(?:json|lock|log)")
 
@@ -76,7 +73,7 @@ def identity_of(target: str, container: str, remote_port: int) -> str:
     """The name of the tunnel to a port of a container: always the same on this machine, so that there is only one."""
     import hashlib
 
-    words = "\0".join((boot(), target, container, str(remote_port)))
+    words = "\0".join((procs.boot(), target, container, str(remote_port)))
     return hashlib.sha256(words.encode()).hexdigest()[:10]
 
 
@@ -125,7 +122,7 @@ def write(record: Record) -> None:
 
 def give_up(identity: str, handle: int) -> None:
     """Remove a tunnel's files, the lock last, unless that is another's by now."""
-    if is_lock(handle, file(identity, "lock")):
+    if files.is_at(handle, file(identity, "lock")):
         _remove(identity)
         file(identity, "lock").unlink(missing_ok=True)
 
@@ -138,31 +135,13 @@ def _remove(identity: str) -> None:
 
 def acquire(identity: str) -> int | None:
     """The descriptor that holds the lock of a tunnel from now on, or None: it has an owner already."""
-    path = file(identity, "lock")
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        # The owner before may have removed it since it was opened.
-        if is_lock(handle, path):
-            return handle
-        os.close(handle)
-
-
-def is_lock(handle: int, path: Path) -> bool:
-    """True when the descriptor is of the file that is at this path."""
-    with contextlib.suppress(OSError):
-        return os.path.samestat(os.fstat(handle), path.stat())
-    return False
+    return files.acquire(file(identity, "lock"), wait_s=0)
 
 
 def sweep(identity: str) -> bool:
     """Clear away a tunnel that has no owner; False when it has one, or is another machine's. Raises OSError."""
     record = read(identity)
-    if record and record.boot != boot() and record.machine != machine():
+    if record and record.boot != procs.boot() and record.machine != machine():
         return False  # machines that share files do not always share locks
     handle = acquire(identity)
     if handle is None:
@@ -177,10 +156,10 @@ def sweep(identity: str) -> bool:
 
 def clear(identity: str, handle: int) -> None:
     """End what a dead supervisor left running, and remove its files; not the lock, which the caller holds."""
-    if not is_lock(handle, file(identity, "lock")):
+    if not files.is_at(handle, file(identity, "lock")):
         return  # the caller holds one that is gone, and the files are another's
     record = read(identity)
-    if record and record.boot == boot():
+    if record and record.boot == procs.boot():
         end_orphans(record)
     _remove(identity)
 
@@ -203,52 +182,13 @@ def orphans(record: Record) -> list[int]:
     """
     if not record.ssh_pid:
         return []
-    if not (PROC / "self/stat").exists():
-        return [record.ssh_pid] if start_time(record.ssh_pid) == record.ssh_start else []
-    found, mark = [], f"{MARK}={record.tunnel.id}".encode()
-    for name in os.listdir(PROC):  # noqa: PTH208
-        fields = _stat(int(name)) if name.isdigit() else []
-        if not fields or int(fields[3]) != record.ssh_pid:
-            continue
-        with contextlib.suppress(OSError):
-            if mark in (PROC / name / "environ").read_bytes().split(b"\0"):
-                found.append(int(name))
-    return found
-
-
-def is_running(pid: int, start: str) -> bool:
-    """True when the process with this number that started at this time has not ended."""
-    return start_time(pid) == start != ""
-
-
-def start_time(pid: int) -> str:
-    """When a process started, comparable only with itself; empty for one that has ended."""
-    if (PROC / "self/stat").exists():
-        fields = _stat(pid)
-        return fields[19] if fields else ""
-    done = process.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], timeout_s=10, check=False)
-    state, _, started = done.stdout.strip().partition(" ")
-    return "" if state.startswith("Z") else started.strip()
-
-
-def _stat(pid: int) -> list[str]:
-    """What /proc says of a process, from its state on; empty for one that has ended."""
-    try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except (OSError, ValueError):
-        return []
-    return [] if fields[0] in ("Z", "X") else fields
+    if not procs.has_proc():
+        return [record.ssh_pid] if procs.is_running(record.ssh_pid, record.ssh_start) else []
+    mark = f"{MARK}={record.tunnel.id}"
+    return [pid for pid in procs.numbers() if procs.session(pid) == record.ssh_pid and procs.has_mark(pid, mark)]
 
 
 def machine() -> str:
     import socket
 
     return socket.gethostname()
-
-
-@cache
-def boot() -> str:
-    """What tells this machine, since it was started, from all others; empty where the system does not say."""
-    with contextlib.suppress(OSError):
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
-    return ""

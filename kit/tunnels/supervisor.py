@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import ports, process
+from kit import files, ports, process, procs
 from kit.errors import KitError
 from kit.tunnels import state
 from kit.tunnels.forward import Gate, Output
@@ -74,8 +74,8 @@ def main(arguments: Sequence[str]) -> None:
             record=Record(
                 tunnel=Tunnel(**{**order["tunnel"], "id": identity, "pid": os.getpid()}),
                 machine=state.machine(),
-                boot=state.boot(),
-                start=state.start_time(os.getpid()),
+                boot=procs.boot(),
+                start=procs.start_time(os.getpid()),
             ),
             command=order["command"],
             carrier=order["carrier"],
@@ -282,7 +282,7 @@ class Supervisor:
         finally:
             if theirs is not None:
                 os.close(theirs)
-        self.record = replace(self.record, ssh_pid=self.child.pid, ssh_start=state.start_time(self.child.pid))
+        self.record = replace(self.record, ssh_pid=self.child.pid, ssh_start=procs.start_time(self.child.pid))
         tunnel, is_lasting = self.record.tunnel, self.record.is_lasting
         self._publish("connecting", problem=tunnel.problem, tries=tunnel.tries, is_lasting=is_lasting)
 
@@ -336,7 +336,7 @@ class Supervisor:
     def _look_after_files(self) -> None:
         """Write the record again when somebody removed or changed it; end when nobody can find this tunnel any more."""
         identity = self.record.tunnel.id
-        if not state.is_lock(self.lock, state.file(identity, "lock")):
+        if not files.is_at(self.lock, state.file(identity, "lock")):
             self.is_ending = True
         elif state.read(identity) != self.record:
             self._write()

@@ -12,10 +12,9 @@ import pytest
 
 from kit import paths, ports, process, ssh
 from kit.catalog import load_catalog
-from kit.compose import examples as compose_examples
 from kit.engine import Engine
 from kit.errors import KitError
-from kit.render import render_compose
+from kit.render import compose_examples
 from tests.engine.conftest import Kit
 from tests.engine.notebook import execute, get
 from tests.engine.sshd import Server, needs_sshd
@@ -77,11 +76,11 @@ def answer(url: str, *, token: str = "", timeout_s: float = 90) -> int:
 
 
 def test_the_example_of_every_image_is_valid(compose: Compose, tmp_path: Path) -> None:
-    examples = [(image, name, file) for image in IMAGES for name, file in compose_examples(image).items()]
+    examples = [(image, name, text) for image in IMAGES for name, text in compose_examples(image).items()]
     # One call for each; in one call for all the files would be merged.
-    for image, name, example in examples:
+    for image, name, text in examples:
         file = tmp_path / name
-        file.write_text(render_compose(example))
+        file.write_text(text)
         form = "cdi" if ".cdi." in name else "nvidia"
         data = json.loads(compose("config", "--format=json", options=(f"--file={file}",), JUPYTER_TOKEN="x"))
         service = data["services"]["jupyter"]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import base, mounts, private_engine, process
+from kit import base, files, mounts, private_engine, process, procs
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.private_engine import network, processes
@@ -77,7 +77,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     from kit.private_engine import programs
 
     shared = Path(os.environ.get("KIT_ENGINE_PROGRAMS") or paths.engine_dir() / "programs")
-    with paths.locked(paths.engine_dir() / "lock"):
+    with files.locked(paths.engine_dir() / "lock"):
         programs.ensure(shared, say=print)
     monkeypatch.setenv("KIT_ENGINE_PROGRAMS", str(shared))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(tmp_path / "e"))
@@ -178,7 +178,7 @@ def test_killed_daemon_is_cleared_and_started_again(folder: Path) -> None:
     docker("network", "create", "own")
     first = private_engine.status().pid
     os.kill(first, signal.SIGKILL)
-    assert processes.wait_until(lambda: not processes.is_alive(first), 10)
+    assert processes.wait_until(lambda: not procs.is_alive(first), 10)
     assert not private_engine.is_up()
     assert private_engine.places().socket.exists(), "a stale socket"
     assert private_engine.up()
@@ -195,7 +195,7 @@ def test_stale_pid_of_another_program_is_left_alone(folder: Path) -> None:
     (folder / "run/docker.sock").touch()
     (folder / "run/docker.pid").write_text(str(os.getppid()))
     assert private_engine.up()
-    assert processes.is_alive(os.getppid())
+    assert procs.is_alive(os.getppid())
 
 
 def test_calls_at_once_start_one_engine(folder: Path) -> None:

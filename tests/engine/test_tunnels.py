@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kit import ports, ssh, tunnels
+from kit import ports, procs, ssh, tunnels
 from kit.errors import NetworkError, PortTakenError
 from kit.tunnels import state
 from tests import fake_ssh
@@ -111,7 +111,7 @@ def ssh_of(tunnel):
 
 
 def is_gone(pid):
-    return state.start_time(pid) == ""
+    return procs.start_time(pid) == ""
 
 
 def test_through_ssh_and_closed_again(machine, service, first, monkeypatch):

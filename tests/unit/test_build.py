@@ -180,8 +180,8 @@ def test_a_build_gets_the_dockerfile_and_the_whole_lock(catalog, engine, buildx,
 
     monkeypatch.setattr(engine, "stream", look)
     image = catalog.find(name)
-    build.build(catalog, image, engine, BuildOptions())
-    inputs = build.read_inputs(catalog, image)
+    build(catalog, image, engine, BuildOptions())
+    inputs = read_inputs(catalog, image)
     assert given == {"Dockerfile": inputs.dockerfile, "requirements.lock": inputs.lock.requirements}
     assert not Path(build_args(buildx)[-1]).exists(), "gone when the build is over"
 
@@ -197,8 +197,8 @@ def test_the_dockerfiles_build_without_kit_as_contributing_says(catalog, engine,
     assert [args[-2] for args in by_hand] == ["torch2.7-cu126", "torch2.7-cu126-devel"]
     for args in by_hand:
         image = catalog.find(args[-2])
-        inputs = build.read_inputs(catalog, image)
-        build.build(catalog, image, engine, BuildOptions())
+        inputs = read_inputs(catalog, image)
+        build(catalog, image, engine, BuildOptions())
         by_kit = buildx.called("buildx", "build")[-1].args
         contexts = [a.removeprefix("--build-context=") for a in by_kit if a.startswith("--build-context")]
         assert [c.partition("=")[0] for c in contexts] == ["kit"]
@@ -318,18 +318,18 @@ def test_an_image_is_out_of_date_when_its_parents_lock_changes(project, engine, 
     for name in (image.name, image.release.name):
         shutil.copytree(REPOSITORY / "images" / name, project.root / "images" / name)
     folder = project.root / "images" / image.name
-    inputs = build.read_inputs(project.catalog, image)
+    inputs = read_inputs(project.catalog, image)
     identity = project.catalog.base_for(image).reference
-    mark = build.fingerprint(inputs.dockerfile, inputs.lock.requirements, identity)
+    mark = fingerprint(inputs.dockerfile, inputs.lock.requirements, identity)
     labels = {"kit.fingerprint": mark, "kit.base-identity": identity, "kit.base-source": "registry"}
     buildx.reply("image", "inspect", stdout=json.dumps(labels))
-    assert build.current(project.catalog, image, engine, BuildOptions()).fingerprint == mark
+    assert current(project.catalog, image, engine, BuildOptions()).fingerprint == mark
     assert len((folder / "requirements.lock").read_text().splitlines()) < 30, "it holds what it adds"
     parent = project.root / "images" / image.release.name / "requirements.lock"
     parent.write_text(parent.read_text() + "# more\n")
-    assert build.current(project.catalog, image, engine, BuildOptions()) is None
+    assert current(project.catalog, image, engine, BuildOptions()) is None
     parent.unlink()
-    assert build.current(project.catalog, image, engine, BuildOptions()) is None
+    assert current(project.catalog, image, engine, BuildOptions()) is None
 
 
 @pytest.mark.parametrize("options", [{"force": True}, {"no_cache": True}])

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.catalog import Catalog, load_catalog, tables
@@ -208,6 +208,7 @@ def test_a_digest_and_its_status_go_together(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=24))
+@settings(deadline=None)
 def test_any_text_is_an_image_or_a_clear_refusal(name: str) -> None:
     catalog = load_catalog()
     try:

@@ -1,7 +1,5 @@
-import multiprocessing
 import os
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -87,23 +85,3 @@ def test_engine_dir_can_be_moved(monkeypatch):
     assert paths.engine_dir() == Path("/data/engine")
     monkeypatch.delenv("KIT_ENGINE_DIR")
     assert paths.engine_dir() == Path("/var/lib/kit")
-
-
-def _count_up(file, lock):
-    for _ in range(20):
-        with paths.locked(lock):
-            value = int(file.read_text())
-            time.sleep(0.0005)
-            file.write_text(str(value + 1))
-
-
-def test_locked_keeps_processes_apart(tmp_path):
-    file, lock = tmp_path / "number", tmp_path / "deep/lock"
-    file.write_text("0")
-    context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_count_up, args=(file, lock)) for _ in range(4)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(30)
-    assert file.read_text() == "80"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kit import apt, mounts, private_engine
+from kit import apt, mounts, private_engine, procs
 from kit.errors import EngineError, UnsupportedHostError
 from kit.private_engine import daemon, network, processes, programs
 from kit.private_engine.settings import Places, daemon_configuration
@@ -184,8 +184,8 @@ def test_a_chroot_is_told_from_the_machine_around_it() -> None:
 
 
 def test_own_process_is_alive_and_belongs_to_no_engine() -> None:
-    assert processes.start_time(os.getpid())
-    assert processes.start_time(2**22 + 1) == ""
+    assert procs.start_time(os.getpid())
+    assert procs.start_time(2**22 + 1) == ""
     assert processes.belonging_to("KIT_PRIVATE_ENGINE=none", "kit-none") == []
 
 

@@ -73,8 +73,10 @@ def test_a_command_that_takes_too_long_is_ended_and_says_so():
         lambda: process.run(["no-such-program-of-kit"]),
         lambda: process.stream(["no-such-program-of-kit"], print),
         lambda: process.attach(["no-such-program-of-kit"]),
+        lambda: process.pipe(["no-such-program-of-kit"], ["cat"]),
+        lambda: process.pipe(["yes"], ["no-such-program-of-kit"]),
     ],
-    ids=["run", "stream", "attach"],
+    ids=["run", "stream", "attach", "pipe from", "pipe into"],
 )
 def test_a_program_that_is_not_there_is_named(call):
     with pytest.raises(MissingProgramError, match="`no-such-program-of-kit` is not installed"):

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from kit import compose, layout, render
+from kit import layout, render
 from kit.catalog.model import LAYERS
 
 
@@ -155,8 +155,7 @@ def test_two_images_have_compose_files_as_examples_the_one_with_gpus_in_each_for
 
 def test_no_value_of_a_compose_file_is_left_to_fill_in_and_none_breaks_its_line(catalog):
     for image in catalog.images():
-        for file in compose.examples(image).values():
-            text = render.render_compose(file)
+        for text in render.compose_examples(image).values():
             assert not re.search(r"{{|{%|None|[ \t]+$", text, re.MULTILINE)
             assert text.endswith("\n")
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import ports, process, tunnels
+from kit import ports, process, procs, tunnels
 from kit.errors import PortTakenError
 from kit.tunnels import forward, state, supervisor
 
@@ -23,7 +23,7 @@ from kit.tunnels import forward, state, supervisor
 def record(**changes):
     tunnel = {"id": "0123456789", "target": "machine", "container": "kit-a", "service": "jupyter", "local_port": 8888}
     tunnel |= {"remote_port": 20000, "status": "up", "problem": "", "started": "", "tries": 0, "pid": os.getpid()}
-    made = {"machine": state.machine(), "boot": state.boot(), "start": state.start_time(os.getpid())}
+    made = {"machine": state.machine(), "boot": procs.boot(), "start": procs.start_time(os.getpid())}
     return state.Record(tunnel=state.Tunnel(**tunnel), **{**made, **changes})
 
 
@@ -129,8 +129,8 @@ def sleeper():
 
 
 def test_without_proc_the_ssh_is_found_by_its_number_and_start(sleeper, monkeypatch, tmp_path):
-    monkeypatch.setattr(state, "PROC", tmp_path)
-    of = record(ssh_pid=sleeper.pid, ssh_start=state.start_time(sleeper.pid))
+    monkeypatch.setattr(procs, "PROC", tmp_path)
+    of = record(ssh_pid=sleeper.pid, ssh_start=procs.start_time(sleeper.pid))
     assert of.ssh_start
     assert state.orphans(replace(of, ssh_start="Thu Jan  1 00:00:00 1970")) == []
     assert state.orphans(of) == [sleeper.pid]
@@ -140,7 +140,7 @@ def test_without_proc_the_ssh_is_found_by_its_number_and_start(sleeper, monkeypa
 
 
 def test_a_process_that_only_has_the_number_of_a_dead_ssh_is_let_be(sleeper):
-    assert state.orphans(record(ssh_pid=sleeper.pid, ssh_start=state.start_time(sleeper.pid))) == []
+    assert state.orphans(record(ssh_pid=sleeper.pid, ssh_start=procs.start_time(sleeper.pid))) == []
 
 
 def test_waits_between_two_tries():
@@ -226,7 +226,7 @@ def test_what_ssh_prints():
 
 
 def is_gone(pid):
-    return state.start_time(pid) == ""
+    return procs.start_time(pid) == ""
 
 
 def test_a_bound_program_ends_with_the_one_that_started_it():

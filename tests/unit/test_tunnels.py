@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kit import ports, tunnels
+from kit import ports, procs, tunnels
 from kit.errors import BadInputError, MissingProgramError, NetworkError, PortTakenError
 from kit.tunnels import state
 from tests import fake_ssh
@@ -100,7 +100,7 @@ def ssh_of(tunnel):
 
 
 def is_gone(pid):
-    return state.start_time(pid) == ""
+    return procs.start_time(pid) == ""
 
 
 # --- opening and closing

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from kit import gpu_check, locks, paths
-from kit.engine import ContainerSpec, Mount
 from kit.gpu_check import Answer, Asked, Device
+from kit.spec.container import ContainerSpec, Mount
+from kit.spec.gpu_grant import GpuGrant
 from kit.verify.model import Subject
 from kit.verify.suite import conftest, test_gpu, test_training
 
@@ -26,22 +27,20 @@ H200 = Device(name="NVIDIA H200", uuid=UUID, computes=True)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "asked"),
+    ("devices", "asked"),
     [
         ((), None),
-        (("--shm-size=1",), None),
-        (("--device=/dev/fuse",), None),
-        (("--device=nvidia.com/gpu=all",), Asked()),
-        (("--device=nvidia.com/gpu=0", "--device=nvidia.com/gpu=3"), Asked(count=2)),
-        ((f"--device=nvidia.com/gpu=GPU-{UUID.upper()}",), Asked(count=1, uuids=(UUID,))),
-        (("--device=nvidia.com/gpu=0:1",), Asked()),
-        (("--device=nvidia.com/gpu=MIG-1", "--device=nvidia.com/gpu=MIG-2"), Asked()),
-        (("--gpus=all",), Asked()),
-        ((f'--gpus="device=GPU-{UUID},1"',), Asked(count=2, uuids=(UUID,))),
+        (("nvidia.com/gpu=all",), Asked()),
+        (("nvidia.com/gpu=0", "nvidia.com/gpu=3"), Asked(count=2)),
+        ((f"nvidia.com/gpu=GPU-{UUID.upper()}",), Asked(count=1, uuids=(UUID,))),
+        (("nvidia.com/gpu=0:1",), Asked()),
+        (("nvidia.com/gpu=MIG-1", "nvidia.com/gpu=MIG-2"), Asked()),
+        (("all",), Asked()),
+        ((f"GPU-{UUID}", "1"), Asked(count=2, uuids=(UUID,))),
     ],
 )
-def test_what_the_engine_s_arguments_ask_for(arguments, asked):
-    assert gpu_check.asked_for(arguments) == asked
+def test_what_to_look_for_of_the_devices_a_container_was_given(devices, asked):
+    assert gpu_check.asked_for(devices) == asked
 
 
 @pytest.mark.parametrize(
@@ -78,31 +77,26 @@ def test_gpus_in_a_few_words():
     )
 
 
-def inspected(**labels: str) -> str:
-    config = {"Image": "x", "Labels": labels, "Env": []}
-    return json.dumps([{"Name": "/c", "Config": config, "State": {"Status": "running"}}])
+ALL = ("nvidia.com/gpu=all",)
 
 
 def test_containers_without_gpus_are_not_asked(engine, fake_docker):
-    fake_docker.reply("container", "inspect", stdout=inspected())
-    assert gpu_check.check(engine, "c") is None
-    assert fake_docker.called("exec") == []
+    assert gpu_check.check(engine, "c", ()) is None
+    assert fake_docker.calls == []
 
 
 def test_a_running_container_is_asked_by_its_own_python(engine, fake_docker):
-    fake_docker.reply("container", "inspect", stdout=inspected(**{"kit.gpus": "--device=nvidia.com/gpu=all"}))
     answer = {"devices": [{"name": "NVIDIA H200", "uuid": UUID, "computes": True}], "error": ""}
     fake_docker.reply("exec", stdout=json.dumps(answer))
-    assert gpu_check.check(engine, "c") == ("NVIDIA H200", "")
+    assert gpu_check.check(engine, "c", ALL) == ("NVIDIA H200", "")
     assert fake_docker.called("exec")[0].args == ["exec", "--interactive", "c", "python", "-"]
     fake_docker.reply("exec", stdout=json.dumps({"devices": [], "error": "no device"}))
-    assert gpu_check.check(engine, "c") == ("", "no GPU is usable inside: no device")
+    assert gpu_check.check(engine, "c", ALL) == ("", "no GPU is usable inside: no device")
 
 
 def test_a_question_that_cannot_be_put_is_what_is_wrong(engine, fake_docker):
-    fake_docker.reply("container", "inspect", stdout=inspected(**{"kit.gpus": "--gpus=all"}))
     fake_docker.reply("exec", code=126, stderr="OCI runtime exec failed: python: not found\n")
-    gpus, wrong = gpu_check.check(engine, "c")
+    gpus, wrong = gpu_check.check(engine, "c", ("all",))
     assert gpus == ""
     assert "python: not found" in wrong
 
@@ -114,7 +108,7 @@ SPEC = ContainerSpec(
     user="1000:1000",
     mounts=(Mount(source="/data", target="/data"),),
     secret_environment={"KEY": "secret"},
-    gpu_arguments=("--device=nvidia.com/gpu=all",),
+    gpus=GpuGrant(form="cdi", devices=ALL),
     tty=True,
 )
 
@@ -129,9 +123,9 @@ def test_a_command_s_gpus_are_asked_for_in_a_container_of_its_own(engine, fake_d
     assert "--tty" not in args
     assert not any(arg.startswith("--mount") for arg in args)
     assert gpu_check.check_before(engine, SPEC) is None, "what was found good is not asked again"
-    other = dataclasses.replace(SPEC, gpu_arguments=("--device=nvidia.com/gpu=0",))
+    other = dataclasses.replace(SPEC, gpus=GpuGrant(form="cdi", devices=("nvidia.com/gpu=0",)))
     assert gpu_check.check_before(engine, other) == ("NVIDIA H200", "")
-    assert gpu_check.check_before(engine, dataclasses.replace(SPEC, gpu_arguments=())) is None
+    assert gpu_check.check_before(engine, dataclasses.replace(SPEC, gpus=GpuGrant())) is None
     assert len(fake_docker.called("run")) == 2
 
 

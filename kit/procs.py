@@ -1,0 +1,76 @@
+"""Processes of this machine: whether one still runs under its number, and which have a mark in their environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from kit import process
+
+PROC = Path("/proc")
+
+
+@cache
+def boot() -> str:
+    """What tells this machine, since it was started, from all others; empty where the system does not say."""
+    with contextlib.suppress(OSError):
+        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return ""
+
+
+def is_running(pid: int, start: str) -> bool:
+    """True when the process with this number that started at this time has not ended."""
+    return start_time(pid) == start != ""
+
+
+def is_alive(pid: int) -> bool:
+    """True when a process runs; a zombie of ours is collected and counts as ended."""
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(pid, os.WNOHANG)
+    return start_time(pid) != ""
+
+
+def start_time(pid: int) -> str:
+    """When a process started, comparable only with itself: with its number this names it for good. Empty for one that
+    has ended, if it is a zombie too.
+    """
+    if has_proc():
+        fields = _stat(pid)
+        return fields[19] if fields else ""
+    done = process.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], timeout_s=10, check=False)
+    state, _, started = done.stdout.strip().partition(" ")
+    return "" if state.startswith("Z") else started.strip()
+
+
+def session(pid: int) -> int:
+    """The session a process is in; 0 for one that has ended. As all that follows, where there is /proc."""
+    fields = _stat(pid)
+    return int(fields[3]) if fields else 0
+
+
+def has_mark(pid: int, mark: str) -> bool:
+    """Whether `mark` (NAME=value) is in the environment that a process was started with, as far as we may read it."""
+    with contextlib.suppress(OSError):
+        return mark.encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    return False
+
+
+def numbers() -> Iterator[int]:
+    """Those of all processes, zombies too."""
+    return (int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - a Path for each is of no use
+
+
+def has_proc() -> bool:
+    return (PROC / "self/stat").exists()
+
+
+def _stat(pid: int) -> list[str]:
+    """What /proc says of a process, from its state on; empty for one that has ended."""
+    try:
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return []
+    return [] if fields[0] in ("Z", "X") else fields
