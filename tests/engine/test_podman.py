@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from kit import run, ssh
-from kit.engine import ContainerSpec, Engine, Mount, connect, stream
+from kit import ssh
+from kit.engine import Engine, connect, stream
 from kit.engine.remote import RemotePodman
 from kit.errors import (
     BadInputError,
@@ -31,6 +31,10 @@ from kit.errors import (
     NoSuchContainerError,
     PortTakenError,
 )
+from kit.run.command import follow_job
+from kit.run.containers import user_inside
+from kit.spec.container import ContainerSpec, Mount
+from kit.spec.gpu_grant import GpuGrant
 from tests.engine.conftest import Kit
 from tests.engine.notebook import get, split
 from tests.engine.podman import BASE as PODMAN_BASE
@@ -113,7 +117,7 @@ def test_from_start_to_removal(there: Engine, podman_host: PodmanHost, name: str
 def test_files_belong_to_the_account(there: Engine, podman_host: PodmanHost, name: str) -> None:
     folder = podman_host.account.home / "it's a folder"
     podman_host.run(f"mkdir -p {shlex.quote(str(folder))}")
-    assert run.user_inside(there) == "0:0"
+    assert user_inside(there) == "0:0"
     mount = Mount(source=str(folder), target="/workspace")
     made = spec(name, "echo x > /workspace/made; cat /etc/hostname > /dev/null", mounts=(mount,), remove=True)
     assert there.run_attached(made) == 0
@@ -165,7 +169,7 @@ def test_exit_codes(there: Engine, name: str, code: int) -> None:
     assert not there.is_listed(name)
     if code == 5:
         there.run_detached(spec(name, f"sleep 0.5; exit {code}"))
-        assert run.follow_job(there, name, lambda *_: None, lambda _: None) == code
+        assert follow_job(there, name, lambda *_: None, lambda _: None) == code
 
 
 def test_a_command_that_is_not_there(there: Engine, name: str) -> None:
@@ -235,7 +239,7 @@ def test_reading_goes_on_after_the_connection_was_lost(
 
     cutter = threading.Thread(target=cut)
     cutter.start()
-    code = run.follow_job(there, name, write, said.append)
+    code = follow_job(there, name, write, said.append)
     cutter.join()
     assert code == 7
     assert text[1].decode() == "".join(f"line {n}\n" for n in range(1, 61))
@@ -344,7 +348,7 @@ def cdi() -> Iterator[None]:
 def test_gpus_by_cdi(
     there: Engine, podman_host: PodmanHost, name: str, cdi: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made = spec(name, LOOK, gpu_arguments=("--device=nvidia.com/gpu=1",), remove=True)
+    made = spec(name, LOOK, gpus=GpuGrant(form="cdi", devices=("nvidia.com/gpu=1",)), remove=True)
     assert there.run_attached(made) == 0
     assert capfd.readouterr().out == "kit-test1 injected\n"
 
@@ -352,7 +356,7 @@ def test_gpus_by_cdi(
 def test_a_gpu_that_is_not_there(there: Engine, podman_host: PodmanHost, name: str, cdi: None) -> None:
     for device in ("nvidia.com/gpu=7", "kit.test/none=0"):
         with pytest.raises(GpuUnavailableError) as caught:
-            there.run_detached(spec(name, "true", gpu_arguments=(f"--device={device}",)))
+            there.run_detached(spec(name, "true", gpus=GpuGrant(form="cdi", devices=(device,))))
         assert device in " ".join(caught.value.details)
         assert "nvidia-ctk cdi" in caught.value.hint
         assert "docker" not in caught.value.hint

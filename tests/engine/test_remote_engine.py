@@ -13,13 +13,18 @@ from typing import cast
 import pytest
 
 from bench.registry import local_registry
-from kit import lease, run, ssh
+from kit import ssh
 from kit.build.transfer import pull_image, transfer_image
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
-from kit.engine import ContainerSpec, Engine, connect
+from kit.engine import Engine, connect
 from kit.errors import GpuUnavailableError, KitError, NoEngineError
 from kit.network import NetworkSettings
+from kit.run import lease
+from kit.run.command import follow_job, start_job
+from kit.run.containers import user_of
+from kit.spec.container import ContainerSpec
+from kit.spec.request import RunRequest
 from tests.engine.conftest import Kit, as_environment
 from tests.engine.sshd import Server, needs_sshd
 
@@ -183,7 +188,7 @@ def test_reading_goes_on_after_the_connection_was_lost(
 
     cutter = threading.Thread(target=cut)
     cutter.start()
-    code = run.follow_job(there, name, write, said.append)
+    code = follow_job(there, name, write, said.append)
     cutter.join()
     assert code == 7
     assert text[1].decode() == "".join(f"line {n}\n" for n in range(1, 41))
@@ -196,7 +201,7 @@ def test_the_log_of_one_that_ended_is_read_whole(there: Engine, engine: Engine, 
     engine.run_detached(spec(name, "printf 'a\\n\\nb'; exit 3", f"kit/{tf_cpu}:latest"))
     engine.call(["wait", name])
     found: list[bytes] = []
-    assert run.follow_job(there, name, lambda _, data: found.append(data), lambda _: None) == 3
+    assert follow_job(there, name, lambda _, data: found.append(data), lambda _: None) == 3
     assert b"".join(found).rstrip(b"\n") == b"a\n\nb"
 
 
@@ -204,15 +209,19 @@ def test_a_progress_bar_is_seen_while_it_grows(there: Engine, tf_cpu: str, tmp_p
     """Nothing holds back what is no whole line yet, as `docker logs --follow` would."""
     catalog = load_catalog()
     seen: list[tuple[float, bytes]] = []
-    request = run.RunRequest(
+    request = RunRequest(
         image=catalog.find(tf_cpu),
         command=("sh", "-c", "for n in 1 2 3; do printf '\\r%s' $n; sleep 1; done"),
         folder=tmp_path,
-        user=run.user_of(there),
+        user=user_of(there),
         network=NetworkSettings(proxies={}),
     )
-    name, code = run.start_job(
-        request, there, lambda _: None, write=lambda _, data: seen.append((time.monotonic(), data))
+    name, code = start_job(
+        request,
+        lease.no_gpus(request.image),
+        there,
+        lambda _: None,
+        write=lambda _, data: seen.append((time.monotonic(), data)),
     )
     assert code == 0
     assert b"".join(data for _, data in seen) == b"\r1\r2\r3"

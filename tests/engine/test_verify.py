@@ -14,9 +14,16 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kit import run, verify
+from kit import verify
 from kit.catalog import Catalog
 from kit.engine import Engine
+from kit.network import NetworkSettings
+from kit.run.containers import answers
+from kit.run.lease import decide
+from kit.run.prepare import Ready
+from kit.spec.gpu_grant import GpuGrant
+from kit.spec.gpu_request import NO_GPUS
+from kit.spec.request import Service, Started
 from kit.verify.model import Report, Subject
 from tests.engine.conftest import KIT, Kit, containers
 from tests.engine.test_gpu_injection import cdi
@@ -198,13 +205,20 @@ def failed(report: Report) -> dict[str, str]:
     return {check.name: check.detail for check in report.checks if check.outcome == "failed"}
 
 
+def ready(name: str, engine: Engine, catalog: Catalog) -> Ready:
+    """An image that is there, for a container without GPUs."""
+    image, network = catalog.find(name), NetworkSettings(proxies={})
+    gpus = decide(NO_GPUS, engine, image)
+    return Ready(catalog=catalog, image=image, engine=engine, network=network, gpus=gpus)
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_image_fails_that_check_alone(
     name: str, broken: None, tf_cpu: str, engine: Engine, catalog: Catalog
 ) -> None:
     case = BROKEN[name]
-    request = verify.VerifyRequest(image=catalog.find(tf_cpu), reference=f"{REPOSITORY}/{name}", only=case.only)
-    found = failed(verify.verify(request, catalog, engine))
+    request = verify.VerifyRequest(name=tf_cpu, reference=f"{REPOSITORY}/{name}", only=case.only)
+    found = failed(verify.verify(request, ready(tf_cpu, engine, catalog)))
     assert list(found) == [case.check], found
     assert case.says in found[case.check]
 
@@ -212,7 +226,7 @@ def test_broken_image_fails_that_check_alone(
 @pytest.fixture
 def subject(tf_cpu: str, engine: Engine, catalog: Catalog) -> Iterator[Subject]:
     """A sound container of the small image."""
-    with verify.started(verify.VerifyRequest(image=catalog.find(tf_cpu)), catalog, engine) as found:
+    with verify.started(ready(tf_cpu, engine, catalog)) as found:
         yield found
 
 
@@ -244,16 +258,16 @@ def test_program_that_listens_is_seen(subject: Subject, engine: Engine) -> None:
 def test_notebook_published_to_the_world(subject: Subject, engine: Engine) -> None:
     name = f"{subject.container}-open"
 
-    def start(service: run.Service) -> tuple[run.Started, str]:
+    def start(service: Service) -> tuple[Started, str]:
         command = ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser")
         publish = ("--publish=0.0.0.0::8888", "--env=JUPYTER_TOKEN=secret-of-a-test")
         engine.call(["run", "--detach", "--name", name, *publish, subject.reference, *command])
         port = int(engine.call(["port", name, "8888"]).splitlines()[0].rpartition(":")[2])
         end = time.monotonic() + 60
-        while not run.answers("jupyter", port, "secret-of-a-test"):
+        while not answers("jupyter", port, "secret-of-a-test"):
             assert time.monotonic() < end
             time.sleep(0.2)
-        return run.Started(name=name, url=f"http://127.0.0.1:{port}/lab", note=""), "secret-of-a-test"
+        return Started(name=name, url=f"http://127.0.0.1:{port}/lab", gpus=GpuGrant()), "secret-of-a-test"
 
     try:
         found = failed(verify.check(replace(subject, start_service=start), only=("jupyter.token", "jupyter.published")))
@@ -269,8 +283,7 @@ def test_devel_image_without_a_compiler(subject: Subject, catalog: Catalog) -> N
 
 @pytest.fixture(scope="module")
 def torch_subject(torch_cuda: str, engine: Engine, catalog: Catalog) -> Iterator[Subject]:
-    request = verify.VerifyRequest(image=catalog.find(torch_cuda), gpus="none")
-    with verify.started(request, catalog, engine) as found:
+    with verify.started(ready(torch_cuda, engine, catalog)) as found:
         yield found
 
 
