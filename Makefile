@@ -158,7 +158,7 @@ podman:
 	END
 
 ##@ Upkeep
-.PHONY: lock render update readme clean
+.PHONY: lock render update readme golden clean
 
 lock: .venv/ready ## Solve the locks again of images whose rows changed
 	@$(KIT) lock
@@ -171,6 +171,9 @@ update: .venv/ready ## Ask registries for the digests of base images
 
 readme: .venv/ready ## Write the README's table of images
 	@$(KIT) matrix --format markdown --into README.md
+
+golden: .venv/ready ## Write what tests/cli/test_golden.py compares with, after a change that users are meant to notice
+	@$(BIN)/python -m pytest --quiet tests/cli/test_golden.py --update-golden
 
 clean: ## Remove the private engine with all its images, and the virtual environment
 	@if [ -x $(KIT) ]; then $(SUDO) $(KIT) --yes engine down --purge; fi

@@ -27,7 +27,13 @@ except ImportError:  # this file was copied beside the tests of its own rules (t
 REPOSITORY = Path(paths.__file__).resolve().parent.parent
 # Settings of whoever runs the tests that would reach the code under test.
 FOREIGN = ("DOCKER_", "BUILDX_", "KIT_", "XDG_", "UV_", "PIP_", "SUDO_", "SSL_CERT_", "CUDA_", "SLURM_")
+# What the fake docker says of the machine (tests/fake_docker.py), and what the machine says of itself.
+MACHINE = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 25276502016 // 4096}
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write what tests/cli/test_golden.py compares with.")
 
 
 @cache
@@ -60,13 +66,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_machine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Tests other than `engine` and `gpu` ones see an empty home, no settings of their caller, no engine."""
+    """Tests other than `engine` and `gpu` ones see an empty home, no settings of their caller, no engine, 24 GB."""
     if request.node.get_closest_marker("engine") or request.node.get_closest_marker("gpu"):
         yield
         return
     for name in os.environ:
         if name.startswith(FOREIGN) or name.lower() in PROXIES:
             monkeypatch.delenv(name)
+    sysconf = os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: MACHINE.get(name) or sysconf(name))
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
