@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kit.engine import Engine, connect
-from tests.engine.podman import PodmanHost, running_host
+from tests.engine.podman_host import PodmanHost, running_host
 
 KIT = str(Path(sys.executable).with_name("kit"))
 
@@ -63,7 +63,7 @@ def torch_cuda(kit: Kit) -> str:
 
 @pytest.fixture(scope="session")
 def podman_host() -> Iterator[PodmanHost]:
-    """A host behind SSH with rootless Podman and kit's Debian base, `tests.engine.podman.BASE`, and no Docker."""
+    """A host behind SSH with rootless Podman and kit's Debian base, `tests.engine.podman_host.BASE`, and no Docker."""
     with running_host() as host:
         yield host
 

@@ -1,4 +1,4 @@
-"""The shared connection, as far as it needs no sshd; over a real one: tests/engine/test_host_ssh.py."""
+"""The shared connection, as far as it needs no sshd; over a real one: tests/engine/ssh/test_host_ssh.py."""
 
 import json
 import os

@@ -16,7 +16,7 @@ import pytest
 
 from kit import private_engine
 from kit.engine import Engine
-from tests.engine.podman import PodmanAccount
+from tests.engine.podman_host import PodmanAccount
 from tests.engine.remote.accounts import Account, Accounts
 from tests.engine.remote.client import Client, eventually
 from tests.engine.remote.network import Link, why_not

@@ -33,8 +33,8 @@ from kit.errors import (
 )
 from tests.engine.conftest import Kit
 from tests.engine.notebook import get, split
-from tests.engine.podman import BASE as PODMAN_BASE
-from tests.engine.podman import SYSTEM_PATH, PodmanHost, base_archive
+from tests.engine.podman_host import BASE as PODMAN_BASE
+from tests.engine.podman_host import SYSTEM_PATH, PodmanHost, base_archive
 from tests.engine.remote.client import eventually
 from tests.engine.sshd import needs_sshd
 

@@ -20,8 +20,8 @@ from kit.catalog.model import Image
 from kit.engine import Engine, connect
 from kit.errors import BaseNotFoundError, KitError, NetworkError
 from tests.engine.conftest import KIT, Kit, as_environment
-from tests.engine.podman import BASE, PodmanHost
-from tests.engine.test_remote_engine import Named
+from tests.engine.podman_host import BASE, PodmanHost
+from tests.engine.remote.test_remote_engine import Named
 
 pytestmark = pytest.mark.engine
 SECRET = "sesame-of-the-test"

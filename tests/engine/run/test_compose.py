@@ -16,9 +16,9 @@ from kit.engine import Engine
 from kit.errors import KitError
 from tests.engine.conftest import Kit
 from tests.engine.notebook import execute, get
+from tests.engine.run.test_gpu_injection import LOOK
+from tests.engine.run.test_gpu_injection import cdi as cdi
 from tests.engine.sshd import Server, needs_sshd
-from tests.engine.test_gpu_injection import LOOK
-from tests.engine.test_gpu_injection import cdi as cdi
 
 pytestmark = pytest.mark.engine
 # Nobody's, so that no test touches anybody's volumes.

@@ -15,7 +15,7 @@ from kit.bench import saved
 from kit.bench.suite import TEST_NAMES
 from kit.engine import Engine
 from tests.engine.conftest import Kit, containers
-from tests.engine.test_browser import chromium, dump_page
+from tests.engine.run.test_browser import chromium, dump_page
 from tests.unit.test_bench_saved import whole
 
 pytestmark = pytest.mark.engine

@@ -19,7 +19,7 @@ from kit.catalog import Catalog
 from kit.engine import Engine
 from kit.verify.model import Report, Subject
 from tests.engine.conftest import KIT, Kit, containers
-from tests.engine.test_gpu_injection import cdi
+from tests.engine.run.test_gpu_injection import cdi
 
 __all__ = ["cdi"]
 

@@ -15,7 +15,7 @@ import yaml
 from kit import build, paths, ssh
 from kit.catalog import load_catalog
 from tests.engine.conftest import Kit
-from tests.engine.podman import BASE, PodmanHost
+from tests.engine.podman_host import BASE, PodmanHost
 from tests.engine.sshd import needs_sshd
 
 pytestmark = [pytest.mark.engine, needs_sshd]
