@@ -5,6 +5,7 @@ IMAGE ?= torch-cu126
 SERVICE ?= jupyter
 PYTHON ?= python3
 ONLY ?=
+GROUP ?=
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
@@ -74,19 +75,28 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build $*
 
 ##@ Test
-.PHONY: setup browser sshd rsync iproute podman test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute podman test test-unit test-engine check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included; at the end: what was skipped and why
-	@$(need_engine)
-	$(engine_ends_with_recipe)
-	# An engine is there now: a test that does not find it fails instead of being skipped.
-	KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+# An engine is there when these run: a test that does not find it fails instead of being skipped.
+define test_with_engine
+$(need_engine)
+$(engine_ends_with_recipe)
+KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest
+endef
 
+test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included; at the end: what was skipped and why
+	@$(test_with_engine) $(PYTEST_ARGS)
+
+# One process more than there are cores, for many tests wait. Those of a file stay together: they share ports and servers.
 test-unit: .venv/ready ## Run the tests that need no engine
-	@$(BIN)/python -m pytest -m "not engine and not gpu" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not engine and not gpu" -n "$$(($$(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile \
+	    $(PYTEST_ARGS)
+
+test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine
+	@$(test_with_engine) -m "engine or gpu" "tests/engine/$(GROUP)" $(PYTEST_ARGS)
 
 check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine
 

@@ -172,11 +172,12 @@ def test_image_and_compose_file(
         assert result.code == 0, result.err
         arguments = fake_docker.called("buildx", "build")[0].args
         found |= dict(a.removeprefix("--label=").split("=", 1) for a in arguments if a.startswith("--label="))
-    for form in ("cdi", "nvidia"):
-        words = ("--gpu-form", form) if name.startswith("t") and not name.endswith("cpu") else ()
+    gpu_forms = () if name.endswith("-devel") else ("cdi", "nvidia") if load_catalog().find(name).is_gpu else ("",)
+    for form in gpu_forms:
+        words = ("--gpu-form", form) if form else ()
         written = kit("compose", name, "-o", "-", "--user", "1000:1000", "--with", "tensorboard", *words)
         assert written.code == 0, written.err
-        found[f"compose {form}"] = sha256(re.sub(rf"-{os.getuid()}\b", "-UID", written.out))
+        found[f"compose {form}".strip()] = sha256(re.sub(rf"-{os.getuid()}\b", "-UID", written.out))
     golden(found, "images.json", name)
 
 
