@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from kit.engine import Engine, connect
+from kit.network import ca_file
+from tests.engine import witness
 from tests.engine.podman_host import PodmanHost, running_host
 
 KIT = str(Path(sys.executable).with_name("kit"))
+
+CA_MARK = "a certificate of the test's own, which no image may have"
 
 Kit = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -23,6 +28,12 @@ Kit = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="session")
 def engine() -> Engine:
     return connect()
+
+
+@pytest.fixture(scope="session")
+def docker() -> DockerClient:
+    """Who is asked what the engine really has."""
+    return witness.client()
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +59,24 @@ def kit() -> Kit:
 
 
 @pytest.fixture(scope="session")
-def tf_cpu(kit: Kit) -> str:
+def ca_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The certificates of this machine in a file that has a mark in it, to be found where it must not be."""
+    own = ca_file(None, os.environ) or Path("/etc/ssl/certs/ca-certificates.crt")
+    bundle = tmp_path_factory.mktemp("ca") / "ca.pem"
+    bundle.write_text(f"{own.read_text()}# {CA_MARK}\n")
+    return bundle
+
+
+@pytest.fixture(scope="session")
+def began_cold(docker: DockerClient) -> bool:
+    """Whether the engine had built nothing before this session: then every step ran in it, with `ca_bundle`."""
+    return not docker.df()["BuildCache"]
+
+
+@pytest.fixture(scope="session")
+def tf_cpu(kit: Kit, began_cold: bool, ca_bundle: Path) -> str:
     """The small image, built on a registry-free base."""
-    kit("build", "tf-cpu", "--base", "archive")
+    kit("build", "tf-cpu", "--base", "archive", "--ca-cert", str(ca_bundle))
     return "tf-cpu"
 
 
@@ -69,10 +95,10 @@ def podman_host() -> Iterator[PodmanHost]:
 
 
 @pytest.fixture(scope="session")
-def podman_tf_cpu(podman_host: PodmanHost, engine: Engine, tf_cpu: str) -> str:
-    """The small image, on the host with Podman too."""
-    podman_host.account.load_from(engine, f"kit/{tf_cpu}:latest")
-    return tf_cpu
+def podman_tf_cpu(kit: Kit, podman_host: PodmanHost) -> str:
+    """The small image, built on the host with Podman."""
+    kit("--host", "machine", "build", "tf-cpu", "--base", "archive", env=as_environment(KIT_SSH=podman_host.ssh()))
+    return "tf-cpu"
 
 
 @pytest.fixture
@@ -89,11 +115,6 @@ def jupyter(kit: Kit, tf_cpu: str, workspace: Path) -> Iterator[dict[str, str]]:
     started = json.loads(kit("--json", "run", "-C", str(workspace), tf_cpu, "jupyter").stdout)
     yield started
     kit("rm", "--force", started["name"])
-
-
-def containers(engine: Engine) -> set[str]:
-    """The names of all containers of kit's, running or not."""
-    return {c.name for c in engine.containers()}
 
 
 def as_environment(**variables: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from docker import DockerClient
 
 from kit import build, verify
 from kit.build import BuildOptions
@@ -12,9 +13,9 @@ from kit.engine import connect
 pytestmark = pytest.mark.engine
 
 
-def test_every_image_that_is_built_is_sound(catalog: Catalog) -> None:
+def test_every_image_that_is_built_is_sound(catalog: Catalog, docker: DockerClient) -> None:
     engine = connect()
-    names = {tag.rpartition("/")[2].partition(":")[0] for tag in engine.tags()}
+    names = {tag.rpartition("/")[2].partition(":")[0] for found in docker.images.list() for tag in found.tags}
     images = [i for i in catalog.images() if i.name in names and build.current(catalog, i, engine, BuildOptions())]
     if not images:
         pytest.skip("no image is built and up to date: `kit build tf-cpu` builds the smallest")
