@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,29 @@ KIT = str(Path(sys.executable).with_name("kit"))
 CA_MARK = "a certificate of the test's own, which no image may have"
 
 Kit = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+# What may run at the same time (`make test-engine`): one process has the tests that start containers as the user who
+# runs them, the other those of other accounts, which wait a lot. `private_engine` looks at the whole machine.
+LANES = {"build": "own", "run": "own", "podman": "others", "remote": "others"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.parent.name
+        if folder == "private_engine":
+            item.add_marker(pytest.mark.alone)
+        elif folder in LANES and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(LANES[folder]))
+
+
+@pytest.fixture
+def gpus_alone() -> Iterator[None]:
+    """No other test gives this machine GPUs meanwhile, or counts on its having none."""
+    with (Path(tempfile.gettempdir()) / "kit-tests-gpus.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
