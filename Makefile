@@ -91,7 +91,7 @@ test-unit: .venv/ready ## Run the tests that need no engine
 	@$(BIN)/python -m pytest -m "not engine and not gpu" -n "$$(($$(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile \
 	    $(PYTEST_ARGS)
 
-# Two at a time, as tests/engine/conftest.py says; then those that must be alone, of which $(PYTEST_ARGS) may choose none.
+# Two at a time, as tests/conftest.py says; then those that must be alone, of which $(PYTEST_ARGS) may choose none.
 test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine
 	@$(need_engine)
 	$(engine_ends_with_recipe)
@@ -99,7 +99,7 @@ test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that
 	if [ -n "$(GROUP)" ]; then
 	    $(BIN)/python -m pytest -m "engine or gpu" "tests/engine/$(GROUP)" $(PYTEST_ARGS)
 	else
-	    $(BIN)/python -m pytest -m "(engine or gpu) and not alone" -n 2 --dist loadgroup $(PYTEST_ARGS)
+	    $(BIN)/python -m pytest -m "(engine or gpu) and not alone" -n 2 --dist loadscope $(PYTEST_ARGS)
 	    $(BIN)/python -m pytest -m "alone" $(PYTEST_ARGS) || [ $$? = 5 ]
 	fi
 

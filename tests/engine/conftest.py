@@ -27,19 +27,11 @@ CA_MARK = "a certificate of the test's own, which no image may have"
 Kit = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-# What may run at the same time (`make test-engine`): one process has the tests that start containers as the user who
-# runs them, the other those of other accounts, which wait a lot. `private_engine` looks at the whole machine.
-LANES = {"build": "own", "run": "own", "podman": "others", "remote": "others"}
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        folder = item.path.parent.name
-        if folder == "private_engine":
+        if item.path.parent.name == "private_engine":  # it looks at the whole machine
             item.add_marker(pytest.mark.alone)
-        elif folder in LANES and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(LANES[folder]))
 
 
 @pytest.fixture

@@ -24,8 +24,7 @@ from tests.engine import witness
 from tests.engine.conftest import Kit, as_environment
 from tests.engine.sshd import Server, needs_sshd
 
-# The server is this machine, and the account the same.
-pytestmark = [pytest.mark.engine, needs_sshd, pytest.mark.xdist_group("own")]
+pytestmark = [pytest.mark.engine, needs_sshd]
 
 
 @pytest.fixture(scope="module")
