@@ -37,8 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="Write what tests/cli/test_golden.py compares with.")
 
 
-# What may run at the same time on one engine (`make test-engine`): one process has the tests that start containers as the
-# user who runs them, the other those of other accounts, which wait a lot.
+# What may run at the same time on one engine (`make test-engine`): one process has the tests that start containers as
+# the user who runs them, the other those of other accounts, which wait a lot.
 OTHER_ACCOUNTS = ("tests/engine/podman/", "tests/engine/remote/")
 
 
