@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
 from kit import ssh
 from kit.engine import Engine, connect, stream
@@ -37,8 +38,8 @@ from kit.spec.container import ContainerSpec, Mount
 from kit.spec.gpu_grant import GpuGrant
 from tests.engine.conftest import Kit
 from tests.engine.notebook import get, split
-from tests.engine.podman import BASE as PODMAN_BASE
-from tests.engine.podman import SYSTEM_PATH, PodmanHost, base_archive
+from tests.engine.podman_host import BASE as PODMAN_BASE
+from tests.engine.podman_host import SYSTEM_PATH, PodmanHost, base_archive
 from tests.engine.remote.client import eventually
 from tests.engine.sshd import needs_sshd
 
@@ -94,6 +95,9 @@ def test_from_start_to_removal(there: Engine, podman_host: PodmanHost, name: str
     there.run_detached(spec(name, "trap 'exit 4' TERM; echo begun; while :; do sleep 0.1; done"))
     found = there.container(name)
     assert (found.status, found.image, found.labels["kit.image"]) == ("running", BASE, "a-test")
+    said = json.loads(podman_host.run(f"podman container inspect {name}").stdout)[0]
+    assert (said["State"]["Status"], said["ImageName"]) == ("running", PODMAN_BASE)
+    assert {key: said["Config"]["Labels"][key] for key in LABELS} == LABELS
     assert [container.name for container in there.containers()] == [name]
     assert there.is_listed(name)
     assert not there.is_listed(name[:-1])
@@ -313,7 +317,7 @@ LOOK = "ls /dev | grep kit-test | tr '\\n' ' '; echo ${KIT_TEST_CDI:-none}"
 
 
 @pytest.fixture
-def cdi() -> Iterator[None]:
+def cdi(gpus_alone: None) -> Iterator[None]:
     """Two GPUs that are other names of /dev/null and /dev/zero, as nvidia-ctk writes them."""
     if any(SPECIFICATION.parent.glob("nvidia*")):
         pytest.skip("this machine has a CDI specification of its own")
@@ -497,7 +501,7 @@ def test_kit_of_the_account_itself(podman_host: PodmanHost, podman_tf_cpu: str) 
     assert podman_host.account.containers() == []
 
 
-def test_podman_of_root(tmp_path: Path, kit: Kit, podman_host: PodmanHost, engine: Engine, tf_cpu: str) -> None:
+def test_podman_of_root(tmp_path: Path, kit: Kit, podman_host: PodmanHost, docker: DockerClient, tf_cpu: str) -> None:
     """As KIT_ENGINE chooses it beside a Docker; with storage and settings that are the test's alone."""
     (tmp_path / "containers.conf").write_text(
         # With the network of the machine: it would else write rules of its own into the machine's firewall.
@@ -518,7 +522,7 @@ def test_podman_of_root(tmp_path: Path, kit: Kit, podman_host: PodmanHost, engin
         with base_archive(tmp_path).open("rb") as archive:
             subprocess.run(["podman", "load", "--quiet"], stdin=archive, env=environment, check=True, timeout=300)
         # The base under the name and with the labels of the small image: for a command without Python it is as good.
-        labels = (engine.image_labels("kit/tf-cpu:latest") or {}).items()
+        labels = docker.images.get("kit/tf-cpu:latest").labels.items()
         subprocess.run(
             [
                 *("podman", "build", "--quiet", "--tag=docker.io/kit/tf-cpu:latest", "--file=-", str(tmp_path)),
