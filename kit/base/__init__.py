@@ -72,6 +72,8 @@ def ensure(
         )
         return present
     folder = paths.cache_dir() / "base"
+    # Not for this user alone, as the lock would make it: apt downloads as a user of its own, who must get in here.
+    folder.mkdir(parents=True, exist_ok=True)
     with files.locked(folder / f"{suite}.lock"):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None

@@ -109,6 +109,7 @@ def image_command(
             "--host-compare measures on this machine, not behind --host",
             hint="there it is `python -m kit.bench` outside, --save inside and out, and `kit bench compare`",
         )
+    tests = _tests(only)
     screen = CommandScreen(options)
     wanted = image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull)
     asked = host_side.gpus_for(device, gpus)
@@ -116,7 +117,7 @@ def image_command(
     if device == "cuda":
         host_side.require_gpu(ready)
     request = host_side.BenchRequest(
-        image=ready.image, device=device, only=_tests(only), shapes=shapes, soak_minutes=soak_minutes
+        image=ready.image, device=device, only=tests, shapes=shapes, soak_minutes=soak_minutes
     )
     outside = host_side.host_python(request, host_python) if host_compare else ""
     ready = bring(ready, wanted, screen)
