@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from kit import redact
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog.machines import Problem
