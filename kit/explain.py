@@ -11,7 +11,7 @@ from kit import redact
 from kit.frozen import dataclass
 
 if TYPE_CHECKING:
-    from kit.catalog.machines import Problem
+    from kit.catalog.model import Problem
 
 # A line longer than this is looked at piece by piece, so that a file without line ends needs no memory.
 PIECE_BYTES = 16 * 1024

@@ -8,18 +8,28 @@ import typing
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kit import paths
 from kit.catalog.model import (
     SHORT_NAMES,
+    Architecture,
     Base,
+    EngineMinimum,
     Flavor,
+    Gpu,
     Image,
+    KnownBadToolkit,
     Layer,
+    LayerRule,
+    Package,
     Platform,
+    Problem,
+    Rate,
+    Reference,
     Release,
     Suite,
+    SystemPackage,
     Toolkit,
     version_key,
 )
@@ -27,10 +37,6 @@ from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
 from kit.errors import CatalogError, NoSuchImageError
 from kit.frozen import dataclass
-
-if TYPE_CHECKING:
-    from kit.catalog.machines import Architecture, EngineMinimum, Gpu, KnownBadToolkit, Problem, Rate, Reference
-    from kit.catalog.packages import LayerRule, Package, SystemPackage
 
 PINS_FILE = "pins.json"
 
@@ -60,20 +66,14 @@ class Catalog:
 
     @cached_property
     def packages(self) -> tuple[Package, ...]:
-        from kit.catalog.packages import Package
-
         return self._rows("packages.toml", "package", Package)
 
     @cached_property
     def system_packages(self) -> tuple[SystemPackage, ...]:
-        from kit.catalog.packages import SystemPackage
-
         return self._rows("packages.toml", "system_package", SystemPackage, lambda row: row.name)
 
     @cached_property
     def layer_rules(self) -> tuple[LayerRule, ...]:
-        from kit.catalog.packages import LayerRule
-
         return self._rows("packages.toml", "layer", LayerRule)
 
     @cached_property
@@ -120,44 +120,30 @@ class Catalog:
 
     @cached_property
     def architectures(self) -> tuple[Architecture, ...]:
-        from kit.catalog.machines import Architecture
-
         return self._rows("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
 
     @cached_property
     def gpus(self) -> tuple[Gpu, ...]:
-        from kit.catalog.machines import Gpu
-
         return self._rows("gpus.toml", "gpu", Gpu)
 
     @cached_property
     def rates(self) -> tuple[Rate, ...]:
-        from kit.catalog.machines import Rate
-
         return self._rows("gpus.toml", "rate", Rate)
 
     @cached_property
     def references(self) -> tuple[Reference, ...]:
-        from kit.catalog.machines import Reference
-
         return self._rows("references.toml", "reference", Reference)
 
     @cached_property
     def known_bad_toolkits(self) -> tuple[KnownBadToolkit, ...]:
-        from kit.catalog.machines import KnownBadToolkit
-
         return self._rows("toolkit.toml", "known_bad", KnownBadToolkit)
 
     @cached_property
     def engine_minimums(self) -> tuple[EngineMinimum, ...]:
-        from kit.catalog.machines import EngineMinimum
-
         return self._rows("toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}")
 
     @cached_property
     def problems(self) -> tuple[Problem, ...]:
-        from kit.catalog.machines import Problem
-
         return self._rows("problems.toml", "problem", Problem, lambda row: row.id)
 
     @cached_property
