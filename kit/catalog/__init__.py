@@ -51,8 +51,28 @@ class Pin:
     confirmed: str  # the day the registry was asked, `2026-11-21`
 
 
+def _table(file: str, table: str, row_type: type[Row], *keys: Callable[[Row], str]) -> cached_property[tuple[Row, ...]]:
+    return cached_property(lambda catalog: catalog._rows(file, table, row_type, *keys))
+
+
 class Catalog:
     """The tables of one folder. Each file is read when first asked for: a command pays only for what it uses."""
+
+    packages = _table("packages.toml", "package", Package)
+    system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    layer_rules = _table("packages.toml", "layer", LayerRule)
+    suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
+    toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
+    architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    gpus = _table("gpus.toml", "gpu", Gpu)
+    rates = _table("gpus.toml", "rate", Rate)
+    references = _table("references.toml", "reference", Reference)
+    known_bad_toolkits = _table("toolkit.toml", "known_bad", KnownBadToolkit)
+    engine_minimums = _table(
+        "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
+    )
+    problems = _table("problems.toml", "problem", Problem, lambda row: row.id)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -63,18 +83,6 @@ class Catalog:
         for row in rows:
             _check_release(row)
         return rows
-
-    @cached_property
-    def packages(self) -> tuple[Package, ...]:
-        return self._rows("packages.toml", "package", Package)
-
-    @cached_property
-    def system_packages(self) -> tuple[SystemPackage, ...]:
-        return self._rows("packages.toml", "system_package", SystemPackage, lambda row: row.name)
-
-    @cached_property
-    def layer_rules(self) -> tuple[LayerRule, ...]:
-        return self._rows("packages.toml", "layer", LayerRule)
 
     @cached_property
     def bases(self) -> tuple[Base, ...]:
@@ -105,46 +113,6 @@ class Catalog:
             else row
             for row in rows
         )
-
-    @cached_property
-    def suites(self) -> tuple[Suite, ...]:
-        return self._rows("bases.toml", "suite", Suite, lambda row: row.name)
-
-    @cached_property
-    def platforms(self) -> tuple[Platform, ...]:
-        return self._rows("platforms.toml", "platform", Platform, lambda row: row.name)
-
-    @cached_property
-    def toolkits(self) -> tuple[Toolkit, ...]:
-        return self._rows("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
-
-    @cached_property
-    def architectures(self) -> tuple[Architecture, ...]:
-        return self._rows("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
-
-    @cached_property
-    def gpus(self) -> tuple[Gpu, ...]:
-        return self._rows("gpus.toml", "gpu", Gpu)
-
-    @cached_property
-    def rates(self) -> tuple[Rate, ...]:
-        return self._rows("gpus.toml", "rate", Rate)
-
-    @cached_property
-    def references(self) -> tuple[Reference, ...]:
-        return self._rows("references.toml", "reference", Reference)
-
-    @cached_property
-    def known_bad_toolkits(self) -> tuple[KnownBadToolkit, ...]:
-        return self._rows("toolkit.toml", "known_bad", KnownBadToolkit)
-
-    @cached_property
-    def engine_minimums(self) -> tuple[EngineMinimum, ...]:
-        return self._rows("toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}")
-
-    @cached_property
-    def problems(self) -> tuple[Problem, ...]:
-        return self._rows("problems.toml", "problem", Problem, lambda row: row.id)
 
     @cached_property
     def pins(self) -> tuple[Pin, ...]:
