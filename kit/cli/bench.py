@@ -140,6 +140,7 @@ def _tests(only: str) -> tuple[str, ...]:
 
 def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path | None) -> None:
     from kit.bench import host_side, saved
+    from kit.bench.results import as_json
     from kit.bench.text import lines
     from kit.cli.output import print_json, say
 
@@ -148,10 +149,10 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
         saved.save(save, result)
         say(options, f"saved as {save}")
     if options.json:
-        print_json(result)
+        print_json(as_json(result))
     else:
         click.echo("\n".join(lines(result)))
-    if result["summary"]["outcome"] == "FAIL":
+    if result.summary.outcome == "FAIL":
         sys.exit(1)
 
 

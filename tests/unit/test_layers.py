@@ -36,7 +36,7 @@ PROCESS_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn
 # Only here; every other module goes through the one named.
 ONLY_IN = {
     "subprocess": ("process",),
-    "jinja2": ("render",),
+    "jinja2": ("templates",),
     "click": ("cli",),
     "rich": ("cli",),
     "uv": ("build", "locks"),
