@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from kit.catalog.model import version_key
+from kit.catalog.model import KnownBadToolkit, version_key
 from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation, joined, parse_version
 
 if TYPE_CHECKING:
-    from kit.catalog.machines import KnownBadToolkit
     from kit.facts.host import CdiSpec
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from kit.catalog.model import version_key
+from kit.catalog.model import EngineMinimum, version_key
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.catalog.machines import EngineMinimum
     from kit.facts.engine import EngineFacts, GpuForm
     from kit.facts.host import CdiSpec, Host, HostGpu
 

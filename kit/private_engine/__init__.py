@@ -9,12 +9,12 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kit import mounts, paths
 from kit.engine import api
+from kit.frozen import dataclass
 from kit.private_engine.settings import STORES, Places, Programs, Store
 
 __all__ = ["STORES", "Status", "Store", "docker_program", "down", "environment", "is_up", "socket_path", "status", "up"]

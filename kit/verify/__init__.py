@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from importlib import resources
 from pathlib import Path
 from types import FrameType
@@ -19,6 +19,7 @@ from kit.build.ensure import ImageOptions
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
+from kit.frozen import dataclass
 from kit.gpu_check import asked_for, script
 from kit.locks.format import read_lock
 from kit.network import NetworkSettings
