@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kit import labels, process, unix_http
 from kit.engine import cdi, stream
 from kit.engine.info import parse_info
-from kit.engine.messages import translate
+from kit.engine.messages import NO_HINTS, Hints, translate
 from kit.engine.model import Container, from_inspect, from_list
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 from kit.facts.engine import FEATURES, EngineFacts, Features
@@ -36,6 +36,7 @@ class Engine:
     kind: Literal["docker", "podman"] = "docker"
     info_command: tuple[str, ...] = ("info", "--format={{json .}}")
     forced: tuple[str, ...] = ("--force",)  # the arguments of `rm` that kill what runs
+    hints: ClassVar[Hints] = NO_HINTS  # what to do about errors for which it has another way than Docker
     connection: Connection | None = None  # to the machine behind SSH that the engine is on
 
     def __init__(
@@ -115,7 +116,7 @@ class Engine:
 
     def failure(self, error: CommandError) -> KitError:
         """A failed command of the engine as the kind of error its text stands for."""
-        return translate(error)
+        return translate(error, self.hints)
 
     @property
     def features(self) -> Features:
