@@ -37,11 +37,6 @@ class Programs:
     def is_ready(self) -> bool:
         return (self.folder / "ready.json").is_file()
 
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """The packages they came from, as `name_version_architecture`."""
-        return tuple(json.loads((self.folder / "ready.json").read_text())["packages"])
-
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
