@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Literal
 
 from kit.catalog.model import version_key
@@ -35,6 +35,13 @@ class Finding:
     severity: Severity
     message: str
     fix: str
+
+
+def finding(severity: Severity, message: str, fix: str) -> Finding:
+    return Finding(severity=severity, message=message, fix=fix)
+
+
+block, warn, note = partial(finding, "block"), partial(finding, "warn"), partial(finding, "note")
 
 
 @dataclass(frozen=True)
