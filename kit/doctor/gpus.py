@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kit.catalog.model import SHORT_NAMES, version_key
 from kit.catalog.names import ImageRequest
 from kit.compat import capability_of, judge, resolve
 from kit.doctor import fixes
 from kit.doctor.model import VM_DRIVER, Finding, Situation, block, finding, joined, note, warn
-
-if TYPE_CHECKING:
-    from kit.facts.host import GpuProcess, Host, HostGpu
+from kit.facts.host import GpuProcess, Host, HostGpu
 
 # A desktop session holds some hundred MiB; from this share on a training run is likely not to fit.
 BUSY_SHARE = 0.25

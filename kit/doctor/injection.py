@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from kit.catalog.machines import KnownBadToolkit
 from kit.catalog.model import version_key
 from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation, block, finding, joined, parse_version, warn
-
-if TYPE_CHECKING:
-    from kit.catalog.machines import KnownBadToolkit
-    from kit.facts.host import CdiSpec
+from kit.facts.host import CdiSpec
 
 
 def toolkit_missing(situation: Situation) -> Iterator[Finding]:

@@ -6,15 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from kit.catalog import Catalog
+from kit.catalog.machines import EngineMinimum
 from kit.catalog.model import version_key
-
-if TYPE_CHECKING:
-    from kit.catalog import Catalog
-    from kit.catalog.machines import EngineMinimum
-    from kit.facts.engine import EngineFacts, GpuForm
-    from kit.facts.host import CdiSpec, Host, HostGpu
+from kit.facts.engine import EngineFacts, GpuForm
+from kit.facts.host import CdiSpec, Host, HostGpu
 
 # What it does to a GPU run on this host: it cannot work, it may go wrong, or it is good to know.
 Severity = Literal["block", "warn", "note"]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from kit.doctor import fixes
 from kit.doctor.model import Finding, Situation, finding, joined, warn
-
-if TYPE_CHECKING:
-    from kit.facts.host import Endpoint, EndpointKind
+from kit.facts.host import Endpoint, EndpointKind
 
 CERTIFICATE = "certificate"
 
