@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli.arguments import build_options, gpus_option, image_options, placement_options
+from kit.cli.arguments import gpus_option, image_options
 from kit.cli.options import Options, host_option, json_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.bench.host_side import BenchRequest
+    from kit.build.ensure import ImageOptions
     from kit.run.prepare import Ready
     from kit.spec.gpu_request import GpuRequest
 
@@ -66,8 +67,7 @@ def bench_command() -> None:
     help="The Python outside, with the same framework.",
 )
 @click.option("--pairs", type=click.IntRange(2, 50), default=5, show_default=True, help="Of --host-compare.")
-@placement_options
-@build_options
+@image_options
 @host_option
 @json_option
 @click.pass_obj
@@ -84,11 +84,7 @@ def image_command(
     host_compare: bool,
     host_python: str,
     pairs: int,
-    transfer: bool,
-    pull: str,
-    base: str,
-    registry_mirror: str,
-    ca_cert: Path | None,
+    image: ImageOptions,
 ) -> None:
     """Measure the GPU in an image, which is built first if need be.
 
@@ -98,7 +94,7 @@ def image_command(
     from kit.bench.work import parse_shapes
     from kit.cli.screen import CommandScreen
     from kit.errors import BadInputError
-    from kit.run.prepare import bring, prepare
+    from kit.run.prepare import Wanted, bring, prepare
 
     try:
         parse_shapes(shapes)
@@ -110,16 +106,15 @@ def image_command(
             hint="there it is `python -m kit.bench` outside, --save inside and out, and `kit bench compare`",
         )
     screen = CommandScreen(options)
-    wanted = image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull)
     asked = host_side.gpus_for(device, gpus)
-    ready = prepare(name, screen, target=options.host, gpus=asked, network=wanted.build.network)
+    ready = prepare(Wanted(name=name, target=options.host, image=image, gpus=asked), screen)
     if device == "cuda":
         host_side.require_gpu(ready)
     request = host_side.BenchRequest(
         image=ready.image, device=device, only=_tests(only), shapes=shapes, soak_minutes=soak_minutes
     )
     outside = host_side.host_python(request, host_python) if host_compare else ""
-    ready = bring(ready, wanted, screen)
+    ready = bring(ready, screen)
     if host_compare:
         _host_compare(options, request, ready, outside, pairs, save)
     else:

@@ -20,6 +20,16 @@ SHELL = ("bash",)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What the user wants in a container besides the image and the folder."""
+
+    environment: tuple[tuple[str, str], ...] = ()
+    env_file: Path | None = None
+    mounts: tuple[Mount, ...] = ()  # their sources as they were written
+    logdir: str = "."  # of TensorBoard
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """What the user asked to run."""
 
