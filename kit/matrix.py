@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from kit.catalog import Catalog
 from kit.errors import BadInputError, UnlockedError
+from kit.frozen import dataclass
 
 BEGIN = "<!-- begin: table of images, written by `make readme` -->"
 END = "<!-- end: table of images -->"

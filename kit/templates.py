@@ -8,14 +8,14 @@ from kit import paths
 
 
 def environment() -> jinja2.Environment:
-    """An environment for the files under templates/; a name that is not given is an error."""
+    """An environment for the files under templates/; a name that is not given is an error. Pages are escaped."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(paths.templates_dir()),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,
+        autoescape=jinja2.select_autoescape(("html.j2",), default_for_string=False),
     )
     found.globals["mounts"] = found.get_template("macros.j2").module.mounts  # type: ignore[attr-defined]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import KitError
 from kit.facts import sockets
+from kit.facts.host import Host
 
 try:
     from tests.fake_docker import FakeDocker, info
@@ -79,6 +81,19 @@ def own_machine(
     paths.root_dir.cache_clear()
     yield
     paths.root_dir.cache_clear()
+
+
+@pytest.fixture
+def patch_read_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Host]], None]:
+    """Says what answers in the place of `kit.host.read_gpus`, wherever kit reads the GPUs of a machine."""
+
+    def patch(read: Callable[..., Host]) -> None:
+        for user in ("build.ensure", "cli.gpus", "cli.resolve", "compose.make", "run.lease"):
+            if hasattr(importlib.import_module(f"kit.{user}"), "read_gpus"):  # imported with the module, not later
+                monkeypatch.setattr(f"kit.{user}.read_gpus", read)
+        monkeypatch.setattr("kit.host.read_gpus", read)
+
+    return patch
 
 
 @pytest.fixture

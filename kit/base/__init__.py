@@ -9,7 +9,6 @@ import contextlib
 import errno
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import apt, files, mounts, paths, redact
@@ -17,6 +16,7 @@ from kit.base import bootstrap, image
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
+from kit.frozen import dataclass
 from kit.labels import BASE_PACKAGES, BASE_SUITE
 
 REPOSITORY = "kit/base"
@@ -72,6 +72,8 @@ def ensure(
         )
         return present
     folder = paths.cache_dir() / "base"
+    # Not for this user alone, as the lock would make it: apt downloads as a user of its own, who must get in here.
+    folder.mkdir(parents=True, exist_ok=True)
     with files.locked(folder / f"{suite}.lock"):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None

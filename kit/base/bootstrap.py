@@ -8,7 +8,7 @@ import shlex
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -22,8 +22,12 @@ from kit.errors import (
     NetworkError,
     UnsupportedHostError,
 )
+from kit.frozen import dataclass
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
+# Of the host's apt: what it is told about the age of its mirror, which a frozen one needs in the base as well; proxies.
+DATE_CHECKS = r'Acquire::Check-(Valid-Until|Date) "(false|no|0)";'
+PROXIES = r'Acquire::https?::Proxy(::\S+)? "[^"]+";'
 
 # Nobody reads manuals in a container; copyright files stay, as licences ask.
 EXCLUDED_PATHS = (
@@ -100,7 +104,7 @@ def choose_mirror(suite: str, wanted: str, work: Path, program: str = "") -> Mir
             # Mirrors that carry Ubuntu mostly carry Debian beside it.
             beside = [re.sub(r"/ubuntu(-ports)?$", "/debian", own)] if re.search(r"/ubuntu(-ports)?$", own) else []
             candidates = [*beside, *default_mirror(program)]
-        settings = _date_settings()
+        settings = _settings(DATE_CHECKS)
     release, uri = "", ""
     for uri in candidates:
         if release := _fetch(f"{uri}/dists/{suite}/InRelease", work):
@@ -144,20 +148,9 @@ def source_date_epoch(release: str) -> int:
 def _fetch(url: str, work: Path) -> str:
     """A file from the mirror by apt's own means (its proxy and credentials); empty when it does not come."""
     target = work / "fetched"
+    patience = ("-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
     try:
-        process.run(
-            [
-                APT_HELPER,
-                "-o",
-                "Acquire::Retries=2",
-                "-o",
-                "Acquire::http::Timeout=20",
-                "download-file",
-                url,
-                str(target),
-            ],
-            timeout_s=120,
-        )
+        process.run([APT_HELPER, *patience, "download-file", url, str(target)], timeout_s=120)
         return target.read_text(errors="replace")
     except (CommandError, OSError):
         return ""
@@ -165,19 +158,10 @@ def _fetch(url: str, work: Path) -> str:
         target.unlink(missing_ok=True)
 
 
-def _date_settings() -> tuple[str, ...]:
-    """What the host's apt is told about the age of its mirror: a frozen mirror needs it in the base as well."""
+def _settings(pattern: str) -> tuple[str, ...]:
+    """The lines of the host's apt configuration for downloads that are as the pattern says."""
     found = process.run(["apt-config", "dump", "Acquire"], check=False).stdout
-    return tuple(
-        line
-        for line in found.splitlines()
-        if re.match(r'Acquire::Check-(Valid-Until|Date) "(false|no|0)";', line, re.IGNORECASE)
-    )
-
-
-def _proxy_settings() -> tuple[str, ...]:
-    found = process.run(["apt-config", "dump", "Acquire"], check=False).stdout
-    return tuple(line for line in found.splitlines() if re.match(r'Acquire::https?::Proxy(::\S+)? "[^"]+";', line))
+    return tuple(line for line in found.splitlines() if re.match(pattern, line, re.IGNORECASE))
 
 
 def mmdebstrap(work: Path, on_message: Callable[[str], None]) -> str:
@@ -256,7 +240,7 @@ def make_root(program: str, suite: str, where: Mirror, target: Path, on_message:
         target,
         keyring=_keyring(work),
         architecture=apt.architecture(),
-        proxies=_proxy_settings(),
+        proxies=_settings(PROXIES),
     )
     lines: list[str] = []
 

@@ -11,7 +11,6 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 NO_GPU, WRONG_USE, FAILED = 3, 2, 1
 
@@ -34,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, judge, print; returns the exit code."""
     from kit.bench import measured
+    from kit.bench.results import as_json
     from kit.bench.text import lines
 
     options = parser().parse_args(arguments)
@@ -50,11 +50,13 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"error: {e}")
         return WRONG_USE
     if options.save:
-        write(Path(options.save), result)
+        write(Path(options.save), json.dumps(as_json(result)))
     if not options.quiet:
-        out.write(json.dumps(result) + "\n" if options.json else "".join(f"{line}\n" for line in lines(result)))
+        out.write(
+            json.dumps(as_json(result)) + "\n" if options.json else "".join(f"{line}\n" for line in lines(result))
+        )
         out.flush()
-    return FAILED if result["summary"]["outcome"] == "FAIL" else 0
+    return FAILED if result.summary.outcome == "FAIL" else 0
 
 
 def say(text: str) -> None:
@@ -62,10 +64,10 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
-def write(path: Path, result: dict[str, Any]) -> None:
+def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(result), encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)
 
 

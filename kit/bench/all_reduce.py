@@ -9,9 +9,11 @@ import importlib
 import os
 import socket
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kit.bench import arithmetic
+from kit.bench.results import Correctness, Details, Measurement, Variant
 
 if TYPE_CHECKING:
     from kit.bench.work import Sizes
@@ -20,7 +22,16 @@ WARM_UPS, ROUNDS = 5, 20
 TIMEOUT_S = 120.0
 
 
-def run(ranks: int, backend: str, sizes: Sizes, product: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Answer:
+    """What one process found."""
+
+    seconds: list[list[float]]  # of each round, by size
+    is_right: bool
+    product_tflops: float
+
+
+def run(ranks: int, backend: str, sizes: Sizes, product: int) -> Measurement:
     """The test's result: bus bandwidth per size, the largest size's is the headline, and each GPU's product rate.
 
     Raises RuntimeError when the processes do not end, or one of them fails.
@@ -37,7 +48,7 @@ def run(ranks: int, backend: str, sizes: Sizes, product: int) -> dict[str, Any]:
     start = time.monotonic()
     for process in processes:
         process.start()
-    found: dict[int, dict[str, Any]] = {}
+    found: dict[int, Answer] = {}
     try:
         while len(found) < ranks:
             if not queue.empty():
@@ -57,36 +68,32 @@ def run(ranks: int, backend: str, sizes: Sizes, product: int) -> dict[str, Any]:
     return summary(ranks, sizes.all_reduce_bytes, [found[rank] for rank in range(ranks)])
 
 
-def summary(ranks: int, sizes: tuple[int, ...], answers: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(ranks: int, sizes: tuple[int, ...], answers: list[Answer]) -> Measurement:
     """One result out of all processes' answers: an all-reduce is as slow as its slowest member."""
     by_size = []
     for index, size in enumerate(sizes):
-        rounds = [max(answer["seconds"][index][i] for answer in answers) for i in range(ROUNDS)]
+        rounds = [max(answer.seconds[index][i] for answer in answers) for i in range(ROUNDS)]
         rates = [arithmetic.bus_bandwidth(size, seconds, ranks) / 1e9 for seconds in rounds]
-        by_size.append((size, arithmetic.spread(rates), rates))
-    size, middle, rates = by_size[-1]
-    is_right = all(answer["right"] for answer in answers)
-    return {
-        "name": "all_reduce",
-        "outcome": "measured",
-        "unit": "GB/s",
-        "value": round(middle.median, 3),
-        "p20": round(middle.p20, 3),
-        "p80": round(middle.p80, 3),
-        "jitter_percent": round(middle.jitter_percent, 2),
-        "n": middle.n,
-        "samples": [round(value, 3) for value in rates],
-        "variant": f"{ranks} ranks, {size // 2**20} MiB, bus bandwidth",
-        "variants": [{"variant": f"{size // 2**20} MiB", "value": round(part.median, 3)} for size, part, _ in by_size],
-        "correctness": {
-            "measure": "the sum of all ranks, every element",
-            "error": 0.0 if is_right else None,
-            "limit": 0.0,
-            "repeatable": True,
-            "passed": is_right,
-        },
-        "details": {"product_tflops": [float(f"{answer['product_tflops']:.6g}") for answer in answers]},
-    }
+        by_size.append((f"{size // 2**20} MiB", arithmetic.spread(rates), rates))
+    size_text, middle, rates = by_size[-1]
+    is_right = all(answer.is_right for answer in answers)
+    return Measurement(
+        name="all_reduce",
+        outcome="measured",
+        unit="GB/s",
+        value=round(middle.median, 3),
+        p20=round(middle.p20, 3),
+        p80=round(middle.p80, 3),
+        jitter_percent=round(middle.jitter_percent, 2),
+        n=middle.n,
+        samples=tuple(round(value, 3) for value in rates),
+        variant=f"{ranks} ranks, {size_text}, bus bandwidth",
+        variants=tuple(Variant(text, round(part.median, 3)) for text, part, _ in by_size),
+        correctness=Correctness(
+            "the sum of all ranks, every element", 0.0 if is_right else None, 0.0, repeatable=True, passed=is_right
+        ),
+        details=Details(product_tflops=tuple(float(f"{answer.product_tflops:.6g}") for answer in answers)),
+    )
 
 
 def worker(rank: int, ranks: int, port: int, backend: str, sizes: tuple[int, ...], product: int, queue: Any) -> None:
@@ -130,7 +137,7 @@ def worker(rank: int, ranks: int, port: int, backend: str, sizes: tuple[int, ...
         wait()
         seconds = (time.perf_counter() - start) / ROUNDS
         rate = arithmetic.rate(arithmetic.matmul_flops(product, product, product), seconds, "TFLOP/s")
-        queue.put((rank, {"seconds": taken, "right": is_right, "product_tflops": rate}))
+        queue.put((rank, Answer(taken, is_right, rate)))
         distributed.barrier()
     finally:
         distributed.destroy_process_group()

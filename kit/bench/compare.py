@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from kit.bench import arithmetic
+from kit.bench.results import Measurement, Result
 
 # How near 1 the whole interval of a ratio must lie to say that nothing is lost. Launches are the CPU's work, and swing.
 NO_LOSS, NO_LOSS_ON_CPU = 0.02, 0.10
@@ -29,21 +30,19 @@ class Difference:
     is_clear: bool  # the difference is larger than what either scatters
 
 
-def compare(first: dict[str, Any], second: dict[str, Any]) -> list[Difference]:
+def compare(first: Result, second: Result) -> list[Difference]:
     """Every test that either result measured, in the first one's order."""
     ours, theirs = _measured(first), _measured(second)
     found = []
-    for name in [*ours, *(name for name in theirs if name not in ours)]:
+    for name in {**ours, **theirs}:
         one, other = ours.get(name), theirs.get(name)
-        ratio = None
-        if one and other and one["unit"] == other["unit"]:
-            ratio = speed_ratio(one["value"], other["value"], one["unit"])
+        ratio = speed_ratio(one.value, other.value, one.unit) if one and other and one.unit == other.unit else None
         found.append(
             Difference(
                 test=name,
-                unit=(one or other or {})["unit"],
-                first=one["value"] if one else None,
-                second=other["value"] if other else None,
+                unit=one.unit if one else theirs[name].unit,
+                first=one.value if one else None,
+                second=other.value if other else None,
                 ratio=ratio,
                 is_clear=bool(ratio and one and other and _is_clear(one, other)),
             )
@@ -51,28 +50,25 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> list[Difference]:
     return found
 
 
-def differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+def differences(first: Result, second: Result) -> list[str]:
     """What else differs between two results, so that a ratio may not be what it seems."""
-    found = []
-    for name, part, field in (
-        ("method", None, "method"),
-        ("framework", "framework", "name"),
-        ("framework version", "framework", "version"),
-        ("CUDA", "framework", "cuda"),
-        ("cuDNN", "framework", "cudnn"),
-        ("device", "device", "name"),
-        ("GPU", "device", "uuid"),
-        ("driver", "device", "driver"),
-        ("power limit", "device", "power_limit_w"),
-        ("CPUs", "host", "cpus"),
-    ):
-        one, other = ((result[part] if part else result).get(field) for result in (first, second))
-        if one != other:
-            found.append(f"{name}: {one} / {other}")
+    facts: list[tuple[str, Callable[[Result], Any]]] = [
+        ("method", lambda result: result.method),
+        ("framework", lambda result: result.framework.name),
+        ("framework version", lambda result: result.framework.version),
+        ("CUDA", lambda result: result.framework.cuda),
+        ("cuDNN", lambda result: result.framework.cudnn),
+        ("device", lambda result: result.device.name),
+        ("GPU", lambda result: result.device.uuid),
+        ("driver", lambda result: result.device.driver),
+        ("power limit", lambda result: result.device.power_limit_w),
+        ("CPUs", lambda result: result.host.cpus),
+    ]
+    found = [f"{name}: {of(first)} / {of(second)}" for name, of in facts if of(first) != of(second)]
     ours, theirs = _measured(first), _measured(second)
-    for test in ours:
-        if test in theirs and ours[test]["variant"] != theirs[test]["variant"]:
-            found.append(f"{test}: {ours[test]['variant']} / {theirs[test]['variant']}")
+    for name, test in ours.items():
+        if name in theirs and test.variant != theirs[name].variant:
+            found.append(f"{name}: {test.variant} / {theirs[name].variant}")
     return found
 
 
@@ -81,14 +77,14 @@ def speed_ratio(first: float, second: float, unit: str) -> float:
     return first / second if unit == arithmetic.TIME_UNIT else second / first
 
 
-def _measured(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {test["name"]: test for test in result["tests"] if test["outcome"] == "measured"}
+def _measured(result: Result) -> dict[str, Measurement]:
+    return {test.name: test for test in result.tests if test.is_measured}
 
 
-def _is_clear(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _is_clear(one: Measurement, other: Measurement) -> bool:
     """The ranges between 20th and 80th percentile do not touch."""
-    ranges = [(part.get("p20", part["value"]), part.get("p80", part["value"])) for part in (one, other)]
-    return bool(max(min(part) for part in ranges) > min(max(part) for part in ranges))
+    ranges = [[test.value if p is None else p for p in (test.p20, test.p80)] for test in (one, other)]
+    return max(map(min, ranges)) > min(map(max, ranges))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +102,7 @@ class PairedRatio:
     loss: Loss
 
 
-def paired_ratios(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> list[PairedRatio]:
+def paired_ratios(pairs: Sequence[tuple[Result, Result]]) -> list[PairedRatio]:
     """Each test that every run of every pair (inside, outside) measured."""
     inside = [_measured(one) for one, _ in pairs]
     outside = [_measured(other) for _, other in pairs]
@@ -114,8 +110,8 @@ def paired_ratios(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> lis
     for name in inside[0]:
         if name == "soak" or not all(name in run for run in (*inside, *outside)):
             continue
-        unit = inside[0][name]["unit"]
-        ours, theirs = [run[name]["value"] for run in inside], [run[name]["value"] for run in outside]
+        unit = inside[0][name].unit
+        ours, theirs = [run[name].value for run in inside], [run[name].value for run in outside]
         ratio = speed_ratio(statistics.median(theirs), statistics.median(ours), unit)
         low, high = interval(ours, theirs, unit)
         found.append(

@@ -10,7 +10,9 @@ from typing import Any
 
 import kit
 from kit import process
-from kit.bench import compare, expectations, saved, verdicts
+from kit.bench import compare, results, saved, verdicts
+from kit.bench.expectations import Tables, expectations
+from kit.bench.results import Result
 from kit.catalog import Catalog
 from kit.catalog.model import SHORT_NAMES, Image
 from kit.engine import Engine
@@ -73,42 +75,29 @@ def require_gpu(ready: Ready) -> None:
         raise IncompatibleError("this host has no NVIDIA GPU that a container could use", hint=CPU_HINT)
 
 
-def tables(catalog: Catalog) -> dict[str, list[dict[str, Any]]]:
-    """The catalog's rows that results are rated by."""
-    found: dict[str, tuple[Any, ...]] = {
-        "gpu": catalog.gpus,
-        "rate": catalog.rates,
-        "reference": catalog.references,
-    }
-    return {name: [asdict(row) for row in rows] for name, rows in found.items()}
-
-
-def rated(result: dict[str, Any], catalog: Catalog, image: dict[str, Any] | None) -> dict[str, Any]:
+def rated(result: Result, catalog: Catalog, image: results.MeasuredImage | None) -> Result:
     """A fresh result with what the catalog expects of the device, judged by it, and the image it came from."""
-    found = {
-        **result,
-        "image": image,
-        "expectations": expectations.expectations(result["device"], result["framework"]["name"], tables(catalog))
-        if result["device"]["kind"] == "cuda"
-        else None,
-    }
-    return {**found, **verdicts.judge(found)}
+    found = None
+    if result.device.kind == "cuda":
+        tables = Tables(gpus=catalog.gpus, rates=catalog.rates, references=catalog.references)
+        found = expectations(result.device, result.framework.name, tables)
+    return verdicts.judged(replace(result, image=image, expectations=found))
 
 
-def image_facts(image: Image, engine: Engine) -> dict[str, Any]:
+def image_facts(image: Image, engine: Engine) -> results.MeasuredImage:
     """What the engine knows of the image that was measured."""
     labels = engine.image_labels(image.reference) or {}
-    return {
-        "name": image.name,
-        "reference": image.reference,
-        "id": engine.call(["image", "inspect", "--format={{.Id}}", image.reference], timeout_s=30).strip(),
-        "base": labels.get(BASE, ""),
-        "fingerprint": labels.get(FINGERPRINT, ""),
-        "kit": kit.__version__,
-    }
+    return results.MeasuredImage(
+        name=image.name,
+        reference=image.reference,
+        id=engine.call(["image", "inspect", "--format={{.Id}}", image.reference], timeout_s=30).strip(),
+        base=labels.get(BASE, ""),
+        fingerprint=labels.get(FINGERPRINT, ""),
+        kit=kit.__version__,
+    )
 
 
-def measure_inside(request: BenchRequest, ready: Ready, say: Callable[[str], None]) -> dict[str, Any]:
+def measure_inside(request: BenchRequest, ready: Ready, say: Callable[[str], None]) -> Result:
     """The result of a container of the image, started as `kit run` starts one; `say` gets each line it prints.
 
     Raises IncompatibleError when it finds no GPU, EngineError when it leaves no result.
@@ -167,7 +156,7 @@ def wait(engine: Engine, name: str) -> int:
 
 def measure_outside(
     request: BenchRequest, python: str, catalog: Catalog, say: Callable[[str], None], *, gpu: str = ""
-) -> dict[str, Any]:
+) -> Result:
     """The result of a Python of this machine that has the framework; `gpu` is the UUID of the one to measure.
 
     Raises IncompatibleError when it finds no GPU, BadInputError when it has no such framework.
@@ -195,7 +184,7 @@ def measure_outside(
         return rated(result_of(text, code, printed), catalog, None)
 
 
-def result_of(text: str | None, code: int, printed: Sequence[str]) -> dict[str, Any]:
+def result_of(text: str | None, code: int, printed: Sequence[str]) -> Result:
     """What a run left, which is None without a result. Raises the kind of error its exit code stands for."""
     if text is not None:
         return saved.parse(text, "the result")
@@ -236,7 +225,7 @@ def host_python(request: BenchRequest, wanted: str) -> str:
 class HostComparison:
     """Runs inside and outside a container in turn, and what they say."""
 
-    pairs: tuple[tuple[dict[str, Any], dict[str, Any]], ...]
+    pairs: tuple[tuple[Result, Result], ...]
     ratios: tuple[compare.PairedRatio, ...]
     differences: tuple[str, ...]  # between inside and outside, beside the container
 
@@ -244,31 +233,32 @@ class HostComparison:
         return {
             "ratios": [asdict(ratio) for ratio in self.ratios],
             "differences": list(self.differences),
-            "pairs": [{"inside": inside, "outside": outside} for inside, outside in self.pairs],
+            "pairs": [
+                {"inside": results.as_json(inside), "outside": results.as_json(outside)}
+                for inside, outside in self.pairs
+            ],
         }
 
 
 def compare_with_host(
-    measure_in: Callable[[], dict[str, Any]], measure_out: Callable[[str], dict[str, Any]], pairs: int
+    measure_in: Callable[[], Result], measure_out: Callable[[str], Result], pairs: int
 ) -> HostComparison:
     """Pairs of runs, the order turned round each time so that a machine that warms up favours neither."""
-    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    found: list[tuple[Result, Result]] = []
     for number in range(pairs):
-        if number % 2 and found:
+        if number % 2:
             outside = measure_out(_uuid(found[0][0]))
             found.append((measure_in(), outside))
         else:
             inside = measure_in()
             found.append((inside, measure_out(_uuid(inside))))
-    inside, outside = found[0]
     return HostComparison(
         pairs=tuple(found),
         ratios=tuple(compare.paired_ratios(found)),
-        differences=tuple(compare.differences(inside, outside)),
+        differences=tuple(compare.differences(*found[0])),
     )
 
 
-def _uuid(result: dict[str, Any]) -> str:
-    uuid = str(result["device"].get("uuid", ""))
-    prefix = "MIG" if result["device"].get("is_mig") else "GPU"
-    return f"{prefix}-{uuid}" if uuid else ""
+def _uuid(result: Result) -> str:
+    device = result.device
+    return f"{'MIG' if device.is_mig else 'GPU'}-{device.uuid}" if device.uuid else ""

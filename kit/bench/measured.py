@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit.bench import METHOD, SCHEMA, drivers, suite, verdicts
-from kit.bench.expectations import expectations
+from kit.bench.expectations import Tables, expectations
+from kit.bench.results import Device, Host, Measurement, Result
 from kit.bench.sampler import Sampler
 from kit.bench.work import Sizes, cpu_sizes, gpu_sizes, parse_shapes
 
@@ -39,7 +40,7 @@ class Request:
     only: tuple[str, ...] = ()
     shapes: tuple[tuple[int, int, int], ...] = ()
     soak_minutes: float = 0.0
-    tables: dict[str, Any] | None = None  # of the catalog; None: nothing can be rated
+    tables: Tables | None = None  # of the catalog; None: nothing can be rated
 
 
 def parse_request(options: argparse.Namespace) -> Request:
@@ -56,11 +57,23 @@ def parse_request(options: argparse.Namespace) -> Request:
         only=only,
         shapes=parse_shapes(options.shapes),
         soak_minutes=options.soak,
-        tables=json.loads(Path(options.expect).read_text(encoding="utf-8")) if options.expect else package_tables(),
+        tables=_tables(json.loads(Path(options.expect).read_text(encoding="utf-8")))
+        if options.expect
+        else package_tables(),
     )
 
 
-def package_tables() -> dict[str, Any] | None:
+class Row(dict):  # type: ignore[type-arg]
+    """A row of a table with the attributes that the catalog's own has; what it does not say is None."""
+
+    __getattr__ = dict.get
+
+
+def _tables(raw: Any) -> Tables:
+    return Tables(*([Row(row) for row in raw[table]] for table in ("gpu", "rate", "reference")))  # type: ignore[arg-type]
+
+
+def package_tables() -> Tables | None:
     """The catalog's tables beside this code; None where they are not, or this Python cannot read them (before 3.11)."""
     try:
         toml: Any = importlib.import_module("tomllib")
@@ -68,20 +81,20 @@ def package_tables() -> dict[str, Any] | None:
     except (ImportError, OSError):
         return None
     gpus, references = (toml.loads((data or b"").decode()) for data in files)
-    return {"gpu": gpus["gpu"], "rate": gpus["rate"], "reference": references["reference"]}
+    return _tables({**gpus, **references})
 
 
-def measure(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(request: Request, say: Callable[[str], None]) -> Result:
     """Run the tests and judge them. Raises NoDeviceError without a GPU, ImportError without the framework."""
     begun, started = time.time(), time.monotonic()
     devices = drivers.cuda_devices(drivers.load(drivers.CUDA_LIBRARY)) if request.device == "cuda" else []
     if request.device == "cuda" and not devices:
         raise NoDeviceError("no GPU: the NVIDIA driver's library is missing or knows none; --device cpu tests the code")
-    device = {"kind": "cuda", **devices[0]} if devices else {"kind": "cpu", "name": _processor()}
-    address = device.get("pci_address", "")
+    device = devices[0] if devices else Device(kind="cpu", name=_processor())
+    address = device.pci_address or ""
     with drivers.open_gpu(drivers.load(drivers.NVML_LIBRARY) if address else None, address) as gpu:
         # Before the framework takes memory: what is in use now is somebody else's.
-        device.update(gpu.facts() if gpu else {})
+        device = gpu.describe(device) if gpu else device
         bench = make_bench(request, device)
         framework = bench.facts()
         sizes = choose_sizes(request, device)
@@ -91,53 +104,51 @@ def measure(request: Request, say: Callable[[str], None]) -> dict[str, Any]:
             tests = _tests(request, bench, sizes, len(devices), lambda: time.monotonic() - started, say)
         finally:
             sampler.stop()
-    result = {
-        "schema": SCHEMA,
-        "method": METHOD,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
-        "framework": framework,
-        "device": device,
-        "device_count": len(devices),
-        "host": host_facts(),
-        "image": None,
-        "expectations": expectations(device, framework["name"], request.tables) if request.tables else None,
-        "tests": tests,
-        "telemetry": sampler.samples,
-        "peak_memory_bytes": bench.peak_memory_bytes(),
-        "seconds": round(time.monotonic() - started, 1),
-    }
-    return {**result, **verdicts.judge(result)}
+    return verdicts.judged(
+        Result(
+            schema=SCHEMA,
+            method=METHOD,
+            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
+            framework=framework,
+            device=device,
+            device_count=len(devices),
+            host=host_facts(),
+            image=None,
+            expectations=expectations(device, framework.name, request.tables) if request.tables else None,
+            tests=tuple(tests),
+            telemetry=tuple(sampler.samples),
+            peak_memory_bytes=bench.peak_memory_bytes(),
+            seconds=round(time.monotonic() - started, 1),
+            verdicts=(),
+            summary=verdicts.UNJUDGED,
+        )
+    )
 
 
-def make_bench(request: Request, device: dict[str, Any]) -> Bench:
+def make_bench(request: Request, device: Device) -> Bench:
     """The framework on the device. Raises ImportError, and NoDeviceError when the framework cannot use the GPU."""
-    capability = tuple(int(part) for part in device.get("compute_capability", "0.0").split("."))
-    arguments: Any = (request.device, capability, device.get("cache_bytes", 0))
     if request.framework == "torch":
-        from kit.bench.torch_device import TorchBench
+        from kit.bench.torch_bench import TorchBench
 
-        bench = TorchBench(*arguments)
+        bench = TorchBench(request.device, device.capability, device.cache_bytes or 0)
         if request.device == "cuda" and not bench.torch.cuda.is_available():
-            raise NoDeviceError(f"the driver has {device.get('name')}, but this torch cannot use it ({_torch(bench)})")
+            build = f"{bench.torch.__version__}, CUDA {bench.torch.version.cuda or 'not compiled in'}"
+            raise NoDeviceError(f"the driver has {device.name}, but this torch cannot use it ({build})")
         return bench
-    from kit.bench.tf_device import TensorFlowBench
+    from kit.bench.tf_bench import TensorFlowBench
 
-    tensorflow = TensorFlowBench(*arguments)
+    tensorflow = TensorFlowBench(request.device, device.capability)
     if request.device == "cuda" and not tensorflow.tf.config.list_physical_devices("GPU"):
-        raise NoDeviceError(f"the driver has {device.get('name')}, but this TensorFlow cannot use it; its log says why")
+        raise NoDeviceError(f"the driver has {device.name}, but this TensorFlow cannot use it; its log says why")
     return tensorflow
 
 
-def _torch(bench: Any) -> str:
-    return f"{bench.torch.__version__}, CUDA {bench.torch.version.cuda or 'not compiled in'}"
-
-
-def choose_sizes(request: Request, device: dict[str, Any]) -> Sizes:
+def choose_sizes(request: Request, device: Device) -> Sizes:
     """How large the work is on this device."""
     if request.device == "cpu":
         return cpu_sizes(request.shapes)
-    free = device.get("memory_bytes", 0) - device.get("used_bytes", 0)
-    return gpu_sizes(free, device.get("cache_bytes", 0), request.shapes)
+    free = (device.memory_bytes or 0) - (device.used_bytes or 0)
+    return gpu_sizes(free, device.cache_bytes or 0, request.shapes)
 
 
 def _tests(
@@ -147,10 +158,9 @@ def _tests(
     device_count: int,
     elapsed: Callable[[], float],
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    def told(test: dict[str, Any]) -> None:
-        value = f"{test['value']:g} {test['unit']}" if test["outcome"] == "measured" else test["reason"]
-        say(f"{test['name']}: {value}")
+) -> list[Measurement]:
+    def told(test: Measurement) -> None:
+        say(f"{test.name}: " + (f"{test.value:g} {test.unit}" if test.is_measured else test.reason))
 
     if request.device == "cuda":
         suite.warm_up(bench, sizes)
@@ -162,7 +172,7 @@ def _tests(
         try:
             found.append(all_reduce.run(device_count, "nccl", sizes, max(sizes.matmul)[0]))
         except RuntimeError as e:
-            found.append({"name": "all_reduce", "outcome": "failed", "reason": str(e)})
+            found.append(Measurement("all_reduce", "failed", str(e)))
         told(found[-1])
     if request.soak_minutes:
         say(f"soak: {request.soak_minutes:g} minutes")
@@ -178,24 +188,24 @@ def _tests(
     return found
 
 
-def host_facts() -> dict[str, Any]:
-    """What of the machine or container can make a number differ."""
-    facts: dict[str, Any] = {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        # Docker's and Podman's own marks.
-        "is_container": any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")),
-    }
+def host_facts() -> Host:
+    """This machine, or the container this runs in."""
     try:
         shm = os.statvfs("/dev/shm")
-        facts["shm_bytes"] = shm.f_frsize * shm.f_blocks
+        shm_bytes = shm.f_frsize * shm.f_blocks
     except OSError:
-        facts["shm_bytes"] = None
-    quota = _first_line("/sys/fs/cgroup/cpu.max").split()
-    facts["cpu_quota"] = int(quota[0]) / int(quota[1]) if len(quota) == 2 and quota[0].isdigit() else None
-    return facts
+        shm_bytes = None
+    quota = next(iter(_lines("/sys/fs/cgroup/cpu.max")), "").split()
+    return Host(
+        platform=platform.platform(),
+        python=platform.python_version(),
+        machine=platform.machine(),
+        cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        # Docker's and Podman's own marks.
+        is_container=any(Path(mark).exists() for mark in ("/.dockerenv", "/run/.containerenv")),
+        shm_bytes=shm_bytes,
+        cpu_quota=int(quota[0]) / int(quota[1]) if len(quota) == 2 and quota[0].isdigit() else None,
+    )
 
 
 def _processor() -> str:
@@ -210,7 +220,3 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-
-
-def _first_line(path: str) -> str:
-    return next(iter(_lines(path)), "")

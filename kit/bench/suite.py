@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from kit.bench import arithmetic, timing
+from kit.bench.results import Measurement, Variant, Window
 from kit.bench.work import NotRunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.bench.work import Bench, Check, Sizes, Work
+    from kit.bench.work import Bench, Sizes, Work
 
 # Seconds of each test, shared by its variants; with imports and checks the whole stays under 60 s.
 BUDGETS_S = {
@@ -49,9 +51,9 @@ def run(
     *,
     only: tuple[str, ...] = (),
     elapsed: Callable[[], float] = time.monotonic,
-    on_test: Callable[[dict[str, Any]], None] = lambda _: None,
-) -> list[dict[str, Any]]:
-    """Every test of the framework, or the ones named, each as a dictionary; a test that fails does not stop the rest.
+    on_test: Callable[[Measurement], None] = lambda _: None,
+) -> list[Measurement]:
+    """What every test of the framework gave, or the ones named; a test that fails does not stop the rest.
 
     `elapsed` is the clock the results are stamped with, the same as the sampler's.
     """
@@ -67,7 +69,7 @@ def run(
 
 def run_test(
     name: str, bench: Bench, make: Callable[[Sizes], Iterator[Work]], sizes: Sizes, elapsed: Callable[[], float]
-) -> dict[str, Any]:
+) -> Measurement:
     """One test in all its variants; the best one by its median is the result."""
     budget_s = BUDGETS_S[name] * sizes.budget_part
     if name.startswith("matmul"):
@@ -75,67 +77,55 @@ def run_test(
     start_s, variants = elapsed(), []
     try:
         for work in make(sizes):
-            variants.append(_measured(bench, work, budget_s, elapsed))
+            variants.append(_measured(name, bench, work, budget_s, elapsed))
             del work
             bench.release()
     except NotRunError as e:
-        return {"name": name, "outcome": "not_run", "reason": str(e)}
+        return Measurement(name, "not_run", str(e))
     except Exception as e:
         kind = type(e).__name__
         text = (str(e).strip().splitlines() or [""])[0][:300]
-        outcome = "not_run" if kind in OUT_OF_MEMORY else "failed"
-        return {"name": name, "outcome": outcome, "reason": f"{kind}: {text}"}
+        return Measurement(name, "not_run" if kind in OUT_OF_MEMORY else "failed", f"{kind}: {text}")
     best = variants[0]
     for variant in variants[1:]:
-        if arithmetic.is_better(variant["value"], best["value"], best["unit"]):
+        if arithmetic.is_better(variant.value, best.value, best.unit):
             best = variant
-    wrong = next((v for v in variants if not v["correctness"]["passed"]), best)
-    return {
-        "name": name,
-        "outcome": "measured",
-        **best,
-        "correctness": wrong["correctness"],
-        "variants": [{"variant": v["variant"], "value": v["value"]} for v in variants],
-        "test_start_s": round(start_s, 3),
-        "test_end_s": round(elapsed(), 3),
-    }
+    # A wrong variant is not hidden by a right one.
+    wrong = next((v for v in variants if v.correctness and not v.correctness.passed), best)
+    return replace(
+        best,
+        correctness=wrong.correctness,
+        variants=tuple(Variant(v.variant, v.value) for v in variants),
+        test_start_s=round(start_s, 3),
+        test_end_s=round(elapsed(), 3),
+    )
 
 
-def _measured(bench: Bench, work: Work, budget_s: float, elapsed: Callable[[], float]) -> dict[str, Any]:
+def _measured(name: str, bench: Bench, work: Work, budget_s: float, elapsed: Callable[[], float]) -> Measurement:
     start_s = elapsed()
     taken = timing.measure(bench, work.call, budget_s, before=work.before, calls=work.calls)
     end_s = elapsed()
     values = [arithmetic.rate(work.amount, seconds, work.unit) for seconds in taken.seconds]
     middle = arithmetic.spread(values)
-    return {
-        "unit": work.unit,
-        "value": _rounded(middle.median),
-        "p20": _rounded(middle.p20),
-        "p80": _rounded(middle.p80),
-        "jitter_percent": round(middle.jitter_percent, 2),
-        "n": middle.n,
-        "samples": [_rounded(value) for value in values[:MAX_KEPT_SAMPLES]],
-        "calls_per_sample": taken.calls,
-        "work_per_call": work.amount,
-        "first_call_s": round(taken.first_s, 3),
-        "variant": work.variant,
-        "details": work.details,
-        "correctness": _correctness(work.check()),
-        "start_s": round(start_s, 3),
-        "end_s": round(end_s, 3),
-    }
-
-
-def _correctness(check: Check) -> dict[str, Any]:
-    # JSON has no infinity: no error at all is known of what is not a number.
-    error = check.error if check.error < float("inf") else None
-    return {
-        "measure": check.measure,
-        "error": error,
-        "limit": check.limit,
-        "repeatable": check.is_repeatable,
-        "passed": check.is_passed,
-    }
+    return Measurement(
+        name=name,
+        outcome="measured",
+        unit=work.unit,
+        value=_rounded(middle.median),
+        p20=_rounded(middle.p20),
+        p80=_rounded(middle.p80),
+        jitter_percent=round(middle.jitter_percent, 2),
+        n=middle.n,
+        samples=tuple(_rounded(value) for value in values[:MAX_KEPT_SAMPLES]),
+        calls_per_sample=taken.calls,
+        work_per_call=work.amount,
+        first_call_s=round(taken.first_s, 3),
+        variant=work.variant,
+        details=work.details,
+        correctness=work.check(),
+        start_s=round(start_s, 3),
+        end_s=round(end_s, 3),
+    )
 
 
 def _rounded(value: float) -> float:
@@ -162,7 +152,7 @@ def soak(
     *,
     elapsed: Callable[[], float] = time.monotonic,
     on_window: Callable[[float, float], None] = lambda *_: None,
-) -> dict[str, Any]:
+) -> Measurement:
     """16-bit products without a pause, the rate of every few seconds, and the result compared again each time."""
     tests = bench.tests()
     try:
@@ -172,25 +162,26 @@ def soak(
     timing.wall(bench, work.call, 1)  # loads and compiles
     each = max(timing.wall(bench, work.call, 3) / 3, 1e-6)
     calls = max(1, int(SOAK_WINDOW_S * min(1.0, 6 * minutes) / each))
-    windows: list[dict[str, Any]] = []
+    windows: list[Window] = []
     wrong, start_s = [], elapsed()
     first = work.check()
     while elapsed() < start_s + 60 * minutes or len(windows) < 2:
         value = arithmetic.rate(work.amount * calls, timing.wall(bench, work.call, calls), work.unit)
         check = work.check()
-        windows.append({"at_s": round(elapsed(), 1), "value": _rounded(value), "passed": check.is_passed})
-        if not check.is_passed or check.error != first.error:
+        windows.append(Window(round(elapsed(), 1), _rounded(value), check.passed))
+        if not check.passed or check.error != first.error:
             wrong.append(check)
         on_window(elapsed() - start_s, value)
-    return {
-        "name": "soak",
-        "outcome": "measured",
-        "unit": work.unit,
-        "variant": f"{work.variant}, {minutes:g} minutes",
-        "value": _rounded(arithmetic.percentile([w["value"] for w in windows], 0.5)),
-        "windows": windows,
-        "wrong_results": len(wrong),
-        "correctness": {**_correctness(wrong[0] if wrong else first), "passed": not wrong and first.is_passed},
-        "start_s": round(start_s, 3),
-        "end_s": round(elapsed(), 3),
-    }
+    is_right = not wrong and first.passed
+    return Measurement(
+        name="soak",
+        outcome="measured",
+        unit=work.unit,
+        value=_rounded(arithmetic.percentile([window.value for window in windows], 0.5)),
+        variant=f"{work.variant}, {minutes:g} minutes",
+        windows=tuple(windows),
+        wrong_results=len(wrong),
+        correctness=replace(wrong[0] if wrong else first, passed=is_right),
+        start_s=round(start_s, 3),
+        end_s=round(elapsed(), 3),
+    )

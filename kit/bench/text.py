@@ -2,65 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kit.bench.results import Result
 
 HEADER = ("test", "result", "spread", "of peak", "at its clock", "verdict")
 
 
-def rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
+def rows(result: Result) -> list[tuple[str, ...]]:
     """One row per test, in the order of HEADER."""
-    throughput = {v["test"]: v for v in result["verdicts"] if v["gate"] == "throughput"}
-    wrong = {v["test"]: v for v in result["verdicts"] if v["gate"] == "correctness" and v["outcome"] == "FAIL"}
+    throughput = {v.test: v for v in result.verdicts if v.gate == "throughput"}
+    wrong = {v.test: v for v in result.verdicts if v.gate == "correctness" and v.outcome == "FAIL"}
     found: list[tuple[str, ...]] = []
-    for test in result["tests"]:
-        name = test["name"]
-        verdict = wrong.get(name) or throughput.get(name, {"outcome": "NOT_APPLICABLE"})
-        if test["outcome"] != "measured":
-            found.append((name, test["outcome"].replace("_", " "), "", "", "", verdict["outcome"]))
+    for test in result.tests:
+        verdict = wrong.get(test.name) or throughput.get(test.name)
+        outcome = verdict.outcome if verdict else "NOT_APPLICABLE"
+        if not test.is_measured:
+            found.append((test.name, test.outcome.replace("_", " "), "", "", "", outcome))
             continue
         found.append(
             (
-                name,
-                f"{test['value']:.4g} {test['unit']}",
-                f"{test['jitter_percent']:.1f} %" if "jitter_percent" in test else "",
-                _percent(verdict.get("peak_fraction")),
-                _percent(verdict.get("clock_efficiency")),
-                verdict["outcome"],
+                test.name,
+                f"{test.value:.4g} {test.unit}",
+                "" if test.jitter_percent is None else f"{test.jitter_percent:.1f} %",
+                _percent(verdict.peak_fraction if verdict else None),
+                _percent(verdict.clock_efficiency if verdict else None),
+                outcome,
             )
         )
     return found
 
 
-def notes(result: dict[str, Any]) -> list[str]:
+def notes(result: Result) -> list[str]:
     """What the verdicts say beyond their outcome, the summary last."""
     found = []
-    for verdict in result["verdicts"]:
-        is_rated = verdict["gate"] == "throughput" and "reference" in verdict
-        if verdict["outcome"] in ("FAIL", "WARN", "INCONCLUSIVE") or is_rated:
-            found.append(f"{verdict['outcome']} {verdict['gate']}, {verdict['test']}: {verdict['text']}")
+    for verdict in result.verdicts:
+        is_rated = verdict.gate == "throughput" and verdict.reference is not None
+        if verdict.outcome in ("FAIL", "WARN", "INCONCLUSIVE") or is_rated:
+            found.append(f"{verdict.outcome} {verdict.gate}, {verdict.test}: {verdict.text}")
     # One line for all tests that did not run for the same reason.
     reasons: dict[str, list[str]] = {}
-    for test in result["tests"]:
-        if test["outcome"] == "not_run":
-            reasons.setdefault(test["reason"], []).append(test["name"])
+    for test in result.tests:
+        if test.outcome == "not_run":
+            reasons.setdefault(test.reason, []).append(test.name)
     found += [f"not run: {', '.join(names)}: {reason}" for reason, names in reasons.items()]
-    return [*found, f"{result['summary']['outcome']}: {result['summary']['text']}"]
+    return [*found, f"{result.summary.outcome}: {result.summary.text}"]
 
 
-def title(result: dict[str, Any]) -> str:
+def title(result: Result) -> str:
     """What was measured with what."""
-    framework, device = result["framework"], result["device"]
-    image = (
-        result["image"]["name"] if result.get("image") else "no container" if not _is_inside(result) else "container"
-    )
-    return f"{device.get('name', device['kind'])}, {framework['name']} {framework['version']}, {image}"
+    framework, device = result.framework, result.device
+    where = result.image.name if result.image else "container" if result.host.is_container else "no container"
+    return f"{device.name or device.kind}, {framework.name} {framework.version}, {where}"
 
 
-def _is_inside(result: dict[str, Any]) -> bool:
-    return bool(result["host"].get("is_container"))
-
-
-def lines(result: dict[str, Any]) -> list[str]:
+def lines(result: Result) -> list[str]:
     """Everything for a terminal."""
     table = [HEADER, *rows(result)]
     widths = [max(len(row[column]) for row in table) for column in range(len(HEADER))]

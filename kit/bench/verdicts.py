@@ -9,11 +9,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, get_args
 
 from kit.bench import arithmetic, sampler
+from kit.bench.results import Outcome, Summary, Verdict
 
-OUTCOMES = ("FAIL", "INCONCLUSIVE", "WARN", "UNRATED", "PASS", "NOT_APPLICABLE")  # the worst first
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from kit.bench.results import Device, Expectations, Measurement, Result
+    from kit.bench.sampler import Stretch
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)  # the worst first
 # NVIDIA's DCGM fails a GPU below 0.75 of what a healthy one was measured at.
 FAIL_BELOW, WARN_BELOW = 0.75, 0.90
 # Over some 90 GPUs with tensor cores in the table that references.toml names, the smallest ratios of healthy ones were
@@ -37,40 +45,36 @@ SOAK_AT_LEAST = 0.9
 FUNCTIONAL_ONLY = "functional only, GPU not tested"
 
 
-def judge(result: dict[str, Any]) -> dict[str, Any]:
-    """The `verdicts` and the `summary` of a result, from its other parts."""
-    tests = {test["name"]: test for test in result["tests"]}
-    is_gpu = result["device"]["kind"] == "cuda"
-    verdicts = [_correctness(test) for test in result["tests"] if test["outcome"] != "not_run"]
+UNJUDGED = Summary("NOT_APPLICABLE", "NOT_APPLICABLE", "NOT_APPLICABLE", "not judged")
+
+
+def judged(result: Result) -> Result:
+    """A result with the verdicts and the summary that follow from its other parts."""
+    tests = {test.name: test for test in result.tests}
+    is_gpu = result.device.kind == "cuda"
+    verdicts = [_correctness(test) for test in result.tests if test.outcome != "not_run"]
     if is_gpu:
-        verdicts += [*_code(result), *_ratios(result["device"], tests), *_peers(tests)]
-    for test in result["tests"]:
-        if test["outcome"] != "failed":
-            verdicts.append(_throughput(test, result) if is_gpu else _not_applicable(test))
-    return {"verdicts": verdicts, "summary": _summary(verdicts, result)}
+        verdicts += [*_code(result), *_ratios(result.device, tests), *_peers(tests)]
+    for test in result.tests:
+        if test.outcome == "not_run" or (test.is_measured and not is_gpu):
+            verdicts.append(Verdict("throughput", test.name, "NOT_APPLICABLE", test.reason or FUNCTIONAL_ONLY))
+        elif test.is_measured:
+            verdicts.append(_soak(test, result) if test.windows else _throughput(test, result))
+    return replace(result, verdicts=tuple(verdicts), summary=_summary(verdicts, result))
 
 
-def _verdict(gate: str, test: str, outcome: str, text: str, **numbers: Any) -> dict[str, Any]:
-    known = {name: value for name, value in numbers.items() if value is not None}
-    return {"gate": gate, "test": test, "outcome": outcome, "text": text, **known}
+def _correctness(test: Measurement) -> Verdict:
+    check = test.correctness
+    if check is None:
+        return Verdict("correctness", test.name, "FAIL", test.reason)
+    if check.passed:
+        return Verdict("correctness", test.name, "PASS", check.measure, error=check.error)
+    what = f"error {check.error:.2g}" if check.error is not None else "not a number, or the wrong result"
+    what = what if check.repeatable else "the same input twice gave different results"
+    return Verdict("correctness", test.name, "FAIL", f"{check.measure}: {what}, allowed {check.limit:g}")
 
 
-def _not_applicable(test: dict[str, Any]) -> dict[str, Any]:
-    return _verdict("throughput", test["name"], "NOT_APPLICABLE", test.get("reason") or FUNCTIONAL_ONLY)
-
-
-def _correctness(test: dict[str, Any]) -> dict[str, Any]:
-    if test["outcome"] == "failed":
-        return _verdict("correctness", test["name"], "FAIL", test["reason"])
-    check = test["correctness"]
-    if check["passed"]:
-        return _verdict("correctness", test["name"], "PASS", check["measure"], error=check["error"])
-    what = f"error {check['error']:.2g}" if check["error"] is not None else "not a number, or the wrong result"
-    what = what if check["repeatable"] else "the same input twice gave different results"
-    return _verdict("correctness", test["name"], "FAIL", f"{check['measure']}: {what}, allowed {check['limit']:g}")
-
-
-def code_for(arch_list: list[str], capability: str) -> str:
+def code_for(arch_list: Iterable[str], capability: str) -> str:
     """How a wheel serves a compute capability: `binary`, `ptx` (compiled at first use) or `none`.
 
     Machine code runs on the same major and an equal or higher minor number, PTX on everything newer.
@@ -90,160 +94,161 @@ def code_for(arch_list: list[str], capability: str) -> str:
     return "binary" if "binary" in kinds else "ptx" if "ptx" in kinds else "none"
 
 
-def _code(result: dict[str, Any]) -> list[dict[str, Any]]:
-    arch_list, capability = result["framework"].get("arch_list"), result["device"].get("compute_capability")
+def _code(result: Result) -> list[Verdict]:
+    arch_list, capability = result.framework.arch_list, result.device.compute_capability
     if not arch_list or not capability:
         return []
-    has, name = code_for(arch_list, capability), result["framework"]["name"]
-    outcome, text = {
-        "binary": ("PASS", f"{name} has machine code for {capability}"),
-        "ptx": ("WARN", f"{name} has only PTX for {capability}: every kernel is compiled at its first use"),
-        "none": ("FAIL", f"{name} has no code for {capability}, only for {' '.join(arch_list)}"),
-    }[has]
-    return [_verdict("correctness", "machine code", outcome, text)]
+    name, has = result.framework.name, code_for(arch_list, capability)
+    if has == "binary":
+        return [Verdict("correctness", "machine code", "PASS", f"{name} has machine code for {capability}")]
+    if has == "ptx":
+        text = f"{name} has only PTX for {capability}: every kernel is compiled at its first use"
+        return [Verdict("correctness", "machine code", "WARN", text)]
+    text = f"{name} has no code for {capability}, only for {' '.join(arch_list)}"
+    return [Verdict("correctness", "machine code", "FAIL", text)]
 
 
-def _ratios(device: dict[str, Any], tests: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    capability = tuple(int(part) for part in device.get("compute_capability", "0.0").split("."))
+def _ratios(device: Device, tests: dict[str, Measurement]) -> list[Verdict]:
     found = []
     for faster, slower, least, since, is_failure in RATIOS:
-        if any(tests.get(name, {}).get("outcome") != "measured" for name in (faster, slower)):
+        if not all(name in tests and tests[name].is_measured for name in (faster, slower)):
             continue
         name = f"{faster} / {slower}"
-        if capability < since or (since >= (7, 0) and NO_TENSOR_CORES in device.get("name", "")):
-            found.append(_verdict("ratio", name, "NOT_APPLICABLE", "this GPU has no tensor cores for it"))
+        if device.capability < since or (since >= (7, 0) and NO_TENSOR_CORES in (device.name or "")):
+            found.append(Verdict("ratio", name, "NOT_APPLICABLE", "this GPU has no tensor cores for it"))
             continue
-        ratio = tests[faster]["value"] / tests[slower]["value"]
+        ratio = tests[faster].value / tests[slower].value
         is_good = ratio >= least
-        outcome = "PASS" if is_good else "FAIL" if is_failure else "WARN"
         text = f"{ratio:.2f}, at least {least:g}" + ("" if is_good else " expected: the fast path is not used")
-        found.append(_verdict("ratio", name, outcome, text, value=round(ratio, 3)))
+        outcome: Outcome = "PASS" if is_good else "FAIL" if is_failure else "WARN"
+        found.append(Verdict("ratio", name, outcome, text, value=round(ratio, 3)))
     return found
 
 
-def _peers(tests: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    rates = tests.get("all_reduce", {}).get("details", {}).get("product_tflops", [])
+def _peers(tests: dict[str, Measurement]) -> list[Verdict]:
+    details = tests["all_reduce"].details if "all_reduce" in tests else None
+    rates = (details and details.product_tflops) or ()
     if len(rates) < 2:
         return []
     slowest = min(rates) / arithmetic.percentile(rates, 0.5)
-    outcome = "PASS" if slowest >= PEERS_AT_LEAST else "WARN"
     text = f"GPU {rates.index(min(rates))} is the slowest at {slowest:.2f} of the middle one"
-    return [_verdict("ratio", "GPUs against each other", outcome, text, value=round(slowest, 3))]
+    outcome: Outcome = "PASS" if slowest >= PEERS_AT_LEAST else "WARN"
+    return [Verdict("ratio", "GPUs against each other", outcome, text, value=round(slowest, 3))]
 
 
-def _throughput(test: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    name = test["name"]
-    if test["outcome"] == "not_run":
-        return _verdict("throughput", name, "NOT_APPLICABLE", test["reason"])
-    if name == "soak":
-        return _soak(test, result)
-    expected, device = result.get("expectations") or {}, result["device"]
-    seen = sampler.during(result["telemetry"], test.get("start_s", 0.0), test.get("end_s", 0.0))
-    peak, peak_text = _peak(name, expected, seen)
-    rate = expected.get("rates", {}).get(name)
-    efficiency = None
-    if rate and seen.get("sm_mhz") and device.get("sm_count"):
-        efficiency = test["value"] / arithmetic.peak_tflops(device["sm_count"], rate["value"], seen["sm_mhz"])
-    fraction = test["value"] / peak if peak else None
-    numbers: dict[str, Any] = {
-        "clock_efficiency": None if efficiency is None else round(efficiency, 3),
-        "peak_fraction": None if fraction is None else round(fraction, 3),
-        "peak": peak,
-        "sm_mhz": seen.get("sm_mhz"),
-    }
-    parts = [f"{fraction:.0%} of {peak_text}"] if fraction is not None else []
-    if efficiency is not None:
-        parts.append(f"{efficiency:.0%} of the silicon at the {seen['sm_mhz']:.0f} MHz it ran at")
-    reference = expected.get("references", {}).get(name)
-    if not reference or reference["unit"] != test["unit"]:
-        return _verdict("throughput", name, "UNRATED", "; ".join((*parts, "no measured reference")), **numbers)
-    ratio = test["value"] / reference["value"]
-    parts.insert(0, f"{ratio:.2f} of the reference {reference['value']:g} {reference['unit']} (n={reference['n']})")
-    numbers["reference"], numbers["reference_ratio"] = reference["value"], round(ratio, 3)
-    if ratio >= WARN_BELOW:
-        return _verdict("throughput", name, "PASS", "; ".join(parts), **numbers)
-    # Other tools' figures, of other shapes, may raise a hand but not accuse.
-    outcome = "FAIL" if ratio < FAIL_BELOW and reference["is_own"] else "WARN"
-    because = causes(test, result)
-    parts += because
-    if outcome == "FAIL" and excuses(test, result):
-        outcome = "INCONCLUSIVE"
-    if not because:
-        parts.append("no cause found: try `--soak 5`, other programs on the GPU, another driver")
-    return _verdict("throughput", name, outcome, "; ".join(parts), **numbers)
+def _throughput(test: Measurement, result: Result) -> Verdict:
+    expected, sm_count = result.expectations, result.device.sm_count
+    seen = sampler.during(result.telemetry, test.start_s, test.end_s)
+    peak, peak_text = _peak(test.name, expected, seen)
+    rate = expected.rates.get(test.name) if expected else None
+    efficiency = fraction = None
+    parts = []
+    if peak:
+        fraction = test.value / peak
+        parts.append(f"{fraction:.0%} of {peak_text}")
+    if rate and seen.sm_mhz and sm_count:
+        efficiency = test.value / arithmetic.peak_tflops(sm_count, rate.value, seen.sm_mhz)
+        parts.append(f"{efficiency:.0%} of the silicon at the {seen.sm_mhz:.0f} MHz it ran at")
+    verdict = Verdict(
+        "throughput",
+        test.name,
+        "UNRATED",
+        "; ".join((*parts, "no measured reference")),
+        clock_efficiency=None if efficiency is None else round(efficiency, 3),
+        peak_fraction=None if fraction is None else round(fraction, 3),
+        peak=peak,
+        sm_mhz=seen.sm_mhz,
+    )
+    reference = expected.references.get(test.name) if expected else None
+    if not reference or reference.unit != test.unit:
+        return verdict
+    ratio = test.value / reference.value
+    parts.insert(0, f"{ratio:.2f} of the reference {reference.value:g} {reference.unit} (n={reference.n})")
+    outcome: Outcome = "PASS"
+    if ratio < WARN_BELOW:
+        excuses, others = causes(test, result)
+        parts += excuses + others or ["no cause found: try `--soak 5`, other programs on the GPU, another driver"]
+        # Other tools' figures, of other shapes, may raise a hand but not accuse.
+        is_failure = ratio < FAIL_BELOW and reference.is_own
+        outcome = "WARN" if not is_failure else "INCONCLUSIVE" if excuses else "FAIL"
+    return replace(
+        verdict,
+        outcome=outcome,
+        text="; ".join(parts),
+        reference=reference.value,
+        reference_ratio=round(ratio, 3),
+    )
 
 
-def _peak(name: str, expected: dict[str, Any], seen: dict[str, Any]) -> tuple[float | None, str]:
+def _peak(name: str, expected: Expectations | None, seen: Stretch) -> tuple[float | None, str]:
     if name.startswith(("h2d", "d2h")):
-        generation, lanes = seen.get("pcie_generation"), seen.get("pcie_lanes")
+        generation, lanes = seen.pcie_generation, seen.pcie_lanes
         peak = arithmetic.pcie_gbs(generation, lanes) if generation and lanes else None
         return (None if peak is None else round(peak, 2)), f"PCIe {generation} x{lanes}"
-    known = expected.get("peaks", {}).get(name)
-    return (known["value"], f"the {known['value']:g} {known['unit']} peak") if known else (None, "")
+    known = expected.peaks.get(name) if expected else None
+    return (known.value, f"the {known.value:g} {known.unit} peak") if known else (None, "")
 
 
-def _soak(test: dict[str, Any], result: dict[str, Any]) -> dict[str, Any]:
-    values = [window["value"] for window in test["windows"]]
+def _soak(test: Measurement, result: Result) -> Verdict:
+    values = [window.value for window in test.windows or ()]
     part = max(1, len(values) // 10)
     kept = arithmetic.percentile(values[-part:], 0.5) / arithmetic.percentile(values[:part], 0.5)
-    text = f"{test['value']:g} {test['unit']}, the last tenth at {kept:.2f} of the first"
-    because = causes(test, result)
+    text = f"{test.value:g} {test.unit}, the last tenth at {kept:.2f} of the first"
     if kept >= SOAK_AT_LEAST:
-        return _verdict("throughput", "soak", "PASS", text, value=round(kept, 3))
-    return _verdict("throughput", "soak", "WARN", "; ".join((text, *because)), value=round(kept, 3))
+        return Verdict("throughput", "soak", "PASS", text, value=round(kept, 3))
+    excuses, others = causes(test, result)
+    return Verdict("throughput", "soak", "WARN", "; ".join((text, *excuses, *others)), value=round(kept, 3))
 
 
-def excuses(test: dict[str, Any], result: dict[str, Any]) -> list[str]:
-    """What makes a low number say nothing about the image: the machine's state, not its software."""
-    device = result["device"]
-    seen = sampler.during(result["telemetry"], test.get("start_s", 0.0), test.get("end_s", 0.0))
-    found = [f"throttled: {reason}" for reason in seen.get("slow_reasons", ()) if reason in FAULTS]
-    if device.get("is_mig"):
-        found.append(f"a MIG slice of {device.get('sm_count', '?')} SMs, not the whole GPU")
-    used, busy = device.get("used_bytes", 0), device.get("utilisation_percent", 0)
+def causes(test: Measurement, result: Result) -> tuple[list[str], list[str]]:
+    """Every known reason why a number is low: those that make it say nothing of the image, because they are the
+    machine's state and not its software; and the others."""
+    device = result.device
+    seen = sampler.during(result.telemetry, test.start_s, test.end_s)
+    excuses = [f"throttled: {reason}" for reason in seen.slow_reasons if reason in FAULTS]
+    if device.is_mig:
+        sm_count = "?" if device.sm_count is None else device.sm_count
+        excuses.append(f"a MIG slice of {sm_count} SMs, not the whole GPU")
+    used, busy = device.used_bytes or 0, device.utilisation_percent or 0
     if used > BUSY_BYTES or busy > BUSY_PERCENT:
-        found.append(f"shared: {used / 2**30:.1f} GiB were in use and the GPU {busy} % busy before the start")
-    limit, default = device.get("power_limit_w"), device.get("power_default_w")
+        excuses.append(f"shared: {used / 2**30:.1f} GiB were in use and the GPU {busy} % busy before the start")
+    limit, default = device.power_limit_w, device.power_default_w
     if limit and default and limit < default:
-        found.append(f"power limit {limit:g} W, {default:g} W by default")
-    return found
+        excuses.append(f"power limit {limit:g} W, {default:g} W by default")
 
-
-def causes(test: dict[str, Any], result: dict[str, Any]) -> list[str]:
-    """Every known reason why a number is low."""
-    found = excuses(test, result)
-    device = result["device"]
-    seen = sampler.during(result["telemetry"], test.get("start_s", 0.0), test.get("end_s", 0.0))
-    if "sw_power_cap" in seen.get("slow_reasons", ()):
-        found.append("at its power limit" + (f" of {device['power_limit_w']:g} W" if "power_limit_w" in device else ""))
-    if test["name"].startswith(("h2d", "d2h")):
-        for field, what in (("pcie_generation", "PCIe generation"), ("pcie_lanes", "PCIe lanes")):
-            if seen.get(field) and device.get(f"{field}_max", 0) > seen[field]:
-                found.append(f"{what} {seen[field]}, the GPU can do {device[f'{field}_max']}")
-    arch_list, capability = result["framework"].get("arch_list"), device.get("compute_capability")
+    others = []
+    if "sw_power_cap" in seen.slow_reasons:
+        others.append("at its power limit" + ("" if limit is None else f" of {limit:g} W"))
+    if test.name.startswith(("h2d", "d2h")):
+        for now, most, what in (
+            (seen.pcie_generation, device.pcie_generation_max, "PCIe generation"),
+            (seen.pcie_lanes, device.pcie_lanes_max, "PCIe lanes"),
+        ):
+            if now and (most or 0) > now:
+                others.append(f"{what} {now}, the GPU can do {most}")
+    arch_list, capability = result.framework.arch_list, device.compute_capability
     if arch_list and capability and code_for(arch_list, capability) != "binary":
-        found.append(f"wrong wheel: no machine code for {capability} in it")
-    return found
+        others.append(f"wrong wheel: no machine code for {capability} in it")
+    return excuses, others
 
 
-def worst(outcomes: list[str]) -> str:
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """The worst outcome; NOT_APPLICABLE when nothing else is there."""
-    counted = [outcome for outcome in outcomes if outcome != "NOT_APPLICABLE"]
-    return min(counted, key=OUTCOMES.index, default="NOT_APPLICABLE")
+    return min(outcomes, key=OUTCOMES.index, default="NOT_APPLICABLE")
 
 
-def _summary(verdicts: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, Any]:
-    software = worst([v["outcome"] for v in verdicts if v["gate"] != "throughput"])
-    throughput = [v["outcome"] for v in verdicts if v["gate"] == "throughput"]
+def _summary(verdicts: list[Verdict], result: Result) -> Summary:
+    software = worst(v.outcome for v in verdicts if v.gate != "throughput")
+    if result.device.kind != "cuda":
+        outcome: Outcome = "FAIL" if software == "FAIL" else "NOT_APPLICABLE"
+        return Summary(outcome, software, "NOT_APPLICABLE", FUNCTIONAL_ONLY)
+    throughput = [v.outcome for v in verdicts if v.gate == "throughput"]
     # What has no reference does not hide that the rest passed; only when nothing has one is the machine unrated.
-    machine = worst([outcome for outcome in throughput if outcome != "UNRATED"] or throughput)
+    machine = worst(outcome for outcome in throughput if outcome != "UNRATED")
     if machine == "NOT_APPLICABLE" and "UNRATED" in throughput:
         machine = "UNRATED"
-    if result["device"]["kind"] != "cuda":
-        outcome = "FAIL" if software == "FAIL" else "NOT_APPLICABLE"
-        return {"outcome": outcome, "software": software, "machine": "NOT_APPLICABLE", "text": FUNCTIONAL_ONLY}
-    efficiency = [v["clock_efficiency"] for v in verdicts if "clock_efficiency" in v and "16" in v["test"]]
-    reasons = sorted({r for sample in result["telemetry"] for r in sample.get("slow_reasons", ())})
+    efficiency = [v.clock_efficiency for v in verdicts if v.clock_efficiency is not None and "16" in v.test]
+    reasons = sorted({reason for sample in result.telemetry for reason in sample.slow_reasons or ()})
     text = f"software: {software}" + (f" (clock efficiency {max(efficiency):.2f})" if efficiency else "")
     text += f" | machine: {machine}" + (f" ({', '.join(reasons)})" if reasons else "")
-    return {"outcome": worst([software, machine]), "software": software, "machine": machine, "text": text}
+    return Summary(worst((software, machine)), software, machine, text)

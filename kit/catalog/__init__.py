@@ -17,26 +17,25 @@ from kit.catalog.model import (
     Flavor,
     Image,
     Layer,
-    LayerRule,
-    Package,
     Platform,
     Release,
     Suite,
-    SystemPackage,
     Toolkit,
     version_key,
 )
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
 from kit.errors import CatalogError, NoSuchImageError
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog.machines import Architecture, EngineMinimum, Gpu, KnownBadToolkit, Problem, Rate, Reference
+    from kit.catalog.packages import LayerRule, Package, SystemPackage
 
 PINS_FILE = "pins.json"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Pin:
     """The digest a registry itself gave for a tag."""
 
@@ -61,14 +60,20 @@ class Catalog:
 
     @cached_property
     def packages(self) -> tuple[Package, ...]:
+        from kit.catalog.packages import Package
+
         return self._rows("packages.toml", "package", Package)
 
     @cached_property
     def system_packages(self) -> tuple[SystemPackage, ...]:
+        from kit.catalog.packages import SystemPackage
+
         return self._rows("packages.toml", "system_package", SystemPackage, lambda row: row.name)
 
     @cached_property
     def layer_rules(self) -> tuple[LayerRule, ...]:
+        from kit.catalog.packages import LayerRule
+
         return self._rows("packages.toml", "layer", LayerRule)
 
     @cached_property
@@ -360,6 +365,8 @@ def _check_release(row: Release) -> None:
             f"{where}: cuda is `{row.cuda}`, but cuda_provider is `{row.cuda_provider}`",
             hint="a CPU release has no cuda and the provider `none`",
         )
+    if not row.version.replace(".", "").isdecimal():
+        raise CatalogError(f"{where}: the version `{row.version}` is not numbers and dots")
     short, tag = SHORT_NAMES[row.framework], row.cuda_tag
     minor = ".".join(row.version.split(".")[:2])
     allowed = (f"{short}{minor}-{tag}", f"{short}-{tag}")

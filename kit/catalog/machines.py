@@ -1,14 +1,14 @@
-"""What the rows are that say something of machines, their GPUs, their engines and what goes wrong on them.
+"""What a row of the catalog is that says something of machines: their GPUs, their engines, what goes wrong on them.
 
-Apart from `model`, because no command needs both: making a dataclass takes half a millisecond.
+Apart from `model`, because few commands need them, and making a dataclass takes half a millisecond.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from kit.catalog.model import Framework
+from kit.frozen import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

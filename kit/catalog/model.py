@@ -1,13 +1,11 @@
-"""What the rows are that images are made from: frozen dataclasses, one per table; `machines` has the others."""
+"""What a row of the catalog is that says which images there are; `packages` and `machines` have the other rows."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
-if TYPE_CHECKING:
-    from packaging.version import Version
+from kit.frozen import dataclass
 
 Framework = Literal["torch", "tensorflow"]
 Flavor = Literal["", "devel"]
@@ -59,40 +57,6 @@ class Release:
     def capabilities(self, platform: str) -> tuple[str, ...]:
         """The compute capabilities whose machine code is in the wheel of a platform."""
         return dict(self.compute_capabilities_on).get(platform, self.compute_capabilities)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """A package that images carry beside the framework, and where."""
-
-    name: str
-    layer: Layer = "apps"
-    frameworks: tuple[Framework, ...] = ("torch", "tensorflow")
-    images: tuple[str, ...] = ()  # only these images; empty: all of its frameworks
-    except_images: tuple[str, ...] = ()
-    requirement: str = ""  # what to solve for when the bare name is not enough: `numpy<2`
-    note: str = ""
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerRule:
-    """Which locked packages go into a layer, by shell pattern; what no rule names goes into `apps`."""
-
-    name: Layer
-    patterns: tuple[str, ...]  # `nvidia-*`
-    reason: str
-    source: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SystemPackage:
-    """A distribution package that images carry."""
-
-    name: str
-    flavors: tuple[Flavor, ...] = ("", "devel")
-    reason: str
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,11 +124,15 @@ class Toolkit:
 
 
 @cache
-def version_key(text: str) -> Version:
-    """A version to compare by: `12.10` is newer than `12.9`."""
-    from packaging.version import Version
+def version_key(text: str) -> tuple[int, ...]:
+    """A version of numbers and dots to compare by: `12.10` is newer than `12.9`, `12.0` is `12`.
 
-    return Version(text)
+    `packaging` compares all kinds of versions, and takes as long to import as everything else about the catalog.
+    """
+    numbers = [int(part) for part in text.split(".")]
+    while numbers and numbers[-1] == 0:
+        numbers.pop()
+    return tuple(numbers)
 
 
 @dataclass(frozen=True, kw_only=True)

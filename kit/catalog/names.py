@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import cast
 
-from kit.catalog.model import SHORT_NAMES, Flavor, Framework, Image, Release, version_key
+from kit.catalog.model import SHORT_NAMES, Flavor, Framework, Image, Release
+from kit.frozen import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,7 @@ class ImageRequest:
 def possible_names(image: Image) -> list[str]:
     """Names that narrow as little or as much as a name can; each finds this image or a newer one that fits it too."""
     short, release = SHORT_NAMES[image.framework], image.release
-    version, tag, suffix = version_key(release.version), release.cuda_tag, f"-{image.flavor}" if image.flavor else ""
-    minor = f"{short}{version.major}.{version.minor}"
-    full = f"{short}{release.version}"
+    tag, suffix = release.cuda_tag, f"-{image.flavor}" if image.flavor else ""
+    minor, full = f"{short}{'.'.join(release.version.split('.')[:2])}", f"{short}{release.version}"
     names = (short, f"{short}-{tag}", minor, full, f"{minor}-{tag}", f"{full}-{tag}")
     return [name + suffix for name in dict.fromkeys(names)]

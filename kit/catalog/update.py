@@ -10,13 +10,14 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from kit import paths
 from kit.catalog import PINS_FILE, Catalog, Pin
 from kit.catalog.model import Base
 from kit.errors import BaseNotFoundError, KitError, NetworkError
+from kit.frozen import dataclass
 
 DOCKER_HUB = "registry-1.docker.io"
 # An index (one digest for all platforms) before a single manifest: the image must build on each of its platforms.

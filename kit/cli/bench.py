@@ -105,13 +105,14 @@ def image_command(
             "--host-compare measures on this machine, not behind --host",
             hint="there it is `python -m kit.bench` outside, --save inside and out, and `kit bench compare`",
         )
+    tests = _tests(only)
     screen = CommandScreen(options)
     asked = host_side.gpus_for(device, gpus)
     ready = prepare(Wanted(name=name, target=options.host, image=image, gpus=asked), screen)
     if device == "cuda":
         host_side.require_gpu(ready)
     request = host_side.BenchRequest(
-        image=ready.image, device=device, only=_tests(only), shapes=shapes, soak_minutes=soak_minutes
+        image=ready.image, device=device, only=tests, shapes=shapes, soak_minutes=soak_minutes
     )
     outside = host_side.host_python(request, host_python) if host_compare else ""
     ready = bring(ready, screen)
@@ -134,6 +135,7 @@ def _tests(only: str) -> tuple[str, ...]:
 
 def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path | None) -> None:
     from kit.bench import host_side, saved
+    from kit.bench.results import as_json
     from kit.bench.text import lines
     from kit.cli.output import print_json, say
 
@@ -142,10 +144,10 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
         saved.save(save, result)
         say(options, f"saved as {save}")
     if options.json:
-        print_json(result)
+        print_json(as_json(result))
     else:
         click.echo("\n".join(lines(result)))
-    if result["summary"]["outcome"] == "FAIL":
+    if result.summary.outcome == "FAIL":
         sys.exit(1)
 
 

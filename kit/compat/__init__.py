@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.catalog.model import SHORT_NAMES, Image, version_key
@@ -19,6 +19,7 @@ from kit.compat.rules import code_for as code_for
 from kit.compat.rules import judge as judge
 from kit.compat.rules import pythons as pythons
 from kit.errors import IncompatibleError
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog

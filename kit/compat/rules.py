@@ -12,11 +12,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit.catalog.model import Image, Release, version_key
 from kit.compat.declare import capability_of, class_of, label_of, pair
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -144,7 +144,7 @@ def _judge_gpu(
     if host.driver and first and (drivers := catalog.toolkit(first).drivers):
         oldest = drivers[0][1]
         # By branch: the first driver for a GPU is often some builds older than the one released with the toolkit.
-        if version_key(host.driver).major < version_key(oldest).major:
+        if version_key(host.driver)[0] < version_key(oldest)[0]:
             refusals.append(f"{label}: driver {host.driver} is older than the branch that brought it, {oldest}")
             return
     if not release.compute_capabilities:

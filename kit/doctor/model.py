@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Literal
 from kit.catalog.model import version_key
 
 if TYPE_CHECKING:
-    from packaging.version import Version
-
     from kit.catalog import Catalog
     from kit.catalog.machines import EngineMinimum
     from kit.facts.engine import EngineFacts, GpuForm
@@ -101,8 +99,8 @@ class Situation:
 Check = Callable[[Situation], Iterator[Finding]]
 
 
-def parse_version(text: str) -> Version | None:
-    """The version a text starts with, distributions' additions left out (`20.10.24+dfsg1`); None when it has none."""
+def parse_version(text: str) -> tuple[int, ...] | None:
+    """To compare by, the version a text starts with, `20.10.24` of `20.10.24+dfsg1`; None when it has none."""
     match = re.match(r"\d+(\.\d+)*", text, re.ASCII)
     return version_key(match[0]) if match else None
 

@@ -350,15 +350,11 @@ class Engine:
     def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
         answer = api.get_list(self.socket_path, _listing("label", label))
-        names = (
-            self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
-            if answer is None
-            else [found["Id"] for found in answer]
-        )
+        if answer is not None and (raw := self._inspected([found["Id"] for found in answer])) is not None:
+            return [from_inspect(found) for found in raw]
+        names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
         if not names:
             return []
-        if answer is not None and (raw := self._inspected(names)) is not None:
-            return [from_inspect(found) for found in raw]
         done = self.ask(["container", "inspect", *names])
         # One that ended and was removed since the list was made is no error: the rest is printed all the same.
         if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):

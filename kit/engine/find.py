@@ -27,9 +27,7 @@ def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
     """
     choice = os.environ.get(ENGINE_VARIABLE, "")
     if target:
-        from kit.engine import remote  # of all commands only those with --host need ssh
-
-        return remote.connect(target, may_ask=may_ask)
+        return _connect_there(target, may_ask)
     if choice == "podman":
         return _podman()
     if choice != "private" and has_context():
@@ -50,6 +48,46 @@ def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
             hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
         )
     raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
+
+
+def _connect_there(target: str, may_ask: bool | None) -> Engine:
+    """The container engine of a machine behind SSH: Docker, else Podman, which `KIT_ENGINE=podman` takes at once.
+
+    Raises NetworkError when the machine cannot be reached, NoEngineError when no engine answers there, or when this
+    account may use none.
+    """
+    from kit import ssh  # of all commands only those with --host need it
+    from kit.engine import remote
+
+    was_open = ssh.is_connected(target)
+    connection = ssh.connect(target, may_ask=may_ask)
+    if takes_podman(connection.account):
+        return remote.RemotePodman(remote.alive(connection, may_ask) if was_open else connection)
+    if os.environ.get(ENGINE_VARIABLE) == "podman":
+        raise NoEngineError(f"{target} has no Podman", hint=f"unset {ENGINE_VARIABLE}, or install it there")
+    if remote.answers(connection.folder / remote.SOCKET):
+        return remote.RemoteEngine(connection)
+    if (connection.folder / remote.SOCKET).exists():
+        # It was there before. Either the engine there is gone for now, or the connection is: this one sleeps until it
+        # finds out for itself, a new one knows at once.
+        ssh.close(target)
+        connection = ssh.connect(target, may_ask=may_ask)
+    if remote.forward(connection):
+        return remote.RemoteEngine(connection)
+    account = connection.account
+    if takes_podman(account):
+        return remote.RemotePodman(connection)  # Docker went since the connection was made
+    if account.denied:
+        raise NoEngineError(
+            f"{account.user} has no right to use the container engine of {target} ({', '.join(account.denied)})",
+            hint=f"its administrator gives it: `sudo usermod -aG docker {account.user}`; then end the connection that "
+            f"was made without it: `kit --host {target} tunnel close --all`",
+        )
+    raise NoEngineError(
+        f"no container engine answers on {target}",
+        hint="install Docker Engine there, or run `sudo kit engine up` there",
+        details=tuple(f"{path}: no answer" for path in account.sockets),
+    )
 
 
 def candidates() -> list[Candidate]:

@@ -16,10 +16,8 @@ from pathlib import Path
 from kit import process, ssh
 from kit.engine import api
 from kit.engine.docker import Engine
-from kit.engine.find import takes_podman
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
-from kit.facts.sockets import ENGINE_VARIABLE
 from kit.spec.container import ContainerSpec
 
 PING_S = 5.0
@@ -238,42 +236,7 @@ def _archive(path: Path) -> bytes:
     return target.getvalue()
 
 
-def connect(target: str, *, may_ask: bool | None = None) -> Engine:
-    """The container engine of a machine behind SSH: Docker, else Podman, which `KIT_ENGINE=podman` takes at once.
-
-    Raises NetworkError when the machine cannot be reached, NoEngineError when no engine answers there, or when this
-    account may use none.
-    """
-    was_open = ssh.is_connected(target)
-    connection = ssh.connect(target, may_ask=may_ask)
-    if takes_podman(connection.account):
-        return RemotePodman(_alive(connection, may_ask) if was_open else connection)
-    if os.environ.get(ENGINE_VARIABLE) == "podman":
-        raise NoEngineError(f"{target} has no Podman", hint=f"unset {ENGINE_VARIABLE}, or install it there")
-    if _answers(connection.folder / SOCKET):
-        return RemoteEngine(connection)
-    if (connection.folder / SOCKET).exists():
-        # It was there before. Either the engine there is gone for now, or the connection is: this one sleeps until it
-        # finds out for itself, a new one knows at once.
-        ssh.close(target)
-        connection = ssh.connect(target, may_ask=may_ask)
-    if _forward(connection):
-        return RemoteEngine(connection)
-    account = connection.account
-    if account.denied:
-        raise NoEngineError(
-            f"{account.user} has no right to use the container engine of {target} ({', '.join(account.denied)})",
-            hint=f"its administrator gives it: `sudo usermod -aG docker {account.user}`; then end the connection that "
-            f"was made without it: `kit --host {target} tunnel close --all`",
-        )
-    raise NoEngineError(
-        f"no container engine answers on {target}",
-        hint="install Docker Engine there, or run `sudo kit engine up` there",
-        details=tuple(f"{socket}: no answer" for socket in account.sockets),
-    )
-
-
-def _alive(connection: ssh.Connection, may_ask: bool | None) -> ssh.Connection:
+def alive(connection: ssh.Connection, may_ask: bool | None) -> ssh.Connection:
     """A connection that works: this one, or a new one, which knows at once when there is none."""
     try:
         connection.run(":", timeout_s=PING_S)
@@ -283,20 +246,21 @@ def _alive(connection: ssh.Connection, may_ask: bool | None) -> ssh.Connection:
         return ssh.connect(connection.target, may_ask=may_ask)
 
 
-def _answers(socket: Path) -> bool:
+def answers(socket: Path) -> bool:
+    """True when the engine behind a socket that was brought here answers."""
     answer = api.ask(socket, "/_ping", timeout_s=PING_S)
     return answer is not None and answer[0] == 200
 
 
-def _forward(connection: ssh.Connection) -> bool:
+def forward(connection: ssh.Connection) -> bool:
     """Bring the first engine's socket that answers here; False when none does."""
     local = connection.folder / SOCKET
     for there in connection.account.sockets:
-        forward = f"{local}:{there}"
+        addresses = f"{local}:{there}"
         local.unlink(missing_ok=True)
-        connection.control_command("forward", "-L", forward)
-        if _answers(local):
+        connection.control_command("forward", "-L", addresses)
+        if answers(local):
             return True
-        connection.control_command("cancel", "-L", forward)
+        connection.control_command("cancel", "-L", addresses)
     local.unlink(missing_ok=True)
     return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from html import unescape
 
 from kit.facts.host import GpuProcess, HostGpu, MigInstance, PciGpu
 
@@ -59,8 +60,6 @@ def _body(text: str, name: str) -> str:
 
 def _value(text: str, *path: str) -> str:
     """The text of the first element at a path; empty when it is not there, or the driver has no value for it."""
-    from html import unescape
-
     for name in path:
         text = _body(text, name)
     text = unescape(text).strip()

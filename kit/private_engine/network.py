@@ -148,28 +148,16 @@ def rules(plan: Plan) -> list[tuple[str, ...]]:
 
     Ports are published by docker-proxy, which is a process of the host, so nothing but answers needs to come in.
     """
-    pool, chain, mark = str(plan.pool), plan.chain, ("-m", "comment", "--comment", plan.chain)
-    return [
-        ("-t", "nat", "-A", "POSTROUTING", "-s", pool, "!", "-d", pool, *mark, "-j", "MASQUERADE"),
-        ("-t", "filter", "-N", chain),
-        ("-t", "filter", "-A", chain, "-s", pool, "-j", "ACCEPT"),
-        (
-            "-t",
-            "filter",
-            "-A",
-            chain,
-            "-d",
-            pool,
-            "-m",
-            "conntrack",
-            "--ctstate",
-            "RELATED,ESTABLISHED",
-            "-j",
-            "ACCEPT",
-        ),
-        ("-t", "filter", "-A", chain, "-d", pool, "-j", "DROP"),
-        ("-t", "filter", "-I", "FORWARD", *mark, "-j", chain),
-    ]
+    pool, chain, comment = plan.pool, plan.chain, f"-m comment --comment {plan.chain}"
+    texts = (
+        f"-t nat -A POSTROUTING -s {pool} ! -d {pool} {comment} -j MASQUERADE",
+        f"-t filter -N {chain}",
+        f"-t filter -A {chain} -s {pool} -j ACCEPT",
+        f"-t filter -A {chain} -d {pool} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"-t filter -A {chain} -d {pool} -j DROP",
+        f"-t filter -I FORWARD {comment} -j {chain}",
+    )
+    return [tuple(text.split()) for text in texts]
 
 
 def removals(table: str, listing: str, chain: str) -> list[tuple[str, ...]]:

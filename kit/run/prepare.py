@@ -127,11 +127,14 @@ def mount_on(mount: Mount, connection: Connection | None) -> Mount:
     if connection:
         there = _path_on(connection, mount.source)
         if not there.startswith("/"):
-            raise BadInputError(f"--mount: '{mount.source}' is not a whole path on {connection.target}")
+            raise BadInputError(
+                f"--mount: '{mount.source}' is not a whole path on {connection.target}",
+                hint="give a whole path, or one with ~/",
+            )
         return replace(mount, source=there)
     source = Path(mount.source).expanduser().resolve()
     if not source.exists():
-        raise BadInputError(f"--mount: {source} does not exist")
+        raise BadInputError(f"--mount: {source} does not exist", hint="make it first, or correct the path")
     return replace(mount, source=str(source))
 
 

@@ -77,7 +77,10 @@ def parse_mount(text: str) -> Mount:
     """The value of `--mount`, its source as it was written. Raises BadInputError."""
     parts = text.split(":")
     if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")) or not parts[1].startswith("/"):
-        raise BadInputError(f"--mount: '{text}' is not SOURCE:TARGET[:ro]")
+        raise BadInputError(
+            f"--mount: '{text}' is not SOURCE:TARGET[:ro]",
+            hint="TARGET is a whole path in the container: /srv/set1:/data",
+        )
     return Mount(source=parts[0], target=parts[1], read_only=parts[2:] == ["ro"])
 
 
@@ -85,7 +88,7 @@ def parse_variable(text: str) -> tuple[str, str]:
     """The value of `--env`. Raises BadInputError."""
     name, sign, value = text.partition("=")
     if not name or not sign:
-        raise BadInputError(f"--env: '{text}' is not NAME=VALUE")
+        raise BadInputError(f"--env: '{text}' is not NAME=VALUE", hint="NAME= gives the variable an empty value")
     return name, value
 
 

@@ -13,17 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kit import files
 from kit.errors import BadInputError, MissingProgramError
-from kit.sync import ignored, place, problems
+from kit.ssh import Connection
+from kit.sync import ignored, place
 from kit.sync.place import Place, Version
-from kit.sync.rsync import PARTIAL, Rsync, Transfer, escaped, list_file, unescaped
+from kit.sync.rsync import DONE, PARTIAL, PARTLY, VANISHED, Rsync, Transfer, check, escaped, list_file, unescaped
 from kit.sync.watch import SILENT, Progress, Watch, listed
-
-if TYPE_CHECKING:
-    from kit.ssh import Connection
 
 __all__ = ["NOT_FETCHED", "SILENT", "Progress", "Synced", "fetch", "push", "remote_folder"]
 
@@ -77,7 +74,7 @@ def push(
     A file that is newer there and was changed there stays. One that was changed on both sides and is newer here is
     sent, and what was there is put aside. `delete`: what is there and not here goes, unless git would ignore it, if
     `may_delete` agrees to the names. Raises BadInputError for the home directory and what is above it (but for
-    `force`), and what kit.sync.problems.check says; what could be sent was sent even then.
+    `force`), and what kit.sync.rsync.check says; what could be sent was sent even then.
     """
     started = time.monotonic()
     folder = _checked(folder, force)
@@ -92,14 +89,14 @@ def push(
             rsync.send(done, "--update", *backup, *rules, dry_run=dry_run, observer=watch.observer)
             aside, names = _aside_there(rsync, done)
             watch.tell()
-            problems.check(rsync, done, to_host=True)
+            check(rsync, done, to_host=True)
             if done.newer:
                 record, there = where.record(done.identity), rsync.versions(done.newer)
                 stale = [name for name in done.newer if name in there and there[name] == record.find(name)]
                 if stale:
                     with _only(stale) as options:
                         rsync.send(done, *options, dry_run=dry_run, observer=watch.observer)
-                    problems.check(rsync, done, to_host=True)
+                    check(rsync, done, to_host=True)
         finally:
             # What went over before an interruption counts too.
             if not dry_run:
@@ -121,7 +118,7 @@ def fetch(
     `names`: only these files and folders; without them `NOT_FETCHED` stays there, and what was deleted here and has
     not changed there. A file that is newer here and was changed here stays; one that was changed on both sides and is
     newer there is replaced, and what was here is kept beside it. Deletes nothing. Raises BadInputError for a name that
-    is not in the folder, or not there, and what kit.sync.problems.check says.
+    is not in the folder, or not there, and what kit.sync.rsync.check says.
     """
     started = time.monotonic()
     folder = _checked(folder, force=True)
@@ -138,7 +135,7 @@ def fetch(
             rsync.receive(done, "--update", *backup, *selected, dry_run=dry_run, observer=watch.observer)
             record = where.record(done.identity)
             stale = [name for name in done.newer if _version_here(folder, name) == record.find(name) is not None]
-            if stale and done.code in (problems.DONE, problems.VANISHED):
+            if stale and done.code in (DONE, VANISHED):
                 with _only(stale) as options:
                     rsync.receive(done, *options, dry_run=dry_run, observer=watch.observer)
         finally:
@@ -146,7 +143,7 @@ def fetch(
                 put_aside = _aside_here(rsync, done, aside)
                 here = [(name, version) for name, version in _versions(done) if _version_here(folder, name) == version]
                 where.record(done.identity).add(here)
-        problems.check(rsync, done, to_host=False)
+        check(rsync, done, to_host=False)
     return _synced(where, done, started, dry_run=dry_run, aside=aside if put_aside else "", put_aside=put_aside)
 
 
@@ -236,7 +233,7 @@ def _delete(
     extraneous = ("--delete", "--existing", "--ignore-existing", "--exclude=.git", f"--exclude={PARTIAL}")
     found = Transfer()
     rsync.send(found, *extraneous, dry_run=True)
-    problems.check(rsync, found, to_host=True)
+    check(rsync, found, to_host=True)
     names = [unescaped(item.name) for item in found.items if item.kind == "*"]
     safe = tree.among(names)
     # Of a folder with something in it that stays, rsync leaves what is needed.
@@ -248,7 +245,7 @@ def _delete(
     done = Transfer()
     with list_file(rules) as file:
         rsync.send(done, *extraneous, "--from0", f"--filter=. {file}")
-    problems.check(rsync, done, to_host=True)
+    check(rsync, done, to_host=True)
     return tuple(unescaped(item.name) for item in done.items if item.kind == "*")
 
 
@@ -280,7 +277,7 @@ def _aside_here(rsync: Rsync, done: Transfer, ending: str) -> tuple[str, ...]:
 
 def _versions(done: Transfer) -> list[tuple[str, Version]]:
     """The files that are the same on both sides now."""
-    failed = "\n".join(done.complaints) if done.code == problems.PARTLY else ""
+    failed = "\n".join(done.complaints) if done.code == PARTLY else ""
     sent = (item for item in done.items if item.kind == "f" and item.is_sent)
     return [(item.name, item.version) for item in sent if not failed or item.name not in failed]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import tempfile
+import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,8 +70,6 @@ class Tree:
 @contextlib.contextmanager
 def read(folder: Path) -> Iterator[Tree | None]:
     """What git ignores in a folder, which need not be a repository; None where git is not installed."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="kit-git-") as empty:
         (Path(empty) / "objects").mkdir()
         (Path(empty) / "refs").mkdir()
@@ -189,8 +189,6 @@ def _among(folder: Path, repository: Repository, names: Sequence[str]) -> set[st
 
 def _listings(where: Path, git: Sequence[str], *, check: bool) -> tuple[process.Completed, process.Completed]:
     """What git prints of what it ignores, and of what it knows or would take."""
-    import threading
-
     done: dict[bool, process.Completed | BaseException] = {}
 
     def ask(*options: str, is_ignored: bool) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
+import pwd
 import re
+import secrets
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kit import files, paths
 from kit.errors import BadInputError
-
-if TYPE_CHECKING:
-    from kit.ssh import Connection
+from kit.ssh import Connection
 
 # In the home directory there, where whoever logs in sees it.
 PARENT = "kit-workspaces"
@@ -101,9 +101,6 @@ def _readable(name: str) -> str:
 
 
 def _origin(folder: Path) -> str:
-    import pwd
-    import socket
-
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
@@ -114,8 +111,6 @@ def _origin(folder: Path) -> str:
 
 def _machine() -> str:
     """What this machine is called in the names of its folders: its host name may change, or be another's too."""
-    import secrets
-
     file = paths.state_dir() / "sync" / "machine"
     if not file.exists():
         with files.locked(file.with_suffix(".lock")):

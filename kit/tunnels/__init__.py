@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kit import ports, process, procs
+from kit import ports, process, procs, ssh
 from kit.errors import BadInputError, MissingProgramError, NetworkError, PortTakenError
 from kit.tunnels import forward, state
 from kit.tunnels.state import Record, Status, Tunnel
@@ -119,8 +120,6 @@ def _not_up(target: str, container: str, found: Tunnel | None) -> NetworkError:
 
 def _start(tunnel: Tunnel, lock: int, *, exact: bool, deadline: float) -> Tunnel:
     """Start the supervisor of a tunnel whose lock is held here, and wait for its first connection."""
-    from kit import ssh
-
     first = tunnel.local_port
     for _ in range(START_TRIES):
         port, reservation = ports.reserve(first, exact=exact)
@@ -148,10 +147,6 @@ def _start(tunnel: Tunnel, lock: int, *, exact: bool, deadline: float) -> Tunnel
 
 def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[str, Any]:
     """Start a supervisor and return what it says of its first connection; unless that is up, nothing is left."""
-    import shutil
-
-    from kit import ssh
-
     if tunnel.is_shared:
         command, carrier = forward.shared_commands(tunnel.target, tunnel.remote_port)
     else:
@@ -169,7 +164,7 @@ def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[s
     with ours, theirs:
         handles = (lock, reservation, theirs.fileno())
         pid = process.start_daemon(
-            [sys.executable, "-m", "kit.tunnels", tunnel.id, *map(str, handles)],
+            [sys.executable, "-m", "kit.tunnels", tunnel.id, *map(str, handles), json.dumps(order)],
             log_file=state.file(tunnel.id, "log"),
             # `-m` looks for modules where it is started, first of all.
             cwd=Path("/"),
@@ -178,7 +173,7 @@ def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[s
         theirs.close()
         start, answer = procs.start_time(pid), {}
         try:
-            answer = _asked(tunnel, ours, order, deadline)
+            answer = _asked(tunnel, ours, deadline)
         finally:
             # Without an opener a supervisor ends itself, unless its tunnel is up.
             ours.close()
@@ -188,11 +183,9 @@ def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[s
     return answer
 
 
-def _asked(tunnel: Tunnel, ours: socket.socket, order: dict[str, Any], deadline: float) -> dict[str, Any]:
+def _asked(tunnel: Tunnel, ours: socket.socket, deadline: float) -> dict[str, Any]:
     received = b""
     try:
-        ours.settimeout(5)
-        ours.sendall(json.dumps(order).encode() + b"\n")
         while not received.endswith(b"\n"):
             ours.settimeout(max(deadline - time.monotonic(), 0.01))
             if not (some := ours.recv(65536)):
@@ -204,8 +197,6 @@ def _asked(tunnel: Tunnel, ours: socket.socket, order: dict[str, Any], deadline:
             ours.sendall(b"y")
             ours.recv(1)  # its end of the connection is closed when its file says that it is up
     except TimeoutError:
-        from kit import ssh
-
         raise ssh.failure(tunnel.target, 124, "logging in timed out") from None
     except OSError:
         raise _closed(tunnel) from None
@@ -213,8 +204,6 @@ def _asked(tunnel: Tunnel, ours: socket.socket, order: dict[str, Any], deadline:
 
 
 def _failure(tunnel: Tunnel, text: str, problem: str) -> NetworkError:
-    from kit import ssh
-
     if text:
         return ssh.failure(tunnel.target, 255, text)
     return NetworkError(f"the tunnel to {tunnel.container} on {tunnel.target} cannot be opened: {problem}")
@@ -301,9 +290,7 @@ def _signal(record: Record, number: signal.Signals) -> None:
 
 
 def _now() -> str:
-    from datetime import datetime, timezone
-
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
 
 
 __all__ = ["Status", "Tunnel", "close", "close_for", "close_tunnel", "listed", "open_tunnel"]

@@ -1,4 +1,4 @@
-"""`python -m kit.tunnels ID LOCK PORT OPENER`: the supervisor of one tunnel. Only `open_tunnel` starts it."""
+"""`python -m kit.tunnels ID LOCK PORT OPENER ORDER`: the supervisor of one tunnel. Only `open_tunnel` starts it."""
 
 import sys
 

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from kit import ssh
+
 if TYPE_CHECKING:
     import subprocess
 
@@ -38,8 +40,6 @@ def shared_commands(target: str, remote_port: int) -> tuple[list[str], list[str]
     """Two ssh commands that go through the shared connection: one that says when it is up and lasts as long as it and
     its own input do, and one that carries a single connection to the port.
     """
-    from kit import ssh
-
     # A forward that ssh is asked for through the shared connection would stay when whoever asked for it is gone.
     quiet = ("-T", "-o", "LogLevel=ERROR", "-o", "RemoteCommand=none")
     lasting = [*ssh.shared_command(target, *quiet), f"sh -c 'echo {UP_LINE}; exec cat >/dev/null'"]

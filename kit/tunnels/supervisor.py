@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import files, ports, process, procs
+from kit import files, ports, process, procs, ssh
 from kit.errors import KitError
 from kit.tunnels import state
 from kit.tunnels.forward import Gate, Output
@@ -60,16 +60,16 @@ class Ended:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Take over a tunnel: its name, and the descriptors of its lock, its port's reservation and its opener."""
+    """Take over a tunnel: its name, the descriptors of its lock, its port's reservation and its opener, and as JSON all
+    that is known of it and how ssh is called.
+    """
     identity, lock, reservation, opener = arguments[0], *map(int, arguments[1:4])
+    order = json.loads(arguments[4])
     # None of them is for ssh.
     for handle in (lock, reservation, opener):
         os.set_inheritable(handle, False)
     with socket.socket(fileno=opener) as other:
         other.settimeout(10)
-        order = _receive(other)
-        if order is None:
-            return  # killed before it said what it wants
         Supervisor(
             record=Record(
                 tunnel=Tunnel(**{**order["tunnel"], "id": identity, "pid": os.getpid()}),
@@ -84,17 +84,6 @@ def main(arguments: Sequence[str]) -> None:
             reservation=reservation,
             opener=other,
         ).run()
-
-
-def _receive(other: socket.socket) -> dict[str, Any] | None:
-    received = b""
-    with contextlib.suppress(OSError):
-        while not received.endswith(b"\n"):
-            if not (some := other.recv(65536)):
-                return None
-            received += some
-    found: dict[str, Any] | None = json.loads(received or b"null")
-    return found
 
 
 def delay_s(failures: int, *, is_lasting: bool) -> float:
@@ -241,8 +230,6 @@ class Supervisor:
         return self._failed(output.text, time.monotonic() - up_at if up_at else 0.0)
 
     def _failed(self, text: str, held_s: float) -> Ended:
-        from kit import ssh
-
         target = self.record.tunnel.target
         if self.carrier:
             problem = f"the connection to {target} is closed; the next kit command there asks for the login"

@@ -93,11 +93,12 @@ def test_bad_files_are_refused_and_nothing_is_written(
     assert "bad.json cannot be read" in kit("bench", *command).err
 
 
-def test_an_image_for_the_cpu_has_no_gpu_to_measure(kit: Callable[..., Any]) -> None:
+def test_an_image_for_the_cpu_has_no_gpu_to_measure(kit: Callable[..., Any], fake_docker: Any) -> None:
     result = kit("bench", "tf-cpu")
     assert result.code == 3
     assert "tf-cpu is built for the CPU" in result.err
     assert "--device cpu" in result.err
+    assert fake_docker.calls == [], "nothing is asked of the engine, or built"
 
 
 def test_without_a_gpu_nothing_is_built_and_the_exit_code_is_3(
@@ -133,7 +134,9 @@ def test_a_name_that_is_no_image(kit: Callable[..., Any]) -> None:
     assert "tf-cpu" in result.err
 
 
-def test_host_compare_needs_a_python_with_the_framework(kit: Callable[..., Any], tmp_path: Path) -> None:
+def test_host_compare_needs_a_python_with_the_framework(
+    kit: Callable[..., Any], fake_docker: Any, tmp_path: Path
+) -> None:
     empty = tmp_path / "python"
     empty.write_text("#!/bin/sh\necho False\n")
     empty.chmod(0o755)
@@ -145,3 +148,4 @@ def test_host_compare_needs_a_python_with_the_framework(kit: Callable[..., Any],
     missing = kit(*arguments, str(tmp_path / "nothing"))
     assert missing.code == 2
     assert "not installed" in missing.err
+    assert fake_docker.calls == [], "before anything is built"

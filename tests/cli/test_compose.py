@@ -1,10 +1,14 @@
 import json
 import os
 import stat
+from dataclasses import replace
 
 import pytest
 import yaml
 
+from kit import labels, layout, ports
+from kit.compose import make
+from kit.engine import Engine
 from kit.engine.podman import Podman
 from tests.fake_docker import info
 
@@ -232,3 +236,77 @@ def test_gpus_with_podman_are_asked_for_by_cdi(kit, podman, folder, monkeypatch,
     (device,) = service(folder)["deploy"]["resources"]["reservations"]["devices"]
     assert (device["driver"], device["device_ids"]) == ("cdi", ["nvidia.com/gpu=all"])
     assert "GPUs have been seen not to reach" in result.err
+
+
+# -- the same as `kit run`
+
+
+def comparable(spec):
+    """A container without what only one that kit starts itself has: a name, a token, an owner, files of kit's own."""
+    starter = (labels.CLIENT, labels.OWNER, labels.OWNER_NAME)
+    assert spec.labels[labels.CLIENT]
+    return replace(
+        spec,
+        name="",
+        secret_environment={n: "" if n == "JUPYTER_TOKEN" else v for n, v in spec.secret_environment.items()},
+        mounts=tuple(replace(m, source="") if m.target == layout.PASSWD_FILE else m for m in spec.mounts),
+        labels={name: value for name, value in spec.labels.items() if name not in starter},
+        interactive=False,
+        tty=False,
+    )
+
+
+@pytest.fixture
+def described(monkeypatch):
+    """The containers that `kit run` starts, and those that `kit compose` writes down, in the order in which they
+    come.
+    """
+    found = {"run": [], "compose": []}
+
+    def text(file):
+        found["compose"] += file.services
+        return "# first\n"
+
+    # Ports that nothing uses: this machine may have a Jupyter.
+    free = next(p for p in range(24000, 32000, 20) if all(ports.is_free(q) for q in range(p, p + 10)))
+    monkeypatch.setattr(layout, "JUPYTER_PORT", free)
+    monkeypatch.setattr(layout, "TENSORBOARD_PORT", free + 5)
+    monkeypatch.setattr("kit.run.start.bring", lambda ready, *_: ready)
+    monkeypatch.setattr("kit.run.service.answers", lambda *_: True)
+    monkeypatch.setattr(Engine, "run_detached", lambda _, spec: found["run"].append(spec))
+    monkeypatch.setattr(make.compose, "text", text)
+    return found
+
+
+@pytest.mark.parametrize("image", ["tf-cpu", "torch2.7-cu126"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--gpus", "none"),
+        ("--user", "0:50", "--restart", "always"),
+        ("--user", "4294967290:12", "-e", "A=$x \"'", "-e", "no_proxy=own", "--logdir", "runs/$x"),
+        ("--mount", ".:/data:ro", "--mount", "/:/all", "--ca-cert", "ca.crt"),
+    ],
+)
+def test_a_file_starts_what_kit_run_starts(kit, docker, folder, described, monkeypatch, image, words):
+    docker.reply("info", stdout=info(DiscoveredDevices=CDI_DEVICES))
+    (folder / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    monkeypatch.setenv("http_proxy", "http://me:pass@proxy:1")
+    monkeypatch.setenv("no_proxy", "a,b")
+    result = kit("run", *words, "--tensorboard", image, "jupyter")
+    assert result.code == 0, result.err
+    result = kit("compose", *words, "--with", "tensorboard", image)
+    assert result.code == 0, result.err
+    assert [spec.labels[labels.SERVICE] for spec in described["run"]] == ["jupyter", "tensorboard"]
+    assert [comparable(spec) for spec in described["compose"]] == [comparable(spec) for spec in described["run"]]
+
+
+@pytest.mark.parametrize("form", ["cdi", "nvidia"])
+def test_so_does_one_with_gpus_that_are_named(kit, docker, folder, described, form):
+    one = {"DiscoveredDevices": CDI_DEVICES} if form == "cdi" else {"Runtimes": {"nvidia": {}}}
+    docker.reply("info", stdout=info(**one))
+    assert kit("run", "--gpus", "device=0", "torch2.7-cu126", "jupyter").code == 0
+    assert kit("compose", "--gpus", "device=0", "--gpu-form", form, "torch2.7-cu126").code == 0
+    assert comparable(described["run"][0]) == comparable(described["compose"][0])
+    assert described["run"][0].gpus.devices == (("nvidia.com/gpu=0",) if form == "cdi" else ("0",))

@@ -10,8 +10,9 @@ import pytest
 from kit import cli
 from kit.cli import CONFIGURED, LOCAL_COMMANDS, group
 from kit.cli.defaults import ONLY_IN, ONLY_WITH_HOST, PARAMETERS, AddingOption, Defaults
-from kit.cli.options import HERE, Options
+from kit.cli.options import HERE, Options, host_option, is_configured
 from kit.config.keys import KEYS, LOCAL
+from kit.spec.gpu_request import GpuRequest
 from tests.conftest import REPOSITORY
 
 
@@ -47,7 +48,7 @@ def docker_ps(fake_docker):
 TEXT = {
     "folder": ("{p}/user", "{p}/project", "", "{p}/flag"),
     "remote_folder": ("/user", "/project", "", "/flag"),
-    "gpus": ("0", "1", "", "2"),
+    "gpus": ("device=0", "1", "", "2"),
     "port": (1001, 1002, "", 1003),
     "mounts": (["{p}/user:/user"], ["{p}/project:/project"], "", "{p}/flag:/flag"),
     "env": ({"U": "user"}, {"P": "project"}, "", "F=flag"),
@@ -99,9 +100,11 @@ def toml(key, value):
 
 
 def plain(value):
-    """What a command got, to compare: paths as text, several as a list."""
+    """What a command got, to compare: paths and GPUs as they are written, several as a list."""
     if isinstance(value, tuple):
         return [plain(item) for item in value]
+    if isinstance(value, GpuRequest):
+        return value.text
     return str(value) if isinstance(value, Path) else value
 
 
@@ -169,7 +172,7 @@ def test_gpus_are_those_of_kit_run_alone(kit, monkeypatch, user_file, words):
     for word in words[1:-1]:
         command = command.commands[word]
     got = []
-    monkeypatch.setattr(command, "callback", lambda *_, **values: got.append(values["gpus"]))
+    monkeypatch.setattr(command, "callback", lambda *_, **values: got.append(plain(values["gpus"])))
     assert kit(*words).code == 0
     assert kit(*words[:-1], "--gpus", "all", *words[-1:]).code == 0
     assert got == [None, "all"]
@@ -179,7 +182,7 @@ def test_a_command_can_ask_whether_a_value_is_configured(kit, monkeypatch, user_
     user_file.write_text('gpus = "free"\n')
     command = group.get_command(click.Context(group), "run")
     got = []
-    monkeypatch.setattr(command, "callback", lambda *_, **__: got.append(cli.is_configured("gpus")))
+    monkeypatch.setattr(command, "callback", lambda *_, **__: got.append(is_configured("gpus")))
     for flags in ([], ["--gpus", "free"]):
         assert kit("run", *flags, "tf-cpu").code == 0
     assert got == [True, False]
@@ -207,7 +210,7 @@ def adding(monkeypatch):
     @click.command("run")
     @click.option("-e", "variables", multiple=True, cls=AddingOption)
     @click.option("--mount", "mounts", multiple=True, cls=AddingOption)
-    @cli.host_option
+    @host_option
     def command(**values):
         click.echo(json.dumps(values))
 
@@ -279,7 +282,7 @@ def asked_host(monkeypatch, kit, *words):
     got = []
 
     @click.command()
-    @cli.host_option
+    @host_option
     @click.pass_obj
     def command(options):
         got.append((options.host, options.host))

@@ -14,7 +14,7 @@ PASCAL = HostGpu(name="NVIDIA GeForce GTX 1080", compute_capability="6.1", index
 
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(patch_read_gpus):
     """Says what this machine (and any other) has; `asked` are the targets that were read."""
 
     def set_to(**facts):
@@ -24,7 +24,7 @@ def machine(monkeypatch):
             asked.append(target)
             return Host(target=target, **facts)
 
-        monkeypatch.setattr("kit.cli.resolve.read_gpus", read_gpus)
+        patch_read_gpus(read_gpus)
         return asked
 
     set_to()

@@ -9,8 +9,11 @@ import click
 import pytest
 
 from kit import ssh, sync
-from kit.cli import sync as sync_commands
+from kit.cli import sending
 from kit.cli.options import Options
+from kit.cli.screen import CommandScreen
+from kit.engine import Engine
+from kit.run.prepare import folder_on
 from kit.sync import Synced
 
 CONNECTION = ssh.Connection(
@@ -133,17 +136,19 @@ def test_deleting_asks(kit, transfers, monkeypatch):
 
 def test_a_command_that_sends_first_says_it_in_the_same_words(transfers, capsys):
     transfers()
-    there = sync_commands.send_folder(Options(asked_host="lab"), CONNECTION, Path("/x/project"))
-    assert there == THERE
+    engine = Engine()
+    engine.connection = CONNECTION
+    there = folder_on(engine, Path("/x/project"), "", CommandScreen(Options(asked_host="lab")))
+    assert there == Path(THERE)
     assert capsys.readouterr().err.splitlines()[-1] == f"sent 2 files (25 KB) to lab:{THERE} in 0.3 s"
 
 
 def test_how_far_it_is_where_no_terminal_shows_it(monkeypatch, capsys):
-    monkeypatch.setattr(sync_commands, "PLAIN_EVERY_S", 0.0)
-    with sync_commands.SyncDisplay(Options(), "sending project") as (progress, _):
+    monkeypatch.setattr(sending, "PLAIN_EVERY_S", 0.0)
+    with sending.SyncDisplay(Options(), "sending project") as (progress, _):
         progress.status("41%  2 MB")
     assert capsys.readouterr().err == "sending project  41%  2 MB\n"
-    with sync_commands.SyncDisplay(Options(quiet=True), "sending project") as (progress, _):
+    with sending.SyncDisplay(Options(quiet=True), "sending project") as (progress, _):
         progress.message("a word")
         assert progress.status is None
     assert capsys.readouterr().err == ""

@@ -10,8 +10,9 @@ import pytest
 
 from kit import gpu_check, verify
 from kit.cli.options import Options
-from kit.cli.run import _say_gpus
+from kit.cli.output import print_gpus
 from kit.errors import EngineError
+from kit.spec.gpu_request import NO_GPUS
 from kit.verify.model import Check, Report
 
 PASSED = (
@@ -32,10 +33,12 @@ def verified(project, fake_docker, monkeypatch):
     class Verified:
         checks: tuple[Check, ...] = PASSED
         requests: list[verify.VerifyRequest] = []  # noqa: RUF012 - one object of this class is made
+        images: list[str] = []  # noqa: RUF012
         docker = fake_docker
 
-        def __call__(self, request, catalog, engine, *, on_message, on_check):
+        def __call__(self, request, ready, *, on_message, on_check):
             self.requests.append(request)
+            self.images.append(ready.image.name)
             on_message("a line for the user")
             for check in self.checks:
                 on_check(check, len(self.checks))
@@ -104,8 +107,8 @@ def test_junit_that_cannot_be_written(kit, verified, tmp_path):
 def test_what_was_asked_reaches_the_verification(kit, verified):
     kit("verify", "--gpus", "none", "--only", "packages", "--only", "gpu", "--image", "elsewhere/tf-cpu:1", "tf-cpu")
     request = verified.requests[-1]
-    assert (request.image.name, request.reference) == ("tf-cpu", "elsewhere/tf-cpu:1")
-    assert (request.gpus, request.only) == ("none", ("packages", "gpu"))
+    assert (request.name, verified.images, request.reference) == ("tf-cpu", ["tf-cpu"], "elsewhere/tf-cpu:1")
+    assert (request.gpus, request.only) == (NO_GPUS, ("packages", "gpu"))
 
 
 def test_an_image_that_is_there_is_not_built_even_when_its_lock_has_changed(kit, verified):
@@ -132,10 +135,6 @@ def test_errors_are_two_lines(kit, verified, monkeypatch):
     assert kit("verify", "nonsense").code == 4
 
 
-def running(labels: dict[str, str]) -> str:
-    return json.dumps([{"Name": "/c", "Config": {"Image": "x", "Labels": labels}, "State": {"Status": "running"}}])
-
-
 @pytest.mark.parametrize(
     ("devices", "error", "said"),
     [
@@ -149,18 +148,16 @@ def running(labels: dict[str, str]) -> str:
     ],
 )
 def test_run_says_whether_the_gpu_is_there(engine, fake_docker, capsys, devices, error, said):
-    fake_docker.reply("container", "inspect", stdout=running({"kit.gpus": "--device=nvidia.com/gpu=all"}))
     fake_docker.reply("exec", stdout=json.dumps({"devices": devices, "error": error}))
-    found = gpu_check.check(engine, "c")
-    _say_gpus(Options(), found)
+    found = gpu_check.check(engine, "c", ("nvidia.com/gpu=all",))
+    print_gpus(Options(), found)
     assert capsys.readouterr().err == said
-    _say_gpus(Options(quiet=True), found)
+    print_gpus(Options(quiet=True), found)
     assert capsys.readouterr().err == (said if error else "")
 
 
 def test_run_says_nothing_where_no_gpu_was_given(engine, fake_docker, capsys):
-    fake_docker.reply("container", "inspect", stdout=running({"kit.gpus": ""}))
-    _say_gpus(Options(), gpu_check.check(engine, "c"))
+    print_gpus(Options(), gpu_check.check(engine, "c", ()))
     assert capsys.readouterr().err == ""
     assert fake_docker.called("exec") == []
 

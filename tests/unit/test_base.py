@@ -219,7 +219,7 @@ def test_mirror_of_an_ubuntu_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     ubuntu = Source(uri="http://mirror.example/ubuntu", suite="jammy", components=("main",), options={})
     monkeypatch.setattr(apt, "host_distribution", lambda: apt.Distribution(family="ubuntu", codename="jammy"))
     monkeypatch.setattr(apt, "host_sources", lambda: [ubuntu])
-    monkeypatch.setattr(bootstrap, "_date_settings", lambda: ())
+    monkeypatch.setattr(bootstrap, "_settings", lambda _: ())
     carried = {
         "http://mirror.example/debian/dists/bookworm/InRelease",
         "http://mirror.example/debian-security/dists/bookworm-security/InRelease",

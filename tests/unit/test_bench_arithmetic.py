@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 
 import pytest
 
 from kit.bench import arithmetic
 from kit.bench.expectations import find_rate
+from kit.bench.results import Device
 from kit.bench.work import GIB, cpu_sizes, gpu_sizes, parse_shapes
 from kit.catalog import Catalog
 
@@ -110,16 +110,16 @@ def test_shapes() -> None:
 
 def peaks(catalog: Catalog) -> list[tuple[str, str, float, float]]:
     """(GPU, field, the table's peak, SMs x rate x clock) of every row that has all of them."""
-    rates, found = [asdict(rate) for rate in catalog.rates], []
+    found = []
     for gpu in catalog.gpus:
-        rate = find_rate({"compute_capability": gpu.compute_capability}, asdict(gpu), rates)
+        rate = find_rate(Device(kind="cuda", compute_capability=gpu.compute_capability), gpu, catalog.rates)
         if not rate or gpu.sm_count is None or gpu.boost_mhz is None:
             continue
         for kind in ("fp32", "tf32", "fp16", "bf16", "fp8"):
             field = "fp32_tflops" if kind == "fp32" else f"{kind}_tensor_tflops"
             clock = gpu.boost_mhz if kind == "fp32" else gpu.tensor_boost_mhz or gpu.boost_mhz
-            if getattr(gpu, field) is not None and rate[kind]:
-                computed = arithmetic.peak_tflops(gpu.sm_count, rate[kind], clock)
+            if getattr(gpu, field) is not None and getattr(rate, kind):
+                computed = arithmetic.peak_tflops(gpu.sm_count, getattr(rate, kind), clock)
                 found.append((gpu.names[0], field, getattr(gpu, field), computed))
     return found
 

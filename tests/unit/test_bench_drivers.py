@@ -8,6 +8,7 @@ from typing import Any
 
 from kit.bench import drivers, sampler
 from kit.bench.measured import host_facts
+from kit.bench.results import Device, Sample
 
 UUID = bytes(range(16))
 
@@ -117,16 +118,17 @@ def nvml(**numbers: int) -> FakeNvml:
 
 def test_what_a_program_sees() -> None:
     (device,) = drivers.cuda_devices(FakeCuda())
-    assert device == {
-        "index": 0,
-        "name": "NVIDIA H200",
-        "memory_bytes": 150754820096,
-        "pci_address": "0000:1A:00.0",
-        "uuid": "00010203-0405-0607-0809-0a0b0c0d0e0f",
-        "compute_capability": "9.0",
-        "sm_count": 132,
-        "cache_bytes": 60 * 2**20,
-    }
+    assert device == Device(
+        kind="cuda",
+        index=0,
+        name="NVIDIA H200",
+        memory_bytes=150754820096,
+        pci_address="0000:1A:00.0",
+        uuid="00010203-0405-0607-0809-0a0b0c0d0e0f",
+        compute_capability="9.0",
+        sm_count=132,
+        cache_bytes=60 * 2**20,
+    )
 
 
 def test_no_library_no_driver_and_no_gpu_are_no_devices() -> None:
@@ -140,28 +142,31 @@ def test_facts_and_samples_of_a_gpu() -> None:
     library = nvml(utilisation=99, reasons=0x4 | 0x20)
     with drivers.open_gpu(library, "0000:1A:00.0") as gpu:
         assert gpu is not None
-        assert gpu.facts() == {
-            "driver": "580.159.03",
-            "is_mig": False,
-            "power_limit_w": 700.0,
-            "used_bytes": 2**30,
-            "utilisation_percent": 99,
-        }
-        assert gpu.sample() == {
-            "sm_mhz": 1830,
-            "memory_mhz": 3201,
-            "power_w": 698.5,
-            "utilisation_percent": 99,
-            "slow_reasons": ["sw_power_cap", "sw_thermal"],
-        }
+        assert gpu.describe(Device(kind="cuda", name="x")) == Device(
+            kind="cuda",
+            name="x",
+            driver="580.159.03",
+            is_mig=False,
+            power_limit_w=700.0,
+            used_bytes=2**30,
+            utilisation_percent=99,
+        )
+        assert gpu.sample(1.5) == Sample(
+            at_s=1.5,
+            sm_mhz=1830,
+            memory_mhz=3201,
+            power_w=698.5,
+            utilisation_percent=99,
+            slow_reasons=("sw_power_cap", "sw_thermal"),
+        )
     assert library.shut_down == 1
 
 
 def test_mig_has_no_utilisation_and_says_so_by_leaving_it_out() -> None:
     with drivers.open_gpu(nvml(mig=1), "0000:1A:00.0") as gpu:
         assert gpu is not None
-        assert gpu.facts()["is_mig"] is True
-        assert "utilisation_percent" not in gpu.sample()
+        assert gpu.describe(Device(kind="cuda")).is_mig is True
+        assert gpu.sample(0.0).utilisation_percent is None
 
 
 def test_a_gpu_that_nvml_does_not_know() -> None:
@@ -177,13 +182,13 @@ def test_structures_are_as_large_as_the_driver_s() -> None:
 
 
 def test_sampler_samples_until_it_is_stopped() -> None:
-    taken = sampler.Sampler(lambda: {"sm_mhz": 1}, interval_s=0.005)
+    taken = sampler.Sampler(lambda at_s: Sample(at_s, sm_mhz=1), interval_s=0.005)
     taken.start()
     time.sleep(0.1)
     taken.stop()
     count = len(taken.samples)
     assert count >= 3
-    assert all(sample["sm_mhz"] == 1 and sample["at_s"] >= 0 for sample in taken.samples)
+    assert all(sample.sm_mhz == 1 and sample.at_s >= 0 for sample in taken.samples)
     time.sleep(0.05)
     assert len(taken.samples) == count
 
@@ -196,28 +201,25 @@ def test_without_a_gpu_the_sampler_is_empty() -> None:
 
 
 def test_only_busy_samples_of_the_stretch_count() -> None:
-    samples = [
-        {"at_s": 0.0, "sm_mhz": 345, "utilisation_percent": 0, "slow_reasons": ["hw_thermal"]},
-        {"at_s": 1.0, "sm_mhz": 1500, "power_w": 600.0, "utilisation_percent": 100, "slow_reasons": []},
-        {"at_s": 1.2, "sm_mhz": 1600, "power_w": 700.0, "utilisation_percent": 95, "slow_reasons": ["sw_power_cap"]},
-        {"at_s": 1.4, "sm_mhz": 500, "utilisation_percent": 50, "slow_reasons": []},
-        {"at_s": 9.0, "sm_mhz": 1980, "utilisation_percent": 100, "slow_reasons": []},
-    ]
-    assert sampler.during(samples, 0.0, 2.0) == {
-        "samples": 2,
-        "sm_mhz": 1550.0,
-        "power_w": 650.0,
-        "slow_reasons": ["sw_power_cap"],
-    }
-    assert sampler.during(samples, 3.0, 4.0) == {}
+    samples = (
+        Sample(at_s=0.0, sm_mhz=345, utilisation_percent=0, slow_reasons=("hw_thermal",)),
+        Sample(at_s=1.0, sm_mhz=1500, power_w=600.0, utilisation_percent=100, slow_reasons=()),
+        Sample(at_s=1.2, sm_mhz=1600, power_w=700.0, utilisation_percent=95, slow_reasons=("sw_power_cap",)),
+        Sample(at_s=1.4, sm_mhz=500, utilisation_percent=50, slow_reasons=()),
+        Sample(at_s=9.0, sm_mhz=1980, utilisation_percent=100, slow_reasons=()),
+    )
+    assert sampler.during(samples, 0.0, 2.0) == sampler.Stretch(
+        samples=2, sm_mhz=1550.0, power_w=650.0, slow_reasons=("sw_power_cap",)
+    )
+    assert sampler.during(samples, 3.0, 4.0) == sampler.Stretch()
 
 
 def test_under_mig_every_sample_counts() -> None:
-    assert sampler.during([{"at_s": 0.0, "sm_mhz": 1000}], 0.0, 1.0)["sm_mhz"] == 1000
+    assert sampler.during((Sample(at_s=0.0, sm_mhz=1000),), 0.0, 1.0).sm_mhz == 1000
 
 
 def test_facts_of_this_machine() -> None:
     facts = host_facts()
-    assert facts["cpus"] >= 1
-    assert isinstance(facts["is_container"], bool)
-    assert facts["shm_bytes"] > 0
+    assert (facts.cpus or 0) >= 1
+    assert isinstance(facts.is_container, bool)
+    assert (facts.shm_bytes or 0) > 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from kit.bench import SCHEMA, compare, report, saved, text, verdicts
+from kit.bench.results import Device, Expectations, Peak, Result, Window, as_json
 from kit.errors import BadInputError
 from tests.unit.bench_results import measured, not_run, reference_of, result_of, sample
 
 
-def whole(**changed: float) -> dict[str, Any]:
+def whole(**changed: float) -> Result:
     """A judged result of an H200."""
     values = {"matmul_bf16": 788.0, "memory_copy": 4300.0, "launch_eager": 4.0, **changed}
     units = {"memory_copy": "GB/s", "launch_eager": "us"}
@@ -25,21 +26,15 @@ def whole(**changed: float) -> dict[str, Any]:
         measured(name, value, units.get(name, "TFLOP/s"), at_s=float(i))
         for i, (name, value) in enumerate(values.items())
     ]
-    result = result_of(
-        *tests,
-        not_run("all_reduce", "one GPU"),
-        telemetry=[sample(i / 5) for i in range(20)],
-        expectations={
-            "gpu": "NVIDIA H200",
-            "peaks": {
-                "matmul_bf16": {"value": 989.0, "unit": "TFLOP/s", "source": "s"},
-                "memory_copy": {"value": 4800.0, "unit": "GB/s", "source": "s"},
-            },
-            "rates": {},
-            "references": {"matmul_bf16": reference_of(790.29)},
-        },
+    expected = Expectations(
+        gpu="NVIDIA H200",
+        peaks={"matmul_bf16": Peak(989.0, "TFLOP/s", "s"), "memory_copy": Peak(4800.0, "GB/s", "s")},
+        rates={},
+        references={"matmul_bf16": reference_of(790.29)},
     )
-    return {**result, **verdicts.judge(result)}
+    telemetry = tuple(sample(i / 5) for i in range(20))
+    result = result_of(*tests, not_run("all_reduce", "one GPU"), telemetry=telemetry, expectations=expected)
+    return verdicts.judged(result)
 
 
 def test_a_result_is_read_back_as_it_was_saved(tmp_path: Path) -> None:
@@ -66,33 +61,40 @@ def without(*names: str) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "detail"),
     [
-        (without("tests"), "`tests` is missing"),
-        (lambda r: r.update(tests={}), "`tests` is dict"),
-        (lambda r: r.update(summary=[]), "`summary` is list"),
-        (lambda r: r["device"].pop("kind"), "`device.kind` is no text"),
-        (lambda r: r["host"].pop("is_container"), "`host.is_container` is missing"),
-        (lambda r: r["image"].pop("name"), "`image.name` is no text"),
-        (lambda r: r["tests"][0].pop("name"), "tests[0]: it has no name"),
-        (lambda r: r["tests"][0].update(outcome="fine"), "tests[0]: `outcome` is none of"),
-        (lambda r: r["tests"][0].update(value="fast"), "tests[0]: `value` is no number above 0"),
-        (lambda r: r["tests"][0].update(value=-1), "tests[0]: `value` is no number above 0"),
-        (lambda r: r["tests"][0].update(value=True), "tests[0]: `value` is no number above 0"),
-        (lambda r: r["tests"][0].update(samples=["x"]), "tests[0]: `samples` are no numbers"),
-        (lambda r: r["tests"][0].pop("correctness"), "tests[0]: `correctness` is missing"),
-        (lambda r: r["tests"][-1].pop("reason"), "tests[3]: `reason` is missing"),
-        (lambda r: r["telemetry"][0].pop("at_s"), "telemetry[0]: `at_s` is no number"),
-        (lambda r: r["verdicts"][0].update(outcome="OK"), "verdicts[0] is not whole"),
-        (lambda r: r["summary"].update(outcome="OK"), "`summary.outcome` is none of"),
+        (without("tests"), "the key `tests` is missing"),
+        (lambda r: r.update(tests={}), "key `tests`: expected a list"),
+        (lambda r: r.update(tests=None), "key `tests`: expected a list"),
+        (lambda r: r.update(summary=[]), "key `summary`: expected a table"),
+        (lambda r: r.update(unheard=1), "unknown key `unheard`"),
+        (lambda r: r["device"].pop("kind"), "key `device`: the key `kind` is missing"),
+        (lambda r: r["host"].pop("is_container"), "key `host`: the key `is_container` is missing"),
+        (lambda r: r["image"].pop("name"), "key `image`: the key `name` is missing"),
+        (lambda r: r["tests"][0].pop("name"), "key `tests`[0]: the key `name` is missing"),
+        (lambda r: r["tests"][0].update(outcome="fine"), "key `tests`[0]: key `outcome`: `fine` is not one of"),
+        (lambda r: r["tests"][0].update(value="fast"), "key `tests`[0]: key `value`: expected a number"),
+        (lambda r: r["tests"][0].update(value=-1), "key `tests`[0]: key `value` is no number above 0"),
+        (lambda r: r["tests"][0].update(value=True), "key `tests`[0]: key `value`: expected a number"),
+        (lambda r: r["tests"][0].update(samples=["x"]), "key `tests`[0]: key `samples`[0]: expected a number"),
+        (lambda r: r["tests"][0].pop("correctness"), "key `tests`[0]: the key `correctness` is missing"),
+        (lambda r: r["tests"][0].pop("unit"), "key `tests`[0]: the key `unit` is missing"),
+        (lambda r: r["tests"][-1].pop("reason"), "key `tests`[3]: the key `reason` is missing"),
+        (lambda r: r["telemetry"][0].pop("at_s"), "key `telemetry`[0]: the key `at_s` is missing"),
+        (lambda r: r["verdicts"][0].update(outcome="OK"), "key `verdicts`[0]: key `outcome`: `OK` is not one of"),
+        (lambda r: r["summary"].update(outcome="OK"), "key `summary`: key `outcome`: `OK` is not one of"),
+        (
+            lambda r: r["expectations"]["peaks"].update(x=1),
+            "key `expectations`: key `peaks`: key `x`: expected a table",
+        ),
     ],
 )
 def test_a_result_that_is_not_whole_is_refused_with_what_is_wrong(
     change: Callable[[dict[str, Any]], None], detail: str
 ) -> None:
-    result = whole()
+    result = as_json(whole())
     change(result)
     with pytest.raises(BadInputError) as e:
         saved.parse(json.dumps(result), "F")
-    assert any(line.startswith(detail) for line in e.value.details), e.value.details
+    assert any(line.startswith(f"result: {detail}") for line in e.value.details), e.value.details
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,7 @@ def test_a_result_that_is_not_whole_is_refused_with_what_is_wrong(
         ('{"schema": 99}', "F is of schema 99"),
         ('{"schema": "1"}', "F is of schema '1'"),
         ('{"schema": 1, "x": NaN}', "NaN is no number"),
+        ('{"schema": 1, "x": 1e999}', "1e999 is no number"),
     ],
 )
 def test_what_is_no_result_is_refused(content: str, message: str) -> None:
@@ -140,10 +143,14 @@ def test_what_one_result_has_alone_is_shown_without_a_ratio() -> None:
 
 def test_other_reasons_for_a_difference_are_named() -> None:
     first, second = whole(), whole()
-    second["method"] = 2
-    second["framework"]["version"] = "2.12.0"
-    second["device"]["power_limit_w"] = 600.0
-    second["tests"][0]["variant"] = "4096x4096x4096 nn"
+    tests = (replace(second.tests[0], variant="4096x4096x4096 nn"), *second.tests[1:])
+    second = replace(
+        second,
+        method=2,
+        framework=replace(second.framework, version="2.12.0"),
+        device=replace(second.device, power_limit_w=600.0),
+        tests=tests,
+    )
     assert compare.differences(first, second) == [
         "method: 1 / 2",
         "framework version: 2.11.0+cu130 / 2.12.0",
@@ -220,19 +227,21 @@ def test_bars_are_as_long_as_their_part_of_the_peak() -> None:
     bars = report.peak_bars(whole())
     assert [(bar.label, round(bar.fraction, 3)) for bar in bars] == [("matmul_bf16", 0.797), ("memory_copy", 0.896)]
     assert bars[0].reference == pytest.approx(790.29 / 989)
-    plot = report.bar_plot(bars)
-    widths = [float(width) for width in re.findall(r'class="bar"[^>]*width="([\d.]+)"', plot)]
+    widths = [float(width) for width in re.findall(r'class="bar"[^>]*width="([\d.]+)"', report.page([whole()]))]
     assert widths[1] / widths[0] == pytest.approx((4300 / 4800) / (788 / 989), rel=0.01)
 
 
 def test_a_bar_beyond_the_peak_stays_on_the_page() -> None:
-    plot = report.bar_plot([report.Bar(label="x", fraction=1.16, caption="c")])
-    (width,) = re.findall(r'class="bar"[^>]*width="([\d.]+)"', plot)
-    assert report.LABELS + float(width) < report.WIDTH
+    source = report.page([whole(matmul_bf16=989 * 1.16)])
+    assert report.peak_bars(whole(matmul_bf16=989 * 1.16))[0].fraction == pytest.approx(1.16)
+    (page_width,) = set(re.findall(r'viewBox="0 0 (\d+) ', source))
+    bars = re.findall(r'class="bar" x="(\d+)"[^>]*width="([\d.]+)"', source)
+    assert len(bars) == 2
+    assert all(float(left) + float(width) < float(page_width) for left, width in bars)
 
 
 def test_text_of_a_result_cannot_become_markup() -> None:
-    result = copy.deepcopy(whole())
+    result = as_json(whole())
     evil = "<script>alert(1)</script>"
     result["device"]["name"] = evil
     result["image"]["name"] = evil
@@ -250,18 +259,16 @@ def test_text_of_a_result_cannot_become_markup() -> None:
 
 
 def test_page_of_a_cpu_result_has_no_plots_and_says_what_it_is() -> None:
-    result = result_of(measured("matmul_fp16", 0.3), device={"kind": "cpu", "name": "EPYC"}, telemetry=[])
-    result = {**result, **verdicts.judge(result), "peak_memory_bytes": None}
-    source = report.page([result])
+    result = result_of(measured("matmul_fp16", 0.3), device=Device(kind="cpu", name="EPYC"), telemetry=())
+    source = report.page([replace(verdicts.judged(result), peak_memory_bytes=None)])
     assert "functional only, GPU not tested" in source
     assert "svg" not in Page(source).tags
 
 
 def test_page_of_a_soak_shows_it_over_time() -> None:
-    windows = [{"at_s": float(i), "value": 780.0 - i, "passed": True} for i in range(10)]
+    windows = tuple(Window(at_s=float(i), value=780.0 - i, passed=True) for i in range(10))
     result = result_of(measured("soak", 775.0, windows=windows))
-    result = {**result, **verdicts.judge(result)}
-    assert "Sustained" in report.page([result])
+    assert "Sustained" in report.page([verdicts.judged(result)])
 
 
 def test_lines_for_a_terminal() -> None:
@@ -276,4 +283,4 @@ def test_lines_for_a_terminal() -> None:
 
 
 def test_schema_is_in_every_result() -> None:
-    assert whole()["schema"] == SCHEMA
+    assert whole().schema == as_json(whole())["schema"] == SCHEMA

@@ -12,21 +12,12 @@ from pathlib import Path
 import pytest
 
 import kit.bench
+from tests.unit.test_layers import imports
 
 FOLDER = Path(kit.bench.__path__[0])
 INSIDE = sorted(file for file in FOLDER.glob("*.py") if file.stem not in kit.bench.HOST_MODULES)
 OLDEST = (3, 8)
 FRAMEWORKS = {"torch", "tensorflow"}
-
-
-def imported(tree: ast.Module) -> set[str]:
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add(node.module or "")
-    return names
 
 
 def test_host_modules_are_named_right() -> None:
@@ -36,8 +27,8 @@ def test_host_modules_are_named_right() -> None:
 
 @pytest.mark.parametrize("file", INSIDE, ids=lambda file: file.stem)
 def test_parses_as_the_oldest_python_and_imports_only_itself_and_the_standard_library(file: Path) -> None:
-    tree = ast.parse(file.read_text(encoding="utf-8"), feature_version=OLDEST)
-    for name in imported(tree):
+    ast.parse(file.read_text(encoding="utf-8"), feature_version=OLDEST)
+    for name in imports(file):
         top = name.split(".")[0]
         if top == "kit":
             words = name.split(".")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kit.bench import all_reduce, peers, suite, timing
-from kit.bench.work import Check, NotRunError, Sizes, Work, cpu_sizes, gpu_sizes, learning
+from bench import peers
+from kit.bench import all_reduce, suite, timing
+from kit.bench.results import Correctness, Variant
+from kit.bench.work import NotRunError, Sizes, Work, check, cpu_sizes, gpu_sizes, learning
+
+if TYPE_CHECKING:
+    from kit.bench.work import Before, Call
 
 
 class FakeBench:
@@ -37,7 +42,7 @@ class FakeBench:
         self.befores += 1
         self.time += 0.002
 
-    def timed(self, call: timing.Call, samples: int, calls: int, before: timing.Before) -> list[float]:
+    def timed(self, call: Call, samples: int, calls: int, before: Before) -> list[float]:
         found = []
         for sample in range(samples):
             if before:
@@ -61,8 +66,8 @@ class FakeBench:
         return None
 
 
-def right() -> Check:
-    return Check("checked", 0.001, 0.01)
+def right() -> Correctness:
+    return check("checked", 0.001, 0.01)
 
 
 def test_first_call_is_not_in_the_samples_and_the_budget_is_kept() -> None:
@@ -96,10 +101,10 @@ def test_calls_are_numbered_so_that_buffers_can_take_turns() -> None:
     assert timed == list(range(len(found.seconds) * 4))
 
 
-def works(bench: FakeBench, *parts: tuple[str, float, Check]) -> Callable[[Sizes], Iterator[Work]]:
+def works(bench: FakeBench, *parts: tuple[str, float, Correctness]) -> Callable[[Sizes], Iterator[Work]]:
     def make(_: Sizes) -> Iterator[Work]:
-        for variant, amount, check in parts:
-            yield Work(variant, "TFLOP/s", amount, bench.call, lambda check=check: check)  # type: ignore[misc]
+        for variant, amount, found in parts:
+            yield Work(variant, "TFLOP/s", amount, bench.call, lambda found=found: found)  # type: ignore[misc]
 
     return make
 
@@ -108,33 +113,27 @@ def test_the_best_variant_is_the_result() -> None:
     bench = FakeBench()
     bench.made = {"matmul_bf16": works(bench, ("small", 1e9, right()), ("large", 4e9, right()))}
     (found,) = suite.run(bench, cpu_sizes(), elapsed=bench.now)
-    assert found["variant"] == "large"
-    assert found["value"] == pytest.approx(4.0)  # 4e9 operations in a millisecond
-    assert found["variants"] == [{"variant": "small", "value": 1.0}, {"variant": "large", "value": 4.0}]
-    assert found["correctness"]["passed"] is True
-    assert 100 < found["start_s"] < found["end_s"]
+    assert found.variant == "large"
+    assert found.value == pytest.approx(4.0)  # 4e9 operations in a millisecond
+    assert found.variants == (Variant("small", 1.0), Variant("large", 4.0))
+    assert found.correctness.passed is True
+    assert 100 < found.start_s < found.end_s
 
 
 def test_a_wrong_variant_is_not_hidden_by_a_right_one() -> None:
     bench = FakeBench()
-    wrong = Check("checked", 0.5, 0.01)
+    wrong = check("checked", 0.5, 0.01)
     bench.made = {"matmul_bf16": works(bench, ("small", 1e9, wrong), ("large", 4e9, right()))}
     (found,) = suite.run(bench, cpu_sizes(), elapsed=bench.now)
-    assert found["value"] == pytest.approx(4.0)
-    assert found["correctness"] == {
-        "measure": "checked",
-        "error": 0.5,
-        "limit": 0.01,
-        "repeatable": True,
-        "passed": False,
-    }
+    assert found.value == pytest.approx(4.0)
+    assert found.correctness == Correctness(measure="checked", error=0.5, limit=0.01, repeatable=True, passed=False)
 
 
 @pytest.mark.parametrize(
-    "check", [Check("c", float("nan"), 1.0), Check("c", float("inf"), 1.0), Check("c", 0.0, 1.0, is_repeatable=False)]
+    "found", [check("c", float("nan"), 1.0), check("c", float("inf"), 1.0), check("c", 0.0, 1.0, is_repeatable=False)]
 )
-def test_not_a_number_and_not_twice_the_same_are_failures(check: Check) -> None:
-    assert not check.is_passed
+def test_not_a_number_and_not_twice_the_same_are_failures(found: Correctness) -> None:
+    assert not found.passed
 
 
 def test_a_test_that_breaks_does_not_stop_the_others() -> None:
@@ -162,24 +161,24 @@ def test_a_test_that_breaks_does_not_stop_the_others() -> None:
         "memory_copy": works(bench, ("copy", 1e9, right())),
     }
     told: list[str] = []
-    found = suite.run(bench, cpu_sizes(), elapsed=bench.now, on_test=lambda test: told.append(test["name"]))
-    assert [(test["name"], test["outcome"]) for test in found] == [
+    found = suite.run(bench, cpu_sizes(), elapsed=bench.now, on_test=lambda test: told.append(test.name))
+    assert [(test.name, test.outcome) for test in found] == [
         ("matmul_fp16", "failed"),
         ("matmul_fp8", "not_run"),
         ("memory_copy", "measured"),
         ("conv_amp", "not_run"),
     ]
-    assert found[0]["reason"].startswith("RuntimeError: CUDA error: no kernel image")
-    assert "more" not in found[0]["reason"]
-    assert "out of memory" in found[3]["reason"]
-    assert told == [test["name"] for test in found]
+    assert found[0].reason.startswith("RuntimeError: CUDA error: no kernel image")
+    assert "more" not in found[0].reason
+    assert "out of memory" in found[3].reason
+    assert told == [test.name for test in found]
 
 
 def test_only_the_tests_that_were_named() -> None:
     bench = FakeBench()
     bench.made = {name: works(bench, ("x", 1e9, right())) for name in ("memory_copy", "memory_triad")}
     found = suite.run(bench, cpu_sizes(), only=("memory_triad",), elapsed=bench.now)
-    assert [test["name"] for test in found] == ["memory_triad"]
+    assert [test.name for test in found] == ["memory_triad"]
 
 
 def test_budgets_leave_room_in_a_minute() -> None:
@@ -191,23 +190,23 @@ def test_soak_runs_for_its_time_and_compares_every_result() -> None:
     bench.made = {"matmul_bf16": works(bench, ("big", 1e10, right()))}
     found = suite.soak(bench, cpu_sizes(), 2.0, elapsed=bench.now)
     assert bench.time - 100 >= 120
-    assert 24 <= len(found["windows"]) <= 25  # of five seconds
-    assert {window["value"] for window in found["windows"]} == {1.0}
-    assert found["wrong_results"] == 0
-    assert found["correctness"]["passed"]
+    assert 24 <= len(found.windows) <= 25  # of five seconds
+    assert {window.value for window in found.windows} == {1.0}
+    assert found.wrong_results == 0
+    assert found.correctness.passed
 
 
 def test_soak_counts_results_that_changed() -> None:
     bench = FakeBench(cost_s=0.01)
-    checks = iter([right(), right(), Check("checked", 0.002, 0.01), *[right()] * 100])
+    checks = iter([right(), right(), check("checked", 0.002, 0.01), *[right()] * 100])
 
     def make(_: Sizes) -> Iterator[Work]:
         yield Work("big", "TFLOP/s", 1e10, bench.call, lambda: next(checks))
 
     bench.made = {"matmul_bf16": make}
     found = suite.soak(bench, cpu_sizes(), 1.0, elapsed=bench.now)
-    assert found["wrong_results"] == 1
-    assert not found["correctness"]["passed"]
+    assert found.wrong_results == 1
+    assert not found.correctness.passed
 
 
 @pytest.mark.parametrize(
@@ -216,27 +215,27 @@ def test_soak_counts_results_that_changed() -> None:
 )
 def test_a_network_must_learn(losses: list[float], passes: bool) -> None:
     values = iter(losses)
-    call, check = learning(lambda _: next(values))
+    call, is_right = learning(lambda _: next(values))
     call(0)
-    assert check().is_passed is passes
+    assert is_right().passed is passes
 
 
-def answer(seconds: float, *, right: bool = True, rate: float = 700.0) -> dict[str, Any]:
-    return {"seconds": [[seconds] * all_reduce.ROUNDS] * 2, "right": right, "product_tflops": rate}
+def answer(seconds: float, *, right: bool = True, rate: float = 700.0) -> all_reduce.Answer:
+    return all_reduce.Answer([[seconds] * all_reduce.ROUNDS] * 2, right, rate)
 
 
 def test_all_reduce_is_as_slow_as_its_slowest_rank() -> None:
     sizes = (2**20, 2**30)
     found = all_reduce.summary(4, sizes, [answer(0.01), answer(0.02), answer(0.01), answer(0.01, rate=600.0)])
-    assert found["value"] == pytest.approx(2**30 / 0.02 * 1.5 / 1e9, rel=1e-4)
-    assert found["variants"][0]["variant"] == "1 MiB"
-    assert found["details"]["product_tflops"] == [700.0, 700.0, 700.0, 600.0]
-    assert found["correctness"]["passed"]
+    assert found.value == pytest.approx(2**30 / 0.02 * 1.5 / 1e9, rel=1e-4)
+    assert found.variants[0].variant == "1 MiB"
+    assert found.details.product_tflops == (700.0, 700.0, 700.0, 600.0)
+    assert found.correctness.passed
 
 
 def test_one_wrong_sum_fails_the_all_reduce() -> None:
     found = all_reduce.summary(2, (2**20, 2**21), [answer(0.01), answer(0.01, right=False)])
-    assert not found["correctness"]["passed"]
+    assert not found.correctness.passed
 
 
 def test_peers_are_compared_on_the_same_work() -> None:

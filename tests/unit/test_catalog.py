@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit.catalog import Catalog, load_catalog
+from kit.catalog import Catalog, load_catalog, tables
 from kit.catalog.model import version_key
 from kit.errors import CatalogError, NoSuchImageError
 
@@ -393,3 +394,61 @@ def test_rows_are_frozen() -> None:
     assert {field.name for field in fields(release)} >= {"name", "source"}
     with pytest.raises(AttributeError):
         release.name = "other"  # type: ignore[misc]
+
+
+def remembered(name: str) -> Path:
+    return Path.home() / f".cache/kit/catalog/{name}.json"
+
+
+def test_a_table_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = load_catalog().suites
+    assert remembered("bases.toml").stat().st_mode & 0o777 == 0o600
+    monkeypatch.setattr(tables, "_parse", lambda _: pytest.fail("it is parsed again"))
+    assert load_catalog().suites == expected == CATALOG.suites
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"[",
+        b"null",
+        b'["another text", {}]',
+        b"[" * 100_000,
+        lambda text: json.dumps([text, None]).encode(),
+        lambda text: json.dumps([text + "\n", {"suite": []}]).encode(),
+        lambda text: json.dumps([text, {"suite": []}, 1]).encode(),
+    ],
+)
+def test_a_cache_that_is_not_of_the_text_is_written_again(content: bytes | Callable[[str], bytes]) -> None:
+    text = (CATALOG.folder / "bases.toml").read_text(encoding="utf-8")
+    file = remembered("bases.toml")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content if isinstance(content, bytes) else content(text))
+    assert load_catalog().suites == CATALOG.suites
+    assert json.loads(file.read_text(encoding="utf-8"))[0] == text
+
+
+def test_without_a_home_tables_are_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))  # no folder: nothing can be written below it
+    assert load_catalog().suites == CATALOG.suites
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    assert load_catalog().suites == CATALOG.suites
+
+
+def test_only_kits_own_tables_are_remembered(tmp_path: Path) -> None:
+    assert write(tmp_path).releases
+    assert not remembered("frameworks.toml").exists()
+
+
+def test_what_is_remembered_is_what_was_parsed() -> None:
+    for name in tables.TABLES:
+        document = tables.parse_file(CATALOG.folder / name)
+        assert json.loads(remembered(name).read_text(encoding="utf-8"))[1] == document
+        assert tables.parse_file(CATALOG.folder / name) == document

@@ -1,32 +1,40 @@
 import dataclasses
+import os
 import re
 import stat
 from pathlib import Path
 
 import pytest
 import yaml
-from kit.compose.file import ComposeFile
-from kit.compose.gpus import Reservation, engine_form, injection_in, reservation
-from kit.gpu import HIDDEN, Injection, parse_request
+from hypothesis import given
+from hypothesis import strategies as st
 
-from kit import compose, render, run
+from kit import render
 from kit.catalog import load_catalog
-from kit.engine import ContainerSpec, Engine, EngineInfo, Mount
-from kit.engine.podman import Podman
+from kit.compose import make
+from kit.compose.start import docker_words, version_problem
+from kit.compose.written import is_untouched, stamped, write, write_token
+from kit.engine import Engine
 from kit.errors import BadInputError, GpuUnavailableError
+from kit.facts.engine import EngineFacts
 from kit.network import NetworkSettings
+from kit.spec.container import ContainerSpec, Mount, Place, describe, volume_mounts
+from kit.spec.gpu_grant import HIDDEN, UNCHECKED, GpuGrant, grant_in
+from kit.spec.gpu_request import parse_request
+from kit.spec.request import RunRequest
+from kit.targets import compose
+from tests.fake_docker import info
 
 IMAGES = load_catalog().images()
-FOLDER = Path("/data/of mine")
+CPU, GPU = load_catalog().find("tf-cpu"), load_catalog().find("torch2.7-cu126")
+DATA = Path(__file__).parent / "data" / "compose"
 # The one in C reads all of these files in a tenth of the time.
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# What a compose file does not say: Compose names its containers itself, and a service has no terminal.
-NOT_COMPARED = {"name", "remove", "interactive", "tty"}
 
 
-def loaded(file: ComposeFile, **variables: str):
-    """The rendered file as Compose reads it, variables filled in."""
-    return filled(yaml.load(render.render_compose(file), Loader=LOADER), variables)
+def loaded(text: str, **variables: str):
+    """A compose file as Compose reads it, variables filled in."""
+    return filled(yaml.load(text, Loader=LOADER), variables)
 
 
 def filled(data, variables: dict[str, str]):
@@ -48,153 +56,167 @@ def interpolated(text: str, variables: dict[str, str]) -> str:
     return text.replace("\0", "$")
 
 
-def as_spec(data, service: str) -> ContainerSpec:
-    """A service of a compose file in the terms of `kit run`."""
-    found = data["services"][service]
-    volumes = {key: value["name"] for key, value in data["volumes"].items()}
-    mounts = [Mount(source="passwd", target=c["target"], read_only=True) for c in found["configs"]]
-    for volume in found["volumes"]:
-        if isinstance(volume, str):
-            key, _, target = volume.partition(":")
-            mounts.append(Mount(source=volumes[key], target=target, is_volume=True))
-        else:
-            assert volume["bind"] == {"create_host_path": False}, "`docker run --mount` makes no folder either"
-            mounts.append(
-                Mount(source=volume["source"], target=volume["target"], read_only=volume.get("read_only", False))
-            )
-    address, outer, inner = found["ports"][0].split(":")
-    assert (address, len(found["ports"])) == ("127.0.0.1", 1)
-    assert found["cap_drop"] == ["ALL"]
-    assert found["security_opt"] == ["no-new-privileges:true"]
-    assert found["pull_policy"] == "never"
-    restart = found["restart"]
-    return ContainerSpec(
-        image=found["image"],
-        name="",
-        command=tuple(found["command"]),
-        user=found["user"],
-        workdir=found["working_dir"],
-        environment=found["environment"],
-        mounts=tuple(mounts),
-        ports=((int(outer), int(inner)),),
-        labels=found["labels"],
-        gpu_arguments=gpu_arguments(found),
-        shm_bytes=int(found["shm_size"]),
-        healthcheck=found.get("healthcheck") != {"disable": True},
-        restart="" if restart == "no" else restart,
+def described(image=CPU, *, gpus: GpuGrant | None = None, owner: str = "", **more) -> ContainerSpec:
+    """A notebook as `kit compose` describes it."""
+    network = NetworkSettings(proxies={})
+    asked = {"service": "jupyter", "folder": Path("/data/of mine"), "user": "1000:1000", "network": network, **more}
+    return describe(
+        RunRequest(image=image, **asked), Place(owner=owner, client="compose"), gpus or GpuGrant(), port=8888
     )
 
 
-def gpu_arguments(service) -> tuple[str, ...]:
-    reserved = service.get("deploy", {}).get("resources", {}).get("reservations", {}).get("devices", [])
-    arguments = []
-    for device in reserved:
-        assert device["capabilities"] == ["gpu"]
-        if device["driver"] == "cdi":
-            arguments += [f"--device={name}" for name in device["device_ids"]]
-        else:
-            names = device.get("device_ids")
-            assert names or device["count"] == "all"
-            arguments.append(f'--gpus="device={",".join(names)}"' if names else "--gpus=all")
-    return tuple(arguments)
+def written(*services: ContainerSpec, **more) -> str:
+    return compose.text(compose.ComposeFile(header=(), project="kit-p", services=services, **more))
 
 
-def comparable(spec: ContainerSpec) -> dict[str, object]:
-    """The fields of a container that both have, in an order of their own."""
-    fields = {f.name: getattr(spec, f.name) for f in dataclasses.fields(spec) if f.name not in NOT_COMPARED}
-    fields["environment"] = {**spec.environment, **fields.pop("secret_environment")}
-    fields["mounts"] = {m.target: m if m.target != "/etc/passwd" else m.read_only for m in spec.mounts}
-    fields["labels"] = {k: v for k, v in spec.labels.items() if k not in ("kit.client", *OWNERS)}
-    return fields
+def notebook(spec: ContainerSpec, **more):
+    """The notebook's service in the file of one."""
+    return loaded(written(spec, **more), JUPYTER_TOKEN="x")["services"]["jupyter"]
 
 
-OWNERS = ("kit.owner", "kit.owner-name")
+# -- whole files
+
+DEVICES = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "1", "GPU-5f0e", "all")]
+LIMIT = "a $HOME ${X} $$ \"q' # é家"
+AWKWARD = (
+    *("--with", "tensorboard", "--logdir", 'runs/$x "a"', "--restart", "always", "--port", "8123"),
+    *("-e", f"LIMIT={LIMIT}", "-e", "no_proxy=own", "--env-file", "my $x.env"),
+    *("--mount", 'd $x, "家":/data', "--mount", "it's:/e:ro", "--ca-cert", "ca $HOME é.crt"),
+)
+# What was asked for, by the file in data/compose.
+CASES = {
+    "cpu": ("tf-cpu",),
+    "cpu-printed": ("tf-cpu", "-o", "-"),
+    "cpu-awkward-root": ("tf-cpu", "--user", "0:50", *AWKWARD),
+    "gpu-by-cdi": ("torch2.7-cu126",),
+    "gpu-by-runtime": ("torch2.7-cu126", "--gpu-form", "nvidia"),
+    "gpu-none": ("torch2.7-cu126", "--gpus", "none", "--with", "tensorboard"),
+    "gpu-by-cdi-awkward": ("torch2.7-cu126", "--gpus", "device=0,GPU-5f0e", "--user", "4294967290:12", *AWKWARD),
+    "gpu-by-runtime-awkward-root": (
+        *("torch2.7-cu126", "--gpus", "device=0,GPU-5f0e", "--gpu-form", "nvidia", "--user", "0:50", *AWKWARD),
+    ),
+}
 
 
-def injections(image) -> list[Injection]:
-    if not image.is_gpu:
-        return [Injection()]
-    named = parse_request("device=0,GPU-5f0e")
-    return [
-        Injection(environment=HIDDEN),
-        *(injection_in(form, request) for form in ("cdi", "nvidia") for request in (None, named)),
-    ]
+@pytest.mark.parametrize("case", CASES)
+def test_the_whole_text_of_a_file(kit, fake_docker, tmp_path: Path, monkeypatch, case: str) -> None:
+    fake_docker.reply("info", stdout=info(DiscoveredDevices=DEVICES))
+    fake_docker.reply("image", "inspect", stdout="{}\n")
+    folder = tmp_path / "My Notes.2"
+    for name in ('d $x, "家"', "it's"):
+        (folder / name).mkdir(parents=True)
+    (folder / "my $x.env").write_text("A=1\n")
+    (folder / "ca $HOME é.crt").write_text("-----BEGIN CERTIFICATE-----\n")
+    monkeypatch.chdir(folder)
+    for name in ("getuid", "geteuid", "getgid"):
+        monkeypatch.setattr(os, name, lambda: 1234)
+    monkeypatch.setenv("http_proxy", "http://me:pass@proxy:1")
+    monkeypatch.setenv("NO_PROXY", "a,b")
+    result = kit("compose", *CASES[case])
+    assert result.code == 0, result.err
+    text = result.out or (folder / "compose.yaml").read_text()
+    first, stamp, *lines = text.replace(str(folder), "/srv/My Notes.2").splitlines()
+    assert stamp.startswith("# sha256:")
+    assert [first, *lines] == (DATA / f"{case}.yaml").read_text().splitlines()
 
 
-@pytest.mark.parametrize("user", ["0:50", "4294967290:12"])
-@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
-def test_a_service_is_what_kit_run_starts_field_by_field(engine: Engine, tmp_path: Path, image, user: str) -> None:
-    ca_file = tmp_path / "ca $HOME.crt"
-    ca_file.write_text("-----BEGIN CERTIFICATE-----")
-    uid, _, gid = user.partition(":")
-    network = NetworkSettings(ca_file=ca_file, proxies={"http_proxy": "http://u:p@proxy:1", "no_proxy": "a,b"})
-    environment = (("LIMIT", "a $HOME ${X} $$ \"q'"), ("no_proxy", "own"))
-    mounts = (Mount(source="/srv/d $x", target="/data"), Mount(source="/srv/e", target="/e", read_only=True))
-    for injection in injections(image):
-        settings = compose.Settings(
-            uid=int(uid),
-            gid=int(gid),
-            services=("jupyter", "tensorboard"),
-            injection=injection,
-            logdir="runs/$x",
-            port=8123,
-            restart="always",
-            shm_bytes=run.shm_bytes(engine.memory_bytes),
-            ca_file=str(ca_file),
-            proxies=tuple(network.proxies),
-            environment=environment,
-            mounts=mounts,
-        )
-        data = loaded(
-            compose.compose_file(image, settings, project="p", header=()),
-            JUPYTER_TOKEN="secret",
-            TENSORBOARD_PORT="8124",
-            FOLDER=str(FOLDER),
-            HTTP_PROXY="http://u:p@proxy:1",
-            no_proxy="a,b",
-        )
-        for service, port in (("jupyter", 8123), ("tensorboard", 8124)):
-            request = run.RunRequest(
-                image=image,
-                service=service,
-                folder=FOLDER,
-                user=user,
-                environment=environment,
-                mounts=mounts,
-                logdir="runs/$x",
-                restart="always",
-                network=network,
-            )
-            is_notebook = service == "jupyter"
-            hidden = Injection(environment=HIDDEN if image.is_gpu else ())
-            spec, _ = run.make_spec(
-                request, engine, port=port, token="secret", injection=injection if is_notebook else hidden
-            )
-            assert comparable(as_spec(data, service)) == comparable(spec)
-            assert data["services"][service]["labels"]["kit.client"] == "compose"
-        assert data["configs"]["passwd"]["content"] == run.passwd_file(user).read_text()
+def test_no_file_is_left_over() -> None:
+    assert {file.stem for file in DATA.iterdir()} == set(CASES)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_compose_reads_in_a_file(case: str) -> None:
+    text = (DATA / f"{case}.yaml").read_text()
+    assert "pass@" not in text
+    variables = {"JUPYTER_TOKEN": "secret", "HTTP_PROXY": "http://me:pass@proxy:1", "no_proxy": "a,b"}
+    data = loaded(text, FOLDER="/data/of mine", TENSORBOARD_PORT="8124", **variables)
+    is_awkward, is_root = "awkward" in case, "root" in case
+    assert set(data["services"]) == {"jupyter"} | ({"tensorboard"} if is_awkward or case == "gpu-none" else set())
+    for name, service in data["services"].items():
+        is_notebook = name == "jupyter"
+        assert (service["cap_drop"], service["security_opt"]) == (["ALL"], ["no-new-privileges:true"])
+        assert service["pull_policy"] == "never"
+        outer, inner = ("8123" if is_awkward else "8888", 8888) if is_notebook else ("8124", 6006)
+        assert service["ports"] == [f"127.0.0.1:{outer}:{inner}"]
+        assert service["working_dir"] == "/workspace"
+        assert service["configs"] == [{"source": "passwd", "target": "/etc/passwd"}]
+        assert service.get("healthcheck") == (None if is_notebook else {"disable": True})
+        assert service["labels"]["kit.client"] == "compose"
+        assert service["labels"]["kit.user"] == service["user"]
+        assert service["environment"].get("JUPYTER_TOKEN") == ("secret" if is_notebook else None)
+        assert service["environment"]["http_proxy"] == "http://me:pass@proxy:1"
+        assert service["environment"]["no_proxy"] == ("own" if is_awkward else "a,b")
+        assert ("deploy" in service) == (is_notebook and case.startswith("gpu-by"))
+        binds = [volume for volume in service["volumes"] if not isinstance(volume, str)]
+        # `docker run --mount` makes no folder either.
+        assert all(bind["bind"] == {"create_host_path": False} for bind in binds)
+        workspace, *others = [(bind["source"], bind["target"], bind.get("read_only", False)) for bind in binds]
+        assert workspace == ("/data/of mine", "/workspace", False)
+        if is_awkward:
+            assert service["environment"]["LIMIT"] == LIMIT
+            assert service["env_file"] == [{"path": "./my $x.env", "format": "raw"}]
+            assert ("--allow-root" in service["command"]) == (is_root and is_notebook)
+            if not is_notebook:
+                assert '--logdir=runs/$x "a"' in service["command"]
+            assert others == [
+                ('/srv/My Notes.2/d $x, "家"', "/data", False),
+                ("/srv/My Notes.2/it's", "/e", True),
+                ("/srv/My Notes.2/ca $HOME é.crt", "/run/kit/ca.crt", True),
+            ]
+    lines = data["configs"]["passwd"]["content"].splitlines()
+    assert lines[0] == ("root:x:0:0:root:/root:/bin/bash" if not is_root else "root:x:0:50:root:/home/kit:/bin/bash")
+    assert len(lines) == (1 if is_root else 2)
+
+
+# Docker reads the rest of what a person can type; the characters that mean something to YAML, Compose or a shell.
+@given(st.text("a $\"'{}[]:#&*!|>%@`,\\\n\té家-", max_size=20))
+def test_a_value_is_read_as_it_was_meant(value: str) -> None:
+    spec = described(environment=(("A", value),), mounts=(Mount(source=f"/{value}", target=f"/t{value}"),))
+    found = notebook(spec)
+    assert found["environment"]["A"] == value
+    assert {"source": f"/{value}", "target": f"/t{value}"}.items() <= found["volumes"][1].items()
+
+
+# What a compose file does not say: Compose names its containers itself, and a service has no terminal. It works in
+# /workspace, as everything that kit starts.
+UNSAID = {"name", "remove", "interactive", "tty", "workdir"}
+OTHER = {
+    "image": "kit/x:1",
+    "command": ("true",),
+    "user": "7:8",
+    "environment": {"A": "b"},
+    "secret_environment": {"https_proxy": "x"},
+    "mounts": (Mount(source="/x", target="/x"),),
+    "ports": ((1, 2),),
+    "labels": {"kit.service": "jupyter", "more": "x"},
+    "gpus": grant_in("cdi"),
+    "shm_bytes": 7,
+    "healthcheck": False,
+    "restart": "always",
+}
 
 
 def test_no_field_of_a_container_is_forgotten() -> None:
-    fields = {field.name for field in dataclasses.fields(ContainerSpec)}
-    assert fields > NOT_COMPARED
-    assert fields - NOT_COMPARED == set(comparable(ContainerSpec(image="", name=""))) | {"secret_environment"}
+    assert {field.name for field in dataclasses.fields(ContainerSpec)} == UNSAID | set(OTHER)
+    before = described()
+    for field, value in OTHER.items():
+        assert written(dataclasses.replace(before, **{field: value})) != written(before), field
 
 
 @pytest.mark.parametrize("image", [i for i in IMAGES if not i.flavor], ids=lambda image: image.name)
 def test_examples_are_for_anybody(image) -> None:
-    files = compose.examples(image)
+    files = render.compose_examples(image)
     assert set(files) == {f"{image.name}.yaml"} | ({f"{image.name}.cdi.yaml"} if image.is_gpu else set())
     projects = set()
-    for name, file in files.items():
-        text = render.render_compose(file)
+    for name, text in files.items():
         assert text.startswith(f"# Generated by `kit render {image.name}`")
         assert max(map(len, text.splitlines())) <= 120
         assert "/data" not in text
         assert "external" not in text
-        data = loaded(file, JUPYTER_TOKEN="x", USER_ID="7", GROUP_ID="8")
+        data = loaded(text, JUPYTER_TOKEN="x", USER_ID="7", GROUP_ID="8")
         service = data["services"]["jupyter"]
         assert (service["user"], service["labels"]["kit.user"]) == ("7:8", "7:8")
+        assert service["labels"]["kit.client"] == "compose"
         assert data["volumes"]["home"]["name"] == "kit-7-home"
         assert data["volumes"]["local"]["name"] == f"kit-7-{image.name}-local"
         assert "kit:x:7:8:" in data["configs"]["passwd"]["content"]
@@ -206,153 +228,163 @@ def test_examples_are_for_anybody(image) -> None:
 
 
 def test_a_token_is_needed_and_in_no_file() -> None:
-    file = compose.examples(load_catalog().find("tf-cpu"))["tf-cpu.yaml"]
+    text = render.compose_examples(CPU)["tf-cpu.yaml"]
     with pytest.raises(AssertionError, match="JUPYTER_TOKEN is needed"):
-        loaded(file)
+        loaded(text)
 
 
 def test_volumes_of_kit_run_outlive_what_compose_takes_down() -> None:
-    settings = compose.Settings(volumes_exist=True)
-    file = compose.compose_file(load_catalog().find("tf-cpu"), settings, project="p", header=())
-    assert all(volume["external"] is True for volume in loaded(file, JUPYTER_TOKEN="x")["volumes"].values())
+    text = written(described(), volumes_exist=True)
+    assert all(volume["external"] is True for volume in loaded(text, JUPYTER_TOKEN="x")["volumes"].values())
 
 
 def test_containers_of_two_users_in_folders_of_one_name_are_two_projects() -> None:
-    names = {
-        settings.filled(compose.project_name(Path("/home/a/My Notes.2"), settings))
-        for settings in (compose.Settings(uid=5), compose.Settings(uid=6), compose.Settings(uid=0))
-    }
+    project = f"kit-{compose.slug('My Notes.2')}"
+    names = set()
+    for uid in ("5", "6", "0"):
+        file = compose.ComposeFile(header=(), project=project, services=(described(user=f"{uid}:9"),))
+        assert loaded(compose.text(file), JUPYTER_TOKEN="x")["name"] == file.project_name
+        names.add(file.project_name)
     assert names == {"kit-my-notes-2-5", "kit-my-notes-2-6", "kit-my-notes-2-0"}
-    assert compose.project_name(Path("/"), compose.Settings(uid=0)) == "kit-folder-0"
-    assert compose.project_name(Path("/家"), compose.Settings(uid=0)) == "kit-folder-0"
+    assert compose.slug("") == compose.slug("家") == "folder"
 
 
 def test_another_owner_than_who_it_runs_as_is_told() -> None:
-    settings = compose.Settings(owner="12")
-    file = compose.compose_file(load_catalog().find("tf-cpu"), settings, project="p", header=())
-    assert loaded(file, JUPYTER_TOKEN="x")["services"]["jupyter"]["labels"]["kit.owner"] == "12"
+    assert notebook(described(owner="12"))["labels"]["kit.owner"] == "12"
+    assert "kit.owner" not in notebook(described())["labels"]
 
 
 def test_an_env_file_is_read_as_docker_reads_it() -> None:
-    settings = compose.Settings(env_file="./my $x.env")
-    file = compose.compose_file(load_catalog().find("tf-cpu"), settings, project="p", header=())
-    service = loaded(file, JUPYTER_TOKEN="x")["services"]["jupyter"]
-    assert service["env_file"] == [{"path": "./my $x.env", "format": "raw"}]
-    assert settings.min_compose == "2.30.0"
+    assert notebook(described(), env_file="./my $x.env")["env_file"] == [{"path": "./my $x.env", "format": "raw"}]
+    assert compose.min_compose(env_file=True) == "2.30.0"
+    assert compose.min_compose() == "2.23.1"
 
 
-def info(*, devices: tuple[str, ...] = (), runtimes: tuple[str, ...] = ()) -> EngineInfo:
-    return EngineInfo(
-        version="28",
-        is_containerd_store=True,
-        cdi_devices=devices,
-        cdi_spec_dirs=(),
-        runtimes=("runc", *runtimes),
-        data_root="",
-        cpus=1,
-        memory_bytes=1,
+# -- GPUs
+
+
+def engine_facts(*, devices: tuple[str, ...] = (), runtimes: tuple[str, ...] = ()) -> EngineFacts:
+    return EngineFacts(program="docker", version="28", cdi_devices=devices, runtimes=("runc", *runtimes))
+
+
+CDI = engine_facts(devices=("nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all", "other.com/x=all"))
+NVIDIA = engine_facts(runtimes=("nvidia",))
+
+
+def gpus_of(asked, form, facts, image=GPU) -> GpuGrant:
+    request = make.ComposeRequest(
+        name=image.name,
+        services=("jupyter",),
+        gpus=parse_request(asked) if asked else None,
+        form=form,
+        network=NetworkSettings(proxies={}),
+        output=None,
     )
-
-
-CDI = info(devices=("nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all", "other.com/x=all"))
-NVIDIA = info(runtimes=("nvidia",))
+    return make._gpus(request, image, facts)
 
 
 @pytest.mark.parametrize(
-    ("asked", "form", "engine", "expected"),
+    ("asked", "form", "facts", "driver", "devices"),
     [
-        (None, None, None, Reservation(driver="cdi", device_ids=("nvidia.com/gpu=all",))),
-        (None, None, info(), Reservation(driver="cdi", device_ids=("nvidia.com/gpu=all",))),
-        (None, None, CDI, Reservation(driver="cdi", device_ids=("nvidia.com/gpu=all",))),
-        (None, None, NVIDIA, Reservation(driver="nvidia")),
-        ("all", "nvidia", CDI, Reservation(driver="nvidia")),
-        ("all", "cdi", NVIDIA, Reservation(driver="cdi", device_ids=("nvidia.com/gpu=all",))),
-        ("1,0", None, CDI, Reservation(driver="cdi", device_ids=("nvidia.com/gpu=1", "nvidia.com/gpu=0"))),
-        ("device=1", None, NVIDIA, Reservation(driver="nvidia", device_ids=("1",))),
-        ("GPU-5f0e", "nvidia", None, Reservation(driver="nvidia", device_ids=("GPU-5f0e",))),
-        ("device=7", "nvidia", CDI, Reservation(driver="nvidia", device_ids=("7",))),
-        ("none", None, CDI, None),
-        ("none", "cdi", None, None),
+        (None, None, None, "cdi", ["nvidia.com/gpu=all"]),
+        (None, None, engine_facts(), "cdi", ["nvidia.com/gpu=all"]),
+        (None, None, CDI, "cdi", ["nvidia.com/gpu=all"]),
+        (None, None, NVIDIA, "nvidia", None),
+        ("all", "runtime", CDI, "nvidia", None),
+        ("all", "cdi", NVIDIA, "cdi", ["nvidia.com/gpu=all"]),
+        ("1,0", None, CDI, "cdi", ["nvidia.com/gpu=1", "nvidia.com/gpu=0"]),
+        ("device=1", None, NVIDIA, "nvidia", ["1"]),
+        ("GPU-5f0e", "runtime", None, "nvidia", ["GPU-5f0e"]),
+        ("device=7", "runtime", CDI, "nvidia", ["7"]),
+        ("none", None, CDI, None, None),
+        ("none", "cdi", None, None, None),
         # A specification written by hand need not have `all`.
         (
             None,
             None,
-            info(devices=("nvidia.com/gpu=0", "nvidia.com/gpu=1")),
-            Reservation(driver="cdi", device_ids=("nvidia.com/gpu=0", "nvidia.com/gpu=1")),
+            engine_facts(devices=("nvidia.com/gpu=0", "nvidia.com/gpu=1")),
+            "cdi",
+            ["nvidia.com/gpu=0", "nvidia.com/gpu=1"],
         ),
     ],
 )
-def test_gpus_in_the_form_the_engine_takes(asked, form, engine, expected) -> None:
-    image = load_catalog().find("torch2.7-cu126")
-    request = parse_request(asked) if asked else None
-    injection, found = compose.decide_injection(request, image, form=form, info=engine)
-    assert reservation(injection) == expected
-    assert found == (expected.driver if expected else None)
-    variables = dict(injection.environment)
-    assert variables == ({"NVIDIA_DISABLE_REQUIRE": "1"} if found == "nvidia" else dict(HIDDEN))
+def test_gpus_in_the_form_the_engine_takes(asked, form, facts, driver, devices) -> None:
+    found = gpus_of(asked, form, facts)
+    assert found.form == {"cdi": "cdi", "nvidia": "runtime", None: None}[driver]
+    assert found.environment == (UNCHECKED if driver == "nvidia" else HIDDEN)
+    service = notebook(described(GPU, gpus=found))
+    assert service["environment"].items() >= dict(found.environment).items()
+    assert service["labels"]["kit.gpus"] == " ".join(found.devices)
+    if driver is None:
+        assert "deploy" not in service
+        return
+    which = {"device_ids": devices} if devices else {"count": "all"}
+    reserved = service["deploy"]["resources"]["reservations"]["devices"]
+    assert reserved == [{"driver": driver, **which, "capabilities": ["gpu"]}]
 
 
 def test_gpus_the_engine_does_not_know() -> None:
     with pytest.raises(GpuUnavailableError, match=r"nvidia\.com/gpu=7"):
-        compose.decide_injection(parse_request("device=7"), load_catalog().find("torch2.7-cu126"), form=None, info=CDI)
+        gpus_of("device=7", None, CDI)
 
 
 @pytest.mark.parametrize("text", ["free", "2"])
 def test_gpus_only_kit_run_can_choose(text: str) -> None:
     with pytest.raises(BadInputError, match="cannot lease"):
-        compose.decide_injection(parse_request(text), load_catalog().find("torch2.7-cu126"), form=None, info=CDI)
+        gpus_of(text, None, CDI)
 
 
 def test_an_image_for_the_cpu_has_no_gpus() -> None:
-    image = load_catalog().find("tf-cpu")
-    for request in (None, parse_request("none")):
-        assert compose.decide_injection(request, image, form=None, info=CDI) == (Injection(), None)
+    for asked in (None, "none"):
+        assert gpus_of(asked, None, CDI, CPU) == GpuGrant()
     with pytest.raises(GpuUnavailableError, match="built for the CPU"):
-        compose.decide_injection(parse_request("all"), image, form="cdi", info=None)
+        gpus_of("all", "cdi", None, CPU)
 
 
 def test_the_line_about_gpus_says_what_this_engine_cannot() -> None:
-    assert engine_form(CDI) == "cdi"
-    assert compose.gpu_line(None, CDI) == "on the CPU"
-    assert compose.gpu_line("cdi", CDI) == "GPUs by CDI"
-    assert compose.gpu_line("nvidia", NVIDIA) == "GPUs by the NVIDIA runtime"
-    assert "no engine answers" in compose.gpu_line("cdi", None)
-    assert "passes no GPU in" in compose.gpu_line("cdi", info())
-    assert compose.gpu_line("cdi", NVIDIA).endswith("`kit run` takes the NVIDIA runtime on the engine here")
+    assert make._gpu_line(None, CDI) == "on the CPU"
+    assert make._gpu_line("cdi", CDI) == "GPUs by CDI"
+    assert make._gpu_line("runtime", NVIDIA) == "GPUs by the NVIDIA runtime"
+    assert "no engine answers" in make._gpu_line("cdi", None)
+    assert "passes no GPU in" in make._gpu_line("cdi", engine_facts())
+    assert make._gpu_line("cdi", NVIDIA).endswith("`kit run` takes the NVIDIA runtime on the engine here")
+
+
+# -- what is there already
 
 
 def test_a_changed_file_is_known_by_its_stamp() -> None:
-    text = compose.stamped("# first\nname: x\n")
+    text = stamped("# first\nname: x\n")
     assert text.splitlines()[0] == "# first"
-    assert compose.is_untouched(text)
-    assert not compose.is_untouched(text.replace("name: x", "name: y"))
-    assert not compose.is_untouched(text.replace("# first", "# 1st"))
-    assert not compose.is_untouched(text + "\n")
-    assert not compose.is_untouched("")
+    assert is_untouched(text)
+    assert not is_untouched(text.replace("name: x", "name: y"))
+    assert not is_untouched(text.replace("# first", "# 1st"))
+    assert not is_untouched(text + "\n")
+    assert not is_untouched("")
 
 
 def test_a_file_is_never_lost(tmp_path: Path) -> None:
-    file, text, other = tmp_path / "compose.yaml", compose.stamped("# a\nx: 1\n"), compose.stamped("# a\nx: 2\n")
-    assert compose.write(file, text)
-    assert not compose.write(file, text), "it is there"
-    assert compose.write(file, other), "kit's own, as it was"
+    file, text, other = tmp_path / "compose.yaml", stamped("# a\nx: 1\n"), stamped("# a\nx: 2\n")
+    assert write(file, text)
+    assert not write(file, text), "it is there"
+    assert write(file, other), "kit's own, as it was"
     file.write_text(other + "# mine\n")
     with pytest.raises(BadInputError, match="was changed since"):
-        compose.write(file, text)
+        write(file, text)
     assert file.read_text() == other + "# mine\n"
-    assert compose.write(file, text, force=True)
+    assert write(file, text, force=True)
     assert file.read_text() == text
     with pytest.raises(BadInputError, match="cannot be written"):
-        compose.write(tmp_path / "compose.yaml" / "x.yaml", text)
+        write(tmp_path / "compose.yaml" / "x.yaml", text)
 
 
 def test_the_token_is_for_its_owner_and_written_once(tmp_path: Path) -> None:
-    assert compose.write_token(tmp_path) == "written"
+    assert write_token(tmp_path) == "written"
     file = tmp_path / ".env"
     text = file.read_text()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert re.search(r"^JUPYTER_TOKEN=[\w-]{32}$", text, re.MULTILINE)
-    assert compose.write_token(tmp_path) == "there"
+    assert write_token(tmp_path) == "there"
     assert file.read_text() == text
 
 
@@ -369,23 +401,23 @@ def test_the_token_is_for_its_owner_and_written_once(tmp_path: Path) -> None:
 )
 def test_an_env_file_that_is_there_stays_as_it_is(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / ".env").write_text(text)
-    assert compose.write_token(tmp_path) == expected
+    assert write_token(tmp_path) == expected
     assert (tmp_path / ".env").read_text() == text
 
 
 def test_a_dangling_link_is_no_place_for_a_token(tmp_path: Path) -> None:
     (tmp_path / ".env").symlink_to(tmp_path / "elsewhere")
-    assert compose.write_token(tmp_path) == "missing"
+    assert write_token(tmp_path) == "missing"
     assert (tmp_path / ".env").is_symlink()
 
 
 def test_the_command_line_of_the_engine(engine: Engine) -> None:
-    assert compose.docker_words(None) == "docker"
-    assert compose.docker_words(Engine()) == "docker"
+    assert docker_words(None) == "docker"
+    assert docker_words(Engine()) == "docker"
     private = Engine(
         program="/p/docker", environment={"DOCKER_HOST": "unix:///a b", "DOCKER_CONFIG": "/c", "DOCKER_CONTEXT": ""}
     )
-    assert compose.docker_words(private) == "DOCKER_HOST='unix:///a b' DOCKER_CONFIG=/c /p/docker"
+    assert docker_words(private) == "DOCKER_HOST='unix:///a b' DOCKER_CONFIG=/c /p/docker"
 
 
 @pytest.mark.parametrize(
@@ -401,30 +433,33 @@ def test_the_command_line_of_the_engine(engine: Engine) -> None:
 )
 def test_a_compose_that_is_too_old_is_told(fake_docker, engine: Engine, printed: str, problem: str) -> None:
     fake_docker.reply("compose", "version", stdout=printed)
-    assert compose.version_problem(engine, compose.Settings().min_compose) == problem
+    assert version_problem(engine, compose.min_compose()) == problem
 
 
 def test_a_docker_without_compose_is_told(fake_docker, engine: Engine) -> None:
     fake_docker.reply("compose", stderr="docker: unknown command: docker compose\n", code=1)
-    assert "has no Compose" in compose.version_problem(engine, "2.0.0")
+    assert "has no Compose" in version_problem(engine, "2.0.0")
 
 
-def test_volumes_are_made_under_the_names_kit_run_gives_them(fake_docker, engine: Engine) -> None:
-    settings = compose.Settings(uid=77, gid=78)
-    image = load_catalog().find("tf-cpu")
-    file = compose.compose_file(image, settings, project="p", header=())
-    compose.make_volumes(file, settings, engine)
+def test_volumes_are_made_under_the_names_kit_run_gives_them(kit, fake_docker, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_docker.reply("image", "inspect", stdout="{}\n")
+    assert kit("compose", "tf-cpu", "--user", "77:78").code == 0
     made = [call.args[-1] for call in fake_docker.called("volume", "create")]
-    assert made == [mount.source for mount in run.volume_mounts(image, "77")]
+    assert made == [mount.source for mount in volume_mounts("tf-cpu", "77")]
+    volumes = loaded((tmp_path / "compose.yaml").read_text(), JUPYTER_TOKEN="x")["volumes"]
+    assert [volume["name"] for volume in volumes.values()] == made
 
 
-def test_podman_is_not_asked_for_volumes_that_are_there(fake_docker) -> None:
+def test_podman_is_not_asked_for_volumes_that_are_there(kit, fake_docker, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KIT_ENGINE", "podman")
     fake_docker.program.rename(fake_docker.bin / "podman")
-    settings = compose.Settings(uid=0, gid=0)
-    image = load_catalog().find("tf-cpu")
+    fake_docker.reply("info", stdout='{"host": {}, "store": {}, "version": {"Version": "4.3.1"}}')
+    fake_docker.reply("image", "inspect", stdout="{}\n")
     fake_docker.reply("volume", "exists", code=1)
     fake_docker.reply("volume", "exists", "kit-0-home")
-    compose.make_volumes(compose.compose_file(image, settings, project="p", header=()), settings, Podman())
+    assert kit("compose", "tf-cpu", "--user", "0").code == 0
     made = [call.args[-1] for call in fake_docker.called("volume", "create")]
-    assert made == [mount.source for mount in run.volume_mounts(image, "0") if mount.source != "kit-0-home"]
+    assert made == [mount.source for mount in volume_mounts("tf-cpu", "0") if mount.source != "kit-0-home"]
     assert made

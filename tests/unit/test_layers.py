@@ -16,8 +16,8 @@ PACKAGE = Path(kit.__file__).parent
 # The parts of the package, lowest first. A part is a module of kit, or a package with all that is in it.
 LAYERS: dict[str, tuple[str, ...]] = {
     "base": (
-        *("__init__", "buildlog", "catalog", "config", "errors", "files", "labels"),
-        *("layout", "network", "paths", "ports", "process", "procs", "redact"),
+        *("__init__", "buildlog", "catalog", "config", "errors", "files", "frozen", "labels"),
+        *("facts", "layout", "network", "paths", "ports", "process", "procs", "redact"),
     ),
     "adapters": ("apt", "engine", "gpu", "host", "mounts", "private_engine", "ssh", "tunnels"),
     "decisions": ("compat", "compose", "doctor", "editor", "explain", "gpu_check", "gpus", "locks", "matrix", "render"),
@@ -36,7 +36,7 @@ PROCESS_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn
 # Only here; every other module goes through the one named.
 ONLY_IN = {
     "subprocess": ("process",),
-    "jinja2": ("render",),
+    "jinja2": ("templates",),
     "click": ("cli",),
     "rich": ("cli",),
     "uv": ("build", "locks"),

@@ -56,7 +56,7 @@ def lock(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def machine(monkeypatch, fake_docker):
+def machine(patch_read_gpus, fake_docker):
     """Two idle GPUs, which the engine lists; the test says who leases them."""
     read = []
 
@@ -64,7 +64,7 @@ def machine(monkeypatch, fake_docker):
         read.append(with_use)
         return HOST
 
-    monkeypatch.setattr(lease, "read_gpus", read_gpus)
+    patch_read_gpus(read_gpus)
     fake_docker.reply("info", stdout=info(DiscoveredDevices=[{"Source": "cdi", "ID": d} for d in LISTED]))
     return read
 

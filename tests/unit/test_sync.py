@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from kit import sync
 from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramError, NetworkError
 from kit.ssh import Account, Connection
-from kit.sync import ignored, place, problems, there, watch
+from kit.sync import ignored, place, there, watch
 from kit.sync.place import Record, Version
-from kit.sync.rsync import Observer, Rsync, Transfer, _Reader, escaped, in_bytes, in_line, machine, unescaped
+from kit.sync.rsync import Observer, Rsync, Transfer, _Reader, check, escaped, in_bytes, in_line, machine, unescaped
 
 needs_programs = pytest.mark.skipif(
     not (shutil.which("rsync") and shutil.which("git")), reason="needs rsync and git: install them"
@@ -391,7 +391,7 @@ PROBLEMS = [
 @pytest.mark.parametrize(("code", "text", "kind", "said"), PROBLEMS)
 def test_why_rsync_failed(code, text, kind, said):
     with pytest.raises(KitError, match=said) as caught:
-        problems.check(RSYNC, Transfer(code=code, complaints=text.splitlines()), to_host=True)
+        check(RSYNC, Transfer(code=code, complaints=text.splitlines()), to_host=True)
     assert type(caught.value) is kind
 
 
@@ -402,11 +402,11 @@ def test_files_that_failed_are_named_and_few():
     ]
     lines += ['rsync: [receiver] mkstemp "/home/ada/there/(28).x" failed: Permission denied (13)']
     with pytest.raises(KitError, match="21 files could not be sent to lab") as caught:
-        problems.check(RSYNC, Transfer(code=23, complaints=lines), to_host=True)
+        check(RSYNC, Transfer(code=23, complaints=lines), to_host=True)
     assert caught.value.details[0] == "d/é0: Permission denied"
     assert caught.value.details[-1] == "… and 13 more"
     assert "chmod" in caught.value.hint
-    problems.check(RSYNC, Transfer(code=24, complaints=["file has vanished"]), to_host=True)
+    check(RSYNC, Transfer(code=24, complaints=["file has vanished"]), to_host=True)
 
 
 @pytest.mark.parametrize("script", [there.RECEIVE, there.RECEIVE_DRY, there.SEND])

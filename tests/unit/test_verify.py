@@ -15,6 +15,9 @@ from kit.catalog import Catalog
 from kit.engine import Engine
 from kit.engine.podman import Podman
 from kit.errors import BadInputError, EngineError, NotReadyError
+from kit.network import NetworkSettings
+from kit.run.lease import no_gpus
+from kit.run.prepare import Ready
 from kit.verify import expected
 from kit.verify.collector import is_chosen, words
 from kit.verify.junit import junit
@@ -197,18 +200,25 @@ def test_names_of_all_checks():
     assert {"packages.locked", "gpu.kernel[float8_e4m3fn]", "security.world-writable"} <= set(names)
 
 
-def test_a_check_that_does_not_exist_is_refused_before_anything_starts(catalog, engine, fake_docker):
-    request = verify.VerifyRequest(image=catalog.find("tf-cpu"), only=("packages", "nonsense"))
+@pytest.fixture
+def ready(catalog: Catalog, engine: Engine) -> Ready:
+    image = catalog.find("tf-cpu")
+    network = NetworkSettings(proxies={})
+    return Ready(catalog=catalog, image=image, engine=engine, network=network, gpus=no_gpus(image))
+
+
+def test_a_check_that_does_not_exist_is_refused_before_anything_starts(ready, fake_docker):
+    request = verify.VerifyRequest(name="tf-cpu", only=("packages", "nonsense"))
     with pytest.raises(BadInputError, match="nonsense") as refused:
-        verify.verify(request, catalog, engine)
+        verify.verify(request, ready)
     assert "packages, framework" in refused.value.hint
     assert fake_docker.calls == []
 
 
-def test_an_image_that_the_engine_does_not_have(catalog, engine, fake_docker):
+def test_an_image_that_the_engine_does_not_have(ready, fake_docker):
     fake_docker.reply("image", "inspect", code=1, stderr="Error response from daemon: No such image: x\n")
     with pytest.raises(EngineError, match="kit/tf-cpu:latest") as error:
-        verify.verify(verify.VerifyRequest(image=catalog.find("tf-cpu")), catalog, engine)
+        verify.verify(verify.VerifyRequest(name="tf-cpu"), ready)
     assert error.value.hint == "`kit build tf-cpu` builds it"
 
 

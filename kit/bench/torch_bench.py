@@ -1,42 +1,35 @@
-"""PyTorch on a GPU or, to test the code, on the CPU: products, memory, transfers, launches, convolution."""
+"""PyTorch on a GPU or, to test the code, on the CPU: products, memory, transfers, launches, convolution, and a
+training step of two networks, on random data that is already on the device."""
 
 from __future__ import annotations
 
 import contextlib
-import gc
-import importlib
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kit.bench import arithmetic
-from kit.bench.work import ERROR_LIMITS, Check, NotRunError, Work
+from kit.bench.results import Correctness, Details, Framework
+from kit.bench.torch_networks import resnet, transformer
+from kit.bench.work import CHECKED, ERROR_LIMITS, SEED, Bench, NotRunError, Work, check, check_copy, learning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.bench.timing import Before, Call
-    from kit.bench.work import Sizes
+    from kit.bench.work import Before, Call, Sizes
 
-SEED = 20261121
-# Rows and columns of a product that are compared with float64.
-CHECKED = 64
 FLUSH_BYTES = 256 * 2**20
 
 
-class TorchBench:
-    """PyTorch on one device. Imports the framework when made; raises ImportError."""
+class TorchBench(Bench):
+    """PyTorch on one device."""
 
-    def __init__(self, kind: str, capability: tuple[int, int] = (0, 0), cache_bytes: int = 0) -> None:
-        self.torch = importlib.import_module("torch")
-        self.kind, self.capability = kind, capability
-        self.is_gpu = kind == "cuda"
+    def __init__(self, kind: str, capability: tuple[int, ...], cache_bytes: int) -> None:
+        super().__init__("torch", kind, capability)
+        self.torch = self.library
         self.device = self.torch.device(kind)
         self.sample_s = 0.002 if self.is_gpu else 0.02
         self._flush_bytes = max(FLUSH_BYTES, 4 * cache_bytes)
         self.torch.manual_seed(SEED)
-
-    def now(self) -> float:
-        return time.perf_counter()
 
     def synchronize(self) -> None:
         if self.is_gpu:
@@ -44,15 +37,7 @@ class TorchBench:
 
     def timed(self, call: Call, samples: int, calls: int, before: Before) -> list[float]:
         if not self.is_gpu:
-            found = []
-            for sample in range(samples):
-                if before:
-                    before()
-                start = time.perf_counter()
-                for number in range(calls):
-                    call(sample * calls + number)
-                found.append((time.perf_counter() - start) / calls)
-            return found
+            return super().timed(call, samples, calls, before)
         event = self.torch.cuda.Event
         pairs = [(event(enable_timing=True), event(enable_timing=True)) for _ in range(samples)]
         for sample, (start, end) in enumerate(pairs):
@@ -66,60 +51,40 @@ class TorchBench:
         return [start.elapsed_time(end) / 1000 / calls for start, end in pairs]
 
     def release(self) -> None:
-        gc.collect()
+        super().release()
         if self.is_gpu:
             self.torch.cuda.empty_cache()
 
     def peak_memory_bytes(self) -> int | None:
         return int(self.torch.cuda.max_memory_reserved()) if self.is_gpu else None
 
-    def facts(self) -> dict[str, Any]:
-        torch = self.torch
-        found: dict[str, Any] = {"name": "torch", "version": torch.__version__, "cuda": torch.version.cuda or ""}
+    def facts(self) -> Framework:
+        torch, nccl = self.torch, None
         if self.is_gpu:
-            found["cudnn"] = str(torch.backends.cudnn.version() or "")
             with contextlib.suppress(AttributeError, RuntimeError):  # built without NCCL
-                found["nccl"] = ".".join(map(str, torch.cuda.nccl.version()))
-        if hasattr(torch.cuda, "get_arch_list"):
-            found["arch_list"] = list(torch.cuda.get_arch_list())
-        found["switches"] = "TF32 as each test's name says; cudnn.benchmark on"
-        return found
+                nccl = ".".join(map(str, torch.cuda.nccl.version()))
+        return Framework(
+            name="torch",
+            version=torch.__version__,
+            cuda=torch.version.cuda or "",
+            cudnn=str(torch.backends.cudnn.version() or "") if self.is_gpu else None,
+            nccl=nccl,
+            arch_list=tuple(torch.cuda.get_arch_list()) if hasattr(torch.cuda, "get_arch_list") else None,
+            switches="TF32 as each test's name says; cudnn.benchmark on",
+        )
 
     def tests(self) -> dict[str, Callable[[Sizes], Iterator[Work]]]:
-        from kit.bench import torch_training
-
         return {
-            "matmul_fp32_ieee": lambda sizes: self.matmul("fp32_ieee", sizes),
-            "matmul_tf32": lambda sizes: self.matmul("tf32", sizes),
-            "matmul_fp16": lambda sizes: self.matmul("fp16", sizes),
-            "matmul_bf16": lambda sizes: self.matmul("bf16", sizes),
-            "matmul_fp8": lambda sizes: self.matmul("fp8", sizes),
-            "memory_copy": self.memory_copy,
-            "memory_triad": self.memory_triad,
-            "h2d_pinned": lambda sizes: self.transfer(sizes, to_device=True, pinned=True),
-            "h2d_pageable": lambda sizes: self.transfer(sizes, to_device=True, pinned=False),
-            "d2h_pinned": lambda sizes: self.transfer(sizes, to_device=False, pinned=True),
-            "d2h_pageable": lambda sizes: self.transfer(sizes, to_device=False, pinned=False),
+            **super().tests(),
+            "h2d_pinned": partial(self.transfer, to_device=True, pinned=True),
+            "h2d_pageable": partial(self.transfer, to_device=True, pinned=False),
+            "d2h_pinned": partial(self.transfer, to_device=False, pinned=True),
+            "d2h_pageable": partial(self.transfer, to_device=False, pinned=False),
             "launch_eager": self.launch_eager,
             "launch_graph": self.launch_graph,
-            "conv_fp32": lambda sizes: self.convolution(sizes, with_amp=False),
-            "conv_amp": lambda sizes: self.convolution(sizes, with_amp=True),
-            "resnet50_step": lambda sizes: torch_training.resnet_step(self, sizes),
-            "transformer_step": lambda sizes: torch_training.transformer_step(self, sizes),
         }
 
-    def require(self, capability: tuple[int, int], what: str) -> None:
-        """Raise NotRunError on an older GPU, or on the CPU."""
-        if not self.is_gpu:
-            raise NotRunError(f"{what} is a matter of the GPU")
-        if self.capability < capability:
-            raise NotRunError(
-                f"{what} exists from compute capability {capability[0]}.{capability[1]} on, "
-                f"this is {self.capability[0]}.{self.capability[1]}"
-            )
-
     def set_tf32(self, allowed: bool) -> None:
-        """Whether fp32 products and convolutions may round their inputs to TF32: set both ways, never left alone."""
         torch = self.torch
         if hasattr(torch, "set_float32_matmul_precision"):
             torch.set_float32_matmul_precision("high" if allowed else "highest")
@@ -128,22 +93,7 @@ class TorchBench:
         torch.backends.cudnn.allow_tf32 = allowed
         torch.backends.cudnn.benchmark = True
 
-    def half(self) -> Any:
-        """The 16-bit type to train in: bfloat16 where the GPU computes in it."""
-        return self.torch.bfloat16 if not self.is_gpu or self.capability >= (8, 0) else self.torch.float16
-
-    def matmul(self, kind: str, sizes: Sizes) -> Iterator[Work]:
-        """A x B per shape, B in both memory layouts, since the library's kernels differ by layout."""
-        # On the CPU bf16 only tests the code; tf32 and fp8 it does not have.
-        if kind in ("tf32", "fp8") or (kind == "bf16" and self.is_gpu):
-            self.require((8, 9) if kind == "fp8" else (8, 0), kind)
-        self.set_tf32(kind == "tf32")
-        layouts = ("nt",) if kind == "fp8" else ("nn", "nt")
-        for m, n, k in sizes.matmul:
-            for layout in layouts:
-                yield self._product(kind, m, n, k, layout, sizes)
-
-    def _product(self, kind: str, m: int, n: int, k: int, layout: str, sizes: Sizes) -> Work:
+    def product(self, kind: str, m: int, n: int, k: int, layout: str, sizes: Sizes) -> Work:
         torch = self.torch
         types = {"fp32_ieee": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
         stored = torch.float8_e4m3fn if kind == "fp8" else types[kind]
@@ -171,7 +121,7 @@ class TorchBench:
             else:
                 torch.matmul(a, right, out=out)
 
-        def check() -> Check:
+        def checked() -> Correctness:
             out = outputs[0].fill_(float("nan"))
             call(0)
             first = out.clone()
@@ -180,7 +130,7 @@ class TorchBench:
             b = b[:, :CHECKED] if layout == "nn" else b[:CHECKED].t()
             is_whole = bool(torch.isfinite(out).all())
             error = self.error(out[:CHECKED, :CHECKED], a.cpu().double() @ b.cpu().double())
-            return Check(
+            return check(
                 measure="relative Frobenius error against float64 on the CPU; every element written",
                 error=error if is_whole else float("inf"),
                 limit=ERROR_LIMITS[kind],
@@ -198,9 +148,9 @@ class TorchBench:
             unit="TFLOP/s",
             amount=arithmetic.matmul_flops(m, n, k),
             call=call,
-            check=check,
+            check=checked,
             before=self.cache_flush(),
-            details={"buffer_sets": count},
+            details=Details(buffer_sets=count),
         )
 
     def cache_flush(self) -> Before:
@@ -221,17 +171,17 @@ class TorchBench:
         source = torch.randn(sizes.copy_bytes // 4, device=self.device)
         target = torch.empty_like(source)
 
-        def check() -> Check:
+        def checked() -> Correctness:
             target.fill_(float("nan"))
             target.copy_(source)
-            return Check("the copy equals the original", 0.0 if torch.equal(source, target) else float("inf"), 0.0)
+            return check_copy(torch.equal(source, target))
 
         yield Work(
             variant=f"{sizes.copy_bytes // 2**20} MiB",
             unit="GB/s",
             amount=arithmetic.copy_bytes(sizes.copy_bytes),
             call=lambda _: target.copy_(source),
-            check=check,
+            check=checked,
         )
 
     def memory_triad(self, sizes: Sizes) -> Iterator[Work]:
@@ -239,12 +189,12 @@ class TorchBench:
         b, c = (torch.randn(sizes.copy_bytes // 4, device=self.device) for _ in range(2))
         a = torch.empty_like(b)
 
-        def check() -> Check:
+        def checked() -> Correctness:
             a.fill_(float("nan"))
             torch.add(b, c, alpha=0.5, out=a)
             part = slice(0, None, 4097)
             error = self.error(a[part], b[part].cpu().double() + 0.5 * c[part].cpu().double())
-            return Check(
+            return check(
                 "relative Frobenius error against float64",
                 error if bool(torch.isfinite(a).all()) else float("inf"),
                 ERROR_LIMITS["fp32_ieee"],
@@ -255,7 +205,7 @@ class TorchBench:
             unit="GB/s",
             amount=arithmetic.triad_bytes(sizes.copy_bytes),
             call=lambda _: torch.add(b, c, alpha=0.5, out=a),
-            check=check,
+            check=checked,
         )
 
     def transfer(self, sizes: Sizes, *, to_device: bool, pinned: bool) -> Iterator[Work]:
@@ -268,20 +218,19 @@ class TorchBench:
         device = torch.empty_like(host, device=self.device) if to_device else host.to(self.device)
         source, target = (host, device) if to_device else (device, host)
 
-        def check() -> Check:
+        def checked() -> Correctness:
             kept = source.clone()
             target.zero_()
             target.copy_(source, non_blocking=pinned)
             torch.cuda.synchronize()
-            is_same = torch.equal(kept.cpu(), target.cpu())
-            return Check("the copy equals the original", 0.0 if is_same else float("inf"), 0.0)
+            return check_copy(torch.equal(kept.cpu(), target.cpu()))
 
         yield Work(
             variant=f"{sizes.host_bytes // 2**20} MiB",
             unit="GB/s",
             amount=sizes.host_bytes,
             call=lambda _: target.copy_(source, non_blocking=pinned),
-            check=check,
+            check=checked,
             calls=4,
         )
 
@@ -318,14 +267,14 @@ class TorchBench:
             check=lambda: self._counts(number, graph.replay, sizes.launches),
         )
 
-    def _counts(self, number: Any, step: Callable[[], object], by: int) -> Check:
+    def _counts(self, number: Any, step: Callable[[], object], by: int) -> Correctness:
         number.zero_()
         step()
         self.synchronize()
-        return Check("the kernels counted right", abs(float(number) - by), 0.0)
+        return check("the kernels counted right", abs(float(number) - by))
 
     def convolution(self, sizes: Sizes, *, with_amp: bool) -> Iterator[Work]:
-        """3x3 forward and backward: fp32 in NCHW, or 16 bits in channels_last as AMP runs it."""
+        """fp32 in NCHW, or 16 bits in channels_last as AMP runs it."""
         torch, functional = self.torch, self.torch.nn.functional
         self.set_tf32(False)
         batch, channels, size = sizes.conv
@@ -346,26 +295,101 @@ class TorchBench:
             x.grad = weight.grad = None
             forward().backward(gradient)
 
-        def check() -> Check:
+        def checked() -> Correctness:
             call(0)
             with torch.no_grad():
                 result = forward()[:1, :8]
                 reference = functional.conv2d(x[:1].cpu().double(), weight[:8].cpu().double(), padding=1)
             is_whole = bool(torch.isfinite(x.grad).all() and torch.isfinite(weight.grad).all())
-            return Check(
+            return check(
                 "relative Frobenius error of the forward pass against float64; finite gradients",
                 self.error(result, reference) if is_whole else float("inf"),
                 ERROR_LIMITS["bf16" if with_amp else "fp32_ieee"],
             )
 
-        name = str(dtype).split(".")[-1]
         yield Work(
-            variant=f"{batch}x{channels}x{size}x{size} {'channels_last' if with_amp else 'NCHW'} {name}",
+            variant=f"{batch}x{channels}x{size}x{size} {'channels_last' if with_amp else 'NCHW'} {_name(dtype)}",
             unit="TFLOP/s",
             amount=arithmetic.conv_flops(batch, channels, size, 3),
             call=call,
-            check=check,
+            check=checked,
         )
+
+    def resnet_step(self, sizes: Sizes) -> Iterator[Work]:
+        """Images per second, AMP and channels_last, SGD with momentum."""
+        torch = self.torch
+        batch, image, width, blocks = sizes.resnet
+        self.set_tf32(True)
+        model = resnet(torch, width, blocks).to(self.device).to(memory_format=torch.channels_last).train()
+        x = torch.randn(batch, 3, image, image, device=self.device).contiguous(memory_format=torch.channels_last)
+        y = torch.randint(0, 1000, (batch,), device=self.device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        step = self._step(optimizer, lambda: torch.nn.functional.cross_entropy(model(x).float(), y))
+        call, checked = learning(step)
+        yield Work(
+            variant=f"batch {batch}, {image}x{image}, channels_last, {_name(self.half())}",
+            unit="images/s",
+            amount=batch,
+            call=call,
+            check=checked,
+            details=Details(parameters=sum(p.numel() for p in model.parameters())),
+        )
+
+    def transformer_step(self, sizes: Sizes) -> Iterator[Work]:
+        """Tokens per second, AMP, attention by scaled_dot_product_attention, AdamW."""
+        torch = self.torch
+        batch, context, layers, width, heads, vocabulary = sizes.transformer
+        if not hasattr(torch.nn.functional, "scaled_dot_product_attention"):
+            raise NotRunError(f"torch {torch.__version__} has no scaled_dot_product_attention")
+        self.set_tf32(True)
+        model = transformer(torch, context, layers, width, heads, vocabulary).to(self.device).train()
+        tokens = torch.randint(0, vocabulary, (batch, context + 1), device=self.device)
+        x, y = tokens[:, :-1], tokens[:, 1:].reshape(-1)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, fused=self.is_gpu)
+        step = self._step(
+            optimizer, lambda: torch.nn.functional.cross_entropy(model(x).reshape(-1, vocabulary).float(), y)
+        )
+        call, checked = learning(step)
+        yield Work(
+            variant=f"{layers} layers, width {width}, batch {batch}x{context}, {_name(self.half())}",
+            unit="tokens/s",
+            amount=batch * context,
+            call=call,
+            check=checked,
+            details=Details(
+                parameters=sum(p.numel() for p in model.parameters()),
+                model_flops_per_token=arithmetic.transformer_flops_per_token(layers, width, context, vocabulary),
+            ),
+        )
+
+    def _step(self, optimizer: Any, loss_of: Callable[[], Any]) -> Callable[[int], Any]:
+        """One training step; gives the loss before it. float16 needs its loss scaled, bfloat16 does not."""
+        torch = self.torch
+        if not hasattr(torch, "autocast"):
+            raise NotRunError(f"torch {torch.__version__} has no torch.autocast")
+        half = self.half()
+        # torch.amp has it from 2.3 on, torch.cuda.amp before.
+        make_scaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler
+        scaler = make_scaler() if half == torch.float16 else None
+
+        def step(_: int) -> Any:
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(self.kind, dtype=half):
+                loss = loss_of()
+            if scaler:
+                scaler.scale(loss).backward()
+                scaler.step(optimizer)
+                scaler.update()
+            else:
+                loss.backward()
+                optimizer.step()
+            return loss.detach()
+
+        return step
+
+
+def _name(dtype: Any) -> str:
+    return str(dtype).split(".")[-1]
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""`python -m kit.bench.peers`: the same matrix products by kit's loop and by Triton's `do_bench`, in one process.
+"""`python -m bench.peers`: the same matrix products by kit's loop and by Triton's `do_bench`, in one process.
 
 A check of the method, for a machine with a GPU and PyTorch: kit's median must not be below the other's.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 from kit.bench import arithmetic, drivers, suite, timing
 from kit.bench.measured import Request, choose_sizes, make_bench
+from kit.bench.results import as_json
 from kit.bench.work import parse_shapes
 
 ROUNDS = 5
@@ -41,7 +42,7 @@ def compare(bench: Any, sizes: Any, kind: str, do_bench: Any) -> list[dict[str, 
 
 def main() -> int:
     """Measure and print JSON; exit code 3 without a GPU."""
-    parser = argparse.ArgumentParser(prog="python -m kit.bench.peers")
+    parser = argparse.ArgumentParser(prog="python -m bench.peers")
     parser.add_argument("--kind", default="bf16", choices=("fp32_ieee", "tf32", "fp16", "bf16"))
     parser.add_argument("--shapes", default="4096x4096x4096,8192x8192x8192", type=parse_shapes)
     options = parser.parse_args()
@@ -54,7 +55,9 @@ def main() -> int:
     bench, sizes = make_bench(request, devices[0]), choose_sizes(request, devices[0])
     suite.warm_up(bench, sizes)
     found = compare(bench, sizes, options.kind, do_bench)
-    sys.stdout.write(json.dumps({"device": devices[0], "framework": bench.facts(), "products": found}) + "\n")
+    sys.stdout.write(
+        json.dumps(as_json({"device": devices[0], "framework": bench.facts(), "products": tuple(found)})) + "\n"
+    )
     return 0
 
 

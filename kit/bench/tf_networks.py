@@ -1,120 +1,32 @@
-"""One training step in TensorFlow of the same two networks as PyTorch's, out of TensorFlow's own operations: Keras 2
-and Keras 3 differ too much to be one program."""
+"""The same two networks as PyTorch's, out of TensorFlow's own operations: Keras 2 and Keras 3 differ too much to be one
+program."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
-
-from kit.bench import arithmetic
-from kit.bench.work import Work, learning
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from kit.bench.tf_device import TensorFlowBench
-    from kit.bench.work import Sizes
-
-# float16 loses gradients below 6e-8 unless the loss is larger.
-LOSS_SCALE = 1024.0
+from typing import Any
 
 
 class Variables:
     """The trainable numbers of a network, made the first time a name is asked for."""
 
-    def __init__(self, bench: TensorFlowBench) -> None:
-        self.bench, self.named = bench, {}  # type: ignore[var-annotated]
+    def __init__(self, tf: Any, device: str) -> None:
+        self.tf, self.device = tf, device
+        self.named: dict[str, Any] = {}
 
     def get(self, name: str, shape: tuple[int, ...], *, deviation: float = 0.0, start: float = 0.0) -> Any:
         if name not in self.named:
-            tf = self.bench.tf
-            with tf.device(self.bench.device), tf.init_scope():
+            tf = self.tf
+            with tf.device(self.device), tf.init_scope():
                 value = tf.random.normal(shape, stddev=deviation) if deviation else tf.fill(shape, start)
                 self.named[name] = tf.Variable(value, name=name)
         return self.named[name]
 
 
-def resnet_step(bench: TensorFlowBench, sizes: Sizes) -> Iterator[Work]:
-    """Images per second, 16-bit products, SGD with momentum."""
-    tf = bench.tf
-    batch, image, width, blocks = sizes.resnet
-    # Batch normalisation of 16-bit numbers exists on the GPU.
-    dtype = bench.half() if bench.is_gpu else tf.float32
-    bench.set_tf32(True)
-    variables = Variables(bench)
-    x = bench.random(batch, image, image, 3, dtype=dtype)
-    y = tf.random.uniform((batch,), 0, 1000, dtype=tf.int32)
-    step = _step(bench, variables, dtype, lambda: resnet(bench, variables, x, width, blocks), y, rate=0.01)
-    step, check = learning(step)
-    yield Work(
-        variant=f"batch {batch}, {image}x{image}, NHWC, {dtype.name}",
-        unit="images/s",
-        amount=batch,
-        call=step,
-        check=check,
-    )
-
-
-def transformer_step(bench: TensorFlowBench, sizes: Sizes) -> Iterator[Work]:
-    """Tokens per second, 16-bit products, SGD with momentum."""
-    tf = bench.tf
-    batch, context, layers, width, _, vocabulary = sizes.transformer
-    dtype = bench.half() if bench.is_gpu else tf.float32
-    bench.set_tf32(True)
-    variables = Variables(bench)
-    tokens = tf.random.uniform((batch, context + 1), 0, vocabulary, dtype=tf.int32)
-    step = _step(
-        bench,
-        variables,
-        dtype,
-        lambda: transformer(bench, variables, tokens[:, :-1], sizes.transformer, dtype),
-        tf.reshape(tokens[:, 1:], [-1]),
-        rate=0.01,
-    )
-    step, check = learning(step)
-    yield Work(
-        variant=f"{layers} layers, width {width}, batch {batch}x{context}, {dtype.name}",
-        unit="tokens/s",
-        amount=batch * context,
-        call=step,
-        check=check,
-        details={"model_flops_per_token": arithmetic.transformer_flops_per_token(layers, width, context, vocabulary)},
-    )
-
-
-def _step(
-    bench: TensorFlowBench, variables: Variables, dtype: Any, logits: Callable[[], Any], y: Any, *, rate: float
-) -> Callable[[int], Any]:
-    """One training step; gives the loss before it."""
-    tf = bench.tf
-    scale = LOSS_SCALE if dtype == tf.float16 else 1.0
-    with tf.device(bench.device):
-        logits()  # makes the variables
-        weights = list(variables.named.values())
-        momenta = [tf.Variable(tf.zeros_like(weight)) for weight in weights]
-
-    @tf.function  # type: ignore[untyped-decorator,unused-ignore]
-    def step() -> Any:
-        with tf.GradientTape() as tape:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=tf.cast(logits(), tf.float32))
-            loss = tf.reduce_mean(losses)
-            scaled = loss * scale
-        for index, gradient in enumerate(tape.gradient(scaled, weights)):
-            momentum = momenta[index].assign(0.9 * momenta[index] + tf.convert_to_tensor(gradient) / scale)
-            weights[index].assign_sub(rate * momentum)
-        return loss
-
-    def call(_: int) -> Any:
-        with tf.device(bench.device):
-            return step()
-
-    return call
-
-
-def resnet(bench: TensorFlowBench, variables: Variables, x: Any, width: int, blocks: tuple[int, ...]) -> Any:
+def resnet(variables: Variables, x: Any, width: int, blocks: tuple[int, ...]) -> Any:
     """A residual network of bottleneck blocks; width 64 and 3, 4, 6, 3 blocks are ResNet-50 (arXiv 1512.03385) with
     the stride on the 3x3 convolution."""
-    tf = bench.tf
+    tf = variables.tf
 
     def conv(name: str, x: Any, outer: int, kernel: int, stride: int = 1) -> Any:
         inner = x.shape[-1]
@@ -144,11 +56,9 @@ def resnet(bench: TensorFlowBench, variables: Variables, x: Any, width: int, blo
     return tf.matmul(x, tf.cast(weight, x.dtype))
 
 
-def transformer(
-    bench: TensorFlowBench, variables: Variables, tokens: Any, size: tuple[int, int, int, int, int, int], dtype: Any
-) -> Any:
+def transformer(variables: Variables, tokens: Any, size: tuple[int, int, int, int, int, int], dtype: Any) -> Any:
     """A decoder with learnt positions and norms ahead of each part; 12 layers of width 768 are GPT-2 small."""
-    tf = bench.tf
+    tf = variables.tf
     batch, context, layers, width, heads, vocabulary = size
 
     def dense(name: str, x: Any, outer: int) -> Any:

@@ -5,36 +5,35 @@ TensorFlow has no device events, so time is the wall clock around a block of cal
 
 from __future__ import annotations
 
-import gc
-import importlib
 import os
-import time
 from typing import TYPE_CHECKING, Any
 
 from kit.bench import arithmetic
-from kit.bench.work import ERROR_LIMITS, Check, NotRunError, Work
+from kit.bench.results import Correctness, Details, Framework
+from kit.bench.tf_networks import Variables, resnet, transformer
+from kit.bench.work import CHECKED, ERROR_LIMITS, SEED, Bench, NotRunError, Work, check, check_copy, learning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from kit.bench.timing import Before, Call
     from kit.bench.work import Sizes
 
-SEED = 20261121
-CHECKED = 64
+
+# float16 loses gradients below 6e-8 unless the loss is larger.
+LOSS_SCALE = 1024.0
 
 
-class TensorFlowBench:
-    """TensorFlow on one device. Imports the framework when made; raises ImportError."""
+class TensorFlowBench(Bench):
+    """TensorFlow on one device."""
 
-    def __init__(self, kind: str, capability: tuple[int, int] = (0, 0), cache_bytes: int = 0) -> None:
+    sample_s = 0.02
+
+    def __init__(self, kind: str, capability: tuple[int, ...]) -> None:
         # Its log goes to stderr, and is about this machine's CPU on every start.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-        self.tf = importlib.import_module("tensorflow")
-        self.kind, self.capability = kind, capability
-        self.is_gpu = kind == "cuda"
+        super().__init__("tensorflow", kind, capability)
+        self.tf = self.library
         self.device = "/GPU:0" if self.is_gpu else "/CPU:0"
-        self.sample_s = 0.02
         if self.is_gpu:
             for gpu in self.tf.config.list_physical_devices("GPU"):
                 # Otherwise it takes all memory at once, and nobody can say how much was needed.
@@ -42,10 +41,6 @@ class TensorFlowBench:
         else:
             self.tf.config.set_visible_devices([], "GPU")
         self.tf.random.set_seed(SEED)
-        self._last: Any = None
-
-    def now(self) -> float:
-        return time.perf_counter()
 
     def synchronize(self) -> None:
         sync = getattr(self.tf.test.experimental, "sync_devices", None)
@@ -55,93 +50,36 @@ class TensorFlowBench:
             # One stream per device: what was given last is done last.
             self.tf.reshape(self._last, [-1])[0].numpy()
 
-    def timed(self, call: Call, samples: int, calls: int, before: Before) -> list[float]:
-        found = []
-        for sample in range(samples):
-            if before:
-                before()
-            self.synchronize()
-            start = time.perf_counter()
-            for number in range(calls):
-                self._last = call(sample * calls + number)
-            self.synchronize()
-            found.append((time.perf_counter() - start) / calls)
-        return found
-
-    def release(self) -> None:
-        self._last = None
-        gc.collect()
-
     def peak_memory_bytes(self) -> int | None:
         if not self.is_gpu or not hasattr(self.tf.config.experimental, "get_memory_info"):
             return None
         return int(self.tf.config.experimental.get_memory_info("GPU:0")["peak"])
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Framework:
         build = self.tf.sysconfig.get_build_info() if hasattr(self.tf.sysconfig, "get_build_info") else {}
-        found = {
-            "name": "tensorflow",
-            "version": self.tf.__version__,
-            "cuda": str(build.get("cuda_version", "")),
-            "cudnn": str(build.get("cudnn_version", "")),
-            "switches": "TF32 as each test's name says",
-        }
-        if "cuda_compute_capabilities" in build:
-            found["arch_list"] = list(build["cuda_compute_capabilities"])
-        return found
-
-    def tests(self) -> dict[str, Callable[[Sizes], Iterator[Work]]]:
-        from kit.bench import tf_training
-
-        return {
-            "matmul_fp32_ieee": lambda sizes: self.matmul("fp32_ieee", sizes),
-            "matmul_tf32": lambda sizes: self.matmul("tf32", sizes),
-            "matmul_fp16": lambda sizes: self.matmul("fp16", sizes),
-            "matmul_bf16": lambda sizes: self.matmul("bf16", sizes),
-            "matmul_fp8": self.matmul_fp8,
-            "memory_copy": self.memory_copy,
-            "memory_triad": self.memory_triad,
-            "conv_fp32": lambda sizes: self.convolution(sizes, with_amp=False),
-            "conv_amp": lambda sizes: self.convolution(sizes, with_amp=True),
-            "resnet50_step": lambda sizes: tf_training.resnet_step(self, sizes),
-            "transformer_step": lambda sizes: tf_training.transformer_step(self, sizes),
-        }
-
-    def require(self, capability: tuple[int, int], what: str) -> None:
-        """Raise NotRunError on an older GPU, or on the CPU."""
-        if not self.is_gpu:
-            raise NotRunError(f"{what} is a matter of the GPU")
-        if self.capability < capability:
-            raise NotRunError(
-                f"{what} exists from compute capability {capability[0]}.{capability[1]} on, "
-                f"this is {self.capability[0]}.{self.capability[1]}"
-            )
+        capabilities = build.get("cuda_compute_capabilities")
+        return Framework(
+            name="tensorflow",
+            version=self.tf.__version__,
+            cuda=str(build.get("cuda_version", "")),
+            cudnn=str(build.get("cudnn_version", "")),
+            arch_list=None if capabilities is None else tuple(capabilities),
+            switches="TF32 as each test's name says",
+        )
 
     def set_tf32(self, allowed: bool) -> None:
-        """Whether fp32 products and convolutions may round their inputs to TF32."""
         self.tf.config.experimental.enable_tensor_float_32_execution(allowed)
 
-    def half(self) -> Any:
-        """The 16-bit type to compute in: bfloat16 where the GPU computes in it."""
-        return self.tf.bfloat16 if not self.is_gpu or self.capability >= (8, 0) else self.tf.float16
+    def matmul(self, kind: str, sizes: Sizes) -> Iterator[Work]:
+        if kind == "fp8":
+            raise NotRunError("TensorFlow has no public fp8 matrix product")
+        return super().matmul(kind, sizes)
 
     def random(self, *shape: int, dtype: Any = None, scale: float = 1.0) -> Any:
         with self.tf.device(self.device):
             return self.tf.cast(self.tf.random.normal(shape, stddev=scale), dtype or self.tf.float32)
 
-    def matmul(self, kind: str, sizes: Sizes) -> Iterator[Work]:
-        """A x B per shape, B in both memory layouts."""
-        if kind == "tf32" or (kind == "bf16" and self.is_gpu):
-            self.require((8, 0), kind)
-        self.set_tf32(kind == "tf32")
-        for m, n, k in sizes.matmul:
-            for layout in ("nn", "nt"):
-                yield self._product(kind, m, n, k, layout, sizes)
-
-    def matmul_fp8(self, sizes: Sizes) -> Iterator[Work]:
-        raise NotRunError("TensorFlow has no public fp8 matrix product")
-
-    def _product(self, kind: str, m: int, n: int, k: int, layout: str, sizes: Sizes) -> Work:
+    def product(self, kind: str, m: int, n: int, k: int, layout: str, sizes: Sizes) -> Work:
         tf = self.tf
         dtype = {"fp16": tf.float16, "bf16": tf.bfloat16}.get(kind, tf.float32)
         per_set = (m * k + k * n + m * n) * dtype.size
@@ -154,14 +92,14 @@ class TensorFlowBench:
             with tf.device(self.device):
                 return product(*sets[number % count])
 
-        def check() -> Check:
+        def checked() -> Correctness:
             out, again = call(0), call(0)
             with tf.device("/CPU:0"):
                 a = tf.cast(sets[0][0][:CHECKED], tf.float64)
                 b = sets[0][1][:, :CHECKED] if layout == "nn" else tf.transpose(sets[0][1][:CHECKED])
                 reference = tf.matmul(a, tf.cast(b, tf.float64))
             is_whole = bool(tf.reduce_all(tf.math.is_finite(out)))
-            return Check(
+            return check(
                 measure="relative Frobenius error against float64 on the CPU; every element finite",
                 error=self.error(out[:CHECKED, :CHECKED], reference) if is_whole else float("inf"),
                 limit=ERROR_LIMITS[kind],
@@ -173,8 +111,8 @@ class TensorFlowBench:
             unit="TFLOP/s",
             amount=arithmetic.matmul_flops(m, n, k),
             call=call,
-            check=check,
-            details={"buffer_sets": count},
+            check=checked,
+            details=Details(buffer_sets=count),
         )
 
     def error(self, result: Any, reference: Any) -> float:
@@ -196,16 +134,15 @@ class TensorFlowBench:
             with tf.device(self.device):
                 return copy(source)
 
-        def check() -> Check:
-            is_same = bool(tf.reduce_all(tf.equal(call(0), source)))
-            return Check("the copy equals the original", 0.0 if is_same else float("inf"), 0.0)
+        def checked() -> Correctness:
+            return check_copy(bool(tf.reduce_all(tf.equal(call(0), source))))
 
         yield Work(
             variant=f"{sizes.copy_bytes // 2**20} MiB",
             unit="GB/s",
             amount=arithmetic.copy_bytes(sizes.copy_bytes),
             call=call,
-            check=check,
+            check=checked,
         )
 
     def memory_triad(self, sizes: Sizes) -> Iterator[Work]:
@@ -217,10 +154,10 @@ class TensorFlowBench:
             with tf.device(self.device):
                 return add(b, c)
 
-        def check() -> Check:
+        def checked() -> Correctness:
             with tf.device("/CPU:0"):
                 reference = tf.cast(b[::4097], tf.float64) + tf.cast(c[::4097], tf.float64)
-            return Check(
+            return check(
                 "relative Frobenius error against float64",
                 self.error(call(0)[::4097], reference),
                 ERROR_LIMITS["fp32_ieee"],
@@ -231,12 +168,12 @@ class TensorFlowBench:
             unit="GB/s",
             amount=arithmetic.triad_bytes(sizes.copy_bytes),
             call=call,
-            check=check,
-            details={"note": "the sum of two arrays moves a triad's bytes; TensorFlow has no kernel for a triad"},
+            check=checked,
+            details=Details(note="the sum of two arrays moves a triad's bytes; TensorFlow has no kernel for a triad"),
         )
 
     def convolution(self, sizes: Sizes, *, with_amp: bool) -> Iterator[Work]:
-        """3x3 forward and backward, NHWC: fp32, or the 16 bits that mixed precision computes in."""
+        """In NHWC."""
         tf = self.tf
         self.set_tf32(False)
         batch, channels, size = sizes.conv
@@ -256,7 +193,7 @@ class TensorFlowBench:
             with tf.device(self.device):
                 return both(x, weight, gradient)[2]
 
-        def check() -> Check:
+        def checked() -> Correctness:
             with tf.device(self.device):
                 out, of_x, of_weight = both(x, weight, gradient)
             with tf.device("/CPU:0"):
@@ -264,7 +201,7 @@ class TensorFlowBench:
                     tf.cast(x[:1], tf.float64), tf.cast(weight[..., :8], tf.float64), strides=1, padding="SAME"
                 )
             is_whole = all(bool(tf.reduce_all(tf.math.is_finite(part))) for part in (of_x, of_weight))
-            return Check(
+            return check(
                 "relative Frobenius error of the forward pass against float64; finite gradients",
                 self.error(out[:1, ..., :8], reference) if is_whole else float("inf"),
                 ERROR_LIMITS["bf16" if with_amp else "fp32_ieee"],
@@ -275,5 +212,80 @@ class TensorFlowBench:
             unit="TFLOP/s",
             amount=arithmetic.conv_flops(batch, channels, size, 3),
             call=call,
-            check=check,
+            check=checked,
         )
+
+    def resnet_step(self, sizes: Sizes) -> Iterator[Work]:
+        """Images per second, 16-bit products, SGD with momentum."""
+        tf = self.tf
+        batch, image, width, blocks = sizes.resnet
+        # Batch normalisation of 16-bit numbers exists on the GPU.
+        dtype = self.half() if self.is_gpu else tf.float32
+        self.set_tf32(True)
+        variables = Variables(self.tf, self.device)
+        x = self.random(batch, image, image, 3, dtype=dtype)
+        y = tf.random.uniform((batch,), 0, 1000, dtype=tf.int32)
+        step = self._step(variables, dtype, lambda: resnet(variables, x, width, blocks), y, rate=0.01)
+        call, checked = learning(step)
+        yield Work(
+            variant=f"batch {batch}, {image}x{image}, NHWC, {dtype.name}",
+            unit="images/s",
+            amount=batch,
+            call=call,
+            check=checked,
+        )
+
+    def transformer_step(self, sizes: Sizes) -> Iterator[Work]:
+        """Tokens per second, 16-bit products, SGD with momentum."""
+        tf = self.tf
+        batch, context, layers, width, _, vocabulary = sizes.transformer
+        dtype = self.half() if self.is_gpu else tf.float32
+        self.set_tf32(True)
+        variables = Variables(self.tf, self.device)
+        tokens = tf.random.uniform((batch, context + 1), 0, vocabulary, dtype=tf.int32)
+        step = self._step(
+            variables,
+            dtype,
+            lambda: transformer(variables, tokens[:, :-1], sizes.transformer, dtype),
+            tf.reshape(tokens[:, 1:], [-1]),
+            rate=0.01,
+        )
+        call, checked = learning(step)
+        yield Work(
+            variant=f"{layers} layers, width {width}, batch {batch}x{context}, {dtype.name}",
+            unit="tokens/s",
+            amount=batch * context,
+            call=call,
+            check=checked,
+            details=Details(
+                model_flops_per_token=arithmetic.transformer_flops_per_token(layers, width, context, vocabulary)
+            ),
+        )
+
+    def _step(
+        self, variables: Variables, dtype: Any, logits: Callable[[], Any], y: Any, *, rate: float
+    ) -> Callable[[int], Any]:
+        """One training step; gives the loss before it."""
+        tf = self.tf
+        scale = LOSS_SCALE if dtype == tf.float16 else 1.0
+        with tf.device(self.device):
+            logits()  # makes the variables
+            weights = list(variables.named.values())
+            momenta = [tf.Variable(tf.zeros_like(weight)) for weight in weights]
+
+        @tf.function  # type: ignore[untyped-decorator,unused-ignore]
+        def step() -> Any:
+            with tf.GradientTape() as tape:
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=tf.cast(logits(), tf.float32))
+                loss = tf.reduce_mean(losses)
+                scaled = loss * scale
+            for index, gradient in enumerate(tape.gradient(scaled, weights)):
+                momentum = momenta[index].assign(0.9 * momenta[index] + tf.convert_to_tensor(gradient) / scale)
+                weights[index].assign_sub(rate * momentum)
+            return loss
+
+        def call(_: int) -> Any:
+            with tf.device(self.device):
+                return step()
+
+        return call
