@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from kit import compat
@@ -12,6 +12,7 @@ from kit.build.model import BuildOptions, Built
 from kit.catalog import Catalog, load_catalog
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, CheckFailedError, KitError
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog.model import Image

@@ -112,7 +112,7 @@ image_options = bundled("image", _image, _pull_option, transfer_option, *_BUILD)
 user_option = click.option(
     "--user",
     default="",
-    callback=lambda _, __, value: parse_user(value) if value else "",
+    callback=lambda ctx, _, value: parse_user(value) if value and not ctx.resilient_parsing else "",
     help="UID or UID:GID to run as.  [default: yours; of a rootless engine 0:0, which is you]",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -10,8 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kit import paths
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import count, print_json, print_table, say
+from kit.cli.screen import CommandScreen
+from kit.errors import BadInputError, CheckFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +97,6 @@ def image_command(
     """
     from kit.bench import host_side
     from kit.bench.work import parse_shapes
-    from kit.cli.screen import CommandScreen
-    from kit.errors import BadInputError
     from kit.run.prepare import Wanted, bring, prepare
 
     try:
@@ -137,7 +140,6 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
     from kit.bench import host_side, saved
     from kit.bench.results import as_json
     from kit.bench.text import lines
-    from kit.cli.output import print_json, say
 
     result = host_side.measure_inside(request, ready, partial(say, options))
     if save:
@@ -154,11 +156,7 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
 def _host_compare(
     options: Options, request: BenchRequest, ready: Ready, python: str, pairs: int, save: Path | None
 ) -> None:
-    import json
-
-    from kit import paths
     from kit.bench import host_side
-    from kit.cli.output import print_json, print_table, say
 
     def told(where: str) -> Callable[[str], None]:
         say(options, where)
@@ -206,8 +204,6 @@ def _host_compare(
 def compare_command(options: Options, *, first: Path, second: Path, fail_below: float | None) -> None:
     """Compare two saved results, test by test: how much faster the second is."""
     from kit.bench import compare, saved
-    from kit.cli.output import print_json, print_table
-    from kit.errors import CheckFailedError
 
     ours, theirs = saved.read(first), saved.read(second)
     found, beside = compare.compare(ours, theirs), compare.differences(ours, theirs)
@@ -249,9 +245,7 @@ def _clear(row: Any) -> str:
 @click.pass_obj
 def report_command(options: Options, *, files: tuple[Path, ...], output: Path) -> None:
     """Write saved results as one HTML page with plots, which needs no network."""
-    from kit import paths
     from kit.bench import report, saved
-    from kit.cli.output import say
 
     paths.write_text(output, report.page([saved.read(file) for file in files]))
-    say(options, f"{len(files)} {'result' if len(files) == 1 else 'results'} written to {output}")
+    say(options, f"{count(len(files), 'result')} written to {output}")

@@ -92,7 +92,7 @@ def run_command(
     ask = RunAsk(
         name=name,
         words=words,
-        configured_image=str(configured("image") or "") if options.settings.is_there else "",
+        configured_image=str(configured("image") or "") if options.is_configured else "",
         target=options.host,
         gpus=gpus,
         gpus_are_optional=is_configured("gpus"),

@@ -10,10 +10,9 @@ import click
 
 from kit import paths, verify
 from kit.cli.arguments import gpus_option, image_options
-from kit.cli.live import LiveLine
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, print_table, say
-from kit.cli.screen import CommandScreen
+from kit.cli.output import picked, print_json, print_table, say
+from kit.cli.screen import CommandScreen, LiveLine
 from kit.errors import BadInputError, CheckFailedError
 from kit.verify.junit import junit
 
@@ -71,7 +70,7 @@ def verify_command(
     with VerifyDisplay(options, ready.image.name) as display:
         report = verify.verify(request, ready, on_message=display.message, on_check=display.add)
     if options.json:
-        checks = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in report.checks]
+        checks = [picked(check, "name", "outcome", "detail") for check in report.checks]
         print_json({"image": report.image, "checks": checks})
     else:
         _print_table(report)

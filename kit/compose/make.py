@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from kit.config import read_env_file
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoEngineError
 from kit.facts.engine import EngineFacts, GpuForm
+from kit.frozen import dataclass
 from kit.host import read_gpus
 from kit.network import NetworkSettings
 from kit.run.containers import caller, user_inside, user_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from kit.build.ensure import ImageOptions, choose_image, ensure_image, network_o
 from kit.catalog import Catalog, load_catalog
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoSuchImageError
+from kit.frozen import dataclass
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for, user_name
 from kit.spec.container import Place, passwd_lines

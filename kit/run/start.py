@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
 from kit.config import read_env_file
 from kit.engine import Engine
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 from kit.run.containers import user_inside
 from kit.run.lease import GpuDecision, no_gpus
 from kit.run.prepare import Wanted, bring, folder_on, mount_on, name_and_words, prepare

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 from kit.spec.container import Mount
 from kit.spec.gpu_grant import GpuGrant
 
@@ -58,7 +58,6 @@ class Started:
     name: str
     url: str
     gpus: GpuGrant
-    tunnel_id: str = ""  # of the tunnel to it, where it is behind SSH
 
 
 def parse_user(text: str) -> str:

@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from kit import layout, paths
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
+from kit.frozen import dataclass
 from kit.gpu_check import asked_for, script
 from kit.locks.format import read_lock
 from kit.network import NetworkSettings
@@ -150,10 +151,9 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             # Without a GPU: what is asked of a service does not need one, and a lease is for one container.
             wanted = replace(request, service=service, command=())
             found = start_service(wanted, no_gpus(image), engine, lambda _: None, timeout_s=SERVICE_PATIENCE_S)
-            container = engine.container(found.name)
             stack.callback(engine.remove, found.name, force=True)
-            stack.callback(close_tunnels, container, engine)
-            return found, container.environment.get("JUPYTER_TOKEN", "")
+            stack.callback(close_tunnels, found.name, engine)
+            return found, engine.container(found.name).environment.get("JUPYTER_TOKEN", "")
 
         yield Subject(
             image=image,
