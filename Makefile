@@ -5,6 +5,7 @@ IMAGE ?= torch-cu126
 SERVICE ?= jupyter
 PYTHON ?= python3
 ONLY ?=
+GROUP ?=
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
@@ -74,7 +75,7 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build $*
 
 ##@ Test
-.PHONY: setup browser sshd rsync iproute podman test test-unit check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute podman test test-unit test-engine check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
@@ -85,8 +86,22 @@ test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real build
 	# An engine is there now: a test that does not find it fails instead of being skipped.
 	KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
+# One process more than there are cores, for many tests wait. Those of a file stay together: they share ports and servers.
 test-unit: .venv/ready ## Run the tests that need no engine
-	@$(BIN)/python -m pytest -m "not engine and not gpu" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not engine and not gpu" -n "$$(($$(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile \
+	    $(PYTEST_ARGS)
+
+# Two at a time, as tests/conftest.py says; then those that must be alone, of which $(PYTEST_ARGS) may choose none.
+test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine
+	@$(need_engine)
+	$(engine_ends_with_recipe)
+	export KIT_REQUIRE_ENGINE=1
+	if [ -n "$(GROUP)" ]; then
+	    $(BIN)/python -m pytest -m "engine or gpu" "tests/engine/$(GROUP)" $(PYTEST_ARGS)
+	else
+	    $(BIN)/python -m pytest -m "(engine or gpu) and not alone" -n 2 --dist loadscope $(PYTEST_ARGS)
+	    $(BIN)/python -m pytest -m "alone" $(PYTEST_ARGS) || [ $$? = 5 ]
+	fi
 
 check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine
 
@@ -158,7 +173,7 @@ podman:
 	END
 
 ##@ Upkeep
-.PHONY: lock render update readme clean
+.PHONY: lock render update readme golden clean
 
 lock: .venv/ready ## Solve the locks again of images whose rows changed
 	@$(KIT) lock
@@ -171,6 +186,9 @@ update: .venv/ready ## Ask registries for the digests of base images
 
 readme: .venv/ready ## Write the README's table of images
 	@$(KIT) matrix --format markdown --into README.md
+
+golden: .venv/ready ## Write what tests/cli/test_golden.py compares with, after a change that users are meant to notice
+	@$(BIN)/python -m pytest --quiet tests/cli/test_golden.py --update-golden
 
 clean: ## Remove the private engine with all its images, and the virtual environment
 	@if [ -x $(KIT) ]; then $(SUDO) $(KIT) --yes engine down --purge; fi

@@ -42,11 +42,6 @@ class Report:
     lines: int
 
 
-def explain(text: str, problems: Sequence[Problem]) -> list[Match]:
-    """The known problems in a text, the root cause first, each once."""
-    return list(explain_lines(enumerate(text.split("\n"), start=1), problems).matches)
-
-
 def explain_lines(lines: Iterable[tuple[int, str]], problems: Sequence[Problem]) -> Report:
     """The known problems in numbered lines, which are read once, some at a time, and not kept.
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import signal
+import time
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -65,6 +67,16 @@ def numbers() -> Iterator[int]:
 
 def has_proc() -> bool:
     return (PROC / "self/stat").exists()
+
+
+def kill(found: Callable[[], list[int]], *, within_s: float) -> None:
+    """Kill what `found` names, again and again until it names none (one may be starting another) or time is up."""
+    end = time.monotonic() + within_s
+    while (left := found()) and time.monotonic() < end:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def _stat(pid: int) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,33 @@ except ImportError:  # this file was copied beside the tests of its own rules (t
 REPOSITORY = Path(paths.__file__).resolve().parent.parent
 # Settings of whoever runs the tests that would reach the code under test.
 FOREIGN = ("DOCKER_", "BUILDX_", "KIT_", "XDG_", "UV_", "PIP_", "SUDO_", "SSL_CERT_", "CUDA_", "SLURM_")
+# What the fake docker says of the machine (tests/fake_docker.py), and what the machine says of itself.
+MACHINE = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 25276502016 // 4096}
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="Write what tests/cli/test_golden.py compares with.")
+
+
+# What may run at the same time on one engine (`make test-engine`): one process has the tests that start containers as
+# the user who runs them, the other those of other accounts, which wait a lot.
+OTHER_ACCOUNTS = ("tests/engine/podman/", "tests/engine/remote/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope`, which nothing else here uses, two scopes."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            is_own = nodeid.startswith("tests/engine/remote/test_remote_engine.py")
+            return "others" if nodeid.startswith(OTHER_ACCOUNTS) and not is_own else "own"
+
+    return Lanes(config, log)
 
 
 @cache
@@ -63,13 +90,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def own_machine(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Tests other than `engine` and `gpu` ones see an empty home, no settings of their caller, no engine."""
+    """Tests other than `engine` and `gpu` ones see an empty home, no settings of their caller, no engine, 24 GB."""
     if request.node.get_closest_marker("engine") or request.node.get_closest_marker("gpu"):
         yield
         return
     for name in os.environ:
         if name.startswith(FOREIGN) or name.lower() in PROXIES:
             monkeypatch.delenv(name)
+    sysconf = os.sysconf
+    monkeypatch.setattr(os, "sysconf", lambda name: MACHINE.get(name) or sysconf(name))
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))

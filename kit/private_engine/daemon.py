@@ -114,7 +114,8 @@ def _start(
     insecure_registries: Sequence[str],
 ) -> None:
     iptables = _iptables(ready)
-    plan = here.plan(network.choose_pool(network.taken_networks(), preferred_pool))
+    pool = network.choose_pool(network.taken_networks(), preferred_pool)
+    plan = network.Plan(bridge=here.bridge, chain=here.chain, pool=pool)
     mtu = network.uplink_mtu()
     search_path = os.pathsep.join([str(ready.bin), apt.search_path()])
     for folder in (here.folder, here.run, here.data(store).parent):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,12 +29,7 @@ def _is_in_group(pid: int, cgroup: str) -> bool:
 
 def kill_all(mark: str, cgroup: str) -> None:
     """Kill every process of the engine's, again and again until none is left (a shim may be starting one)."""
-    end = time.monotonic() + 20
-    while (found := [pid for pid in belonging_to(mark, cgroup) if procs.is_alive(pid)]) and time.monotonic() < end:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
+    procs.kill(lambda: [pid for pid in belonging_to(mark, cgroup) if procs.is_alive(pid)], within_s=20)
 
 
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:

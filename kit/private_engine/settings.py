@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
-    from kit.private_engine.network import Network, Plan
+    from kit.private_engine.network import Plan
 
 Store = Literal["containerd", "overlay2"]
 STORES: tuple[Store, ...] = get_args(Store)
@@ -115,11 +115,6 @@ class Places:
     def mark(self) -> str:
         """In the environment of every process of the engine's, so that none is lost."""
         return f"KIT_PRIVATE_ENGINE={self.id}"
-
-    def plan(self, pool: Network) -> Plan:
-        from kit.private_engine.network import Plan
-
-        return Plan(bridge=self.bridge, chain=self.chain, pool=pool)
 
 
 def daemon_configuration(

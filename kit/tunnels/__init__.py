@@ -72,7 +72,7 @@ def open_tunnel(
         remote_port=remote_port,
         status="connecting",
         problem="",
-        started=_now(),
+        started=time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
         tries=0,
         pid=0,
     )
@@ -238,11 +238,6 @@ def _records() -> list[Record]:
     return sorted(found, key=lambda r: (r.tunnel.target, r.tunnel.container, r.tunnel.local_port))
 
 
-def close_tunnel(tunnel: Tunnel) -> None:
-    """Close a tunnel and return when nothing is left of it; it is no error when there is none."""
-    close([tunnel])
-
-
 def close_for(container: str) -> list[Tunnel]:
     """Close the tunnels to a container; returns those there were.
 
@@ -252,7 +247,7 @@ def close_for(container: str) -> list[Tunnel]:
 
 
 def close(tunnels: Sequence[Tunnel]) -> list[Tunnel]:
-    """Close tunnels, all at the same time, and return them."""
+    """Close tunnels, all at the same time, and return them when nothing is left of any; one may be closed already."""
     wanted = {tunnel.id for tunnel in tunnels}
     _end([record for record in _records() if record.tunnel.id in wanted])
     return list(tunnels)
@@ -289,8 +284,4 @@ def _signal(record: Record, number: signal.Signals) -> None:
             os.kill(record.tunnel.pid, number)
 
 
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-
-
-__all__ = ["Status", "Tunnel", "close", "close_for", "close_tunnel", "listed", "open_tunnel"]
+__all__ = ["Status", "Tunnel", "close", "close_for", "listed", "open_tunnel"]

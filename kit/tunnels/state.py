@@ -6,12 +6,9 @@ kernel frees it when they end, however they do. The files of a tunnel without an
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
-import signal
-import time
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -166,12 +163,7 @@ def clear(identity: str, handle: int) -> None:
 
 def end_orphans(record: Record) -> None:
     """Kill the ssh of a dead supervisor, and what it started, and wait until they are gone."""
-    deadline = time.monotonic() + 5
-    while (found := orphans(record)) and time.monotonic() < deadline:
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+    procs.kill(lambda: orphans(record), within_s=5)
 
 
 def orphans(record: Record) -> list[int]:

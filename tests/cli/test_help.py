@@ -15,9 +15,8 @@ def test_help_lists_every_command_and_imports_none_of_them():
         text=True,
         check=True,
     )
-    for name, (_, text) in COMMANDS.items():
-        assert f"  {name} " in done.stdout
-        assert text[:20] in done.stdout
+    listed = " ".join(done.stdout.split())  # long lines are broken
+    assert " ".join(f"{name} {text}" for name, (_, text) in COMMANDS.items()) in listed
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "kit.cli" in loaded
     assert not {

@@ -1,4 +1,4 @@
-"""What `kit sync` and `kit fetch` say; that they do it is tests/engine/test_sync.py's."""
+"""What `kit sync` and `kit fetch` say; that they do it is tests/engine/ssh/test_sync.py's."""
 
 import dataclasses
 import json

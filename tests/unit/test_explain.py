@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -19,12 +19,16 @@ from kit.catalog import load_catalog
 from kit.catalog.machines import Problem
 from kit.cli import COMMANDS, group
 from kit.doctor import CHECKS, identifier
-from kit.explain import PIECE_BYTES, explain, explain_lines, numbered_lines
+from kit.explain import PIECE_BYTES, Match, explain_lines, numbered_lines
 
 PROBLEMS = load_catalog().problems
 EXAMPLES = [(problem, example) for problem in PROBLEMS for example in problem.examples]
 
 HEALTHY = sorted((Path(__file__).parent / "data" / "healthy_logs").glob("*.log"))
+
+
+def explain(text: str, problems: Sequence[Problem]) -> list[Match]:
+    return list(explain_lines(enumerate(text.split("\n"), start=1), problems).matches)
 
 
 def ids(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which machine a target means, and why ssh does not get there; over a real sshd: tests/engine/test_host_ssh.py."""
+"""Which machine a target means, and why ssh does not get there; over a real sshd: tests/engine/ssh/test_host_ssh.py."""
 
 import hashlib
 import json

@@ -15,7 +15,7 @@ from kit.private_engine import daemon, network, processes, programs
 from kit.private_engine.settings import Places, daemon_configuration
 
 PLACES = Places(folder=Path("/var/lib/kit"))
-PLAN = PLACES.plan(ipaddress.IPv4Network("172.31.0.0/16"))
+PLAN = network.Plan(bridge=PLACES.bridge, chain=PLACES.chain, pool=ipaddress.IPv4Network("172.31.0.0/16"))
 
 ROUTES = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT

@@ -1,7 +1,9 @@
-"""The shared connection, as far as it needs no sshd; over a real one: tests/engine/test_host_ssh.py."""
+"""The shared connection, as far as it needs no sshd; over a real one: tests/engine/ssh/test_host_ssh.py."""
 
 import json
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -47,6 +49,13 @@ def test_half_an_account_is_none(missing):
     assert parse_account(text, MARK) is None
     assert parse_account(text + f"{MARK}{missing}\tx\n", MARK) is None
     assert parse_account("", MARK) is None
+
+
+@pytest.fixture
+def tmp_path():
+    """A short one: the path of a socket has 107 characters at most, and pytest-xdist's are long."""
+    with tempfile.TemporaryDirectory(prefix="kit-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

@@ -112,14 +112,14 @@ def test_an_open_tunnel_works_and_is_listed_until_it_is_closed(faults, service, 
     assert (tunnel.local_port, tunnel.remote_port, tunnel.status) == (first, service, "up")
     assert tunnels.listed() == [tunnel]
     ssh = ssh_of(tunnel)
-    tunnels.close_tunnel(tunnel)
+    tunnels.close([tunnel])
     assert tunnels.listed() == []
     assert list(state.folder().iterdir()) == []
     assert is_gone(ssh)
     assert is_gone(tunnel.pid)
     with ports.reserved(first, exact=True):
         pass
-    tunnels.close_tunnel(tunnel)  # there is none, which is as it should be
+    tunnels.close([tunnel])  # there is none, which is as it should be
 
 
 def test_the_files_are_the_users_alone(faults, service, first):
@@ -332,7 +332,7 @@ def test_an_ssh_that_does_not_end_is_killed(faults, service, first):
     (faults / "stubborn").touch()
     tunnel = opened(service, first)
     ssh = ssh_of(tunnel)
-    tunnels.close_tunnel(tunnel)
+    tunnels.close([tunnel])
     assert is_gone(ssh)
 
 
@@ -341,7 +341,7 @@ def test_a_supervisor_that_does_not_end_is_killed(faults, service, first, monkey
     tunnel = opened(service, first)
     ssh = ssh_of(tunnel)
     os.kill(tunnel.pid, signal.SIGSTOP)
-    tunnels.close_tunnel(tunnel)
+    tunnels.close([tunnel])
     assert is_gone(tunnel.pid)
     assert is_gone(ssh)
     assert list(state.folder().iterdir()) == []

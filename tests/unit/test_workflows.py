@@ -112,6 +112,19 @@ def test_make_targets_and_called_workflows_exist(file: Path) -> None:
             assert (ROOT / job["uses"]).is_file()
 
 
+def test_every_group_of_tests_has_a_job() -> None:
+    job = load(ROOT / ".github/workflows/test.yml")["jobs"]["group"]
+    folders = {folder.parent.name for folder in (ROOT / "tests/engine").glob("*/test_*.py")}
+    assert set(job["strategy"]["matrix"]["group"]) == {"unit", *folders - {"ssh"}}, "ssh is a part of unit"
+    assert [file.name for file in (ROOT / "tests/engine").glob("test_*.py")] == [], "a test of no group"
+
+
+def test_a_group_that_is_not_there_is_refused() -> None:
+    done = subprocess.run([ROOT / ".ci/run", "nonesuch"], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "no group 'nonesuch'" in done.stderr
+
+
 def test_what_the_jobs_take_from_the_matrix_is_in_it() -> None:
     text = (ROOT / ".github/workflows/images.yml").read_text(encoding="utf-8")
     used = set(re.findall(r"\$\{\{ matrix\.(\w+) \}\}", text))

@@ -19,12 +19,12 @@ from tests.engine.remote.network import Link
 Found = TypeVar("Found")
 
 
-def eventually(look: Callable[[], Found], what: str, *, timeout_s: float = 60) -> Found:
+def eventually(look: Callable[[], Found], what: str, *, timeout_s: float = 60, interval_s: float = 0.1) -> Found:
     """What `look` returns as soon as it is true; fails the test if it never is, with what it last was."""
     deadline = time.monotonic() + timeout_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"not within {timeout_s:g} s: {what}; at the end: {found!r}"
-        time.sleep(0.1)
+        time.sleep(interval_s)
     return found
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from kit import private_engine
 from kit.engine import Engine
-from tests.engine.podman import PodmanAccount
+from tests.engine import witness
+from tests.engine.podman_host import PodmanAccount
 from tests.engine.remote.accounts import Account, Accounts
 from tests.engine.remote.client import Client, eventually
 from tests.engine.remote.network import Link, why_not
@@ -41,7 +43,7 @@ class Lab:
         undo.callback(self.link.remove)
         self.accounts = Accounts(folder, mark, engine.socket_path)
         undo.callback(self.accounts.remove)
-        undo.callback(self._remove_containers)
+        undo.callback(self._remove_all)
         self.alice = self.accounts.add("alice")
         self.bob = self.accounts.add("bob")
         self.carol = self.accounts.add("carol", may_use_engine=False)
@@ -76,15 +78,20 @@ class Lab:
             f"  UserKnownHostsFile {known}\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n"
         )
 
+    @property
+    def docker(self) -> DockerClient:
+        """Who is asked what the engine really has; a new one each time, for tests restart the engine."""
+        return witness.client()
+
     def containers(self, account: Account, *, everything: bool = True) -> list[str]:
         """The names of an account's containers, asked of the engine itself."""
-        listing = self.engine.call(
-            [
-                *("ps", "--format={{.Names}}", f"--filter=label=kit.user={account.uid}:{account.gid}"),
-                *(["--all"] if everything else []),
-            ]
-        )
-        return listing.split()
+        mine = {"label": f"kit.user={account.uid}:{account.gid}"}
+        found = self.docker.containers.list(all=everything, filters=mine, ignore_removed=True)
+        return [container.name for container in found]
+
+    def remove_containers(self) -> None:
+        for account in self.accounts.made:
+            witness.remove(self.docker, *self.containers(account))
 
     def listed(self, host: str, account: Account, *arguments: str) -> list[dict[str, Any]]:
         """The rows of `kit ps` for an account's containers; others' may run on the same engine."""
@@ -96,13 +103,11 @@ class Lab:
         text = f"Host {host}\n  User {account.name}\n  HostName {self.link.server}\n"
         self.client.ssh_config.write_text(text + self.client.ssh_config.read_text())
 
-    def _remove_containers(self) -> None:
+    def _remove_all(self) -> None:
+        self.remove_containers()
         for account in self.accounts.made:
-            for name in self.containers(account):
-                self.engine.remove(name, force=True)
-            volumes = self.engine.call(["volume", "ls", "--quiet", f"--filter=name=kit-{account.uid}-"]).split()
-            if volumes:
-                self.engine.call(["volume", "rm", "--force", *volumes])
+            for name in witness.volumes(self.docker, f"kit-{account.uid}-"):
+                self.docker.volumes.get(name).remove(force=True)
 
 
 @pytest.fixture(scope="package")
@@ -130,9 +135,7 @@ def client(lab: Lab) -> Iterator[Client]:
     lab.link.plug()
     if lab.sshd.process.poll() is not None:
         lab.sshd.start()
-    for account in lab.accounts.made:
-        for name in lab.containers(account):
-            lab.engine.remove(name, force=True)
+    lab.remove_containers()
     lab.client.close()
     eventually(lab.client.is_quiet, "no process of the client's: no ssh, no tunnel, no kit", timeout_s=20)
 
@@ -160,14 +163,16 @@ class Host:
         """What a container printed."""
         if self.podman:
             return self.podman.run(f"podman logs {name} 2>&1").stdout
-        return "\n".join(self.lab.engine.logs(name, tail=1000))
+        printed: bytes = self.lab.docker.containers.get(name).logs()
+        return printed.decode()
 
     def ports(self, name: str) -> set[int]:
         """The ports of the server that lead into a container."""
         if self.podman:
             lines = self.podman.run(f"podman port {name}").stdout.splitlines()
             return {int(line.rpartition(":")[2]) for line in lines}
-        return set(self.lab.engine.container(name).ports.values())
+        bound = self.lab.docker.containers.get(name).ports.values()
+        return {int(binding["HostPort"]) for bindings in bound for binding in bindings or ()}
 
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
         """The rows of `kit ps` for the account's containers."""

@@ -94,6 +94,7 @@ def test_first_run_to_a_cell_through_the_tunnel(host: Host, client: Client, proj
     eventually(client.is_quiet, "no process of the client's", timeout_s=20)
 
 
+@pytest.mark.parametrize("host", ["docker"], indirect=True)
 def test_tensorboard_beside_the_notebook(host: Host, client: Client, project: Path) -> None:
     arguments = ("--host", host.name, "run", "--logdir", "runs", "--tensorboard", "tf-cpu", "jupyter")
     started = client.json(*arguments, cwd=project)
@@ -187,12 +188,15 @@ def test_ten_hosts_of_which_three_are_dead(client: Client, project: Path) -> Non
     client.kit("--host", "gpu3", "stop", "--all", "--time", "0")
 
 
-def test_facts_of_the_server(client: Client) -> None:
-    assert isinstance(client.json("--host", "server", "gpus"), list | dict)
+def test_facts_of_the_server(client: Client, gpus_alone: None) -> None:
+    gpus = client.json("--host", "server", "gpus")
+    assert len({row["uuid"] for row in gpus}) == len(gpus) == len(list(Path("/dev").glob("nvidia[0-9]*")))
     done = client.run(KIT, "--json", "--host", "server", "doctor")
     assert done.returncode in (0, 1), done.stderr
-    engine = [row for row in json.loads(done.stdout)["findings"] if row["check"].startswith("engine")]
-    assert all(row["severity"] != "error" for row in engine)
+    report = json.loads(done.stdout)
+    assert report["host"]["engine"]["version"]
+    blocking = [row for row in report["findings"] if row["severity"] == "block"]
+    assert [row for row in blocking if row["check"].startswith("engine")] == []
 
 
 def test_one_machine_by_two_names(lab: Lab, client: Client, project: Path) -> None:

@@ -75,16 +75,14 @@ def notebook(lab: Lab) -> Iterator[Notebook]:
     eventually(lab.client.is_quiet, "no process of the client's", timeout_s=20)
 
 
-def test_link_cut_for_half_a_minute(lab: Lab, notebook: Notebook) -> None:
+def test_link_cut_until_it_is_noticed(lab: Lab, notebook: Notebook) -> None:
     lab.link.cut()
-    began = time.monotonic()
     try:
         assert not notebook.answers()
         # A command says so, rather than to wait for ever.
         done = lab.client.kit("--host", "server", "ps", code=19, timeout_s=60)
         assert "server" in done.stderr
         eventually(lambda: notebook.tunnels()[0]["status"] != "up", "the tunnel says that it is not up", timeout_s=30)
-        time.sleep(max(0.0, 30 - (time.monotonic() - began)))
     finally:
         lab.link.restore()
     notebook.assert_the_same()

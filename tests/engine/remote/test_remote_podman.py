@@ -1,4 +1,4 @@
-"""A server with Podman beside one with Docker, and what its notebook outlives."""
+"""A server with Podman beside one with Docker."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.notebook import get, run_cell, split, start_kernel
-from tests.engine.remote.client import Client, eventually
+from tests.engine.remote.client import Client
 from tests.engine.remote.conftest import Host
 
 pytestmark = pytest.mark.engine
 
 
 @pytest.mark.parametrize("host", ["podman"], indirect=True)
-def test_link_cut_while_a_notebook_runs(host: Host, client: Client, project: Path) -> None:
-    started = client.json("--host", host.name, "run", "tf-cpu", "jupyter", cwd=project)
-    url, name = started["url"], started["name"]
-    kernel = client.link.inside(start_kernel, url)
-    client.link.inside(run_cell, url, kernel, "x = 41")
+def test_link_cut_under_an_open_connection(host: Host, client: Client) -> None:
+    """Each command asks Podman through that connection; a notebook is at the end of a tunnel, whatever the engine."""
+    assert client.json("--host", host.name, "ps") == []
     client.link.cut()
     try:
         began = time.monotonic()
@@ -29,19 +26,7 @@ def test_link_cut_while_a_notebook_runs(host: Host, client: Client, project: Pat
         assert time.monotonic() - began < 30
     finally:
         client.link.restore()
-
-    def answers() -> bool:
-        address, token = split(url)
-        try:
-            return client.link.inside(get, f"{address}/api/status", token=token, timeout_s=3)[0] == 200
-        except OSError:
-            return False
-
-    eventually(answers, "the URL works again", timeout_s=75)
-    assert client.link.inside(run_cell, url, kernel, "print(x + 1)").strip() == "42"
-    assert client.kit("--host", host.name, "url", name).stdout.strip() == url
-    client.kit("--host", host.name, "rm", "--force", name)
-    assert client.json("tunnel", "ls") == []
+    assert client.json("--host", host.name, "ps") == []
 
 
 @pytest.mark.parametrize("host", ["podman"], indirect=True)
@@ -52,7 +37,8 @@ def test_all_hosts_at_once(host: Host, client: Client, project: Path) -> None:
     try:
         for name in ("server", host.name):
             client.kit("--host", name, "run", "--detach", "tf-cpu", "--", "sleep", "100", cwd=project)
-        rows = [row for row in client.json("ps", "--all-hosts") if row["name"]]
+        owners = (host.account.name, host.lab.alice.name)
+        rows = [row for row in client.json("ps", "--all-hosts") if row["name"] and row["owner"] in owners]
         assert [row["name"] for row in rows if row["host"] == host.name] == host.containers()
         assert {row["host"] for row in rows} == {"server", host.name}
         assert {row["image"] for row in rows} == {"tf-cpu"}

@@ -121,7 +121,7 @@ def test_through_ssh_and_closed_again(machine, service, first, monkeypatch):
     ssh = ssh_of(tunnel)
     assert not is_gone(ssh)
     began = time.monotonic()
-    tunnels.close_tunnel(tunnel)
+    tunnels.close([tunnel])
     assert time.monotonic() - began < 5
     assert is_gone(ssh)
     assert is_gone(tunnel.pid)

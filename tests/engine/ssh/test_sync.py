@@ -555,7 +555,7 @@ def test_what_an_interrupted_sync_replaced_is_kept(server, machine, project, hom
 
 
 def test_ctrl_c_leaves_nothing_running(machine, project, home):
-    from tests.engine.test_host_ssh import children
+    from tests.engine.ssh.test_host_ssh import children
 
     there = Path(sync.remote_folder(machine, project))
     name = large(project)

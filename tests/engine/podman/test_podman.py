@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
-from kit import run, ssh
-from kit.engine import ContainerSpec, Engine, Mount, connect, stream
+from kit import ssh
+from kit.engine import Engine, connect, stream
 from kit.engine.remote import RemotePodman
 from kit.errors import (
     BadInputError,
@@ -31,10 +32,14 @@ from kit.errors import (
     NoSuchContainerError,
     PortTakenError,
 )
+from kit.run.command import follow_job
+from kit.run.containers import user_inside
+from kit.spec.container import ContainerSpec, Mount
+from kit.spec.gpu_grant import GpuGrant
 from tests.engine.conftest import Kit
 from tests.engine.notebook import get, split
-from tests.engine.podman import BASE as PODMAN_BASE
-from tests.engine.podman import SYSTEM_PATH, PodmanHost, base_archive
+from tests.engine.podman_host import BASE as PODMAN_BASE
+from tests.engine.podman_host import SYSTEM_PATH, PodmanHost, base_archive
 from tests.engine.remote.client import eventually
 from tests.engine.sshd import needs_sshd
 
@@ -90,6 +95,9 @@ def test_from_start_to_removal(there: Engine, podman_host: PodmanHost, name: str
     there.run_detached(spec(name, "trap 'exit 4' TERM; echo begun; while :; do sleep 0.1; done"))
     found = there.container(name)
     assert (found.status, found.image, found.labels["kit.image"]) == ("running", BASE, "a-test")
+    said = json.loads(podman_host.run(f"podman container inspect {name}").stdout)[0]
+    assert (said["State"]["Status"], said["ImageName"]) == ("running", PODMAN_BASE)
+    assert {key: said["Config"]["Labels"][key] for key in LABELS} == LABELS
     assert [container.name for container in there.containers()] == [name]
     assert there.is_listed(name)
     assert not there.is_listed(name[:-1])
@@ -113,7 +121,7 @@ def test_from_start_to_removal(there: Engine, podman_host: PodmanHost, name: str
 def test_files_belong_to_the_account(there: Engine, podman_host: PodmanHost, name: str) -> None:
     folder = podman_host.account.home / "it's a folder"
     podman_host.run(f"mkdir -p {shlex.quote(str(folder))}")
-    assert run.user_inside(there) == "0:0"
+    assert user_inside(there) == "0:0"
     mount = Mount(source=str(folder), target="/workspace")
     made = spec(name, "echo x > /workspace/made; cat /etc/hostname > /dev/null", mounts=(mount,), remove=True)
     assert there.run_attached(made) == 0
@@ -165,7 +173,7 @@ def test_exit_codes(there: Engine, name: str, code: int) -> None:
     assert not there.is_listed(name)
     if code == 5:
         there.run_detached(spec(name, f"sleep 0.5; exit {code}"))
-        assert run.follow_job(there, name, lambda *_: None, lambda _: None) == code
+        assert follow_job(there, name, lambda *_: None, lambda _: None) == code
 
 
 def test_a_command_that_is_not_there(there: Engine, name: str) -> None:
@@ -235,7 +243,7 @@ def test_reading_goes_on_after_the_connection_was_lost(
 
     cutter = threading.Thread(target=cut)
     cutter.start()
-    code = run.follow_job(there, name, write, said.append)
+    code = follow_job(there, name, write, said.append)
     cutter.join()
     assert code == 7
     assert text[1].decode() == "".join(f"line {n}\n" for n in range(1, 61))
@@ -309,7 +317,7 @@ LOOK = "ls /dev | grep kit-test | tr '\\n' ' '; echo ${KIT_TEST_CDI:-none}"
 
 
 @pytest.fixture
-def cdi() -> Iterator[None]:
+def cdi(gpus_alone: None) -> Iterator[None]:
     """Two GPUs that are other names of /dev/null and /dev/zero, as nvidia-ctk writes them."""
     if any(SPECIFICATION.parent.glob("nvidia*")):
         pytest.skip("this machine has a CDI specification of its own")
@@ -344,7 +352,7 @@ def cdi() -> Iterator[None]:
 def test_gpus_by_cdi(
     there: Engine, podman_host: PodmanHost, name: str, cdi: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    made = spec(name, LOOK, gpu_arguments=("--device=nvidia.com/gpu=1",), remove=True)
+    made = spec(name, LOOK, gpus=GpuGrant(form="cdi", devices=("nvidia.com/gpu=1",)), remove=True)
     assert there.run_attached(made) == 0
     assert capfd.readouterr().out == "kit-test1 injected\n"
 
@@ -352,7 +360,7 @@ def test_gpus_by_cdi(
 def test_a_gpu_that_is_not_there(there: Engine, podman_host: PodmanHost, name: str, cdi: None) -> None:
     for device in ("nvidia.com/gpu=7", "kit.test/none=0"):
         with pytest.raises(GpuUnavailableError) as caught:
-            there.run_detached(spec(name, "true", gpu_arguments=(f"--device={device}",)))
+            there.run_detached(spec(name, "true", gpus=GpuGrant(form="cdi", devices=(device,))))
         assert device in " ".join(caught.value.details)
         assert "nvidia-ctk cdi" in caught.value.hint
         assert "docker" not in caught.value.hint
@@ -493,7 +501,7 @@ def test_kit_of_the_account_itself(podman_host: PodmanHost, podman_tf_cpu: str) 
     assert podman_host.account.containers() == []
 
 
-def test_podman_of_root(tmp_path: Path, kit: Kit, podman_host: PodmanHost, engine: Engine, tf_cpu: str) -> None:
+def test_podman_of_root(tmp_path: Path, kit: Kit, podman_host: PodmanHost, docker: DockerClient, tf_cpu: str) -> None:
     """As KIT_ENGINE chooses it beside a Docker; with storage and settings that are the test's alone."""
     (tmp_path / "containers.conf").write_text(
         # With the network of the machine: it would else write rules of its own into the machine's firewall.
@@ -514,7 +522,7 @@ def test_podman_of_root(tmp_path: Path, kit: Kit, podman_host: PodmanHost, engin
         with base_archive(tmp_path).open("rb") as archive:
             subprocess.run(["podman", "load", "--quiet"], stdin=archive, env=environment, check=True, timeout=300)
         # The base under the name and with the labels of the small image: for a command without Python it is as good.
-        labels = (engine.image_labels("kit/tf-cpu:latest") or {}).items()
+        labels = docker.images.get("kit/tf-cpu:latest").labels.items()
         subprocess.run(
             [
                 *("podman", "build", "--quiet", "--tag=docker.io/kit/tf-cpu:latest", "--file=-", str(tmp_path)),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kit import process, ssh
-from kit.engine import Engine
+from kit.engine import connect
 from tests.engine.conftest import Kit, as_environment
 from tests.engine.sshd import Server, needs_sshd
 
@@ -33,25 +33,25 @@ def payload(uri: str) -> dict[str, object]:
     return found
 
 
-def names_through(found: dict[str, object], engine: Engine, environment: dict[str, str]) -> str:
+def names_through(found: dict[str, object], environment: dict[str, str]) -> str:
     """The name that docker, told only what VS Code is told, has for the container."""
     settings = found.get("settings") or {}
     assert isinstance(settings, dict)
-    docker = [shutil.which("docker", path=environment["PATH"]) or engine.program]
+    docker = [shutil.which("docker", path=environment["PATH"]) or connect().program]
     docker += [f"--host={settings['host']}"] if settings else []
     command = [*docker, "container", "inspect", "--format={{.Name}}", str(found["containerName"])]
     return process.run(command, env={**environment, "DOCKER_CONTEXT": "", "DOCKER_HOST": ""}).stdout.strip()
 
 
-def test_on_this_machine(kit: Kit, engine: Engine, jupyter: dict[str, str]) -> None:
+def test_on_this_machine(kit: Kit, jupyter: dict[str, str]) -> None:
     found = payload(kit("code", jupyter["name"]).stdout)
     assert found["containerName"] == f"/{jupyter['name']}"
-    assert names_through(found, engine, dict(os.environ)) == f"/{jupyter['name']}"
+    assert names_through(found, dict(os.environ)) == f"/{jupyter['name']}"
 
 
 @needs_sshd
 def test_on_a_machine_behind_ssh(
-    kit: Kit, engine: Engine, jupyter: dict[str, str], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kit: Kit, jupyter: dict[str, str], server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, command = jupyter["name"], server.ssh(hosts=TARGET)
     # An ssh that only kit knows: docker goes through kit's connection.
@@ -59,7 +59,7 @@ def test_on_a_machine_behind_ssh(
     done = kit("--host", TARGET, "code", name)
     found = payload(done.stdout)
     assert "kit's connection" in done.stderr
-    assert names_through(found, engine, dict(os.environ)) == f"/{name}"
+    assert names_through(found, dict(os.environ)) == f"/{name}"
     assert ssh.close(TARGET)
 
     # The `ssh` that docker uses too.
@@ -77,4 +77,4 @@ def test_on_a_machine_behind_ssh(
     settings = found["settings"]
     assert isinstance(settings, dict)
     assert settings["host"].startswith(f"ssh://{TARGET}")
-    assert names_through(found, engine, dict(os.environ)) == f"/{name}"
+    assert names_through(found, dict(os.environ)) == f"/{name}"

@@ -19,12 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
 from kit import ssh
-from kit.engine import Engine
 from kit.labels import LEASE
-from tests.engine.conftest import KIT, Kit, containers
+from tests.engine import witness
+from tests.engine.conftest import KIT, Kit
 from tests.engine.sshd import Server, needs_sshd
+from tests.engine.witness import containers
 
 pytestmark = pytest.mark.engine
 SPECIFICATION = Path("/etc/cdi/kit-test.json")
@@ -73,7 +75,7 @@ LOOK = "ls /dev | grep nvidia; cat"
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def machine(gpus_alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two GPUs, by number and UUID, that are /dev/null and /dev/zero; none of them leased."""
     if any(SPECIFICATION.parent.glob("nvidia*")) or DRIVER.exists():
         pytest.skip("this machine has GPUs or a CDI specification of its own")
@@ -123,38 +125,40 @@ def end(*processes: subprocess.Popen[str]) -> None:
         assert process.returncode == 0, output + errors
 
 
-def test_two_at_once_never_get_the_same_gpu(torch_cuda: str, engine: Engine, workspace: Path, machine: None) -> None:
-    before = containers(engine)
-    for _ in range(10):
+def test_two_at_once_never_get_the_same_gpu(
+    torch_cuda: str, docker: DockerClient, workspace: Path, machine: None
+) -> None:
+    before = containers(docker)
+    for _ in range(5):
         both = [start(workspace, torch_cuda) for _ in range(2)]
         assert {first_line(process) for process in both} == {"nvidia0", "nvidia1"}
         end(*both)
-    assert containers(engine) == before
+    assert containers(docker) == before
 
 
 def test_who_holds_the_gpus_is_named_and_they_come_back(
-    kit: Kit, torch_cuda: str, engine: Engine, workspace: Path, machine: None
+    kit: Kit, torch_cuda: str, docker: DockerClient, workspace: Path, machine: None
 ) -> None:
     both = [start(workspace, torch_cuda) for _ in range(2)]
     assert {first_line(process) for process in both} == {"nvidia0", "nvidia1"}
-    holders = engine.containers(label=LEASE)
-    assert {c.labels[LEASE] for c in holders} == set(UUIDS)
+    holders = witness.labels(docker, LEASE)
+    assert {labels[LEASE] for labels in holders.values()} == set(UUIDS)
     for gpus in ("free", "1", "2"):
         refused = kit("run", "-C", str(workspace), "--gpus", gpus, torch_cuda, "true", code=17).stderr
-        assert all(f"leased by {c.name} (user " in refused for c in holders), refused
+        assert all(f"leased by {name} (user " in refused for name in holders), refused
     # What is named is given, with a warning.
     shared = kit("run", "-C", str(workspace), "--gpus", "device=1", torch_cuda, "sh", "-c", "ls /dev | grep nvidia")
     assert shared.stdout == "nvidia1\n"
     assert sum("leased to" in line for line in shared.stderr.splitlines()) == 1
     rows = json.loads(kit("--json", "gpus").stdout)
     assert [row["is_free"] for row in rows] == [False, False]
-    assert {c["name"] for row in rows for c in row["containers"] if c["is_lease"]} == {c.name for c in holders}
+    assert {c["name"] for row in rows for c in row["containers"] if c["is_lease"]} == set(holders)
     assert {tuple(r["lease"]) for r in json.loads(kit("--json", "ps").stdout)} >= {(uuid,) for uuid in UUIDS}
     stopped, removed = holders
-    kit("stop", "--time", "0", stopped.name)
+    kit("stop", "--time", "0", stopped)
     found = kit("run", "-C", str(workspace), "--gpus", "free", torch_cuda, "sh", "-c", "ls /dev | grep nvidia")
-    assert found.stdout == f"nvidia{UUIDS.index(stopped.labels[LEASE])}\n"
-    kit("rm", "--force", removed.name)
+    assert found.stdout == f"nvidia{UUIDS.index(holders[stopped][LEASE])}\n"
+    kit("rm", "--force", removed)
     found = kit("run", "-C", str(workspace), "--gpus", "2", torch_cuda, "sh", "-c", "ls /dev | grep nvidia")
     assert found.stdout == "nvidia0\nnvidia1\n"
     for process in both:
@@ -163,12 +167,12 @@ def test_who_holds_the_gpus_is_named_and_they_come_back(
 
 
 def test_a_notebook_leases_until_it_is_stopped(
-    kit: Kit, torch_cuda: str, engine: Engine, workspace: Path, machine: None
+    kit: Kit, torch_cuda: str, docker: DockerClient, workspace: Path, machine: None
 ) -> None:
     arguments = ("run", "-C", str(workspace), "--gpus", "2")
     started = json.loads(kit("--json", *arguments, torch_cuda, "jupyter").stdout)
     try:
-        assert engine.container(started["name"]).labels[LEASE] == " ".join(UUIDS)
+        assert docker.containers.get(started["name"]).labels[LEASE] == " ".join(UUIDS)
         assert started["name"] in kit(*arguments, torch_cuda, "true", code=17).stderr
         kit("stop", started["name"])
         kit(*arguments, torch_cuda, "true")
@@ -180,27 +184,29 @@ def test_a_notebook_leases_until_it_is_stopped(
     ("words", "code"), [(("sh", "-c", "exit 7"), 7), (("no-such-program",), 127), (("/etc/passwd",), 126)]
 )
 def test_exit_codes_are_those_without_a_lease(
-    kit: Kit, torch_cuda: str, engine: Engine, workspace: Path, machine: None, words: tuple[str, ...], code: int
+    kit: Kit, torch_cuda: str, docker: DockerClient, workspace: Path, machine: None, words: tuple[str, ...], code: int
 ) -> None:
-    before = containers(engine)
+    before = containers(docker)
     for gpus in ("free", "none"):
         kit("run", "-C", str(workspace), "--gpus", gpus, torch_cuda, *words, code=code)
-    assert containers(engine) == before
+    assert containers(docker) == before
 
 
-def test_input_and_both_outputs_pass_through(torch_cuda: str, engine: Engine, workspace: Path, machine: None) -> None:
-    before = containers(engine)
+def test_input_and_both_outputs_pass_through(
+    torch_cuda: str, docker: DockerClient, workspace: Path, machine: None
+) -> None:
+    before = containers(docker)
     process = start(workspace, torch_cuda, "sh", "-c", "cat; echo err >&2")
     output, errors = process.communicate("through\n", timeout=60)
     assert (process.returncode, output) == (0, "through\n")
     assert errors.splitlines()[-1] == "err"
-    assert containers(engine) == before
+    assert containers(docker) == before
 
 
 def test_ctrl_c_on_a_terminal_reaches_the_program_and_leaves_no_container(
-    torch_cuda: str, engine: Engine, workspace: Path, machine: None
+    torch_cuda: str, docker: DockerClient, workspace: Path, machine: None
 ) -> None:
-    before = containers(engine)
+    before = containers(docker)
     script = "trap 'echo caught; exit 9' INT; stty size; while :; do sleep 0.1; done"
     child, terminal = pty.fork()
     if child == 0:
@@ -208,19 +214,19 @@ def test_ctrl_c_on_a_terminal_reaches_the_program_and_leaves_no_container(
     printed = b""
     while not re.search(rb"\d+ \d+", printed):
         printed += os.read(terminal, 1024)
-    assert len(containers(engine) - before) == 1
+    assert len(containers(docker) - before) == 1
     os.write(terminal, b"\x03")
     while b"caught" not in printed:
         printed += os.read(terminal, 1024)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     os.close(terminal)
-    assert containers(engine) == before
+    assert containers(docker) == before
 
 
 def test_a_lease_outlives_a_killed_kit_and_ends_with_its_container(
-    kit: Kit, torch_cuda: str, engine: Engine, workspace: Path, machine: None
+    kit: Kit, torch_cuda: str, docker: DockerClient, workspace: Path, machine: None
 ) -> None:
-    before = containers(engine)
+    before = containers(docker)
     killed = start(workspace, torch_cuda)
     assert first_line(killed) == "nvidia0"
     killed.kill()
@@ -231,7 +237,7 @@ def test_a_lease_outlives_a_killed_kit_and_ends_with_its_container(
     assert killed.stdin is not None
     killed.stdin.close()  # the command's end
     until = time.monotonic() + 30
-    while containers(engine) != before and time.monotonic() < until:
+    while containers(docker) != before and time.monotonic() < until:
         time.sleep(0.1)
     found = kit("run", "-C", str(workspace), "--gpus", "2", torch_cuda, "sh", "-c", "ls /dev | grep nvidia")
     assert found.stdout == "nvidia0\nnvidia1\n"
@@ -251,9 +257,9 @@ def host(machine: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: p
 
 @needs_sshd
 def test_over_ssh_two_at_once_never_get_the_same_gpu(
-    kit: Kit, torch_cuda: str, engine: Engine, workspace: Path, host: str
+    kit: Kit, torch_cuda: str, docker: DockerClient, workspace: Path, host: str
 ) -> None:
-    before = containers(engine)
+    before = containers(docker)
     command = ["--host", host, "--json", "run", "--detach", "-C", str(workspace), "--gpus", "free", torch_cuda, "--"]
     command += ["sh", "-c", "ls /dev | grep nvidia; exec sleep 900"]
     try:
@@ -261,8 +267,8 @@ def test_over_ssh_two_at_once_never_get_the_same_gpu(
         names = [json.loads(process.communicate(timeout=120)[0])["name"] for process in starting]
         printed = [kit("--host", host, "logs", name).stdout for name in names]
         assert sorted(printed) == ["nvidia0\n", "nvidia1\n"]
-        leased = {c.name: c.labels[LEASE] for c in engine.containers(label=LEASE)}
-        assert {leased[name] for name in names} == set(UUIDS)
+        leased = witness.labels(docker, LEASE)
+        assert {leased[name][LEASE] for name in names} == set(UUIDS)
         refused = kit(*command, code=17).stderr
         assert all(f"leased by {name} (user " in refused for name in names), refused
         rows = json.loads(kit("--host", host, "--json", "gpus").stdout)
@@ -271,5 +277,4 @@ def test_over_ssh_two_at_once_never_get_the_same_gpu(
         again = json.loads(kit(*command).stdout)["name"]
         assert kit("--host", host, "logs", again).stdout == printed[0]
     finally:
-        for name in containers(engine) - before:
-            engine.remove(name, force=True)
+        witness.remove(docker, *(containers(docker) - before))

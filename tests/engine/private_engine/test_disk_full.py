@@ -11,10 +11,11 @@ import pytest
 
 from kit import private_engine
 from kit.private_engine import programs
-from tests.engine.conftest import Kit, as_environment
+from tests.engine.conftest import Kit
+from tests.engine.short import Short
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="a loop device needs root")]
-# Enough for the base, not for TensorFlow.
+# Enough for the base, not for what the step writes.
 SIZE = "900M"
 
 
@@ -32,14 +33,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def test_full_disk_has_its_own_error_and_leaves_a_working_engine(kit: Kit, small_disk: Path) -> None:
+def test_full_disk_has_its_own_error_and_leaves_a_working_engine(kit: Kit, small_disk: Path, tmp_path: Path) -> None:
     shared = programs.ensure(private_engine.places().programs, say=lambda _: None)
-    environment = as_environment(
+    short = Short(kit, tmp_path / "root")
+    short.write("head -c 4G /dev/zero > /big")
+    environment = short.environment | dict(
         KIT_ENGINE="private", KIT_ENGINE_DIR=str(small_disk / "engine"), KIT_ENGINE_PROGRAMS=str(shared.folder)
     )
     kit("engine", "up", env=environment)
     try:
-        done = kit("build", "tf-cpu", "--base", "archive", code=14, env=environment)
+        done = short.build(code=14, env=environment)
         assert "no space left" in done.stderr
         assert "prune" in done.stderr
         assert "Traceback" not in done.stderr

@@ -8,13 +8,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tarfile
-import time
 from pathlib import Path
 
 import pytest
 import zstandard
+from docker import DockerClient
 
 from bench.registry import local_registry
 from kit import locks, paths, render
@@ -25,17 +24,27 @@ from kit.catalog.update import Registry, update
 from kit.engine import Engine
 from kit.errors import LockError
 from kit.network import read_settings
-from tests.engine.conftest import KIT, Kit, as_environment
+from tests.engine import witness
+from tests.engine.conftest import CA_MARK, Kit, as_environment
 from tests.engine.notebook import execute
+from tests.engine.short import NAME, REFERENCE, Short, short, until_it_is_gone, until_it_runs
+
+__all__ = ["short"]
 
 pytestmark = pytest.mark.engine
-MARK = "a certificate of the test's own, which no image may have"
 
 
-def labels(engine: Engine, name: str) -> dict[str, str]:
-    found = engine.image_labels(load_catalog().find(name).reference)
-    assert found is not None
+def labels(docker: DockerClient, name: str) -> dict[str, str]:
+    found: dict[str, str] = docker.images.get(load_catalog().find(name).reference).labels
     return found
+
+
+def test_two_cold_builds_have_one_digest(kit: Kit, began_cold: bool, ca_bundle: Path) -> None:
+    """The first test of all on a fresh engine: the image of the others is then made of what these builds cached."""
+    done = kit("--json", "build", "tf-cpu", "--base", "archive", "--check-repro", "--ca-cert", str(ca_bundle))
+    result = json.loads(done.stdout)[0]
+    assert result["equal"]
+    assert result["digests"][0].startswith("sha256:")
 
 
 def test_up_to_date_image_is_not_built_again(kit: Kit, tf_cpu: str) -> None:
@@ -44,8 +53,8 @@ def test_up_to_date_image_is_not_built_again(kit: Kit, tf_cpu: str) -> None:
     assert "up to date" in done.stderr
 
 
-def test_labels_say_what_the_image_is(tf_cpu: str, engine: Engine) -> None:
-    found = labels(engine, tf_cpu)
+def test_labels_say_what_the_image_is(tf_cpu: str, docker: DockerClient) -> None:
+    found = labels(docker, tf_cpu)
     image = load_catalog().find(tf_cpu)
     assert found["kit.framework"] == "tensorflow"
     assert found["org.opencontainers.image.version"] == image.release.version
@@ -74,45 +83,33 @@ def test_image_carries_every_promised_package(kit: Kit, tf_cpu: str, workspace: 
     kit("-q", "run", "-C", str(workspace), tf_cpu, "python", "-c", f"import {', '.join(modules)}")
 
 
-def test_default_user_is_not_root_and_byte_code_is_checked_hash(engine: Engine, tf_cpu: str) -> None:
+def test_default_user_is_not_root_and_byte_code_is_checked_hash(docker: DockerClient, tf_cpu: str) -> None:
     reference = load_catalog().find(tf_cpu).reference
     script = (
         "import os, importlib.util, pathlib, jupyterlab; "
         "p = importlib.util.cache_from_source(jupyterlab.__file__); "
         "print(os.getuid(), pathlib.Path(p).read_bytes()[4])"
     )
-    assert engine.call(["run", "--rm", reference, "python", "-c", script]).split() == ["1000", "3"]
+    assert witness.run(docker, reference, "python", "-c", script).split() == ["1000", "3"]
 
 
-def test_no_file_is_newer_than_the_epoch_in_what_wheels_brought(engine: Engine, tf_cpu: str) -> None:
+def test_no_file_is_newer_than_the_epoch_in_what_wheels_brought(docker: DockerClient, tf_cpu: str) -> None:
     reference = load_catalog().find(tf_cpu).reference
-    assert engine.call(["run", "--rm", reference, "find", "/opt", "-newermt", "1 hour ago"]) == ""
+    assert witness.run(docker, reference, "find", "/opt", "-newermt", "1 hour ago") == ""
 
 
-def test_two_cold_builds_have_one_digest(kit: Kit, tf_cpu: str) -> None:
-    done = kit("--json", "build", tf_cpu, "--base", "archive", "--check-repro")
-    result = json.loads(done.stdout)[0]
-    assert result["equal"]
-    assert result["digests"][0].startswith("sha256:")
-
-
-def test_ca_is_in_no_layer_and_no_history(kit: Kit, engine: Engine, tf_cpu: str, tmp_path: Path) -> None:
-    from kit.network import ca_file
-
-    own = ca_file(None, os.environ)
-    bundle = tmp_path / "ca.pem"
-    bundle.write_text(
-        (own.read_text() if own else "") + f"# {MARK}\n-----BEGIN CERT" + "IFICATE-----\n"
-        if own
-        else Path("/etc/ssl/certs/ca-certificates.crt").read_text() + f"# {MARK}\n"
-    )
-    kit("build", tf_cpu, "--base", "archive", "--no-cache", "--ca-cert", str(bundle))
-    reference = load_catalog().find(tf_cpu).reference
-    assert MARK not in engine.call(["history", "--no-trunc", "--format={{json .}}", reference])
-    assert str(bundle) not in engine.call(["image", "inspect", reference])
+def test_ca_is_in_no_layer_and_no_history(
+    kit: Kit, docker: DockerClient, began_cold: bool, tf_cpu: str, ca_bundle: Path, tmp_path: Path
+) -> None:
+    if not began_cold:  # a step that was in the cache had no CA
+        kit("build", tf_cpu, "--base", "archive", "--no-cache", "--ca-cert", str(ca_bundle))
+    image = docker.images.get(load_catalog().find(tf_cpu).reference)
+    assert CA_MARK not in json.dumps(image.history())
+    assert str(ca_bundle) not in json.dumps([image.attrs, image.history()])
     archive = tmp_path / "image.tar"
-    engine.call(["save", "--output", str(archive), reference], timeout_s=300)
-    mark, seen = MARK.encode(), 0
+    with archive.open("wb") as file:
+        file.writelines(image.save())
+    mark, seen = CA_MARK.encode(), 0
     with tarfile.open(archive) as tar:
         for member in tar:
             if not member.isfile():
@@ -150,43 +147,63 @@ def test_failed_step_is_named_with_its_last_lines(kit: Kit, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("code", [0, 3])
-def test_a_layer_that_cannot_be_installed_ends_its_step(engine: Engine, tf_cpu: str, tmp_path: Path, code: int) -> None:
+def test_a_layer_that_cannot_be_installed_ends_its_step(
+    docker: DockerClient, tf_cpu: str, tmp_path: Path, code: int
+) -> None:
     (tmp_path / "uv").write_text(f"#!/bin/sh\nexit {code}\n")
     (tmp_path / "uv").chmod(0o755)
     shutil.copy(paths.templates_dir() / "begin.sh", tmp_path / "begin")
     step = ". /run/kit/begin && install_layer framework /opt/kit/venv && echo done"
-    options = ["--rm", "--user=0", "--entrypoint=", "--env=SOURCE_DATE_EPOCH=0", f"--volume={tmp_path}:/run/kit:ro"]
-    done = engine.ask(["run", *options, f"kit/{tf_cpu}:latest", "sh", "-c", step])
-    assert (done.returncode, done.stdout) == (code, "" if code else "done\n"), done.stderr
-
-
-def test_killed_build_then_the_same_command_succeeds(kit: Kit, tf_cpu: str) -> None:
-    process = subprocess.Popen(
-        [KIT, "build", tf_cpu, "--base", "archive", "--force"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    container = docker.containers.run(
+        f"kit/{tf_cpu}:latest",
+        ["sh", "-c", step],
+        user="0",
+        entrypoint="",
+        environment={"SOURCE_DATE_EPOCH": "0"},
+        volumes=[f"{tmp_path}:/run/kit:ro"],
+        detach=True,
     )
-    time.sleep(1.5)
+    try:
+        ended, printed = container.wait()["StatusCode"], container.logs(stderr=False).decode()
+        assert (ended, printed) == (code, "" if code else "done\n"), container.logs().decode()
+    finally:
+        container.remove(force=True)
+
+
+def test_killed_build_then_the_same_command_succeeds(short: Short, docker: DockerClient) -> None:
+    step = "sleep 2.71"
+    short.write(step)
+    process = short.start()
+    until_it_runs(step)
     process.kill()
-    process.wait()
-    kit("build", tf_cpu, "--base", "archive", "--force")
+    process.communicate()
+    short.build()
+    assert docker.images.get(REFERENCE).labels["kit.base-source"] == "archive"
 
 
-def test_interrupted_build_ends_with_its_own_exit_code(tf_cpu: str) -> None:
-    process = subprocess.Popen(
-        [KIT, "build", tf_cpu, "--base", "archive", "--no-cache"],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    time.sleep(4)
+def test_interrupted_build_ends_with_its_own_exit_code(short: Short, docker: DockerClient) -> None:
+    step = "sleep 314.15"
+    short.write(step)
+    process = short.start()
+    until_it_runs(step)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Traceback" not in err
+    until_it_is_gone(step)
+    assert not any(REFERENCE in image.tags for image in docker.images.list())
+
+
+def test_without_the_cache_every_step_runs_again(short: Short, docker: DockerClient) -> None:
+    short.write("cat /proc/sys/kernel/random/uuid > /made")
+
+    def drawn(*options: str) -> str:
+        short.build(*options)
+        return witness.run(docker, REFERENCE, "cat", "/made")
+
+    first = drawn()
+    assert drawn("--force") == first
+    assert drawn("--no-cache") != first
 
 
 def test_base_that_the_registry_does_not_have(kit: Kit, tmp_path: Path) -> None:
@@ -211,7 +228,7 @@ def test_unlocked_image_says_why_and_how(kit: Kit) -> None:
     assert "kit lock torch-cu118" in done.stderr
 
 
-def test_torch_cuda_image_runs_in_a_notebook(kit: Kit, engine: Engine, torch_cuda: str, workspace: Path) -> None:
+def test_torch_cuda_image_runs_in_a_notebook(kit: Kit, docker: DockerClient, torch_cuda: str, workspace: Path) -> None:
     started = json.loads(kit("--json", "run", "-C", str(workspace), torch_cuda, "jupyter").stdout)
     try:
         code = (
@@ -224,7 +241,7 @@ def test_torch_cuda_image_runs_in_a_notebook(kit: Kit, engine: Engine, torch_cud
         assert printed.rstrip().endswith("6.0")
     finally:
         kit("rm", "--force", started["name"])
-    found = labels(engine, torch_cuda)
+    found = labels(docker, torch_cuda)
     assert found["kit.cuda"] == release.cuda
     assert found["kit.compute-capabilities"].split() == list(release.compute_capabilities)
 
@@ -234,10 +251,8 @@ def test_torch_compile_works_with_the_image_s_compiler(kit: Kit, torch_cuda: str
     assert kit("-q", "run", "-C", str(workspace), torch_cuda, "python", "-c", code).stdout == "24.0\n"
 
 
-def test_no_environment_sets_a_library_path(engine: Engine, torch_cuda: str) -> None:
-    environment = json.loads(
-        engine.call(["image", "inspect", "--format={{json .Config.Env}}", load_catalog().find(torch_cuda).reference])
-    )
+def test_no_environment_sets_a_library_path(docker: DockerClient, torch_cuda: str) -> None:
+    environment = docker.images.get(load_catalog().find(torch_cuda).reference).attrs["Config"]["Env"]
     variables = dict(entry.partition("=")[::2] for entry in environment)
     assert variables["LD_LIBRARY_PATH"] == "", "set, and empty: the bases of nvidia/cuda have folders of theirs in it"
     assert {"NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES", "CUDA_CACHE_PATH"} <= set(variables)
@@ -272,24 +287,25 @@ def _docker_without_plugins(engine: Engine, folder: Path) -> Path:
 
 
 def test_base_confirmed_by_a_registry_and_built_from_it(
-    engine: Engine, tf_cpu: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kit: Kit, engine: Engine, docker: DockerClient, short: Short, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`kit update` against a registry, lock, render, and a build on the digest it confirmed."""
-    image = load_catalog().find("tf-cpu")
+    short.write("true")
+    short.build()
+    before = labels(docker, NAME)
+    image = load_catalog().find(NAME)
     row = load_catalog().base_for(image)
     shutil.copytree(
         paths.catalog_dir(), tmp_path / "catalog", ignore=shutil.ignore_patterns("*.py", "__pycache__", "pins.json")
     )
-    shutil.copytree(paths.templates_dir(), tmp_path / "templates")
-    shutil.copytree(paths.images_dir() / image.name, tmp_path / "images" / image.name)
-    monkeypatch.setenv("KIT_ROOT", str(tmp_path))
+    monkeypatch.setenv("KIT_ROOT", str(short.root))
     paths.root_dir.cache_clear()
     (tmp_path / "registry").mkdir()
-    before = engine.image_labels(image.reference)
     with local_registry(tmp_path / "registry") as registry:
-        pushed = f"{registry}/library/{row.repository}:{row.tag}"
-        for command in (["tag", "kit/base:bookworm", pushed], ["push", pushed], ["rmi", pushed]):
-            engine.call(command)
+        pushed = f"{registry}/{row.repository}:{row.tag}"
+        docker.images.get("kit/base:bookworm").tag(pushed)
+        docker.images.push(pushed)
+        docker.images.remove(pushed)
         update(load_catalog(tmp_path / "catalog"), [row], Registry(registry), today=datetime.date(2026, 11, 21))
         catalog = load_catalog(tmp_path / "catalog")
         confirmed = catalog.base_for(image)
@@ -304,9 +320,6 @@ def test_base_confirmed_by_a_registry_and_built_from_it(
     paths.root_dir.cache_clear()
     assert built.is_new
     assert built.base == f"{pushed}@{confirmed.digest}"
-    after = engine.image_labels(image.reference)
-    assert after is not None
-    assert before is not None
+    after = labels(docker, NAME)
     assert after["kit.base-source"] == "registry"
     assert before["kit.base-source"] == "archive"
-    assert confirmed.digest in after["org.opencontainers.image.base.name"]

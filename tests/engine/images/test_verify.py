@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,13 +15,24 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from docker import DockerClient
 
-from kit import run, verify
+from kit import verify
 from kit.catalog import Catalog
 from kit.engine import Engine
+from kit.network import NetworkSettings
+from kit.run.containers import answers
+from kit.run.lease import decide
+from kit.run.prepare import Ready
+from kit.spec.gpu_grant import GpuGrant
+from kit.spec.gpu_request import NO_GPUS
+from kit.spec.request import Service, Started
 from kit.verify.model import Report, Subject
-from tests.engine.conftest import KIT, Kit, containers
-from tests.engine.test_gpu_injection import cdi
+from tests.engine import witness
+from tests.engine.conftest import KIT, Kit
+from tests.engine.remote.client import eventually
+from tests.engine.run.test_gpu_injection import cdi
+from tests.engine.witness import containers
 
 __all__ = ["cdi"]
 
@@ -174,7 +187,9 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def broken(tf_cpu: str, engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def broken(
+    tf_cpu: str, engine: Engine, docker: DockerClient, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """All broken images, built in one go."""
     folder = tmp_path_factory.mktemp("empty")
     targets = {
@@ -191,11 +206,19 @@ def broken(tf_cpu: str, engine: Engine, tmp_path_factory: pytest.TempPathFactory
     file.write_text(json.dumps({"group": {"default": {"targets": list(targets)}}, "target": targets}))
     engine.call(["buildx", "bake", "--provenance=false", f"--allow=fs.read={folder}", f"--file={file}"], timeout_s=600)
     yield
-    engine.call(["image", "rm", "--force", *(f"{REPOSITORY}/{name}" for name in BROKEN)])
+    for name in BROKEN:
+        docker.images.remove(f"{REPOSITORY}/{name}", force=True)
 
 
 def failed(report: Report) -> dict[str, str]:
     return {check.name: check.detail for check in report.checks if check.outcome == "failed"}
+
+
+def ready(name: str, engine: Engine, catalog: Catalog) -> Ready:
+    """An image that is there, for a container without GPUs."""
+    image, network = catalog.find(name), NetworkSettings(proxies={})
+    gpus = decide(NO_GPUS, engine, image)
+    return Ready(catalog=catalog, image=image, engine=engine, network=network, gpus=gpus)
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -203,8 +226,8 @@ def test_broken_image_fails_that_check_alone(
     name: str, broken: None, tf_cpu: str, engine: Engine, catalog: Catalog
 ) -> None:
     case = BROKEN[name]
-    request = verify.VerifyRequest(image=catalog.find(tf_cpu), reference=f"{REPOSITORY}/{name}", only=case.only)
-    found = failed(verify.verify(request, catalog, engine))
+    request = verify.VerifyRequest(name=tf_cpu, reference=f"{REPOSITORY}/{name}", only=case.only)
+    found = failed(verify.verify(request, ready(tf_cpu, engine, catalog)))
     assert list(found) == [case.check], found
     assert case.says in found[case.check]
 
@@ -212,20 +235,19 @@ def test_broken_image_fails_that_check_alone(
 @pytest.fixture
 def subject(tf_cpu: str, engine: Engine, catalog: Catalog) -> Iterator[Subject]:
     """A sound container of the small image."""
-    with verify.started(verify.VerifyRequest(image=catalog.find(tf_cpu)), catalog, engine) as found:
+    with verify.started(ready(tf_cpu, engine, catalog)) as found:
         yield found
 
 
 @pytest.fixture
-def careless(subject: Subject, engine: Engine) -> Iterator[Subject]:
+def careless(subject: Subject, docker: DockerClient) -> Iterator[Subject]:
     """A container as plain `docker run` starts one: 64 MB of shared memory, and all the usual capabilities."""
     name = f"{subject.container}-careless"
-    mount = f"type=bind,source={subject.scripts},target=/run/kit/verify,readonly"
-    engine.call(
-        ["run", "--detach", "--name", name, "--user=1000:1000", "--mount", mount, subject.reference, "sleep", "600"]
-    )
+    volumes = [f"{subject.scripts}:/run/kit/verify:ro"]
+    options = {"name": name, "user": "1000:1000", "volumes": volumes, "detach": True}
+    docker.containers.run(subject.reference, ["sleep", "600"], **options)
     yield replace(subject, container=name)
-    engine.remove(name, force=True)
+    witness.remove(docker, name)
 
 
 def test_careless_container_fails_what_kit_run_gives(careless: Subject) -> None:
@@ -234,31 +256,34 @@ def test_careless_container_fails_what_kit_run_gives(careless: Subject) -> None:
     assert "bus error" in failed(report)["training.workers"].lower()
 
 
-def test_program_that_listens_is_seen(subject: Subject, engine: Engine) -> None:
-    engine.call(["exec", "--detach", subject.container, "python", "-m", "http.server", "9999"])
-    time.sleep(2)
+def test_program_that_listens_is_seen(subject: Subject, docker: DockerClient) -> None:
+    container = docker.containers.get(subject.container)
+    container.exec_run(["python", "-m", "http.server", "9999"], detach=True)
+    look = ["python", "-c", "import socket; socket.create_connection(('127.0.0.1', 9999))"]
+    eventually(lambda: container.exec_run(look).exit_code == 0, "it listens")
     found = failed(verify.check(subject, only=("security",)))
     assert found == {"security.ports": "something listens on 9999"}
 
 
-def test_notebook_published_to_the_world(subject: Subject, engine: Engine) -> None:
+def test_notebook_published_to_the_world(subject: Subject, docker: DockerClient) -> None:
     name = f"{subject.container}-open"
 
-    def start(service: run.Service) -> tuple[run.Started, str]:
-        command = ("jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser")
-        publish = ("--publish=0.0.0.0::8888", "--env=JUPYTER_TOKEN=secret-of-a-test")
-        engine.call(["run", "--detach", "--name", name, *publish, subject.reference, *command])
-        port = int(engine.call(["port", name, "8888"]).splitlines()[0].rpartition(":")[2])
+    def start(service: Service) -> tuple[Started, str]:
+        command = ["jupyter", "lab", "--ip=0.0.0.0", "--port=8888", "--no-browser"]
+        options = {"name": name, "ports": {"8888/tcp": ("0.0.0.0", None)}, "detach": True}
+        environment = {"JUPYTER_TOKEN": "secret-of-a-test"}
+        docker.containers.run(subject.reference, command, environment=environment, **options)
+        port = int(docker.containers.get(name).ports["8888/tcp"][0]["HostPort"])
         end = time.monotonic() + 60
-        while not run.answers("jupyter", port, "secret-of-a-test"):
+        while not answers("jupyter", port, "secret-of-a-test"):
             assert time.monotonic() < end
             time.sleep(0.2)
-        return run.Started(name=name, url=f"http://127.0.0.1:{port}/lab", note=""), "secret-of-a-test"
+        return Started(name=name, url=f"http://127.0.0.1:{port}/lab", gpus=GpuGrant()), "secret-of-a-test"
 
     try:
         found = failed(verify.check(replace(subject, start_service=start), only=("jupyter.token", "jupyter.published")))
     finally:
-        engine.remove(name, force=True)
+        witness.remove(docker, name)
     assert found == {"jupyter.published": "it is published on 0.0.0.0"}
 
 
@@ -269,8 +294,7 @@ def test_devel_image_without_a_compiler(subject: Subject, catalog: Catalog) -> N
 
 @pytest.fixture(scope="module")
 def torch_subject(torch_cuda: str, engine: Engine, catalog: Catalog) -> Iterator[Subject]:
-    request = verify.VerifyRequest(image=catalog.find(torch_cuda), gpus="none")
-    with verify.started(request, catalog, engine) as found:
+    with verify.started(ready(torch_cuda, engine, catalog)) as found:
         yield found
 
 
@@ -311,33 +335,33 @@ def test_architectures_that_the_catalog_does_not_name(
     assert says in found["framework.architectures"]
 
 
-def test_torch_broken_while_it_runs(torch_subject: Subject, engine: Engine) -> None:
+def test_torch_broken_while_it_runs(torch_subject: Subject, docker: DockerClient) -> None:
     """A second libcudnn, no compiler, a cache on no volume: on a container of an image made so."""
     name = f"{REPOSITORY}/torch"
     dockerfile = (
         f"FROM {torch_subject.reference}\nUSER 0\n"
         f"RUN cp {SITE}/nvidia/cudnn/lib/libcudnn.so.9 /usr/lib/ && rm /usr/bin/*g++* /usr/bin/c++\nUSER 1000:1000\n"
     )
-    engine.call(["build", "--quiet", "--tag", name, "-"], input=dockerfile, timeout_s=300)
+    docker.images.build(fileobj=io.BytesIO(dockerfile.encode()), tag=name, rm=True)
     container = f"{torch_subject.container}-broken"
-    mount = f"type=bind,source={torch_subject.scripts},target=/run/kit/verify,readonly"
+    volumes = [f"{torch_subject.scripts}:/run/kit/verify:ro"]
     try:
-        engine.call(["run", "--detach", "--name", container, "--mount", mount, name, "sleep", "600"])
+        docker.containers.run(name, ["sleep", "600"], name=container, volumes=volumes, detach=True)
         report = verify.check(
             replace(torch_subject, reference=name, container=container),
             only=("framework", "container.cuda-cache", "training.model"),
         )
     finally:
-        engine.remove(container, force=True)
-        engine.call(["image", "rm", "--force", name])
+        witness.remove(docker, container)
+        docker.images.remove(name, force=True)
     found = failed(report)
     assert set(found) == {"framework.one-copy", "framework.compiles", "container.cuda-cache"}
     assert "/usr/lib/libcudnn.so.9" in found["framework.one-copy"]
     assert "is no volume" in found["container.cuda-cache"]
 
 
-def test_command_prints_a_table_json_and_junit(kit: Kit, tf_cpu: str, engine: Engine, tmp_path: Path) -> None:
-    before = containers(engine)
+def test_command_prints_a_table_json_and_junit(kit: Kit, tf_cpu: str, docker: DockerClient, tmp_path: Path) -> None:
+    before = containers(docker)
     junit = tmp_path / "report" / "verify.xml"
     done = kit("verify", tf_cpu, "--only", "packages", "--only", "gpu", "--junit", str(junit))
     assert done.stdout.splitlines()[0].split() == ["check", "result", "detail"]
@@ -349,7 +373,7 @@ def test_command_prints_a_table_json_and_junit(kit: Kit, tf_cpu: str, engine: En
     data = json.loads(kit("verify", tf_cpu, "--only", "packages.locked", "--json").stdout)
     assert data["image"] == "tf-cpu"
     assert [(c["name"], c["outcome"]) for c in data["checks"]] == [("packages.locked", "passed")]
-    assert containers(engine) == before
+    assert containers(docker) == before
 
 
 def test_command_fails_when_a_check_does(kit: Kit, tf_cpu: str, broken: None) -> None:
@@ -360,9 +384,14 @@ def test_command_fails_when_a_check_does(kit: Kit, tf_cpu: str, broken: None) ->
     assert "kit.framework-version is `9.9.9`" in done.stderr
 
 
+def own_volumes(docker: DockerClient) -> set[str]:
+    """All but those of the accounts that other tests make (tests/engine/remote/accounts.py)."""
+    return {name for name in witness.volumes(docker) if not re.match(r"kit-5\d{4}-", name)}
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_leaves_nothing(tf_cpu: str, engine: Engine, number: int) -> None:
-    before, volumes = containers(engine), engine.call(["volume", "ls", "--quiet"])
+def test_interrupted_leaves_nothing(tf_cpu: str, docker: DockerClient, number: int) -> None:
+    before, volumes = containers(docker), own_volumes(docker)
     process = subprocess.Popen(
         [KIT, "verify", tf_cpu],
         stdin=subprocess.DEVNULL,
@@ -371,15 +400,17 @@ def test_interrupted_leaves_nothing(tf_cpu: str, engine: Engine, number: int) ->
         start_new_session=True,
     )
     end = time.monotonic() + 60
-    while not any("verify" in name for name in containers(engine) - before):
+    while not any("verify" in name for name in containers(docker) - before):
         assert time.monotonic() < end
         time.sleep(0.1)
-    time.sleep(2)
+    name = next(name for name in containers(docker) - before if "verify" in name)
+    # A check is in the middle of its command.
+    eventually(lambda: len(docker.containers.get(name).top()["Processes"]) > 2, "a command in the container")
     os.killpg(process.pid, number)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert containers(engine) == before
-    assert engine.call(["volume", "ls", "--quiet"]) == volumes
+    assert containers(docker) == before
+    assert own_volumes(docker) == volumes
 
 
 def test_gpus_that_do_not_answer_inside(kit: Kit, torch_cuda: str, workspace: Path, cdi: None) -> None:

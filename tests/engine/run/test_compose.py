@@ -9,17 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
 from kit import paths, ports, process, ssh
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import KitError
 from kit.render import compose_examples
+from tests.engine import witness
 from tests.engine.conftest import Kit
 from tests.engine.notebook import execute, get
+from tests.engine.run.test_gpu_injection import LOOK
+from tests.engine.run.test_gpu_injection import cdi as cdi
 from tests.engine.sshd import Server, needs_sshd
-from tests.engine.test_gpu_injection import LOOK
-from tests.engine.test_gpu_injection import cdi as cdi
 
 pytestmark = pytest.mark.engine
 # Nobody's, so that no test touches anybody's volumes.
@@ -50,11 +52,11 @@ def compose(engine: Engine, workspace: Path, volumes: None) -> Iterator[Compose]
 
 
 @pytest.fixture(autouse=True)
-def volumes(engine: Engine) -> Iterator[None]:
+def volumes(docker: DockerClient) -> Iterator[None]:
     """What the tests kept in volumes goes with them."""
     yield
-    for volume in engine.call(["volume", "ls", "--quiet", f"--filter=name=^kit-{UID}-"]).split():
-        engine.call(["volume", "rm", volume])
+    for volume in witness.volumes(docker, f"kit-{UID}-"):
+        docker.volumes.get(volume).remove()
 
 
 def free_port() -> str:
@@ -96,7 +98,7 @@ def test_no_token_no_server(compose: Compose) -> None:
     assert "JUPYTER_TOKEN" in " ".join((caught.value.message, *caught.value.details))
 
 
-def test_a_rendered_file_as_it_is(compose: Compose, engine: Engine, tf_cpu: str, workspace: Path) -> None:
+def test_a_rendered_file_as_it_is(compose: Compose, tf_cpu: str, workspace: Path) -> None:
     port, token = free_port(), "a-token-of-the-test"
     settings = {"JUPYTER_TOKEN": token, "JUPYTER_PORT": port, "FOLDER": str(workspace)}
     settings |= {"USER_ID": str(UID), "GROUP_ID": "54322"}
@@ -111,14 +113,16 @@ def test_a_rendered_file_as_it_is(compose: Compose, engine: Engine, tf_cpu: str,
     assert (made.st_uid, made.st_gid) == (UID, 54322)
 
 
-def test_what_kit_compose_writes(kit: Kit, compose: Compose, engine: Engine, tf_cpu: str, workspace: Path) -> None:
+def test_what_kit_compose_writes(
+    kit: Kit, compose: Compose, docker: DockerClient, tf_cpu: str, workspace: Path
+) -> None:
     board = workspace / "runs"
     board.mkdir()
     workspace.chmod(0o777)
     port, board_port = free_port(), free_port()
     words = ("--with", "tensorboard", "--user", str(UID), "--port", port, "--logdir", "runs", "-e", "LIMIT=a $HOME")
     kit("compose", tf_cpu, *words, cwd=workspace)
-    engine.call(["volume", "inspect", f"kit-{UID}-home", f"kit-{UID}-{tf_cpu}-local"])
+    assert {f"kit-{UID}-home", f"kit-{UID}-{tf_cpu}-local"} <= witness.volumes(docker)
     compose("up", "--detach", TENSORBOARD_PORT=board_port)
     token = (workspace / ".env").read_text().split("JUPYTER_TOKEN=")[1].strip()
     address = f"http://127.0.0.1:{port}"
@@ -149,7 +153,7 @@ def test_what_kit_compose_writes(kit: Kit, compose: Compose, engine: Engine, tf_
 
 @needs_sshd
 def test_for_a_machine_behind_ssh(
-    kit: Kit, engine: Engine, tf_cpu: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kit: Kit, docker: DockerClient, tf_cpu: str, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "sshd").mkdir()
     server = Server(tmp_path / "sshd")
@@ -163,11 +167,11 @@ def test_for_a_machine_behind_ssh(
     text = (workspace / "compose.yaml").read_text()
     assert f'kit.owner: "{account.uid}"' in text
     assert "external: true" in text
-    engine.call(["volume", "inspect", f"kit-{UID}-home"])
+    assert f"kit-{UID}-home" in witness.volumes(docker)
     assert "it is for kit-test-compose" in done.stderr
 
 
-def test_a_gpu_by_cdi(kit: Kit, compose: Compose, engine: Engine, tf_cpu: str, workspace: Path, cdi: None) -> None:
+def test_a_gpu_by_cdi(kit: Kit, compose: Compose, tf_cpu: str, workspace: Path, cdi: None) -> None:
     # Any image can be given a device; that of the file is several gigabytes.
     substitute = {"image": f"kit/{tf_cpu}:latest"}
     for which, expected in (
@@ -182,7 +186,9 @@ def test_a_gpu_by_cdi(kit: Kit, compose: Compose, engine: Engine, tf_cpu: str, w
         assert compose(*command, options=options) == f"{expected}void\n"
 
 
-def test_a_gpu_the_engine_cannot_give(kit: Kit, compose: Compose, tf_cpu: str, workspace: Path) -> None:
+def test_a_gpu_the_engine_cannot_give(
+    kit: Kit, compose: Compose, tf_cpu: str, workspace: Path, gpus_alone: None
+) -> None:
     written = kit("compose", "torch2.7-cu126", "--user", str(UID), "--gpu-form", "nvidia", cwd=workspace).stderr
     assert "passes no GPU in" in written or Path("/dev/nvidiactl").exists()
     if Path("/dev/nvidiactl").exists():

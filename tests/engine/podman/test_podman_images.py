@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from docker import DockerClient
 
 from bench.registry import local_registry
 from kit import paths
@@ -23,8 +24,8 @@ from kit.catalog.model import Image
 from kit.engine import Engine, connect
 from kit.errors import BaseNotFoundError, KitError, NetworkError
 from tests.engine.conftest import KIT, Kit, as_environment
-from tests.engine.podman import BASE, PodmanHost
-from tests.engine.test_remote_engine import Named
+from tests.engine.podman_host import BASE, PodmanHost
+from tests.engine.remote.test_remote_engine import Named
 
 pytestmark = pytest.mark.engine
 SECRET = "sesame-of-the-test"
@@ -51,6 +52,12 @@ def spoil(root: Path, line: str) -> None:
     script.write_text(f"{script.read_text()}{line}\n")
 
 
+def labels(host: PodmanHost, name: str) -> dict[str, str]:
+    """Those of an image, asked of Podman itself."""
+    found = json.loads(host.run(f"podman image inspect docker.io/{name}:latest").stdout)
+    return dict(found[0]["Labels"])
+
+
 def nothing_is_left(host: PodmanHost) -> None:
     """No container, process, secret or temporary folder of a build, which may take a moment to go."""
     deadline = time.monotonic() + 40
@@ -66,11 +73,9 @@ def nothing_is_left(host: PodmanHost) -> None:
 
 
 def test_an_image_is_built_on_a_podman_host_and_is_up_to_date_then(
-    kit: Kit, podman_host: PodmanHost, workspace: Path
+    kit: Kit, podman_host: PodmanHost, podman_tf_cpu: str, workspace: Path
 ) -> None:
     variables = as_environment(KIT_SSH=podman_host.ssh())
-    # Another test may have sent it one that Docker built.
-    kit("--host", "machine", "build", "tf-cpu", "--base", "archive", "--force", env=variables)
     again = kit("--host", "machine", "--json", "build", "tf-cpu", env=variables)
     assert [built["is_new"] for built in json.loads(again.stdout)] == [False]
     found = json.loads(podman_host.run("podman image inspect docker.io/kit/tf-cpu:latest").stdout)[0]
@@ -181,14 +186,16 @@ def test_an_image_is_pushed_from_a_podman_host_and_pulled_there(
         podman_host.run(f"podman rmi docker.io/kit/test-pushed:latest {registry}/lab/x:latest")
         try:
             pull_image(there, wanted, f"{registry}/lab")
-            assert (there.image_labels("kit/test-pulled:latest") or {})["kit.base.suite"] == "bookworm"
+            assert labels(podman_host, "kit/test-pulled")["kit.base.suite"] == "bookworm"
         finally:
             podman_host.run(f"podman rmi --force docker.io/kit/test-pulled:latest {registry}/lab/x:latest")
     with pytest.raises(KitError, match=r"cannot be reached|could not be pulled"):
         pull_image(there, wanted, f"{registry}/lab")
 
 
-def test_an_image_is_sent_from_docker_to_podman(there: Engine, engine: Engine, tmp_path: Path) -> None:
+def test_an_image_is_sent_from_docker_to_podman(
+    there: Engine, engine: Engine, docker: DockerClient, podman_host: PodmanHost, tmp_path: Path
+) -> None:
     """With the layers as the engine here keeps them, which may be zstd."""
     small = "kit/test-transfer:latest"
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\nLABEL kit.test=yes\n")
@@ -196,9 +203,9 @@ def test_an_image_is_sent_from_docker_to_podman(there: Engine, engine: Engine, t
     engine.call(["buildx", "build", "--quiet", f"--output=type=image,name={small}{compression}", str(tmp_path)])
     try:
         assert transfer_image(engine, there, cast("Image", Named("x", small))) > 1000
-        assert (there.image_labels(small) or {})["kit.test"] == "yes"
+        assert labels(podman_host, "kit/test-transfer")["kit.test"] == "yes"
         with pytest.raises(KitError, match=r"failed|No such image|does not exist"):
             transfer_image(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
     finally:
-        engine.call(["image", "rm", "--force", small])
-        there.call(["image", "rm", "--force", there.full_name(small)])
+        docker.images.remove(small, force=True)
+        podman_host.run(f"podman rmi --force docker.io/{small}")

@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from docker import DockerClient
 
 from bench.registry import local_registry
-from kit import lease, run, ssh
+from kit import ssh
 from kit.build.transfer import pull_image, transfer_image
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
-from kit.engine import ContainerSpec, Engine, connect
+from kit.engine import Engine, connect
 from kit.errors import GpuUnavailableError, KitError, NoEngineError
 from kit.network import NetworkSettings
+from kit.run import lease
+from kit.run.command import follow_job, start_job
+from kit.run.containers import user_of
+from kit.spec.container import ContainerSpec
+from kit.spec.request import RunRequest
+from tests.engine import witness
 from tests.engine.conftest import Kit, as_environment
 from tests.engine.sshd import Server, needs_sshd
 
@@ -98,7 +105,9 @@ def test_a_scratch_folder_is_gone_afterwards(there: Engine) -> None:
     assert not Path(folder).parent.exists()
 
 
-def test_an_image_is_sent_from_engine_to_engine(there: Engine, engine: Engine, tmp_path: Path) -> None:
+def test_an_image_is_sent_from_engine_to_engine(
+    there: Engine, engine: Engine, docker: DockerClient, tmp_path: Path
+) -> None:
     small = "kit/test-transfer:latest"
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\nLABEL kit.test=yes\n")
     engine.call(["buildx", "build", "--quiet", "--load", "--tag", small, str(tmp_path)])
@@ -107,14 +116,14 @@ def test_an_image_is_sent_from_engine_to_engine(there: Engine, engine: Engine, t
         sent = transfer_image(engine, there, cast("Image", Named("x", small)))
         assert sent > 1000
         # Both are one engine here, which had the image before: it says itself that it was given it.
-        events = engine.call(["events", f"--since={before:.3f}", f"--until={time.time():.3f}", "--filter=event=load"])
-        assert "image load" in events
-        assert (there.image_labels(small) or {})["kit.test"] == "yes"
+        events = docker.events(since=before, until=time.time(), filters={"event": "load"}, decode=True)
+        assert [event["Type"] for event in events] == ["image"]
+        assert docker.images.get(small).labels["kit.test"] == "yes"
         with pytest.raises(KitError, match=r"failed|No such image|does not exist") as caught:
             transfer_image(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
         assert caught.value.args
     finally:
-        engine.call(["image", "rm", "--force", small])
+        docker.images.remove(small, force=True)
 
 
 def test_an_image_is_built_and_sent_by_command(kit: Kit, server: Server, tf_cpu: str) -> None:
@@ -128,20 +137,21 @@ def test_an_image_is_built_and_sent_by_command(kit: Kit, server: Server, tf_cpu:
     assert "for a machine behind --host" in kit("build", tf_cpu, "--transfer", "--host", "local", code=2).stderr
 
 
-def test_an_image_is_pulled_there(there: Engine, engine: Engine, tmp_path: Path) -> None:
+def test_an_image_is_pulled_there(there: Engine, engine: Engine, docker: DockerClient, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /\nLABEL kit.test=pulled\n")
     (tmp_path / "data").mkdir()
     with local_registry(tmp_path / "data") as registry:
         reference = f"{registry}/lab/x:latest"
         engine.call(["buildx", "build", "--quiet", "--load", "--tag", reference, str(tmp_path)])
-        engine.call(["push", "--quiet", reference])
-        engine.call(["image", "rm", "--force", reference])
+        docker.images.push(reference)
+        docker.images.remove(reference, force=True)
         wanted = cast("Image", Named("x", "kit/test-pulled:latest"))
         try:
             pull_image(there, wanted, f"{registry}/lab/")
-            assert (engine.image_labels("kit/test-pulled:latest") or {})["kit.test"] == "pulled"
+            assert docker.images.get("kit/test-pulled:latest").labels["kit.test"] == "pulled"
         finally:
-            engine.call(["image", "rm", "--force", "kit/test-pulled:latest", reference])
+            for name in ("kit/test-pulled:latest", reference):
+                docker.images.remove(name, force=True)
     with pytest.raises(KitError, match=r"cannot be reached|could not be pulled"):
         pull_image(there, wanted, f"{registry}/lab")
 
@@ -159,10 +169,10 @@ def spec(name: str, script: str, image: str) -> ContainerSpec:
 
 
 @pytest.fixture
-def name(engine: Engine) -> Iterator[str]:
+def name(docker: DockerClient) -> Iterator[str]:
     name = f"kit-test-{os.urandom(3).hex()}"
     yield name
-    engine.remove(name, force=True)
+    witness.remove(docker, name)
 
 
 def test_reading_goes_on_after_the_connection_was_lost(
@@ -183,7 +193,7 @@ def test_reading_goes_on_after_the_connection_was_lost(
 
     cutter = threading.Thread(target=cut)
     cutter.start()
-    code = run.follow_job(there, name, write, said.append)
+    code = follow_job(there, name, write, said.append)
     cutter.join()
     assert code == 7
     assert text[1].decode() == "".join(f"line {n}\n" for n in range(1, 41))
@@ -192,11 +202,13 @@ def test_reading_goes_on_after_the_connection_was_lost(
     assert any("again" in line for line in said)
 
 
-def test_the_log_of_one_that_ended_is_read_whole(there: Engine, engine: Engine, tf_cpu: str, name: str) -> None:
+def test_the_log_of_one_that_ended_is_read_whole(
+    there: Engine, engine: Engine, docker: DockerClient, tf_cpu: str, name: str
+) -> None:
     engine.run_detached(spec(name, "printf 'a\\n\\nb'; exit 3", f"kit/{tf_cpu}:latest"))
-    engine.call(["wait", name])
+    docker.containers.get(name).wait()
     found: list[bytes] = []
-    assert run.follow_job(there, name, lambda _, data: found.append(data), lambda _: None) == 3
+    assert follow_job(there, name, lambda _, data: found.append(data), lambda _: None) == 3
     assert b"".join(found).rstrip(b"\n") == b"a\n\nb"
 
 
@@ -204,15 +216,19 @@ def test_a_progress_bar_is_seen_while_it_grows(there: Engine, tf_cpu: str, tmp_p
     """Nothing holds back what is no whole line yet, as `docker logs --follow` would."""
     catalog = load_catalog()
     seen: list[tuple[float, bytes]] = []
-    request = run.RunRequest(
+    request = RunRequest(
         image=catalog.find(tf_cpu),
         command=("sh", "-c", "for n in 1 2 3; do printf '\\r%s' $n; sleep 1; done"),
         folder=tmp_path,
-        user=run.user_of(there),
+        user=user_of(there),
         network=NetworkSettings(proxies={}),
     )
-    name, code = run.start_job(
-        request, there, lambda _: None, write=lambda _, data: seen.append((time.monotonic(), data))
+    name, code = start_job(
+        request,
+        lease.no_gpus(request.image),
+        there,
+        lambda _: None,
+        write=lambda _, data: seen.append((time.monotonic(), data)),
     )
     assert code == 0
     assert b"".join(data for _, data in seen) == b"\r1\r2\r3"

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from docker import DockerClient
 
 from kit.bench import saved
 from kit.bench.results import as_json
 from kit.bench.suite import TEST_NAMES
-from kit.engine import Engine
-from tests.engine.conftest import Kit, containers
-from tests.engine.test_browser import chromium, dump_page
+from tests.engine import witness
+from tests.engine.conftest import Kit
+from tests.engine.run.test_browser import chromium, dump_page
+from tests.engine.witness import containers
 from tests.unit.test_bench_saved import whole
 
 pytestmark = pytest.mark.engine
@@ -44,14 +46,14 @@ def check_cpu_result(result: dict[str, Any], image: str) -> None:
     assert 0 < result["seconds"] < 600  # on a machine that others use too
 
 
-def test_tensorflow_on_the_cpu(kit: Kit, tf_cpu: str, engine: Engine, tmp_path: Path) -> None:
-    before, file = containers(engine), tmp_path / "result.json"
+def test_tensorflow_on_the_cpu(kit: Kit, tf_cpu: str, docker: DockerClient, tmp_path: Path) -> None:
+    before, file = containers(docker), tmp_path / "result.json"
     done = kit("bench", tf_cpu, "--device", "cpu", "--save", str(file), "--json")
     result = json.loads(done.stdout)
     check_cpu_result(result, "tf-cpu")
     assert as_json(saved.read(file)) == result
     assert "matmul_fp16: " in done.stderr  # progress, while it runs
-    assert containers(engine) == before
+    assert containers(docker) == before
 
 
 def test_pytorch_on_the_cpu(kit: Kit, torch_cuda: str) -> None:
@@ -70,7 +72,7 @@ def test_table_for_people_and_a_short_soak(kit: Kit, tf_cpu: str) -> None:
     assert lines[-1] == "NOT_APPLICABLE: functional only, GPU not tested"
 
 
-def test_without_a_gpu_it_is_an_error(kit: Kit, torch_cuda: str) -> None:
+def test_without_a_gpu_it_is_an_error(kit: Kit, torch_cuda: str, gpus_alone: None) -> None:
     from kit.host import host_has_gpu
 
     if host_has_gpu():
@@ -78,7 +80,7 @@ def test_without_a_gpu_it_is_an_error(kit: Kit, torch_cuda: str) -> None:
     assert "no NVIDIA GPU" in kit("bench", torch_cuda, code=3).stderr
 
 
-def test_all_reduce_between_processes(engine: Engine, torch_cuda: str, tmp_path: Path) -> None:
+def test_all_reduce_between_processes(docker: DockerClient, torch_cuda: str, tmp_path: Path) -> None:
     import kit
 
     script = tmp_path / "script.py"
@@ -88,15 +90,9 @@ def test_all_reduce_between_processes(engine: Engine, torch_cuda: str, tmp_path:
         "    print(json.dumps(as_json(all_reduce.run(2, 'gloo', cpu_sizes(), 64))))\n"
     )
     folder = Path(kit.__path__[0])
-    arguments = [
-        "run",
-        "--rm",
-        "--pull=never",
-        "--env=PYTHONPATH=/opt/kit/bench",
-        f"--mount=type=bind,source={folder},target=/opt/kit/bench/kit,readonly",
-        f"--mount=type=bind,source={script},target=/script.py,readonly",
-    ]
-    found = json.loads(engine.call([*arguments, f"kit/{torch_cuda}:latest", "python", "/script.py"], timeout_s=120))
+    volumes = [f"{folder}:/opt/kit/bench/kit:ro", f"{script}:/script.py:ro"]
+    command = (f"kit/{torch_cuda}:latest", "python", "/script.py")
+    found = json.loads(witness.run(docker, *command, volumes=volumes, environment={"PYTHONPATH": "/opt/kit/bench"}))
     assert found["correctness"]["passed"] is True
     assert found["value"] > 0
     assert len(found["details"]["product_tflops"]) == 2

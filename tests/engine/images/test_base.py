@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+from docker import DockerClient
 
 from kit import base, paths, process
 from kit.engine import Engine, connect
 from kit.errors import DiskFullError, NetworkError, NoEngineError
+from tests.engine import witness
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="making a base needs root")]
 
@@ -39,28 +41,28 @@ def test_base_is_made_once_and_then_kept(engine: Engine) -> None:
 
 
 def test_base_removed_from_the_engine_is_loaded_from_disk(
-    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, docker: DockerClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(base, "REPOSITORY", "kit/base-of-a-test")
     try:
         made = base.ensure("bookworm", engine, on_message=print)
-        engine.call(["image", "rm", made.reference])
+        docker.images.remove(made.reference)
         said: list[str] = []
         assert base.ensure("bookworm", engine, on_message=said.append) == made
         assert said == [f"loading {made.reference} as it was made before"]
         (paths.cache_dir() / f"base/bookworm-{architecture()}.tar").write_bytes(b"no archive")
-        engine.call(["image", "rm", made.reference])
+        docker.images.remove(made.reference)
         assert base.ensure("bookworm", engine, on_message=print) == made, "a broken archive is made anew"
     finally:
-        engine.call(["image", "rm", "--force", "kit/base-of-a-test:bookworm"])
+        docker.images.remove("kit/base-of-a-test:bookworm", force=True)
 
 
 @pytest.mark.parametrize(("suite", "python"), [("bullseye", "3.9"), ("trixie", "3.13")])
-def test_other_suites_install_their_python(engine: Engine, suite: str, python: str) -> None:
+def test_other_suites_install_their_python(engine: Engine, docker: DockerClient, suite: str, python: str) -> None:
     made = base.ensure(suite, engine, on_message=print)
     command = "apt-get -qq update && apt-cache policy python3 | grep Candidate"
-    said = engine.call(["run", "--rm", made.reference, "sh", "-c", command])
+    said = witness.run(docker, made.reference, "sh", "-c", command)
     assert f"Candidate: {python}." in said
 
 

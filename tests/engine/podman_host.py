@@ -18,7 +18,6 @@ import pytest
 
 import kit
 from kit import apt, base, paths
-from kit.engine import Engine
 from tests.engine.remote.accounts import Account, add_account, remove_account
 from tests.engine.sshd import Server
 
@@ -179,15 +178,6 @@ class PodmanAccount:
         """Have kit's Debian base, as `BASE`: a shell, and little else."""
         if self.run(f"podman image exists {BASE}", check=False).returncode != 0:
             self.load(base_archive(self.folder))
-
-    def load_from(self, engine: Engine, reference: str) -> None:
-        """Have an image that the engine here has."""
-        archive = self.folder / "image.tar"
-        engine.call(["image", "save", "--output", str(archive), reference], timeout_s=600)
-        try:
-            self.load(archive)
-        finally:
-            archive.unlink()
 
     def containers(self, *, everything: bool = True) -> list[str]:
         """The names of its containers, with `everything` also of those that do not run, asked of Podman itself."""
