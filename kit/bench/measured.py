@@ -70,7 +70,7 @@ class Row(dict):  # type: ignore[type-arg]
 
 
 def _tables(raw: Any) -> Tables:
-    return Tables(*([Row(row) for row in raw[table]] for table in ("gpu", "rate", "reference")))
+    return Tables(*([Row(row) for row in raw[table]] for table in ("gpu", "rate", "reference")))  # type: ignore[arg-type]
 
 
 def package_tables() -> Tables | None:
