@@ -80,23 +80,28 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-# An engine is there when these run: a test that does not find it fails instead of being skipped.
-define test_with_engine
-$(need_engine)
-$(engine_ends_with_recipe)
-KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest
-endef
-
 test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included; at the end: what was skipped and why
-	@$(test_with_engine) $(PYTEST_ARGS)
+	@$(need_engine)
+	$(engine_ends_with_recipe)
+	# An engine is there now: a test that does not find it fails instead of being skipped.
+	KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # One process more than there are cores, for many tests wait. Those of a file stay together: they share ports and servers.
 test-unit: .venv/ready ## Run the tests that need no engine
 	@$(BIN)/python -m pytest -m "not engine and not gpu" -n "$$(($$(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile \
 	    $(PYTEST_ARGS)
 
+# Two at a time, as tests/conftest.py says; then those that must be alone, of which $(PYTEST_ARGS) may choose none.
 test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine
-	@$(test_with_engine) -m "engine or gpu" "tests/engine/$(GROUP)" $(PYTEST_ARGS)
+	@$(need_engine)
+	$(engine_ends_with_recipe)
+	export KIT_REQUIRE_ENGINE=1
+	if [ -n "$(GROUP)" ]; then
+	    $(BIN)/python -m pytest -m "engine or gpu" "tests/engine/$(GROUP)" $(PYTEST_ARGS)
+	else
+	    $(BIN)/python -m pytest -m "(engine or gpu) and not alone" -n 2 --dist loadscope $(PYTEST_ARGS)
+	    $(BIN)/python -m pytest -m "alone" $(PYTEST_ARGS) || [ $$? = 5 ]
+	fi
 
 check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine
 

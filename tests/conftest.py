@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,26 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="Write what tests/cli/test_golden.py compares with.")
+
+
+# What may run at the same time on one engine (`make test-engine`): one process has the tests that start containers as
+# the user who runs them, the other those of other accounts, which wait a lot.
+OTHER_ACCOUNTS = ("tests/engine/podman/", "tests/engine/remote/")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadscope`, which nothing else here uses, two scopes."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            is_own = nodeid.startswith("tests/engine/remote/test_remote_engine.py")
+            return "others" if nodeid.startswith(OTHER_ACCOUNTS) and not is_own else "own"
+
+    return Lanes(config, log)
 
 
 @cache

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,21 @@ KIT = str(Path(sys.executable).with_name("kit"))
 CA_MARK = "a certificate of the test's own, which no image may have"
 
 Kit = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name == "private_engine":  # it looks at the whole machine
+            item.add_marker(pytest.mark.alone)
+
+
+@pytest.fixture
+def gpus_alone() -> Iterator[None]:
+    """No other test gives this machine GPUs meanwhile, or counts on its having none."""
+    with (Path(tempfile.gettempdir()) / "kit-tests-gpus.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")

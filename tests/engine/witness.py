@@ -5,6 +5,8 @@ On a host with Podman alone the witness is `podman` itself (tests/engine/podman_
 
 from __future__ import annotations
 
+import os
+
 from docker import DockerClient
 
 from kit.engine import connect
@@ -17,13 +19,14 @@ def client() -> DockerClient:
 
 
 def containers(docker: DockerClient, label: str = "kit.image") -> set[str]:
-    """The names of all containers with a label, running or not."""
+    """The names of this user's containers with a label, running or not; others may use the engine too."""
     return set(labels(docker, label))
 
 
 def labels(docker: DockerClient, label: str = "kit.image") -> dict[str, dict[str, str]]:
-    """The labels of all containers with a label, by name."""
-    found = docker.containers.list(all=True, filters={"label": label}, ignore_removed=True)
+    """The labels of this user's containers with a label, by name."""
+    mine = {"label": [label, f"kit.owner={os.getuid()}"]}
+    found = docker.containers.list(all=True, filters=mine, ignore_removed=True)
     return {container.name: container.labels for container in found}
 
 

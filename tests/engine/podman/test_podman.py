@@ -313,7 +313,7 @@ LOOK = "ls /dev | grep kit-test | tr '\\n' ' '; echo ${KIT_TEST_CDI:-none}"
 
 
 @pytest.fixture
-def cdi() -> Iterator[None]:
+def cdi(gpus_alone: None) -> Iterator[None]:
     """Two GPUs that are other names of /dev/null and /dev/zero, as nvidia-ctk writes them."""
     if any(SPECIFICATION.parent.glob("nvidia*")):
         pytest.skip("this machine has a CDI specification of its own")

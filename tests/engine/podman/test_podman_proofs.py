@@ -75,7 +75,7 @@ def test_bench_on_the_cpu(there: Kit, podman_host: PodmanHost, podman_tf_cpu: st
     assert left_in_scratch(podman_host) == []
 
 
-def test_the_doctor_finds_nothing_wrong_with_rootless_podman(there: Kit) -> None:
+def test_the_doctor_finds_nothing_wrong_with_rootless_podman(there: Kit, gpus_alone: None) -> None:
     done = there("--json", "doctor")
     report = json.loads(done.stdout)
     engine = report["host"]["engine"]
@@ -104,7 +104,7 @@ def test_a_compose_file(there: Kit, podman_host: PodmanHost, tmp_path: Path) -> 
 
 
 @pytest.fixture
-def cdi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def cdi(gpus_alone: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two GPUs that are what /dev/null and /dev/zero are."""
     for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_GPUS"):
         monkeypatch.delenv(name, raising=False)

@@ -188,7 +188,7 @@ def test_ten_hosts_of_which_three_are_dead(client: Client, project: Path) -> Non
     client.kit("--host", "gpu3", "stop", "--all", "--time", "0")
 
 
-def test_facts_of_the_server(client: Client) -> None:
+def test_facts_of_the_server(client: Client, gpus_alone: None) -> None:
     gpus = client.json("--host", "server", "gpus")
     assert len({row["uuid"] for row in gpus}) == len(gpus) == len(list(Path("/dev").glob("nvidia[0-9]*")))
     done = client.run(KIT, "--json", "--host", "server", "doctor")

@@ -127,6 +127,7 @@ def may_restart(lab: Lab) -> Iterator[None]:
         lab.accounts.allow()
 
 
+@pytest.mark.alone
 def test_engine_restarted_while_a_notebook_runs(lab: Lab, client: Client, project: Path, may_restart: None) -> None:
     arguments = ("--host", "server", "run", "--restart", "unless-stopped", "tf-cpu", "jupyter")
     started = client.json(*arguments, cwd=project)

@@ -37,7 +37,8 @@ def test_all_hosts_at_once(host: Host, client: Client, project: Path) -> None:
     try:
         for name in ("server", host.name):
             client.kit("--host", name, "run", "--detach", "tf-cpu", "--", "sleep", "100", cwd=project)
-        rows = [row for row in client.json("ps", "--all-hosts") if row["name"]]
+        owners = (host.account.name, host.lab.alice.name)
+        rows = [row for row in client.json("ps", "--all-hosts") if row["name"] and row["owner"] in owners]
         assert [row["name"] for row in rows if row["host"] == host.name] == host.containers()
         assert {row["host"] for row in rows} == {"server", host.name}
         assert {row["image"] for row in rows} == {"tf-cpu"}

@@ -35,7 +35,7 @@ def test_the_host_is_measured_there(lab: Lab, client: Client) -> None:
     assert "measures on this machine" in refused.stderr
 
 
-def test_the_host_is_examined(lab: Lab, client: Client) -> None:
+def test_the_host_is_examined(lab: Lab, client: Client, gpus_alone: None) -> None:
     # What it finds depends on the machine, and so does its exit code.
     there = client.run(KIT, "--host", "server", "doctor", "--json")
     assert there.returncode in (0, 1)

@@ -71,7 +71,7 @@ def test_table_for_people_and_a_short_soak(kit: Kit, tf_cpu: str) -> None:
     assert lines[-1] == "NOT_APPLICABLE: functional only, GPU not tested"
 
 
-def test_without_a_gpu_it_is_an_error(kit: Kit, torch_cuda: str) -> None:
+def test_without_a_gpu_it_is_an_error(kit: Kit, torch_cuda: str, gpus_alone: None) -> None:
     from kit.gpu import host_has_gpu
 
     if host_has_gpu():

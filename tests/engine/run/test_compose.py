@@ -184,7 +184,9 @@ def test_a_gpu_by_cdi(kit: Kit, compose: Compose, tf_cpu: str, workspace: Path, 
         assert compose(*command, options=options) == f"{expected}void\n"
 
 
-def test_a_gpu_the_engine_cannot_give(kit: Kit, compose: Compose, tf_cpu: str, workspace: Path) -> None:
+def test_a_gpu_the_engine_cannot_give(
+    kit: Kit, compose: Compose, tf_cpu: str, workspace: Path, gpus_alone: None
+) -> None:
     written = kit("compose", "torch2.7-cu126", "--user", str(UID), "--gpu-form", "nvidia", cwd=workspace).stderr
     assert "passes no GPU in" in written or Path("/dev/nvidiactl").exists()
     if Path("/dev/nvidiactl").exists():

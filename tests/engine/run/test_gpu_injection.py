@@ -15,7 +15,7 @@ SPECIFICATION = Path("/etc/cdi/kit-test.json")
 
 
 @pytest.fixture
-def cdi(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def cdi(gpus_alone: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two GPUs that are /dev/null and /dev/zero, and a library mount, as nvidia-ctk writes them."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if any(SPECIFICATION.parent.glob("nvidia*")):
@@ -100,12 +100,14 @@ def test_none_asks_for_the_cpu(kit: Kit, torch_cuda: str, workspace: Path, cdi: 
     assert done.stdout == "void none\n"
 
 
-def test_gpus_without_a_way_to_inject_them(kit: Kit, torch_cuda: str, workspace: Path) -> None:
+def test_gpus_without_a_way_to_inject_them(kit: Kit, torch_cuda: str, workspace: Path, gpus_alone: None) -> None:
     done = kit("run", "-C", str(workspace), "--gpus", "all", torch_cuda, "true", code=17)
     assert "nvidia-ctk" in done.stderr
 
 
-def test_host_without_a_gpu_runs_on_the_cpu_and_says_so(kit: Kit, torch_cuda: str, workspace: Path) -> None:
+def test_host_without_a_gpu_runs_on_the_cpu_and_says_so(
+    kit: Kit, torch_cuda: str, workspace: Path, gpus_alone: None
+) -> None:
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this host has an NVIDIA GPU")
     done = kit(

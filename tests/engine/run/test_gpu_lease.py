@@ -75,7 +75,7 @@ LOOK = "ls /dev | grep nvidia; cat"
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def machine(gpus_alone: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two GPUs, by number and UUID, that are /dev/null and /dev/zero; none of them leased."""
     if any(SPECIFICATION.parent.glob("nvidia*")) or DRIVER.exists():
         pytest.skip("this machine has GPUs or a CDI specification of its own")

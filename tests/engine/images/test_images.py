@@ -13,7 +13,7 @@ from kit.engine import connect
 pytestmark = pytest.mark.engine
 
 
-def test_every_image_that_is_built_is_sound(catalog: Catalog, docker: DockerClient) -> None:
+def test_every_image_that_is_built_is_sound(catalog: Catalog, docker: DockerClient, gpus_alone: None) -> None:
     engine = connect()
     names = {tag.rpartition("/")[2].partition(":")[0] for found in docker.images.list() for tag in found.tags}
     images = [i for i in catalog.images() if i.name in names and build.current(catalog, i, engine, BuildOptions())]
