@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from email import message_from_string
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kit import process, redact
 from kit.errors import CommandError, DiskFullError, NetworkError, UnsupportedHostError
+from kit.frozen import dataclass
 from kit.paths import write_text
 
 ETC_APT = Path("/etc/apt")
@@ -78,15 +79,8 @@ def parse_deb822(text: str) -> list[Source]:
     found = []
     text = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for stanza in re.split(r"\n[ \t]*\n", text):
-        fields: dict[str, str] = {}
-        key = ""
-        for line in stanza.splitlines():
-            if line[:1] in (" ", "\t") and key:
-                fields[key] += "\n" + line
-            elif ":" in line:
-                key, _, value = line.partition(":")
-                key = key.strip().lower()
-                fields[key] = value
+        # Its format is that of a mail's head: `Name: value`, and lines that go on with a space.
+        fields = {key.lower(): value for key, value in message_from_string(stanza.lstrip("\n")).items()}
         if "deb" not in fields.get("types", "").split() or fields.get("enabled", "").strip().lower() in ("no", "false"):
             continue
         # A key written out in the file cannot be said on one line; kit names the distribution's keyring itself.

@@ -31,10 +31,6 @@ class BaseImage:
     suite: str
 
 
-def _silent(_: str) -> None:
-    pass
-
-
 def reference(suite: str) -> str:
     return f"{REPOSITORY}:{suite}"
 
@@ -53,7 +49,7 @@ def ensure(
     *,
     mirror: str = "",
     force: bool = False,
-    on_message: Callable[[str], None] = _silent,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> BaseImage:
     """The base of that suite in the engine: the one that is there, else one kept on disk, else a new one.
 
@@ -97,7 +93,7 @@ def _load(suite: str, archive: Path, engine: Engine) -> BaseImage | None:
     return find(suite, engine)
 
 
-def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[str], None] = _silent) -> str:
+def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[str], None] = lambda _: None) -> str:
     """Write the base of a suite as an image archive that `docker load` takes; returns the hash of its packages.
 
     The archive appears whole or not at all. Two calls that find the same packages write the same bytes.

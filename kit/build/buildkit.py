@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from kit import paths
-from kit.build.context import kit_context
-from kit.build.failure import build_error
-from kit.build.inputs import Plan
-from kit.buildlog import BuildLog
+from kit.build.inputs import Plan, kit_context
+from kit.buildlog import BuildLog, Log
 from kit.engine import Engine
 
 
-def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
-    """Build into the engine's store, or where `output` (arguments of buildx) says. Raises as `build_error` says."""
+def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[int, Log]:
+    """Build into the engine's store, or where `output` (arguments of buildx) says; the exit code, and the log."""
     if output is None:
         reference = plan.image.reference
         output = ["--tag", reference]
@@ -42,21 +38,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> None:
             ],
             lambda line: plan.progress.log(log, log.feed(line)),
         )
-    if code != 0:
-        raise build_error(plan.image.name, log, code)
-
-
-def digest(engine: Engine, plan: Plan) -> str:
-    """Build from nothing into an OCI archive; the digest of its manifest. The engine's store is untouched."""
-    with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
-        archive = Path(folder) / "image.tar"
-        output = ["--no-cache", "--output", f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"]
-        run(engine, plan, output)
-        with tarfile.open(archive) as tar:
-            index = tar.extractfile("index.json")
-            assert index is not None
-            found: str = json.load(index)["manifests"][0]["digest"]
-            return found
+    return code, log
 
 
 @contextlib.contextmanager

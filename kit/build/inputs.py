@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import paths
-from kit.build.context import step_scripts
 from kit.build.model import BuildOptions, Built, ChosenBase, Progress
 from kit.catalog import Catalog
 from kit.catalog.model import Image
@@ -17,6 +17,39 @@ from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
 
 if TYPE_CHECKING:
     from kit.locks.format import Lock
+
+# They open and close each step of a build.
+STEP_SCRIPTS = ("begin.sh", "end.sh")
+
+
+def step_scripts() -> str:
+    """The text of the scripts that every step sources: what they do is part of what an image is."""
+    return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in STEP_SCRIPTS)
+
+
+def kit_context() -> Path:
+    """A folder with the uv program, and the scripts that open and close a step."""
+    import shutil
+    import tempfile
+
+    import uv
+
+    program = Path(uv.find_uv_bin())
+    stat = program.stat()
+    mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
+    folder = paths.cache_dir() / "build-context" / mark
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent))
+        shutil.copy(program, beside / "uv")
+        for name in STEP_SCRIPTS:
+            shutil.copy(paths.templates_dir() / name, beside / name)
+        # Another kit process may have been faster: then its folder is as good as this one.
+        try:
+            beside.rename(folder)
+        except OSError:
+            shutil.rmtree(beside)
+    return folder
 
 
 def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
@@ -42,9 +75,12 @@ class Plan:
     image: Image
     inputs: Inputs
     base: ChosenBase
-    fingerprint: str
     options: BuildOptions
     progress: Progress
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.inputs.dockerfile, self.inputs.lock.requirements, self.base.identity)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -12,12 +12,9 @@ from importlib import resources
 from pathlib import Path
 
 from kit import paths, process, ssh
-from kit.build.context import kit_context
-from kit.build.failure import build_error
-from kit.build.inputs import Plan
-from kit.buildlog import PodmanLog
+from kit.build.inputs import Plan, kit_context
+from kit.buildlog import Log, PodmanLog
 from kit.engine import Engine
-from kit.engine.podman import HINTS
 from kit.errors import EngineError, EngineFeatureError, KitError
 from kit.network import NetworkSettings
 
@@ -34,8 +31,8 @@ READ_SCRIPT = (
 )
 
 
-def run(engine: Engine, plan: Plan) -> None:
-    """Build into the engine's store. Raises EngineFeatureError when Podman is too old, else as `build_error` says."""
+def run(engine: Engine, plan: Plan) -> tuple[int, Log]:
+    """Build into the engine's store; the exit code, and the log. Raises EngineFeatureError when Podman is too old."""
     image, network = plan.image, plan.options.network
     with tempfile.TemporaryDirectory(prefix="kit-build-") as scratch:
         context = kit_context()
@@ -63,15 +60,13 @@ def run(engine: Engine, plan: Plan) -> None:
         ]
         log = PodmanLog()
         code = _run(engine, arguments, _secrets(network), log, plan)
-    if code == 0:
-        return
-    if any(LACKS_CONTEXTS in line for line in log.other):
+    if code != 0 and any(LACKS_CONTEXTS in line for line in log.other):
         raise EngineFeatureError(
             f"Podman {engine.info.version} cannot build kit's images: its `podman build` has no --build-context",
             hint="use a newer one; or build elsewhere: --transfer builds here and sends it, --pull REPOSITORY takes it "
             "from a registry",
         )
-    raise build_error(image.name, log, code, hints=HINTS)
+    return code, log
 
 
 def for_podman(dockerfile: str, context: Path, layers: Mapping[str, str]) -> str:

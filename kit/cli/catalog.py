@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import textwrap
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,11 +14,9 @@ from kit import paths
 from kit.catalog import load_catalog
 from kit.cli.options import Options, json_option
 from kit.cli.output import picked, print_facts, print_json, print_table, say
-from kit.compat import code_for
 from kit.engine import connect
 from kit.errors import KitError, LockError, UnlockedError
 from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
-from kit.locks.format import read_lock
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -34,8 +31,7 @@ ENGINE_WAIT_S = 1.0
 @click.pass_obj
 def list_command(options: Options, *, everything: bool) -> None:
     """List the images, and whether each is locked and built."""
-    built = ask_built()  # before anything else is imported: the engine's answer takes longer than all the rest
-
+    built = ask_built()  # first: the engine's answer takes longer than all the rest
     catalog = load_catalog()
     images = [image for image in catalog.images() if everything or not image.flavor]
     rows = [describe(catalog, image) for image in images]
@@ -142,6 +138,10 @@ def _engine_is_likely() -> bool:
 
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
+    # Not for `kit list`, which would take a tenth longer.
+    from kit.compat import code_for
+    from kit.locks.format import read_lock
+
     release, base = image.release, catalog.base_for(image)
     covered = [gpu for gpu in catalog.gpus if code_for(release, gpu.compute_capability, release.platforms[0])[0]]
     facts: dict[str, Any] = {
@@ -179,5 +179,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return _yes_no(value)
     if isinstance(value, list | tuple):
+        import textwrap
+
         value = textwrap.fill(", ".join(str(v) for v in value), width=88)
     return str(value) or "-"

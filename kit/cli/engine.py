@@ -11,6 +11,8 @@ import click
 from kit import private_engine
 from kit.cli.options import Options, json_option
 from kit.cli.output import print_json, say
+from kit.private_engine import daemon
+from kit.private_engine.settings import Store
 
 
 @click.group()
@@ -55,8 +57,8 @@ def up_command(
     update: bool,
 ) -> None:
     """Start the engine; says so if it is up already."""
-    started = private_engine.up(
-        store=cast("private_engine.Store | None", store),
+    started = daemon.up(
+        store=cast("Store | None", store),
         registry_mirrors=registry_mirrors,
         insecure_registries=insecure_registries,
         update=update,
@@ -82,7 +84,7 @@ def down_command(options: Options, *, purge: bool) -> None:
         click.confirm(
             f"Delete all images, containers and volumes in {private_engine.places().folder}?", abort=True, err=True
         )
-    stopped = private_engine.down(purge=purge, say=lambda text: say(options, text))
+    stopped = daemon.down(purge=purge, say=lambda text: say(options, text))
     say(options, "private engine stopped" if stopped else "private engine was not up")
     if options.json:
         _print(options)

@@ -16,7 +16,7 @@ from kit.errors import BadInputError, CheckFailedError
 from kit.explain import explain_lines, numbered_lines
 
 if TYPE_CHECKING:
-    from kit.catalog.machines import Problem
+    from kit.catalog.model import Problem
     from kit.explain import Match
 
 PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"

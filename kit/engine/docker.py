@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kit import labels, process
-from kit.engine import api, cdi, stream
+from kit import labels, process, unix_http
+from kit.engine import cdi, stream
 from kit.engine.info import parse_info
-from kit.engine.messages import translate
+from kit.engine.messages import NO_HINTS, Hints, translate
 from kit.engine.model import Container, from_inspect, from_list
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 from kit.facts.engine import FEATURES, EngineFacts, Features
@@ -36,6 +36,7 @@ class Engine:
     kind: Literal["docker", "podman"] = "docker"
     info_command: tuple[str, ...] = ("info", "--format={{json .}}")
     forced: tuple[str, ...] = ("--force",)  # the arguments of `rm` that kill what runs
+    hints: ClassVar[Hints] = NO_HINTS  # what to do about errors for which it has another way than Docker
     connection: Connection | None = None  # to the machine behind SSH that the engine is on
 
     def __init__(
@@ -115,7 +116,7 @@ class Engine:
 
     def failure(self, error: CommandError) -> KitError:
         """A failed command of the engine as the kind of error its text stands for."""
-        return translate(error)
+        return translate(error, self.hints)
 
     @property
     def features(self) -> Features:
@@ -148,7 +149,7 @@ class Engine:
     @cached_property
     def _said(self) -> EngineFacts:
         """The engine's own description alone, for which no file is looked at (one call, kept)."""
-        answer = api.ask(self.socket_path, "/info")
+        answer = unix_http.ask(self.socket_path, "/info")
         facts = parse_info(answer[1].decode(errors="replace"), "", self.kind) if answer and answer[0] == 200 else None
         if facts is None or facts.problem:
             facts = parse_info(self.call(self.info_command, timeout_s=30), "", self.kind)
@@ -176,7 +177,7 @@ class Engine:
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
-        answer = api.get(self.socket_path, f"/images/{reference}/json")
+        answer = unix_http.get(self.socket_path, f"/images/{reference}/json")
         if answer and answer[0] in (200, 404):
             return (answer[1]["Config"].get("Labels") or {}) if answer[0] == 200 else None
         try:
@@ -233,7 +234,7 @@ class Engine:
 
     def tags(self) -> list[str]:
         """The references of kit's own local images."""
-        if (answer := api.get_list(self.socket_path, OWN_IMAGES)) is not None:
+        if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:
             return [tag for image in answer for tag in image.get("RepoTags") or ()]
         return self.call(
             ["image", "ls", "--filter=reference=kit/*", "--format={{.Repository}}:{{.Tag}}"], timeout_s=30
@@ -332,7 +333,7 @@ class Engine:
 
     def is_listed(self, name: str) -> bool:
         """True when the engine has a container of this name, running or not."""
-        answer = api.get_list(self.socket_path, _listing("name", f"%5E%2F{name}%24"))
+        answer = unix_http.get_list(self.socket_path, _listing("name", f"%5E%2F{name}%24"))
         if answer is not None:
             return bool(answer)
         return bool(self.call(["ps", "--all", "--quiet", f"--filter=name=^/?{name}$"], timeout_s=30).strip())
@@ -349,7 +350,7 @@ class Engine:
 
     def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
-        answer = api.get_list(self.socket_path, _listing("label", label))
+        answer = unix_http.get_list(self.socket_path, _listing("label", label))
         if answer is not None and (raw := self._inspected([found["Id"] for found in answer])) is not None:
             return [from_inspect(found) for found in raw]
         names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
@@ -363,14 +364,14 @@ class Engine:
 
     def listed(self, *, label: str) -> list[Container]:
         """The same in one question, however many there are, but without their environment."""
-        answer = api.get_list(self.socket_path, _listing("label", label))
+        answer = unix_http.get_list(self.socket_path, _listing("label", label))
         return self.containers(label=label) if answer is None else [from_list(found) for found in answer]
 
     def _inspected(self, names: Sequence[str]) -> list[dict[str, Any]] | None:
         """What the engine has of each container but those that are gone; None when it cannot be asked directly."""
         found = []
         for name in names:
-            answer = api.get(self.socket_path, f"/containers/{name}/json")
+            answer = unix_http.get(self.socket_path, f"/containers/{name}/json")
             if answer is None or answer[0] not in (200, 404):
                 return None
             if answer[0] == 200:

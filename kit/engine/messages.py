@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from kit.errors import (
     BaseNotFoundError,
@@ -17,6 +18,8 @@ from kit.errors import (
     PortTakenError,
 )
 
+Hints = Mapping[type[KitError], str]
+NO_HINTS: Hints = MappingProxyType({})
 # (parts of the text in lower case, kind, what happened, what to do); the first of which one matches wins.
 Known = tuple[tuple[tuple[str, ...], type[KitError], str, str], ...]
 KNOWN: Known = (
@@ -89,17 +92,20 @@ REGISTRY: Known = (
 )
 
 
-def recognise(lines: Iterable[str], known: Known = KNOWN) -> KitError | None:
-    """The error a text stands for, with the telling line as its detail; None when it is none of the known."""
+def recognise(lines: Iterable[str], known: Known = KNOWN, *, hints: Hints = NO_HINTS) -> KitError | None:
+    """The error a text stands for, with the telling line as its detail; None when it is none of the known.
+
+    `hints`: what to do about some kinds instead.
+    """
     for line in lines:
         lower = line.lower()
         for parts, kind, message, hint in known:
             if any(part in lower for part in parts):
-                return kind(message, hint=hint, details=(line.strip(),))
+                return kind(message, hint=hints.get(kind, hint), details=(line.strip(),))
     return None
 
 
-def translate(error: CommandError) -> KitError:
+def translate(error: CommandError, hints: Hints = NO_HINTS) -> KitError:
     """A failed command of the engine as the kind of error its text stands for; EngineError when it is not known."""
     lines = (error.stderr.strip() or error.stdout.strip()).splitlines()
-    return recognise(lines) or EngineError(error.message, details=tuple(lines[-8:]))
+    return recognise(lines, hints=hints) or EngineError(error.message, details=tuple(lines[-8:]))

@@ -10,13 +10,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from kit import labels
 from kit.engine import stream
 from kit.engine.docker import Engine
+from kit.engine.messages import Hints
 from kit.engine.model import Container
-from kit.errors import CommandError, DiskFullError, EngineFeatureError, GpuUnavailableError, KitError
+from kit.errors import DiskFullError, EngineFeatureError, GpuUnavailableError
 from kit.facts.engine import CDI_FOLDERS
 from kit.targets import podman as target
 
@@ -26,12 +27,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "podman"
 REGISTRY = "docker.io"
-# What to do about errors for which Docker has another way.
-HINTS: dict[type[KitError], str] = {
-    DiskFullError: "free some with `podman system prune`, or move the data (`graphroot` in storage.conf)",
-    GpuUnavailableError: f"`ls {' '.join(CDI_FOLDERS)}` shows what specifications there are; make a new one with "
-    "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`",
-}
 
 
 def full_name(reference: str) -> str:
@@ -62,6 +57,11 @@ class Podman(Engine):
     kind = "podman"
     info_command = ("info", "--format=json")
     forced = ("--force", "--time=0")  # else it waits 10 s for what runs to end
+    hints: ClassVar[Hints] = {
+        DiskFullError: "free some with `podman system prune`, or move the data (`graphroot` in storage.conf)",
+        GpuUnavailableError: f"`ls {' '.join(CDI_FOLDERS)}` shows what specifications there are; make a new one with "
+        "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`",
+    }
 
     def __init__(self) -> None:
         super().__init__(program=PROGRAM)
@@ -98,12 +98,6 @@ class Podman(Engine):
         self.container(name)
         with super().log(name, follow=False) as rest:
             yield from stream.after(rest, seen)
-
-    def failure(self, error: CommandError) -> KitError:
-        found = super().failure(error)
-        if hint := HINTS.get(type(found)):
-            return type(found)(found.message, hint=hint, details=found.details)
-        return found
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         return super().image_labels(full_name(reference))

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from kit import process, ssh
-from kit.engine import api
+from kit import process, ssh, unix_http
 from kit.engine.docker import Engine
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
@@ -248,7 +247,7 @@ def alive(connection: ssh.Connection, may_ask: bool | None) -> ssh.Connection:
 
 def answers(socket: Path) -> bool:
     """True when the engine behind a socket that was brought here answers."""
-    answer = api.ask(socket, "/_ping", timeout_s=PING_S)
+    answer = unix_http.ask(socket, "/_ping", timeout_s=PING_S)
     return answer is not None and answer[0] == 200
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from kit.engine import api
+from kit import unix_http
 from kit.errors import EngineError, NoEngineError, NoSuchContainerError
 
 STDOUT, STDERR = 1, 2
@@ -54,7 +54,7 @@ def after(frames: Frames, seen: dict[int, int]) -> Frames:
 def _answer(path: Path, request: str, name: str, *, version: str) -> Iterator[Frames]:
     with contextlib.ExitStack() as stack:
         try:
-            opened = api.answer(path, request, version=version, timeout_s=30, is_endless=True)
+            opened = unix_http.answer(path, request, version=version, timeout_s=30, is_endless=True)
             status, headers, stream = stack.enter_context(opened)
         except OSError as e:
             raise NoEngineError(f"the container engine does not answer: {e}") from None

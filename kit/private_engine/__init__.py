@@ -8,16 +8,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kit import mounts, paths
-from kit.engine import api
-from kit.private_engine.settings import STORES, Places, Programs, Store
-
-__all__ = ["STORES", "Status", "Store", "docker_program", "down", "environment", "is_up", "socket_path", "status", "up"]
+from kit import mounts, paths, unix_http
+from kit.frozen import dataclass
+from kit.private_engine.settings import Places, Programs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +29,6 @@ class Status:
     programs: str
 
 
-def _silent(_: str) -> None:
-    pass
-
-
 def places() -> Places:
     """The files of the engine that KIT_ENGINE_DIR names, or the machine's."""
     return Places(folder=paths.engine_dir().absolute(), root=mounts.changed_root())
@@ -49,7 +41,7 @@ def socket_path() -> Path:
 
 def is_up() -> bool:
     """True when the engine answers; takes milliseconds."""
-    answer = api.ask(places().socket, "/_ping", timeout_s=5)
+    answer = unix_http.ask(places().socket, "/_ping", timeout_s=5)
     return answer is not None and answer[0] == 200
 
 
@@ -81,7 +73,7 @@ def status() -> Status:
     """The state of the engine, without changing anything."""
     here = places()
     state = read_state(here)
-    answer = api.get(here.socket, "/version", timeout_s=5)
+    answer = unix_http.get(here.socket, "/version", timeout_s=5)
     version = answer[1] if answer and answer[0] == 200 else None
     store = str(state.get("store", ""))
     return Status(
@@ -93,41 +85,6 @@ def status() -> Status:
         data_root=str(here.data("overlay2" if store == "overlay2" else "containerd")) if store else "",
         programs=str(programs_of(here).folder),
     )
-
-
-def up(
-    *,
-    store: Store | None = None,
-    registry_mirrors: Sequence[str] = (),
-    insecure_registries: Sequence[str] = (),
-    update: bool = False,
-    say: Callable[[str], None] = _silent,
-) -> bool:
-    """Start the engine, its programs downloaded first if need be; True when it was started, False when it was up.
-
-    What a killed engine left behind is cleared away first. Calls at the same time wait for each other. Raises
-    UnsupportedHostError where it cannot run, with what to install instead; EngineError when it does not start.
-    """
-    from kit.private_engine import daemon
-
-    return daemon.up(
-        places(),
-        store=store,
-        registry_mirrors=registry_mirrors,
-        insecure_registries=insecure_registries,
-        update=update,
-        say=say,
-    )
-
-
-def down(*, purge: bool = False, say: Callable[[str], None] = _silent) -> bool:
-    """Stop the engine's containers and the engine; True when it was up. Nothing it made on the machine stays.
-
-    Images and stopped containers are kept for the next `up`, unless `purge` deletes everything in its folder.
-    """
-    from kit.private_engine import daemon
-
-    return daemon.down(places(), purge=purge, say=say)
 
 
 def programs_of(here: Places) -> Programs:

@@ -17,7 +17,7 @@ from typing import Any
 
 from kit import apt, files, mounts, paths, process, procs
 from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
-from kit.private_engine import is_up, machine, network, processes, programs, programs_of, read_state
+from kit.private_engine import is_up, machine, network, places, processes, programs, programs_of, read_state
 from kit.private_engine.settings import STORES, Places, Programs, Store, daemon_configuration
 
 START_TIMEOUT_S = 90
@@ -27,19 +27,23 @@ INSECURE_REGISTRIES = ("127.0.0.0/8", "::1/128")
 
 
 def up(
-    here: Places,
     *,
-    store: Store | None,
-    registry_mirrors: Sequence[str],
-    insecure_registries: Sequence[str],
-    update: bool,
-    say: Callable[[str], None],
+    store: Store | None = None,
+    registry_mirrors: Sequence[str] = (),
+    insecure_registries: Sequence[str] = (),
+    update: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> bool:
-    """What `kit.private_engine.up` promises."""
+    """Start the engine, its programs downloaded first if need be; True when it was started, False when it was up.
+
+    What a killed engine left behind is cleared away first. Calls at the same time wait for each other. Raises
+    UnsupportedHostError where it cannot run, with what to install instead; EngineError when it does not start.
+    """
     if os.geteuid() != 0 and store is None and not (registry_mirrors or insecure_registries or update) and is_up():
         return False
     programs.check_host()
     _require_root("up")
+    here = places()
     here.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the lock's; every user may use what is in it
     with files.locked(here.lock_file):
         if is_up():
@@ -75,8 +79,12 @@ def up(
     return True
 
 
-def down(here: Places, *, purge: bool, say: Callable[[str], None]) -> bool:
-    """What `kit.private_engine.down` promises."""
+def down(*, purge: bool = False, say: Callable[[str], None] = lambda _: None) -> bool:
+    """Stop the engine's containers and the engine; True when it was up. Nothing it made on the machine stays.
+
+    Images and stopped containers are kept for the next `up`, unless `purge` deletes everything in its folder.
+    """
+    here = places()
     if not here.folder.is_dir():
         return False
     _require_root("down")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.private_engine.network import Plan
@@ -35,11 +36,6 @@ class Programs:
     @property
     def is_ready(self) -> bool:
         return (self.folder / "ready.json").is_file()
-
-    @property
-    def packages(self) -> tuple[str, ...]:
-        """The packages they came from, as `name_version_architecture`."""
-        return tuple(json.loads((self.folder / "ready.json").read_text())["packages"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,17 +14,14 @@ from hypothesis import strategies as st
 
 from kit import base as base_module
 from kit import paths
-from kit.build import bases
-from kit.build.bases import choose_base
-from kit.build.context import STEP_SCRIPTS, kit_context
-from kit.build.failure import build_error
-from kit.build.images import build
-from kit.build.inputs import current, fingerprint, read_inputs
+from kit.build import images
+from kit.build.images import build, build_error, choose_base
+from kit.build.inputs import STEP_SCRIPTS, current, fingerprint, kit_context, read_inputs
 from kit.build.model import SILENT, BuildOptions, ChosenBase, Progress
 from kit.build.podman import for_podman
 from kit.build.transfer import push_image
 from kit.buildlog import BuildLog, PodmanLog
-from kit.engine.podman import HINTS
+from kit.engine.podman import Podman
 from kit.errors import (
     BaseNotFoundError,
     BuildFailedError,
@@ -416,7 +413,7 @@ def test_auto_takes_the_archive_when_no_registry_answers_and_says_so(project, en
 
 
 def test_auto_does_not_wait_long_for_a_registry(project, engine, buildx, archive, monkeypatch):
-    monkeypatch.setattr(bases, "REGISTRY_PATIENCE_S", 0.3)
+    monkeypatch.setattr(images, "REGISTRY_PATIENCE_S", 0.3)
     buildx.reply("buildx", "imagetools", sleep=30)
     assert choose(project, engine).source == "archive"
 
@@ -556,7 +553,7 @@ def podman_error(name, code=125):
     log = PodmanLog()
     for line in (RECORDED.parent / f"podman/{name}.txt").read_text().splitlines():
         log.feed(line)
-    return build_error("tf-cpu", log, code, hints=HINTS)
+    return build_error("tf-cpu", log, code, hints=Podman.hints)
 
 
 def test_a_failed_step_of_podman_is_named_with_its_last_lines_only():

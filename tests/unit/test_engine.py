@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kit import private_engine
-from kit.engine import Container, Engine, api, connect
+from kit import private_engine, unix_http
+from kit.engine import Container, Engine, connect
 from kit.engine.find import local_socket
 from kit.errors import (
     CommandError,
@@ -326,7 +326,7 @@ def test_an_answer_is_not_waited_for_without_end(tmp_path):
         server.bind(str(tmp_path / "s"))
         server.listen()
         started = time.monotonic()
-        assert api.get(tmp_path / "s", "/info", timeout_s=0.2) is None
+        assert unix_http.get(tmp_path / "s", "/info", timeout_s=0.2) is None
         assert time.monotonic() - started < 5
 
 
@@ -474,7 +474,7 @@ def test_the_engines_list_says_enough_of_each(monkeypatch, tmp_path):
         "Ports": [{"IP": "127.0.0.1", "PrivatePort": 8888, "PublicPort": 29104, "Type": "tcp"}],
     }
     asked = []
-    monkeypatch.setattr("kit.engine.api.get_list", lambda path, url: asked.append(url) or [LISTED, running])
+    monkeypatch.setattr("kit.unix_http.get_list", lambda path, url: asked.append(url) or [LISTED, running])
     one, two = Engine(socket_path=tmp_path).listed(label="kit.client")
     assert (one.name, one.status, one.exit_code, dict(one.ports)) == ("kit-a", "exited", 137, {})
     assert (two.name, two.status, two.exit_code, dict(two.ports)) == ("kit-b", "running", 0, {8888: 29104})
@@ -487,8 +487,8 @@ def test_containers_are_asked_for_one_by_one_without_the_command_line(monkeypatc
     from tests.fake_docker import container
 
     answers = {"/containers/a/json": (200, container("kit-a")), "/containers/b/json": (404, {})}
-    monkeypatch.setattr("kit.engine.api.get_list", lambda *_: [{"Id": "a"}, {"Id": "b"}])
-    monkeypatch.setattr("kit.engine.api.get", lambda _, url: answers[url])
+    monkeypatch.setattr("kit.unix_http.get_list", lambda *_: [{"Id": "a"}, {"Id": "b"}])
+    monkeypatch.setattr("kit.unix_http.get", lambda _, url: answers[url])
     found = Engine(socket_path=tmp_path).containers()
     assert [c.name for c in found] == ["kit-a"], "one that went away meanwhile is left out"
     assert fake_docker.calls == []

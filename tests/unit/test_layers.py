@@ -17,7 +17,7 @@ PACKAGE = Path(kit.__file__).parent
 LAYERS: dict[str, tuple[str, ...]] = {
     "base": (
         *("__init__", "buildlog", "catalog", "config", "errors", "files", "frozen", "labels"),
-        *("facts", "layout", "network", "paths", "ports", "process", "procs", "redact"),
+        *("facts", "layout", "network", "paths", "ports", "process", "procs", "redact", "unix_http"),
     ),
     "adapters": ("apt", "engine", "gpu", "host", "mounts", "private_engine", "ssh", "tunnels"),
     "decisions": ("compat", "compose", "doctor", "editor", "explain", "gpu_check", "gpus", "locks", "matrix", "render"),

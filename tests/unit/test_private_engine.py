@@ -235,7 +235,7 @@ def test_plain_user_is_told_to_use_sudo(
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     monkeypatch.setattr("shutil.which", lambda _: sudo)
     with pytest.raises(UnsupportedHostError, match="root") as caught:
-        private_engine.up()
+        daemon.up()
     assert hint in caught.value.hint
 
 

@@ -15,8 +15,8 @@ from docker import DockerClient
 
 from bench.registry import local_registry
 from kit import paths
-from kit.build import bases
-from kit.build.bases import choose_base
+from kit.build import images
+from kit.build.images import choose_base
 from kit.build.model import SILENT, BuildOptions, Built
 from kit.build.transfer import pull_image, push_image, transfer_image
 from kit.catalog import load_catalog
@@ -164,7 +164,7 @@ def test_the_registry_is_asked_by_podman(there: Engine, podman_host: PodmanHost,
         name = f"{registry}/library/{row.repository}"
         podman_host.run(f"podman push --quiet --digestfile ~/digest {BASE} {name}:x")
         digest = podman_host.run("cat ~/digest").stdout.strip()
-        assert bases._registry_problem(there, f"{name}:x@{digest}", "confirmed") is None
+        assert images._registry_problem(there, f"{name}:x@{digest}", "confirmed") is None
     with pytest.raises(NetworkError, match="does not answer"):
         choose_base(catalog, image, there, options, SILENT)
 

@@ -17,7 +17,8 @@ import pytest
 from kit import base, files, mounts, private_engine, process, procs
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
-from kit.private_engine import network, processes
+from kit.private_engine import daemon, network, processes
+from kit.private_engine.settings import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="the private engine needs root")]
 
@@ -84,7 +85,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     yield tmp_path / "e"
-    private_engine.down(purge=True)
+    daemon.down(purge=True)
 
 
 def docker(*args: str, timeout_s: float = 120) -> str:
@@ -96,9 +97,9 @@ def docker(*args: str, timeout_s: float = 120) -> str:
 
 
 @pytest.mark.parametrize("store", ["containerd", "overlay2"])
-def test_up_serves_and_down_leaves_nothing(folder: Path, store: private_engine.Store) -> None:
+def test_up_serves_and_down_leaves_nothing(folder: Path, store: Store) -> None:
     before = traces(folder)
-    assert private_engine.up(store=store)
+    assert daemon.up(store=store)
     found = private_engine.status()
     assert found.running
     assert found.store == store
@@ -114,22 +115,22 @@ def test_up_serves_and_down_leaves_nothing(folder: Path, store: private_engine.S
     docker("network", "create", "own")
 
     started = time.monotonic()
-    assert not private_engine.up(), "up already"
+    assert not daemon.up(), "up already"
     assert time.monotonic() - started < 2
 
-    assert private_engine.down()
+    assert daemon.down()
     assert traces(folder) == before
     assert not private_engine.is_up()
-    assert not private_engine.down()
+    assert not daemon.down()
     assert (folder / "data").is_dir(), "images are kept"
-    private_engine.down(purge=True)
+    daemon.down(purge=True)
     assert not folder.exists()
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["stopped", "killed"])
 def test_down_ends_running_containers(folder: Path, kill: bool) -> None:
     before = traces(folder)
-    private_engine.up()
+    daemon.up()
     image = base.ensure("bookworm", this_engine(), on_message=print).reference
     docker("network", "create", "own")
     for name, options in {"one": ["--init"], "two": ["--network", "own", "--restart", "always"]}.items():
@@ -139,15 +140,15 @@ def test_down_ends_running_containers(folder: Path, kill: bool) -> None:
     assert not traces(folder).mounts
     if kill:
         os.kill(private_engine.status().pid, signal.SIGKILL)
-    private_engine.down()
+    daemon.down()
     assert traces(folder) == before
 
-    private_engine.up()
+    daemon.up()
     assert docker("ps", "--format", "{{.Names}}") == "two", "it was to be started again always"
 
 
 def test_containers_reach_the_network_and_ports_are_on_loopback_only(folder: Path) -> None:
-    private_engine.up()
+    daemon.up()
     image = base.ensure("bookworm", this_engine(), on_message=print).reference
     docker("network", "create", "own")
     for network_name in ("bridge", "own"):
@@ -174,17 +175,17 @@ def test_containers_reach_the_network_and_ports_are_on_loopback_only(folder: Pat
 
 def test_killed_daemon_is_cleared_and_started_again(folder: Path) -> None:
     before = traces(folder)
-    private_engine.up()
+    daemon.up()
     docker("network", "create", "own")
     first = private_engine.status().pid
     os.kill(first, signal.SIGKILL)
     assert processes.wait_until(lambda: not procs.is_alive(first), 10)
     assert not private_engine.is_up()
     assert private_engine.places().socket.exists(), "a stale socket"
-    assert private_engine.up()
+    assert daemon.up()
     assert private_engine.status().pid != first
     os.kill(private_engine.status().pid, signal.SIGKILL)
-    private_engine.down()
+    daemon.down()
     assert traces(folder) == before, "down clears after a killed daemon as well"
 
 
@@ -194,13 +195,13 @@ def test_stale_pid_of_another_program_is_left_alone(folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run/docker.sock").touch()
     (folder / "run/docker.pid").write_text(str(os.getppid()))
-    assert private_engine.up()
+    assert daemon.up()
     assert procs.is_alive(os.getppid())
 
 
 def test_calls_at_once_start_one_engine(folder: Path) -> None:
     results: list[bool] = []
-    threads = [threading.Thread(target=lambda: results.append(private_engine.up())) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: results.append(daemon.up())) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -209,41 +210,41 @@ def test_calls_at_once_start_one_engine(folder: Path) -> None:
 
 
 def test_two_engines_do_not_touch_each_other(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    private_engine.up()
+    daemon.up()
     first = rules()
     subnet = docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}")
     with monkeypatch.context() as other:
         other.setenv("KIT_ENGINE_DIR", str(tmp_path / "f"))
-        private_engine.up(store="overlay2")
+        daemon.up(store="overlay2")
         assert docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}") != subnet
-        private_engine.down(purge=True)
+        daemon.down(purge=True)
     assert private_engine.is_up()
     assert rules() == first
     assert network.forwarding() == "1"
 
 
 def test_another_store_needs_a_restart(folder: Path) -> None:
-    private_engine.up()
+    daemon.up()
     with pytest.raises(BadInputError, match="containerd"):
-        private_engine.up(store="overlay2")
-    private_engine.down()
-    private_engine.up(store="overlay2")
-    private_engine.down()
-    private_engine.up()
+        daemon.up(store="overlay2")
+    daemon.down()
+    daemon.up(store="overlay2")
+    daemon.down()
+    daemon.up()
     assert private_engine.status().store == "overlay2", "the last one used"
 
 
 def test_daemon_that_cannot_start_says_why_and_leaves_nothing(folder: Path) -> None:
     before = traces(folder)
     with pytest.raises(EngineError) as caught:
-        private_engine.up(registry_mirrors=["no url at all"])
+        daemon.up(registry_mirrors=["no url at all"])
     assert any("mirror" in line for line in caught.value.details)
     assert str(folder / "engine.log") in caught.value.hint
     assert traces(folder) == before
 
 
 def test_registry_mirror_reaches_the_daemon(folder: Path) -> None:
-    private_engine.up(registry_mirrors=["https://mirror.invalid"], insecure_registries=["registry.invalid:5000"])
+    daemon.up(registry_mirrors=["https://mirror.invalid"], insecure_registries=["registry.invalid:5000"])
     found = json.loads(docker("info", "--format", "{{json .RegistryConfig}}"))
     assert found["Mirrors"] == ["https://mirror.invalid/"]
     assert "registry.invalid:5000" in found["IndexConfigs"]
@@ -252,6 +253,6 @@ def test_registry_mirror_reaches_the_daemon(folder: Path) -> None:
 
 def test_socket_belongs_to_the_user_who_called_sudo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_UID", "1234")
-    private_engine.up()
+    daemon.up()
     assert private_engine.socket_path().stat().st_uid == 1234
     assert private_engine.socket_path().stat().st_mode & 0o007 == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kit import private_engine
-from kit.private_engine.daemon import INSECURE_REGISTRIES
+from kit.private_engine import daemon
 from tests.engine.notebook import execute
 from tests.engine.remote.client import Client, eventually
 from tests.engine.remote.conftest import Host, Lab, mount_small
@@ -107,9 +107,9 @@ def test_killed_while_a_notebook_starts(host: Host, client: Client, project: Pat
 def restart(lab: Lab) -> None:
     """Stop the engine and start it as it was."""
     settings = json.loads(private_engine.places().daemon_file.read_text())
-    added = [name for name in settings["insecure-registries"] if name not in INSECURE_REGISTRIES]
-    private_engine.down()
-    private_engine.up(registry_mirrors=settings["registry-mirrors"], insecure_registries=added)
+    added = [name for name in settings["insecure-registries"] if name not in daemon.INSECURE_REGISTRIES]
+    daemon.down()
+    daemon.up(registry_mirrors=settings["registry-mirrors"], insecure_registries=added)
     lab.accounts.allow()
 
 
@@ -123,7 +123,7 @@ def may_restart(lab: Lab) -> Iterator[None]:
     if others := running - own:
         pytest.skip(f"others' containers run on this engine: {', '.join(sorted(others))}")
     yield
-    if private_engine.up():
+    if daemon.up():
         lab.accounts.allow()
 
 
