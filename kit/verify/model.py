@@ -14,6 +14,8 @@ from kit.spec.request import Service, Started
 
 Outcome = Literal["passed", "failed", "not_run"]
 
+SCRIPTS = "/run/kit/verify"  # where the container that is verified has what runs inside
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
