@@ -145,20 +145,16 @@ def _compose_example(image: Image, name: str, gpus: GpuGrant, gpu_line: str) -> 
     )
 
 
-def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
-    """The image's lock; None when the catalog says that it has none."""
-    try:
-        return read_lock(paths.images_dir() / image.name, image)
-    except UnlockedError:
-        return None
-
-
 def expected_files(catalog: Catalog, images: Iterable[Image]) -> dict[Path, str]:
     """Every rendered file of these images, by path: a Dockerfile each, and compose files for the examples."""
     files, examples = {}, [catalog.find(name) for name in EXAMPLES]
     for image in images:
-        text = render_dockerfile(catalog, image, lock_or_none(catalog, image))
-        files[paths.images_dir() / image.name / "Dockerfile"] = text
+        folder = paths.images_dir() / image.name
+        try:
+            lock = read_lock(folder, image)
+        except UnlockedError:
+            lock = None  # on purpose
+        files[folder / "Dockerfile"] = render_dockerfile(catalog, image, lock)
         if image in examples:
             for name, text in compose_examples(image).items():
                 files[paths.compose_dir() / name] = text

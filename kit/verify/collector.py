@@ -14,13 +14,6 @@ from kit.verify.model import Check, Outcome, Subject
 
 FACT = "fact"
 SUBJECT = pytest.StashKey["Subject | None"]()
-ARGUMENTS = (
-    # Nothing of the caller's: no plug-ins, no options, no cache, and no output but what the collector takes.
-    "--assert=plain",
-    "--capture=no",
-    *(f"--override-ini={setting}" for setting in ("addopts=", "console_output_style=classic")),
-    *(f"-pno:{plugin}" for plugin in ("terminal", "cacheprovider", "logging", "warnings", "faulthandler")),
-)
 
 
 class Collector:
@@ -47,7 +40,7 @@ class Collector:
             for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
                 patch.delenv(name, raising=False)
             patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-            code = pytest.main([*ARGUMENTS, *arguments, *places], plugins=[self])
+            code = pytest.main([*arguments, *places], plugins=[self])
         is_interrupted = code == pytest.ExitCode.INTERRUPTED
         if is_interrupted and not self.problems:
             raise KeyboardInterrupt

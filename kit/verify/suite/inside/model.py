@@ -136,10 +136,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "torch":
         give({"learns": torch_learns, "scalar": torch_scalar, "compiles": partial(torch_compiles, "cpu")})
     else:
-        give(
-            {
-                "learns": tensorflow_learns,
-                "scalar": tensorflow_scalar,
-                "compiles": partial(tensorflow_compiles, "CPU:0"),
-            }
-        )
+        compiles = partial(tensorflow_compiles, "CPU:0")
+        give({"learns": tensorflow_learns, "scalar": tensorflow_scalar, "compiles": compiles})
