@@ -14,14 +14,12 @@ from kit.facts.host import CdiSpec
 def toolkit_missing(situation: Situation) -> Iterator[Finding]:
     """A GPU, and nothing that could pass it into a container."""
     host = situation.host
-    if not situation.has_gpu or host.engine.is_desktop or host.toolkit.version:
-        return
     # A specification written by hand needs no toolkit.
-    if situation.injection or host.cdi_specs:
-        return
-    yield block(
-        "the NVIDIA Container Toolkit is not installed, so no container gets a GPU", fixes.install_toolkit(host)
-    )
+    is_passed = situation.injection or host.cdi_specs
+    if situation.has_gpu and not (host.engine.is_desktop or host.toolkit.version or is_passed):
+        yield block(
+            "the NVIDIA Container Toolkit is not installed, so no container gets a GPU", fixes.install_toolkit(host)
+        )
 
 
 def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
@@ -80,13 +78,11 @@ def _applies(row: KnownBadToolkit, situation: Situation) -> bool:
 def cdi_missing(situation: Situation) -> Iterator[Finding]:
     """The engine resolves CDI devices, the toolkit is there, and nobody wrote the specification."""
     host = situation.host
-    if not situation.passes_gpus or situation.injection or not situation.has_cdi or not host.toolkit.version:
-        return
-    if any(not spec.is_readable for spec in host.cdi_specs):
-        return
-    yield block(
-        "no CDI specification names this machine's GPUs, so the engine knows of none", f"`{fixes.generate_cdi()}`"
-    )
+    is_asked = situation.passes_gpus and situation.has_cdi and host.toolkit.version
+    if is_asked and not situation.injection and all(spec.is_readable for spec in host.cdi_specs):
+        yield block(
+            "no CDI specification names this machine's GPUs, so the engine knows of none", f"`{fixes.generate_cdi()}`"
+        )
 
 
 def cdi_disabled(situation: Situation) -> Iterator[Finding]:
@@ -109,9 +105,7 @@ def cdi_disabled(situation: Situation) -> Iterator[Finding]:
 
 def cdi_unreadable(situation: Situation) -> Iterator[Finding]:
     """A CDI specification that the user may not read, which matters where the engine does not list its devices."""
-    if not situation.passes_gpus or not situation.has_cdi:
-        return
-    if situation.engine.lists_cdi:
+    if not situation.passes_gpus or not situation.has_cdi or situation.engine.lists_cdi:
         return
     for spec in situation.host.cdi_specs:
         if not spec.is_readable:
@@ -126,7 +120,7 @@ def cdi_stale(situation: Situation) -> Iterator[Finding]:
     """A CDI specification of an older driver: containers that ask for its devices do not start."""
     if not situation.passes_gpus or situation.injection != "cdi":
         return
-    specs = situation.device_specs
+    specs = [spec for spec in situation.host.cdi_specs if spec.is_readable]
     stale = {spec.path: why for spec in specs if (why := _staleness(spec, situation))}
     for path, why in stale.items():
         # Another specification may name the same devices; which one counts is the order of the engine's folders.
