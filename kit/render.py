@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import labels, layout, paths
@@ -22,14 +21,6 @@ from kit.templates import environment
 
 # The images whose compose files are in compose/, as examples; `kit compose NAME` writes any image's.
 EXAMPLES = ("tf-cpu", "torch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A rendered file that is not what the catalog and the templates say."""
-
-    path: Path
-    problem: str  # "missing", "differs", "left over"
 
 
 def image_environment(image: Image) -> dict[str, str]:
@@ -170,11 +161,11 @@ def render(catalog: Catalog, images: list[Image]) -> list[Path]:
     return changed
 
 
-def check(catalog: Catalog, images: list[Image]) -> list[Difference]:
-    """What differs between the rendered files and what they should be; what nothing renders any more included."""
+def check(catalog: Catalog, images: list[Image]) -> dict[Path, str]:
+    """The rendered files that are not what they should be: each "missing", "differs", or, of no image, "left over"."""
     problems = {path: _problem(path, text) for path, text in expected_files(catalog, images).items()}
     problems |= dict.fromkeys(left_over(catalog), "left over")
-    return [Difference(path=path, problem=problem) for path, problem in problems.items() if problem]
+    return {path: problem for path, problem in problems.items() if problem}
 
 
 def _problem(path: Path, text: str) -> str:

@@ -65,10 +65,7 @@ def read_answer(text: str) -> Answer:
     """The answer of the program from what it printed; a text that is none becomes an error in words."""
     try:
         raw = json.loads(text.strip().splitlines()[-1])
-        devices = tuple(
-            Device(name=d["name"], uuid=d["uuid"], computes=bool(d.get("computes"))) for d in raw["devices"]
-        )
-        return Answer(devices=devices, error=raw["error"])
+        return Answer(devices=tuple(Device(**device) for device in raw["devices"]), error=raw["error"])
     except (IndexError, KeyError, TypeError, ValueError):
         return Answer(error=f"the check printed no answer: {text.strip()[-200:] or 'nothing'}")
 

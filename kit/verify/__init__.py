@@ -85,7 +85,15 @@ def verify(
     EngineError when the engine does not have it, BadInputError for a name in `only` that no check has.
     """
     if request.only:
-        _refuse_unknown(request.only)
+        from kit.verify.collector import is_chosen
+
+        there = names()
+        unknown = [word for word in request.only if not any(is_chosen(name, (word,)) for name in there)]
+        if unknown:
+            raise BadInputError(
+                f"no check is named {', '.join(unknown)}",
+                hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
+            )
     with started(ready, request.reference, on_message) as subject:
         return check(subject, only=request.only, on_check=on_check)
 
@@ -175,18 +183,6 @@ def names() -> list[str]:
     collector = Collector(None, ())
     collector.run(GROUPS, "--collect-only")
     return collector.names
-
-
-def _refuse_unknown(only: tuple[str, ...]) -> None:
-    from kit.verify.collector import is_chosen
-
-    there = names()
-    unknown = [word for word in only if not any(is_chosen(name, (word,)) for name in there)]
-    if unknown:
-        raise BadInputError(
-            f"no check is named {', '.join(unknown)}",
-            hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
-        )
 
 
 def _lay_out(folder: Path) -> Path:
