@@ -50,14 +50,8 @@ def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
 
 def toolkit_version(situation: Situation) -> Iterator[Finding]:
     """A version of the toolkit that is known to fail in this machine's combination."""
-    have = parse_version(situation.host.toolkit.version)
-    if have is None or not situation.passes_gpus:
-        return
     for row in situation.catalog.known_bad_toolkits:
-        is_between = (not row.first or version_key(row.first) <= have) and (
-            not row.last or have <= version_key(row.last)
-        )
-        if is_between and _applies(row, situation):
+        if situation.passes_gpus and _applies(row, situation):
             engine = f" with {situation.engine.program} {situation.engine.version}" if row.engine else ""
             yield finding(
                 row.severity,
@@ -67,12 +61,15 @@ def toolkit_version(situation: Situation) -> Iterator[Finding]:
 
 
 def _applies(row: KnownBadToolkit, situation: Situation) -> bool:
-    if row.engine and row.engine != situation.engine.program:
-        return False
-    if row.injection and row.injection != situation.injection:
-        return False
-    have = parse_version(situation.engine.version)
-    return not row.engine_below or (have is not None and have < version_key(row.engine_below))
+    toolkit, engine = parse_version(situation.host.toolkit.version), parse_version(situation.engine.version)
+    return (
+        toolkit is not None
+        and (not row.first or version_key(row.first) <= toolkit)
+        and (not row.last or toolkit <= version_key(row.last))
+        and (not row.engine or row.engine == situation.engine.program)
+        and (not row.injection or row.injection == situation.injection)
+        and (not row.engine_below or (engine is not None and engine < version_key(row.engine_below)))
+    )
 
 
 def cdi_missing(situation: Situation) -> Iterator[Finding]:

@@ -251,8 +251,8 @@ def _solve(
             return plain.file.uv, {image.flavor: []}
         # The plain image's packages are constraints: a compiler must not move what the framework was solved with.
         below = parse_requirements(plain.requirements)
-        pinned = tuple(f"{e.name}=={e.version}" + (f" ; {e.marker}" if e.marker else "") for e in below)
-        _, entries = compile_requirements(catalog, image, wanted, present, more_constraints=pinned)
+        pins = tuple(entry.pin for entry in below)
+        _, entries = compile_requirements(catalog, image, wanted, present, more_constraints=pins)
         names = {e.name for e in below}
         return plain.file.uv, {image.flavor: [e for e in entries if e.name not in names]}
     packages = tuple(p.requirement or p.name for p in catalog.packages_for(image))
