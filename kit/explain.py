@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -50,8 +51,7 @@ def explain_lines(lines: Iterable[tuple[int, str]], problems: Sequence[Problem])
     candidates = [
         (hint, problem) for problem in sorted(problems, key=lambda problem: problem.priority) for hint in problem.hints
     ]
-    firsts: dict[str, tuple[Problem, int, str]] = {}
-    counts: dict[str, int] = {}
+    matches: dict[str, Match] = {}
     number, lines = 0, iter(lines)
     while block := list(islice(lines, BLOCK_LINES)):
         number = block[-1][0]
@@ -62,15 +62,13 @@ def explain_lines(lines: Iterable[tuple[int, str]], problems: Sequence[Problem])
         for at, text, lower in parts if likely else ():
             for hint, problem in likely:
                 if hint in lower and (found := _search(problem, text)):
-                    counts[problem.id] = counts.get(problem.id, 0) + 1
-                    if problem.id not in firsts:
-                        firsts[problem.id] = (problem, at, _shown(text, found.group()))
+                    if before := matches.get(problem.id):
+                        matches[problem.id] = replace(before, count=before.count + 1)
+                    else:
+                        shown = _shown(text, found.group())
+                        matches[problem.id] = Match(problem=problem, line=at, text=shown, count=1)
                     break
-    matches = [
-        Match(problem=problem, line=line_number, text=text, count=counts[problem.id])
-        for problem, line_number, text in firsts.values()
-    ]
-    return Report(matches=tuple(sorted(matches, key=lambda m: (m.problem.priority, m.line))), lines=number)
+    return Report(matches=tuple(sorted(matches.values(), key=lambda m: (m.problem.priority, m.line))), lines=number)
 
 
 def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,6 @@ from kit import labels, layout, paths
 from kit.catalog import Catalog
 from kit.catalog.model import LAYERS, Image
 from kit.errors import UnlockedError
-from kit.frozen import dataclass
 from kit.locks.format import Lock, read_lock
 from kit.network import NetworkSettings
 from kit.spec.container import Place, describe
@@ -22,14 +21,6 @@ from kit.templates import environment
 
 # The images whose compose files are in compose/, as examples; `kit compose NAME` writes any image's.
 EXAMPLES = ("tf-cpu", "torch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """A rendered file that is not what the catalog and the templates say."""
-
-    path: Path
-    problem: str  # "missing", "differs", "left over"
 
 
 def image_environment(image: Image) -> dict[str, str]:
@@ -145,20 +136,16 @@ def _compose_example(image: Image, name: str, gpus: GpuGrant, gpu_line: str) -> 
     )
 
 
-def lock_or_none(catalog: Catalog, image: Image) -> Lock | None:
-    """The image's lock; None when the catalog says that it has none."""
-    try:
-        return read_lock(paths.images_dir() / image.name, image)
-    except UnlockedError:
-        return None
-
-
 def expected_files(catalog: Catalog, images: Iterable[Image]) -> dict[Path, str]:
     """Every rendered file of these images, by path: a Dockerfile each, and compose files for the examples."""
     files, examples = {}, [catalog.find(name) for name in EXAMPLES]
     for image in images:
-        text = render_dockerfile(catalog, image, lock_or_none(catalog, image))
-        files[paths.images_dir() / image.name / "Dockerfile"] = text
+        folder = paths.images_dir() / image.name
+        try:
+            lock = read_lock(folder, image)
+        except UnlockedError:
+            lock = None  # on purpose
+        files[folder / "Dockerfile"] = render_dockerfile(catalog, image, lock)
         if image in examples:
             for name, text in compose_examples(image).items():
                 files[paths.compose_dir() / name] = text
@@ -174,11 +161,11 @@ def render(catalog: Catalog, images: list[Image]) -> list[Path]:
     return changed
 
 
-def check(catalog: Catalog, images: list[Image]) -> list[Difference]:
-    """What differs between the rendered files and what they should be; what nothing renders any more included."""
+def check(catalog: Catalog, images: list[Image]) -> dict[Path, str]:
+    """The rendered files that are not what they should be: each "missing", "differs", or, of no image, "left over"."""
     problems = {path: _problem(path, text) for path, text in expected_files(catalog, images).items()}
     problems |= dict.fromkeys(left_over(catalog), "left over")
-    return [Difference(path=path, problem=problem) for path, problem in problems.items() if problem]
+    return {path: problem for path, problem in problems.items() if problem}
 
 
 def _problem(path: Path, text: str) -> str:

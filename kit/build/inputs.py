@@ -99,13 +99,13 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
 
     Raises UnlockedError, or LockError when the lock does not fit the catalog or the Dockerfile is not the templates'.
     """
-    from kit.locks import is_stale
+    from kit.locks import differences
     from kit.locks.format import read_lock
     from kit.render import render_dockerfile
 
     folder = paths.images_dir() / image.name
     lock = read_lock(folder, image)
-    if is_stale(lock, catalog, image):
+    if differences(lock, catalog, image):
         raise LockError(
             f"the lock of {image.name} is stale: the catalog has changed since it was solved",
             hint=f"solve it again: `kit lock {image.name}`",

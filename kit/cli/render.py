@@ -23,11 +23,11 @@ def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> 
     if check:
         differences = render.check(catalog, images)
         if options.json:
-            print_json([{"path": str(d.path), "problem": d.problem} for d in differences])
+            print_json([{"path": str(path), "problem": problem} for path, problem in differences.items()])
         if differences:
             raise CheckFailedError(
                 f"{len(differences)} rendered file(s) are not what the catalog and the templates say",
-                details=tuple(f"{d.problem}: {d.path}" for d in differences),
+                details=tuple(f"{problem}: {path}" for path, problem in differences.items()),
                 hint="write them again: `kit render`",
             )
         say(options, f"{len(images)} images: rendered files are up to date")

@@ -38,6 +38,13 @@ def install_driver(host: Host) -> str:
     return f"install NVIDIA's driver for this distribution ({DRIVER_GUIDE}), then reboot"
 
 
+def remove_driver(host: Host) -> str:
+    """How the packages of a Linux driver go."""
+    if host.os_id in APT:
+        return "`sudo apt-get purge 'nvidia-driver-*' 'libnvidia-compute-*'`"
+    return "`sudo dnf remove '*nvidia-driver*'`" if host.os_id in DNF else "remove the NVIDIA driver's packages here"
+
+
 def disable_nouveau(host: Host) -> str:
     """How nouveau is kept from being loaded where the NVIDIA driver is installed already."""
     rebuild = "sudo dracut --force" if host.os_id in (*DNF, *ZYPPER) else "sudo update-initramfs -u"

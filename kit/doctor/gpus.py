@@ -21,12 +21,11 @@ POWER_SLACK_W = 1.0
 def gpu_missing(situation: Situation) -> Iterator[Finding]:
     """No NVIDIA GPU at all: everything works, on the CPU."""
     host = situation.host
-    if situation.has_gpu or host.pci_gpus or host.has_nouveau or host.is_wsl or host.driver is None:
-        return
-    yield note(
-        "no NVIDIA GPU on this machine: images run on the CPU",
-        "take a CPU image, which is smaller (`kit list` shows them), or a machine with a GPU: `--host USER@SERVER`",
-    )
+    if not (situation.has_gpu or host.pci_gpus or host.has_nouveau or host.is_wsl or host.driver is None):
+        yield note(
+            "no NVIDIA GPU on this machine: images run on the CPU",
+            "take a CPU image, which is smaller (`kit list` shows them), or a machine with a GPU: `--host USER@SERVER`",
+        )
 
 
 def driver_missing(situation: Situation) -> Iterator[Finding]:
@@ -41,16 +40,14 @@ def driver_missing(situation: Situation) -> Iterator[Finding]:
             f"the NVIDIA GPU at {where} is bound to {VM_DRIVER}, that is, kept for virtual machines",
             "run kit in the virtual machine that has the GPU, or take it out of its list and reboot",
         )
-        return
-    if host.driver_library:
-        message = f"there is an NVIDIA GPU at {where}, and driver {host.driver_library} is installed but not loaded"
-        fix = (
-            "`sudo modprobe nvidia`; if it fails, `sudo dmesg | tail` says why (no module for this kernel, Secure Boot)"
+    elif host.driver_library:
+        yield block(
+            f"there is an NVIDIA GPU at {where}, and driver {host.driver_library} is installed but not loaded",
+            "`sudo modprobe nvidia`; if it fails, `sudo dmesg | tail` says why (no module for this kernel, Secure "
+            "Boot)",
         )
     else:
-        message = f"there is an NVIDIA GPU at {where}, but no NVIDIA driver"
-        fix = fixes.install_driver(host)
-    yield block(message, fix)
+        yield block(f"there is an NVIDIA GPU at {where}, but no NVIDIA driver", fixes.install_driver(host))
 
 
 def driver_mismatch(situation: Situation) -> Iterator[Finding]:
@@ -68,38 +65,30 @@ def driver_mismatch(situation: Situation) -> Iterator[Finding]:
 def nouveau(situation: Situation) -> Iterator[Finding]:
     """The open nouveau driver holds the GPU; CUDA needs NVIDIA's."""
     host = situation.host
-    if not host.has_nouveau or host.driver or host.is_wsl or _is_mismatch(host):
-        return
-    yield block(
-        "the nouveau driver is loaded; CUDA works with NVIDIA's own driver only",
-        fixes.disable_nouveau(host) if host.driver_library else fixes.install_driver(host),
-    )
+    if host.has_nouveau and not (host.driver or host.is_wsl or _is_mismatch(host)):
+        yield block(
+            "the nouveau driver is loaded; CUDA works with NVIDIA's own driver only",
+            fixes.disable_nouveau(host) if host.driver_library else fixes.install_driver(host),
+        )
 
 
 def wsl_library(situation: Situation) -> Iterator[Finding]:
     """WSL2 without the driver's library that Windows lends it."""
     host = situation.host
-    if not host.is_wsl or host.gpus or host.driver != "":
-        return
-    yield warn(
-        "WSL2 has no /usr/lib/wsl/lib/libcuda.so.1: Windows shares no NVIDIA GPU, so images run on the CPU",
-        fixes.install_driver(host),
-    )
+    if host.is_wsl and not host.gpus and host.driver == "":
+        yield warn(
+            "WSL2 has no /usr/lib/wsl/lib/libcuda.so.1: Windows shares no NVIDIA GPU, so images run on the CPU",
+            fixes.install_driver(host),
+        )
 
 
 def wsl_driver(situation: Situation) -> Iterator[Finding]:
     """A Linux driver inside WSL2 hides the library that Windows lends it."""
-    if not (situation.host.is_wsl and situation.host.has_linux_driver_in_wsl):
-        return
-    command = {
-        fixes.APT: "sudo apt-get purge 'nvidia-driver-*' 'libnvidia-compute-*'",
-        fixes.DNF: "sudo dnf remove '*nvidia-driver*'",
-    }
-    found = next((text for ids, text in command.items() if situation.host.os_id in ids), "")
-    yield block(
-        "a Linux NVIDIA driver is installed inside WSL2, where the one of Windows must be used",
-        (f"`{found}`" if found else "remove the NVIDIA driver's packages here") + ", then `wsl --shutdown` in Windows",
-    )
+    if situation.host.is_wsl and situation.host.has_linux_driver_in_wsl:
+        yield block(
+            "a Linux NVIDIA driver is installed inside WSL2, where the one of Windows must be used",
+            f"{fixes.remove_driver(situation.host)}, then `wsl --shutdown` in Windows",
+        )
 
 
 def driver_old(situation: Situation) -> Iterator[Finding]:
@@ -142,18 +131,15 @@ def gpu_unsupported(situation: Situation) -> Iterator[Finding]:
                 f"no image has code for all the GPUs at once ({joined(sorted(kinds))}), only for each kind",
                 f"use GPUs of one kind alone, such as `--gpus device={min(gpu.index for gpu in kinds.values())}`",
             )
-    if not strangers:
-        return
-    every = len(strangers) == len(situation.usable_gpus)
     names = joined([f"GPU {g.index}, {g.name} ({capability_of(catalog, g) or 'unknown'})" for g in strangers])
     others = ",".join(str(gpu.index) for gpu in situation.usable_gpus if gpu not in strangers)
-    yield finding(
-        "block" if every else "warn",
-        f"no image has code for {names}",
-        "run on the CPU: `--gpus none`; `kit resolve --explain` says what each image lacks"
-        if every
-        else f"leave it out: `--gpus device={others}`",
-    )
+    if strangers and others:
+        yield warn(f"no image has code for {names}", f"leave it out: `--gpus device={others}`")
+    elif strangers:
+        yield block(
+            f"no image has code for {names}",
+            "run on the CPU: `--gpus none`; `kit resolve --explain` says what each image lacks",
+        )
 
 
 def gpu_lost(situation: Situation) -> Iterator[Finding]:
@@ -189,18 +175,15 @@ def mig_empty(situation: Situation) -> Iterator[Finding]:
 def gpu_busy(situation: Situation) -> Iterator[Finding]:
     """Memory of a GPU that others hold."""
     busy = [gpu for gpu in situation.usable_gpus if _is_busy(gpu)]
+    free = ",".join(str(gpu.index) for gpu in situation.usable_gpus if gpu not in busy)
     for gpu in busy:
-        holders = [_holder(process) for process in gpu.processes or ()]
-        is_all = len(busy) == len(situation.usable_gpus)
-        free = ",".join(str(g.index) for g in situation.usable_gpus if g not in busy)
-        yield finding(
-            "warn" if is_all else "note",
-            f"GPU {gpu.index}, {gpu.name}: {gpu.memory_used_mib} of {gpu.memory_mib} MiB are in use"
-            + (f" by {joined(holders)}" if holders else ""),
-            "wait, or ask who runs it: `kit gpus` shows everyone"
-            if is_all
-            else f"take a free one: `--gpus device={free}`",
-        )
+        holders = joined([_holder(process) for process in gpu.processes or ()])
+        said = f"GPU {gpu.index}, {gpu.name}: {gpu.memory_used_mib} of {gpu.memory_mib} MiB are in use"
+        said += f" by {holders}" if holders else ""
+        if free:
+            yield note(said, f"take a free one: `--gpus device={free}`")
+        else:
+            yield warn(said, "wait, or ask who runs it: `kit gpus` shows everyone")
 
 
 def power_limit(situation: Situation) -> Iterator[Finding]:

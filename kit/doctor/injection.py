@@ -13,14 +13,12 @@ from kit.facts.host import CdiSpec
 def toolkit_missing(situation: Situation) -> Iterator[Finding]:
     """A GPU, and nothing that could pass it into a container."""
     host = situation.host
-    if not situation.has_gpu or host.engine.is_desktop or host.toolkit.version:
-        return
     # A specification written by hand needs no toolkit.
-    if situation.injection or host.cdi_specs:
-        return
-    yield block(
-        "the NVIDIA Container Toolkit is not installed, so no container gets a GPU", fixes.install_toolkit(host)
-    )
+    is_passed = situation.injection or host.cdi_specs
+    if situation.has_gpu and not (host.engine.is_desktop or host.toolkit.version or is_passed):
+        yield block(
+            "the NVIDIA Container Toolkit is not installed, so no container gets a GPU", fixes.install_toolkit(host)
+        )
 
 
 def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
@@ -51,14 +49,8 @@ def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
 
 def toolkit_version(situation: Situation) -> Iterator[Finding]:
     """A version of the toolkit that is known to fail in this machine's combination."""
-    have = parse_version(situation.host.toolkit.version)
-    if have is None or not situation.passes_gpus:
-        return
     for row in situation.catalog.known_bad_toolkits:
-        is_between = (not row.first or version_key(row.first) <= have) and (
-            not row.last or have <= version_key(row.last)
-        )
-        if is_between and _applies(row, situation):
+        if situation.passes_gpus and _applies(row, situation):
             engine = f" with {situation.engine.program} {situation.engine.version}" if row.engine else ""
             yield finding(
                 row.severity,
@@ -68,24 +60,25 @@ def toolkit_version(situation: Situation) -> Iterator[Finding]:
 
 
 def _applies(row: KnownBadToolkit, situation: Situation) -> bool:
-    if row.engine and row.engine != situation.engine.program:
-        return False
-    if row.injection and row.injection != situation.injection:
-        return False
-    have = parse_version(situation.engine.version)
-    return not row.engine_below or (have is not None and have < version_key(row.engine_below))
+    toolkit, engine = parse_version(situation.host.toolkit.version), parse_version(situation.engine.version)
+    return (
+        toolkit is not None
+        and (not row.first or version_key(row.first) <= toolkit)
+        and (not row.last or toolkit <= version_key(row.last))
+        and (not row.engine or row.engine == situation.engine.program)
+        and (not row.injection or row.injection == situation.injection)
+        and (not row.engine_below or (engine is not None and engine < version_key(row.engine_below)))
+    )
 
 
 def cdi_missing(situation: Situation) -> Iterator[Finding]:
     """The engine resolves CDI devices, the toolkit is there, and nobody wrote the specification."""
     host = situation.host
-    if not situation.passes_gpus or situation.injection or not situation.has_cdi or not host.toolkit.version:
-        return
-    if any(not spec.is_readable for spec in host.cdi_specs):
-        return
-    yield block(
-        "no CDI specification names this machine's GPUs, so the engine knows of none", f"`{fixes.generate_cdi()}`"
-    )
+    is_asked = situation.passes_gpus and situation.has_cdi and host.toolkit.version
+    if is_asked and not situation.injection and all(spec.is_readable for spec in host.cdi_specs):
+        yield block(
+            "no CDI specification names this machine's GPUs, so the engine knows of none", f"`{fixes.generate_cdi()}`"
+        )
 
 
 def cdi_disabled(situation: Situation) -> Iterator[Finding]:
@@ -108,9 +101,7 @@ def cdi_disabled(situation: Situation) -> Iterator[Finding]:
 
 def cdi_unreadable(situation: Situation) -> Iterator[Finding]:
     """A CDI specification that the user may not read, which matters where the engine does not list its devices."""
-    if not situation.passes_gpus or not situation.has_cdi:
-        return
-    if situation.engine.lists_cdi:
+    if not situation.passes_gpus or not situation.has_cdi or situation.engine.lists_cdi:
         return
     for spec in situation.host.cdi_specs:
         if not spec.is_readable:
@@ -125,7 +116,7 @@ def cdi_stale(situation: Situation) -> Iterator[Finding]:
     """A CDI specification of an older driver: containers that ask for its devices do not start."""
     if not situation.passes_gpus or situation.injection != "cdi":
         return
-    specs = situation.device_specs
+    specs = [spec for spec in situation.host.cdi_specs if spec.is_readable]
     stale = {spec.path: why for spec in specs if (why := _staleness(spec, situation))}
     for path, why in stale.items():
         # Another specification may name the same devices; which one counts is the order of the engine's folders.

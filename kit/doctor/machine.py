@@ -22,16 +22,11 @@ def disk_low(situation: Situation) -> Iterator[Finding]:
     if free is None or free >= needed * BUILD_FACTOR:
         return
     where = f" at {host.disk_path}" if host.disk_path else ""
-    blocks = free < needed and situation.has_gpu  # images for the CPU are smaller
-    build = f"building one takes up to {needed * BUILD_FACTOR / 1e9:.0f} GB with its cache"
+    image = f"an image takes up to {needed / 1e9:.0f} GB, and" if free < needed else "enough for an image, but"
     yield finding(
-        "block" if blocks else "warn",
-        f"{free / 1e9:.1f} GB free{where}: "
-        + (
-            f"an image takes up to {needed / 1e9:.0f} GB, and {build}"
-            if free < needed
-            else f"enough for an image, but {build}"
-        ),
+        "block" if free < needed and situation.has_gpu else "warn",  # images for the CPU are smaller
+        f"{free / 1e9:.1f} GB free{where}: {image} building one takes up to {needed * BUILD_FACTOR / 1e9:.0f} GB with "
+        "its cache",
         f"`{host.engine.program or 'docker'} system prune` frees what no container uses, the build cache too",
     )
 

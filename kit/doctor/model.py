@@ -11,7 +11,7 @@ from typing import Literal
 from kit.catalog import Catalog
 from kit.catalog.model import EngineMinimum, version_key
 from kit.facts.engine import EngineFacts, GpuForm
-from kit.facts.host import CdiSpec, Host, HostGpu
+from kit.facts.host import Host, HostGpu
 
 # What it does to a GPU run on this host: it cannot work, it may go wrong, or it is good to know.
 Severity = Literal["block", "warn", "note"]
@@ -72,11 +72,6 @@ class Situation:
     def passes_gpus(self) -> bool:
         """True when what passes GPUs through is this machine's to set up: Docker Desktop's VM has its own."""
         return self.has_gpu and self.has_engine and not self.engine.is_desktop
-
-    @property
-    def device_specs(self) -> tuple[CdiSpec, ...]:
-        """The CDI specifications that can be read."""
-        return tuple(spec for spec in self.host.cdi_specs if spec.is_readable)
 
     @cached_property
     def has_cdi(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kit.doctor import fixes
-from kit.doctor.model import Finding, Situation, finding, joined, warn
+from kit.doctor.model import Finding, Situation, joined, note, warn
 from kit.facts.host import Endpoint, EndpointKind
 
 CERTIFICATE = "certificate"
@@ -36,16 +36,14 @@ def registry_unreachable(situation: Situation) -> Iterator[Finding]:
     """Docker Hub does not answer: a mirror may, and a base can be made without any registry."""
     for endpoint in _failed(situation, "registry"):
         mirrors = [e.url for e in situation.host.endpoints if e.kind == "mirror" and e.is_reachable]
-        yield finding(
-            "note" if mirrors else "warn",
-            f"the registry {endpoint.url} does not answer{_why(endpoint)}; "
-            + (
-                f"the mirror {mirrors[0]} does" if mirrors else "most images can be built without any: `--base archive`"
-            ),
-            "nothing, the mirror stands in"
-            if mirrors
-            else "set KIT_REGISTRY_MIRROR to a registry that answers for it, or build with `--base archive`",
-        )
+        said = f"the registry {endpoint.url} does not answer{_why(endpoint)}"
+        if mirrors:
+            yield note(f"{said}; the mirror {mirrors[0]} does", "nothing, the mirror stands in")
+        else:
+            yield warn(
+                f"{said}; most images can be built without any: `--base archive`",
+                "set KIT_REGISTRY_MIRROR to a registry that answers for it, or build with `--base archive`",
+            )
 
 
 def mirror_unreachable(situation: Situation) -> Iterator[Finding]:
@@ -76,11 +74,9 @@ def ca_missing(situation: Situation) -> Iterator[Finding]:
     if not refused:
         return
     host = situation.host
-    have = (
-        "the certificate authorities added to this system are not theirs"
-        if host.has_private_ca
-        else ("a proxy with a certificate authority of its own is likely in between")
-    )
+    have = "a proxy with a certificate authority of its own is likely in between"
+    if host.has_private_ca:
+        have = "the certificate authorities added to this system are not theirs"
     yield warn(
         f"the certificate of {joined(refused)} is not trusted here: {have}",
         # Only a service would have to read them anew.
@@ -98,7 +94,5 @@ def _failed(situation: Situation, kind: EndpointKind) -> list[Endpoint]:
 
 
 def _why(endpoint: Endpoint) -> str:
-    words = {"timeout": "in time", "name": "(its name is not known)", "refused": "(connection refused)"}
-    if not endpoint.problem:
-        return ""
-    return " " + words.get(endpoint.problem, f"({endpoint.problem})")
+    words = {"timeout": " in time", "name": " (its name is not known)", "refused": " (connection refused)", "": ""}
+    return words.get(endpoint.problem, f" ({endpoint.problem})")

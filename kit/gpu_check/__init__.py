@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,10 +65,7 @@ def read_answer(text: str) -> Answer:
     """The answer of the program from what it printed; a text that is none becomes an error in words."""
     try:
         raw = json.loads(text.strip().splitlines()[-1])
-        devices = tuple(
-            Device(name=d["name"], uuid=d["uuid"], computes=bool(d.get("computes"))) for d in raw["devices"]
-        )
-        return Answer(devices=devices, error=raw["error"])
+        return Answer(devices=tuple(Device(**device) for device in raw["devices"]), error=raw["error"])
     except (IndexError, KeyError, TypeError, ValueError):
         return Answer(error=f"the check printed no answer: {text.strip()[-200:] or 'nothing'}")
 
@@ -102,11 +100,8 @@ def check(engine: Engine, container: str, devices: tuple[str, ...]) -> tuple[str
     asked = asked_for(devices)
     if asked is None:
         return None
-    try:
-        text = engine.call(["exec", "--interactive", container, "python", "-"], input=script(), timeout_s=PATIENCE_S)
-    except KitError as e:
-        return "", _not_asked(e)
-    return _judged(asked, text)
+    words = ["exec", "--interactive", container, "python", "-"]
+    return _judged(asked, lambda: engine.call(words, input=script(), timeout_s=PATIENCE_S))
 
 
 def check_before(engine: Engine, spec: ContainerSpec) -> tuple[str, str] | None:
@@ -133,33 +128,28 @@ def check_before(engine: Engine, spec: ContainerSpec) -> tuple[str, str] | None:
         tty=False,
         restart="",
     )
-    try:
-        text = engine.call(
-            ["run", "--pull=never", *engine.arguments(wanted)],
-            input=script(),
-            environment=spec.secret_environment,
-            timeout_s=PATIENCE_S,
-        )
-    except KitError as e:
-        engine.remove(wanted.name, force=True)
-        return "", _not_asked(e)
-    except BaseException:
-        engine.remove(wanted.name, force=True)
-        raise
-    gpus, wrong = _judged(asked, text)
+
+    def ask() -> str:
+        words = ["run", "--pull=never", *engine.arguments(wanted)]
+        try:
+            return engine.call(words, input=script(), environment=spec.secret_environment, timeout_s=PATIENCE_S)
+        except BaseException:
+            engine.remove(wanted.name, force=True)
+            raise
+
+    gpus, wrong = _judged(asked, ask)
     if not wrong:
         paths.write_text(proof, f"{gpus}\n")
     return gpus, wrong
 
 
-def _judged(asked: Asked, text: str) -> tuple[str, str]:
-    answer = read_answer(text)
+def _judged(asked: Asked, ask: Callable[[], str]) -> tuple[str, str]:
+    try:
+        answer = read_answer(ask())
+    except KitError as e:
+        return "", f"the GPUs inside could not be checked: {'; '.join((e.message, *e.details[-1:]))}"
     wrong = problem(asked, answer)
     return ("", wrong) if wrong else (summary(answer), "")
-
-
-def _not_asked(error: KitError) -> str:
-    return f"the GPUs inside could not be checked: {'; '.join((error.message, *error.details[-1:]))}"
 
 
 def _proof_file(engine: Engine, spec: ContainerSpec) -> Path:

@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import sys
+import uuid
 from typing import Any
 
 # PTX, which the driver itself compiles for the GPU at hand: data[i] = 3 * i + 1.
@@ -67,13 +68,11 @@ class Driver:
     def describe(self, device: int) -> dict[str, Any]:
         name = ctypes.create_string_buffer(256)
         self.call("cuDeviceGetName", name, len(name), device)
-        uuid = (ctypes.c_ubyte * 16)()
+        raw = ctypes.create_string_buffer(16)
         # The second form, since CUDA 11.4, gives a MIG device its own UUID instead of its GPU's.
         form = "cuDeviceGetUuid_v2" if hasattr(self.library, "cuDeviceGetUuid_v2") else "cuDeviceGetUuid"
-        self.call(form, ctypes.byref(uuid), device)
-        text = bytes(uuid).hex()
-        parts = (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
-        return {"name": name.value.decode(errors="replace"), "uuid": "-".join(parts)}
+        self.call(form, raw, device)
+        return {"name": name.value.decode(errors="replace"), "uuid": str(uuid.UUID(bytes=raw.raw))}
 
     def compute(self, device: int) -> None:
         """Have the kernel fill a piece of the device's memory, and compare what comes back."""

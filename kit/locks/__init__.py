@@ -67,11 +67,6 @@ def locked_base(catalog: Catalog, image: Image) -> LockedBase:
     return LockedBase(reference=f"{base.repository}:{base.tag}", digest=base.digest, digest_status=base.digest_status)
 
 
-def is_stale(lock: Lock, catalog: Catalog, image: Image) -> bool:
-    """True when the catalog says something else now than when the lock was made."""
-    return bool(differences(lock, catalog, image))
-
-
 def differences(lock: Lock, catalog: Catalog, image: Image) -> list[str]:
     """What the catalog says otherwise now than when the lock was made, one line each."""
     found = []
@@ -151,18 +146,14 @@ def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datet
     # more package would ship all of them again.
     epoch = present.get("source_date_epoch") or _midnight(snapshot)
     file = _lock_file(catalog, image, requirements, plain, uv=uv, snapshot=snapshot, epoch=epoch)
-    after = {REQUIREMENTS_FILE: own, LOCK_FILE: file.text()}
-    _write(folder, before, after)
-    return before != after
+    return _write(folder, before, {REQUIREMENTS_FILE: own, LOCK_FILE: file.text()})
 
 
 def write_unlocked(catalog: Catalog, image: Image) -> bool:
     """Write the lock.json of an image that has no lock on purpose; returns whether anything changed."""
     folder = paths.images_dir() / image.name
-    before = _present(folder)
-    after = {LOCK_FILE: _lock_file(catalog, image, unlocked=catalog.unlocked_reason(image)).text()}
-    _write(folder, before, after)
-    return before != after
+    file = _lock_file(catalog, image, unlocked=catalog.unlocked_reason(image))
+    return _write(folder, _present(folder), {LOCK_FILE: file.text()})
 
 
 def resolves_the_same(catalog: Catalog, image: Image) -> bool:
@@ -173,16 +164,12 @@ def resolves_the_same(catalog: Catalog, image: Image) -> bool:
 
 
 def _present(folder: Path) -> dict[str, str]:
-    found = {}
-    for name in (REQUIREMENTS_FILE, LOCK_FILE):
-        try:
-            found[name] = (folder / name).read_bytes().decode("utf-8", errors="replace")
-        except FileNotFoundError:
-            continue
-    return found
+    files = (folder / name for name in (REQUIREMENTS_FILE, LOCK_FILE))
+    return {file.name: file.read_bytes().decode("utf-8", errors="replace") for file in files if file.is_file()}
 
 
-def _write(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> None:
+def _write(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Make the folder's files these; returns whether anything changed."""
     # requirements.lock first: if the second write fails, the hash in the old lock.json says that they do not belong
     # together.
     for name, text in after.items():
@@ -191,6 +178,7 @@ def _write(folder: Path, before: Mapping[str, str], after: Mapping[str, str]) ->
     for name in before:
         if name not in after:
             (folder / name).unlink()
+    return before != after
 
 
 def _values(lock_json: str) -> dict[str, Any]:
@@ -263,8 +251,8 @@ def _solve(
             return plain.file.uv, {image.flavor: []}
         # The plain image's packages are constraints: a compiler must not move what the framework was solved with.
         below = parse_requirements(plain.requirements)
-        pinned = tuple(f"{e.name}=={e.version}" + (f" ; {e.marker}" if e.marker else "") for e in below)
-        _, entries = compile_requirements(catalog, image, wanted, present, more_constraints=pinned)
+        pins = tuple(entry.pin for entry in below)
+        _, entries = compile_requirements(catalog, image, wanted, present, more_constraints=pins)
         names = {e.name for e in below}
         return plain.file.uv, {image.flavor: [e for e in entries if e.name not in names]}
     packages = tuple(p.requirement or p.name for p in catalog.packages_for(image))
@@ -286,7 +274,7 @@ def _plain_lock(catalog: Catalog, image: Image, *, upgrade: bool) -> Lock:
         lock = read_lock(folder, image)
     except LockError:
         lock = None
-    if lock is None or is_stale(lock, catalog, image):
+    if lock is None or differences(lock, catalog, image):
         solve(catalog, image, upgrade=upgrade)
         lock = read_lock(folder, image)
     return lock

@@ -36,9 +36,13 @@ class Requirement:
     marker: str = ""
     hashes: tuple[str, ...]
 
+    @property
+    def pin(self) -> str:
+        """`name==version ; marker`, as requirements and constraints have it."""
+        return f"{self.name}=={self.version}" + (f" ; {self.marker}" if self.marker else "")
+
     def text(self) -> str:
-        head = f"{self.name}=={self.version}" + (f" ; {self.marker}" if self.marker else "")
-        return " \\\n    ".join([head, *(f"--hash={h}" for h in self.hashes)]) + "\n"
+        return " \\\n    ".join([self.pin, *(f"--hash={h}" for h in self.hashes)]) + "\n"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,10 @@ from kit.network import read_settings
 
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
+# What uv writes when an index does not answer.
+_NO_ANSWER = re.compile(
+    "failed to fetch|dns error|connection|timed out|error sending request|could not connect", re.IGNORECASE
+)
 # uv wants an interpreter of its own even for another version's packages; without a name it looks for that version.
 _INTERPRETER = ("--python", sys.executable, "--no-python-downloads")
 
@@ -127,18 +132,7 @@ def _uv() -> str:
 
 def _solve_error(image: Image, error: CommandError) -> KitError:
     last = error.details
-    text = error.stderr.lower()
-    if any(
-        sign in text
-        for sign in (
-            "failed to fetch",
-            "dns error",
-            "connection",
-            "timed out",
-            "error sending request",
-            "could not connect",
-        )
-    ):
+    if _NO_ANSWER.search(error.stderr):
         hint = "set UV_DEFAULT_INDEX to a PyPI mirror that can be reached from here"
         if image.release.index:
             hint = f"run it where {image.release.index} can be reached, or {hint}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import tempfile
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from types import FrameType
 
 from kit import layout, paths
 from kit.catalog.model import Image
@@ -31,45 +29,15 @@ from kit.screen import Screen
 from kit.spec.container import Mount, describe, volume_mounts
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.request import RunRequest, Service, Started
-from kit.verify.model import Check, Report, Subject
-
-__all__ = [
-    "GROUPS",
-    "Check",
-    "Outcome",
-    "Report",
-    "Subject",
-    "VerifyRequest",
-    "check",
-    "made_ready",
-    "started",
-    "verify",
-]
+from kit.verify.model import SCRIPTS, Check, Report, Subject
 
 # In the order they run and are shown.
-GROUPS = (
-    "packages",
-    "framework",
-    "image",
-    "security",
-    "container",
-    "training",
-    "jupyter",
-    "tensorboard",
-    "devel",
-    "gpu",
+GROUPS = tuple(
+    ["packages", "framework", "image", "security", "container", "training", "jupyter", "tensorboard", "devel", "gpu"]
 )
-SCRIPTS = "/run/kit/verify"
 # The container ends and goes by itself then, should this process be killed before it removes it.
 LIFE_S = 2 * 60 * 60
 SERVICE_PATIENCE_S = 60
-PYTEST_ARGUMENTS = (
-    # Nothing of the caller's: no plug-ins, no options, no cache, and no output but what the collector takes.
-    "--assert=plain",
-    "--capture=no",
-    *(f"--override-ini={setting}" for setting in ("addopts=", "console_output_style=classic")),
-    *(f"-pno:{plugin}" for plugin in ("terminal", "cacheprovider", "logging", "warnings", "faulthandler")),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +72,15 @@ def verify(
     EngineError when the engine does not have it, BadInputError for a name in `only` that no check has.
     """
     if request.only:
-        _refuse_unknown(request.only)
+        from kit.verify.collector import is_chosen
+
+        there = names()
+        unknown = [word for word in request.only if not any(is_chosen(name, (word,)) for name in there)]
+        if unknown:
+            raise BadInputError(
+                f"no check is named {', '.join(unknown)}",
+                hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
+            )
     with started(ready, request.reference, on_message) as subject:
         return check(subject, only=request.only, on_check=on_check)
 
@@ -161,12 +137,10 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             engine=engine,
             reference=reference,
             container=spec.name,
-            user=request.user,
             config=described["Config"],
             platform=f"{described['Os']}/{described['Architecture']}",
             labels=image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
             environment=image_environment(image),
-            workspace=workspace,
             scripts=scripts,
             asked=asked,
             no_gpu="" if asked else _no_gpu(ready, granted),
@@ -179,53 +153,20 @@ def check(
     subject: Subject, *, only: tuple[str, ...] = (), on_check: Callable[[Check, int], None] = lambda *_: None
 ) -> Report:
     """Run the checks, all or some, against a container that runs. Raises KeyboardInterrupt when interrupted."""
-    import pytest
-
-    from kit.verify.collector import Collector
+    from kit.verify.collector import Collector  # not for `kit verify --help`, which must not wait for pytest
 
     collector = Collector(subject, only, on_check)
-    with _environment():
-        code = pytest.main([*PYTEST_ARGUMENTS, *_arguments()], plugins=[collector])
-    if code == pytest.ExitCode.INTERRUPTED:
-        if collector.problems:
-            raise RuntimeError("the checks could not be loaded:\n" + "\n".join(collector.problems))
-        raise KeyboardInterrupt
-    if collector.problems or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise RuntimeError(f"the checks ended with {code!r}:\n" + "\n".join(collector.problems))
+    collector.run(GROUPS)
     return Report(image=subject.image.name, reference=subject.reference, checks=tuple(collector.checks))
 
 
 def names() -> list[str]:
     """The names of all checks."""
-    import pytest
-
     from kit.verify.collector import Collector
 
     collector = Collector(None, ())
-    with _environment():
-        pytest.main([*PYTEST_ARGUMENTS, "--collect-only", *_arguments()], plugins=[collector])
+    collector.run(GROUPS, "--collect-only")
     return collector.names
-
-
-def _refuse_unknown(only: tuple[str, ...]) -> None:
-    from kit.verify.collector import is_chosen
-
-    there = names()
-    unknown = [word for word in only if not any(is_chosen(name, (word,)) for name in there)]
-    if unknown:
-        raise BadInputError(
-            f"no check is named {', '.join(unknown)}",
-            hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
-        )
-
-
-def _arguments() -> list[str]:
-    folder = Path(str(resources.files("kit.verify.suite")))
-    return [
-        f"--config-file={folder / 'pytest.ini'}",
-        f"--rootdir={folder}",
-        *(str(folder / f"test_{group}.py") for group in GROUPS),
-    ]
 
 
 def _lay_out(folder: Path) -> Path:
@@ -270,39 +211,17 @@ def _volumes(image: Image, engine: Engine) -> tuple[Mount, ...]:
 def _no_gpu(ready: Ready, granted: GpuGrant) -> str:
     if not ready.image.is_gpu:
         return "no GPU: the image is built for the CPU"
-    request = ready.gpus.request
-    return (
-        "no GPU: --gpus none" if request and request.is_none else f"no GPU: {_first(granted.note) or 'none was given'}"
-    )
-
-
-def _first(note: str) -> str:
-    return note.partition(":")[0]
-
-
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """None of pytest's variables from outside."""
-    before = dict(os.environ)
-    os.environ.pop("PYTEST_ADDOPTS", None)
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    if ready.gpus.request and ready.gpus.request.is_none:
+        return "no GPU: --gpus none"
+    return f"no GPU: {granted.note.partition(':')[0] or 'none was given'}"
 
 
 @contextlib.contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
     """Being told to end, or losing the terminal, is an interruption: what was started is removed then too."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
     # What the caller has it ignore (nohup) stays ignored.
     heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
+    before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
     try:
         yield
     finally:

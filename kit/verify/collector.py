@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kit.verify.model import Check, Subject
+from kit.errors import KitError
+from kit.verify.model import Check, Outcome, Subject
 
 FACT = "fact"
 SUBJECT = pytest.StashKey["Subject | None"]()
@@ -27,6 +30,24 @@ class Collector:
         self.problems: list[str] = []  # of the suite itself
         self._seconds: dict[str, float] = {}
 
+    def run(self, groups: Iterable[str], *arguments: str) -> None:
+        """Run the checks of these groups. Raises KeyboardInterrupt when interrupted, RuntimeError for a broken one."""
+        suite = Path(str(resources.files("kit.verify.suite")))
+        places = [f"--config-file={suite / 'pytest.ini'}", f"--rootdir={suite}"]
+        places += [str(suite / f"test_{group}.py") for group in groups]
+        with pytest.MonkeyPatch.context() as patch:
+            # None of pytest's variables from outside; where another pytest runs this one, it finds its own again.
+            for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
+                patch.delenv(name, raising=False)
+            patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+            code = pytest.main([*arguments, *places], plugins=[self])
+        is_interrupted = code == pytest.ExitCode.INTERRUPTED
+        if is_interrupted and not self.problems:
+            raise KeyboardInterrupt
+        if self.problems or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            how = "could not be loaded" if is_interrupted else f"ended with {code!r}"
+            raise RuntimeError(f"the checks {how}:\n" + "\n".join(self.problems))
+
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[SUBJECT] = self._subject
 
@@ -36,30 +57,25 @@ class Collector:
             items[:] = [item for item in items if is_chosen(name_of(item), self._only)]
         self.names = [name_of(item) for item in items]
 
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[Any]
-    ) -> Iterator[None]:  # a generator that yields once and returns the report
-        report = yield
+    @pytest.hookimpl
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
         error = call.excinfo.value if call.excinfo else None
         self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + call.duration
         if call.when == "call" or (error is not None and call.when == "setup"):
             self._add(item, error)
         elif error is not None:
             self.problems.append(f"{name_of(item)}: {error}")
-        return report
 
     def _add(self, item: pytest.Item, error: BaseException | None) -> None:
-        seconds = self._seconds[
-            item.nodeid
-        ]  # with what it waited for: the first check that needs an answer pays for it
-        facts = [str(value) for key, value in item.user_properties if key == FACT]
+        outcome: Outcome = "failed"
         if error is None:
-            check = Check(name=name_of(item), outcome="passed", detail="; ".join(facts), seconds=seconds)
+            outcome, detail = "passed", "; ".join(str(value) for key, value in item.user_properties if key == FACT)
         elif isinstance(error, pytest.skip.Exception):
-            check = Check(name=name_of(item), outcome="not_run", detail=str(error), seconds=seconds)
+            outcome, detail = "not_run", str(error)
         else:
-            check = Check(name=name_of(item), outcome="failed", detail=words(error), seconds=seconds)
+            detail = words(error)
+        # The seconds are with what it waited for: the first check that needs an answer pays for it.
+        check = Check(name=name_of(item), outcome=outcome, detail=detail, seconds=self._seconds[item.nodeid])
         self.checks.append(check)
         self._on_check(check, len(self.names))
 
@@ -88,8 +104,6 @@ def words(error: BaseException) -> str:
     if isinstance(error, (AssertionError, pytest.fail.Exception)) and str(error):
         # Where another pytest runs this one, it has written the expression below.
         return str(error).partition("\nassert ")[0]
-    from kit.errors import KitError
-
     if isinstance(error, KitError):
         return "; ".join((error.message, *error.details[-3:]))
     return f"{type(error).__name__}: {error}".strip()

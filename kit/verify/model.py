@@ -14,6 +14,8 @@ from kit.spec.request import Service, Started
 
 Outcome = Literal["passed", "failed", "not_run"]
 
+SCRIPTS = "/run/kit/verify"  # where the container that is verified has what runs inside
+
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
@@ -46,12 +48,10 @@ class Subject:
     engine: Engine
     reference: str
     container: str
-    user: str  # "UID:GID" the container runs as
     config: Mapping[str, Any]  # the image's own configuration, as the engine has it
     platform: str  # in docker's spelling
     labels: Mapping[str, str]  # those the image must have
     environment: Mapping[str, str]  # the variables it must set
-    workspace: str  # on the engine's machine, what is /workspace inside
     scripts: str  # on the engine's machine, what is at SCRIPTS inside
     asked: Asked | None  # the GPUs the container was given; None: none
     no_gpu: str  # why there is none; empty when there is one

@@ -129,7 +129,7 @@ def test_read(copied: Path) -> None:
     assert tuple(lock.layers) == LAYERS
     day = datetime.datetime.fromtimestamp(lock.source_date_epoch, tz=datetime.timezone.utc)
     assert day.isoformat() == f"{lock.file.snapshot}T00:00:00+00:00"
-    assert not locks.is_stale(lock, CATALOG, CATALOG.find("tf-cpu"))
+    assert not locks.differences(lock, CATALOG, CATALOG.find("tf-cpu"))
 
 
 @pytest.mark.parametrize("old", ["==2", "sha256:a", "# layer: apps", "# Generated"])
@@ -335,7 +335,7 @@ def _with(catalog: Catalog, name: str, **changes: object) -> Catalog:
 def test_a_changed_row_makes_the_lock_stale(copied: Path, changes: dict[str, object]) -> None:
     catalog = _with(CATALOG, "tf-cpu", **changes)
     image = catalog.find("tf-cpu")
-    assert locks.is_stale(locks.read_lock(copied, image), catalog, image)
+    assert locks.differences(locks.read_lock(copied, image), catalog, image)
     with pytest.raises(CheckFailedError) as error:
         locks.check(catalog, image, copied)
     assert error.value.details

@@ -110,7 +110,7 @@ def test_the_base_is_named_by_tag_and_by_digest_where_one_is_known(catalog, gpu)
 
 def test_rendering_twice_changes_nothing(project):
     assert render.render(project.catalog, [project.image]) == []
-    assert [d for d in render.check(project.catalog, [project.image])] == []
+    assert render.check(project.catalog, [project.image]) == {}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_check_tells_every_kind_of_difference_and_changes_nothing(project, damag
     damage(project.folder)
     before = sorted(f.name for f in project.root.rglob("*"))
     found = render.check(project.catalog, [project.image])
-    assert [d.problem for d in found] == [problem]
+    assert list(found.values()) == [problem]
     assert sorted(f.name for f in project.root.rglob("*")) == before
 
 
@@ -141,7 +141,7 @@ def test_check_tells_every_kind_of_difference_and_changes_nothing(project, damag
 )
 def test_check_tells_every_kind_of_difference_of_a_compose_file(project, damage, problem):
     damage(project.root / "compose")
-    assert [d.problem for d in render.check(project.catalog, [project.image])] == [problem]
+    assert list(render.check(project.catalog, [project.image]).values()) == [problem]
 
 
 def test_two_images_have_compose_files_as_examples_the_one_with_gpus_in_each_form(catalog, gpu):

@@ -19,11 +19,10 @@ from kit.spec.container import Mount
 from kit.spec.request import Started
 from kit.targets.docker import mount_value
 from kit.verify.collector import FACT, SUBJECT
-from kit.verify.model import Subject
+from kit.verify.model import SCRIPTS, Subject
 
-__all__ = ["LOGS", "PYTHON", "SCRIPTS", "Answer", "Host", "Inside"]
+__all__ = ["LOGS", "PYTHON", "SCRIPTS", "Answer", "Fact", "Host", "Inside"]
 
-SCRIPTS = "/run/kit/verify"
 PYTHON = f"{layout.VENV}/bin/python"
 LOGS = "logs"
 PATIENCE_S = 60 * 60
@@ -66,6 +65,7 @@ class InContainer(BaseBackend):  # type: ignore[misc]  # testinfra has no types
         return self.result(done.returncode, self.encode(words), done.stdout, done.stderr)
 
 
+Fact = Callable[[str], None]
 Inside = Callable[..., Answer]
 
 
@@ -78,7 +78,7 @@ def subject(pytestconfig: pytest.Config) -> Subject:
 
 
 @pytest.fixture
-def fact(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+def fact(record_property: Callable[[str, object], None]) -> Fact:
     """Says in a few words what a check found; shown when it passes."""
     return lambda text: record_property(FACT, text)
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from kit import layout
 from kit.verify.model import Subject
-from kit.verify.suite.conftest import Host
+from kit.verify.suite.conftest import Fact, Host
 
 
-def test_volumes(host: Host, fact: Callable[[str], None]) -> None:
+def test_volumes(host: Host, fact: Fact) -> None:
     """The workspace, the home and the caches can be written to, as the user it runs as."""
     folders = (layout.WORKSPACE, *(volume.path for volume in layout.VOLUMES))
     tries = [f'{{ f=$(mktemp {folder}/kit.XXXXXX) && rm "$f"; }} 2>/dev/null || echo {folder}' for folder in folders]
@@ -20,7 +18,7 @@ def test_volumes(host: Host, fact: Callable[[str], None]) -> None:
     fact(f"{len(folders)} folders")
 
 
-def test_shared_memory(subject: Subject, host: Host, fact: Callable[[str], None]) -> None:
+def test_shared_memory(subject: Subject, host: Host, fact: Fact) -> None:
     """/dev/shm is as large as kit gives it; docker's own 64 MB end DataLoaders with a bus error."""
     size = int(host.check_output("df --output=size --block-size=1 /dev/shm").split()[-1])
     assert abs(size - subject.shm_bytes) < 2**20, f"{size} bytes, and {subject.shm_bytes} are promised"

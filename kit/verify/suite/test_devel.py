@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
 
 from kit.verify.model import Subject
-from kit.verify.suite.conftest import SCRIPTS, Host
+from kit.verify.suite.conftest import SCRIPTS, Fact, Host
 
 
-def test_nvcc(subject: Subject, host: Host, fact: Callable[[str], None]) -> None:
+def test_nvcc(subject: Subject, host: Host, fact: Fact) -> None:
     """nvcc of the image's CUDA compiles a kernel; with a GPU the kernel runs."""
     if subject.image.flavor != "devel":
         pytest.skip("not a -devel image")

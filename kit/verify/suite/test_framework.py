@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
 from kit.verify import expected
 from kit.verify.model import Subject
-from kit.verify.suite.conftest import Answer, Host
+from kit.verify.suite.conftest import Answer, Fact, Host
 
 NO_CUDA = "the image is built for the CPU"
 
 
-def test_imports(subject: Subject, libraries: Answer, fact: Callable[[str], None]) -> None:
+def test_imports(subject: Subject, libraries: Answer, fact: Fact) -> None:
     """It imports, at its version."""
     found = libraries.value("facts")["version"]
     version = subject.image.release.version
@@ -21,7 +19,7 @@ def test_imports(subject: Subject, libraries: Answer, fact: Callable[[str], None
     fact(f"{subject.image.framework} {found}")
 
 
-def test_cuda(subject: Subject, libraries: Answer, fact: Callable[[str], None]) -> None:
+def test_cuda(subject: Subject, libraries: Answer, fact: Fact) -> None:
     """The CUDA it was compiled for is the image's; the CUDA runtime that is loaded is the lock's."""
     release = subject.image.release
     compiled = libraries.value("facts")["cuda"]
@@ -35,7 +33,7 @@ def test_cuda(subject: Subject, libraries: Answer, fact: Callable[[str], None]) 
     fact(f"CUDA {locked}")
 
 
-def test_cudnn(subject: Subject, libraries: Answer, fact: Callable[[str], None]) -> None:
+def test_cudnn(subject: Subject, libraries: Answer, fact: Fact) -> None:
     """The cuDNN that is loaded is the lock's."""
     if not subject.image.is_gpu:
         pytest.skip(NO_CUDA)
@@ -47,7 +45,7 @@ def test_cudnn(subject: Subject, libraries: Answer, fact: Callable[[str], None])
     fact(f"cuDNN {locked}")
 
 
-def test_architectures(subject: Subject, libraries: Answer, fact: Callable[[str], None]) -> None:
+def test_architectures(subject: Subject, libraries: Answer, fact: Fact) -> None:
     """It is compiled for exactly the GPU architectures that the catalog names."""
     if not subject.image.is_gpu:
         pytest.skip(NO_CUDA)
@@ -59,7 +57,7 @@ def test_architectures(subject: Subject, libraries: Answer, fact: Callable[[str]
     fact(" ".join(sorted(found)))
 
 
-def test_one_copy(subject: Subject, files: Answer, request: pytest.FixtureRequest, fact: Callable[[str], None]) -> None:
+def test_one_copy(subject: Subject, files: Answer, request: pytest.FixtureRequest, fact: Fact) -> None:
     """Each CUDA library can be loaded from one place only, and an image for the CPU has none."""
     there = files.value("look")["libraries"]
     if not subject.image.is_gpu:

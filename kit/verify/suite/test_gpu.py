@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 
 import pytest
 
 from kit import gpu_check
 from kit.verify import expected
 from kit.verify.model import Subject
-from kit.verify.suite.conftest import PYTHON, SCRIPTS, Answer, Host, Inside
+from kit.verify.suite.conftest import PYTHON, SCRIPTS, Answer, Fact, Host, Inside
 
 # The largest relative error (Frobenius norm) of a matrix product, by how many digits the format has.
 LIMITS = {
@@ -46,7 +45,7 @@ def answer(subject: Subject, driver: gpu_check.Answer, inside: Inside) -> Answer
     return inside("gpu.py", subject.image.framework, "cuda", ",".join(LIMITS), timeout_s=1800)
 
 
-def test_driver(subject: Subject, driver: gpu_check.Answer, fact: Callable[[str], None]) -> None:
+def test_driver(subject: Subject, driver: gpu_check.Answer, fact: Fact) -> None:
     """The GPUs that were asked for are there, and each computes a kernel."""
     assert subject.asked is not None
     wrong = gpu_check.problem(subject.asked, driver)
@@ -56,7 +55,7 @@ def test_driver(subject: Subject, driver: gpu_check.Answer, fact: Callable[[str]
     fact(gpu_check.summary(driver))
 
 
-def test_framework(driver: gpu_check.Answer, answer: Answer, fact: Callable[[str], None]) -> None:
+def test_framework(driver: gpu_check.Answer, answer: Answer, fact: Fact) -> None:
     """The framework sees every GPU that the driver shows."""
     found = answer.value("seen")
     assert found["available"], "the framework says that no GPU is available"
@@ -73,7 +72,7 @@ def test_loading(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_kernel(answer: Answer, kind: str, fact: Callable[[str], None]) -> None:
+def test_kernel(answer: Answer, kind: str, fact: Fact) -> None:
     """A matrix product in this number format is what the CPU computes in float64."""
     error = answer.value(kind)
     # Not a number is not smaller than anything, so it fails.
@@ -97,7 +96,7 @@ def test_compiles(answer: Answer) -> None:
     assert result == 192.0, f"the result is {result}, not 192"
 
 
-def test_all_reduce(answer: Answer, fact: Callable[[str], None]) -> None:
+def test_all_reduce(answer: Answer, fact: Fact) -> None:
     """With two GPUs or more, NCCL adds up what each of them has."""
     sums = answer.value("all_reduce")
     total = len(sums) * (len(sums) + 1) / 2

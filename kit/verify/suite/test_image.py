@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kit import labels
 from kit.verify import expected
 from kit.verify.model import Subject
-from kit.verify.suite.conftest import Answer
+from kit.verify.suite.conftest import Answer, Fact
 
 
-def test_labels(subject: Subject, packages: Answer, fact: Callable[[str], None]) -> None:
+def test_labels(subject: Subject, packages: Answer, fact: Fact) -> None:
     """Its labels are those that the catalog and the lock make, and the Python it names is the one inside."""
     there = subject.config.get("Labels") or {}
     python = packages.value("environment")["python_version"]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kit.verify import expected
 from kit.verify.model import Subject
-from kit.verify.suite.conftest import Answer
+from kit.verify.suite.conftest import Answer, Fact
 
 
-def test_locked(subject: Subject, packages: Answer, fact: Callable[[str], None]) -> None:
+def test_locked(subject: Subject, packages: Answer, fact: Fact) -> None:
     """Every locked package is there at its version."""
     locked = expected.packages(subject.lock, packages.value("environment"))
     missing = expected.missing(locked, packages.value("installed"))
@@ -32,7 +30,7 @@ def test_constraints(subject: Subject, packages: Answer) -> None:
     assert not missing, "pip is not held to: " + "; ".join(missing)
 
 
-def test_byte_code(packages: Answer, fact: Callable[[str], None]) -> None:
+def test_byte_code(packages: Answer, fact: Fact) -> None:
     """Byte code belongs to its source, so that no start compiles it again."""
     found = packages.value("byte_code")
     assert found["count"], "no module is compiled"

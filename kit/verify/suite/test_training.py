@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kit.verify.model import Subject
-from kit.verify.suite.conftest import Answer, Inside
+from kit.verify.suite.conftest import Answer, Fact, Inside
 
 # Of the largest difference between what a model says before it was saved and after it was loaded.
 TOLERANCE = 1e-4
 
 
-def test_model(subject: Subject, model: Answer, fact: Callable[[str], None]) -> None:
+def test_model(subject: Subject, model: Answer, fact: Fact) -> None:
     """A small network learns, is saved and loaded, and then predicts the same."""
     found = model.value("learns")
     first, last = found["loss"]
@@ -22,7 +20,7 @@ def test_model(subject: Subject, model: Answer, fact: Callable[[str], None]) -> 
     fact(f"loss {first:.2f} to {last:.4f} on {found['device']}")
 
 
-def test_workers(subject: Subject, inside: Inside, fact: Callable[[str], None]) -> None:
+def test_workers(subject: Subject, inside: Inside, fact: Fact) -> None:
     """Batches larger than docker's own shared memory go through four worker processes."""
     found = inside("workers.py", subject.image.framework).value("batches")
     assert found["right"], "the batches do not hold what the workers put there"

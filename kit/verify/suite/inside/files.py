@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from answer import give
+from libraries import LIBRARY
 
 # Nothing of the image's is in these, and walking them never ends or says things of the host.
 NOT_THE_IMAGE = ("/proc", "/sys", "/dev", "/run/kit")
@@ -43,9 +44,6 @@ SEARCHED = (
     "/usr/local/share",
 )
 SEARCH_LIMIT = 256 * 1024
-LIBRARY = re.compile(
-    r"lib(cudart|cudnn|cublas|cublasLt|cufft|curand|cusolver|cusparse|nccl|nvrtc|nvJitLink)\.so[.0-9]*$"
-)
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from functools import partial
 from typing import Any
 
 from answer import Absent, give
+from model import tensorflow_compiles, torch_compiles
 
 SIZE = 256
 
@@ -67,12 +69,6 @@ class TorchGpu:
         )
         error = float((result.double().cpu() - expected).norm() / expected.norm())
         return {"error": error, "version": torch.backends.cudnn.version()}
-
-    def compiles(self) -> float:
-        torch = self.torch
-        if not hasattr(torch, "compile"):
-            raise Absent(f"torch {torch.__version__} has no torch.compile")
-        return float(torch.compile(lambda x: (x * 2 + 1).sum())(torch.ones(64, device=self.device)))
 
     def all_reduce(self) -> list[float]:
         count = self.torch.cuda.device_count()
@@ -152,16 +148,6 @@ class TensorflowGpu:
             error = float(tf.norm(tf.cast(result, tf.float64) - expected) / tf.norm(expected))
         return {"error": error, "version": None}
 
-    def compiles(self) -> float:
-        tf = self.tf
-
-        @tf.function(jit_compile=True)
-        def function(x: Any) -> Any:
-            return tf.reduce_sum(x * 2 + 1)
-
-        with tf.device(self.device):
-            return float(function(tf.ones(64)))
-
     def all_reduce(self) -> list[float]:
         tf, count = self.tf, len(self.gpus)
         if count < 2:
@@ -177,13 +163,11 @@ class TensorflowGpu:
         return sorted(float(value) for value in strategy.experimental_local_results(strategy.run(step)))
 
 
-def product_of(gpu: Any, kind: str) -> Any:
-    return lambda: gpu.product(kind)
-
-
 if __name__ == "__main__":
     # The second word is `cuda`; `cpu` puts the same questions to the CPU, to try this file without a GPU.
-    chosen = TorchGpu(sys.argv[2]) if sys.argv[1] == "torch" else TensorflowGpu(sys.argv[2])
-    parts = {"seen": chosen.seen, **{kind: product_of(chosen, kind) for kind in sys.argv[3].split(",")}}
-    parts.update(convolution=chosen.convolution, compiles=chosen.compiles, all_reduce=chosen.all_reduce)
+    is_torch = sys.argv[1] == "torch"
+    chosen = TorchGpu(sys.argv[2]) if is_torch else TensorflowGpu(sys.argv[2])
+    compiles = partial(torch_compiles if is_torch else tensorflow_compiles, chosen.device)
+    parts = {"seen": chosen.seen, **{kind: partial(chosen.product, kind) for kind in sys.argv[3].split(",")}}
+    parts.update(convolution=chosen.convolution, compiles=compiles, all_reduce=chosen.all_reduce)
     give(parts)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,12 @@ def torch_scalar() -> float:
     return SCALAR
 
 
-def torch_compiles() -> float:
+def torch_compiles(device: str) -> float:
     import torch
 
     if not hasattr(torch, "compile"):
         raise Absent(f"torch {torch.__version__} has no torch.compile")
-    return float(torch.compile(lambda x: (x * 2 + 1).sum())(torch.ones(64)))
+    return float(torch.compile(lambda x: (x * 2 + 1).sum())(torch.ones(64, device=device)))
 
 
 def tensorflow_learns() -> dict[str, Any]:
@@ -120,19 +121,20 @@ def tensorflow_scalar() -> float:
     return SCALAR
 
 
-def tensorflow_compiles() -> float:
+def tensorflow_compiles(device: str) -> float:
     import tensorflow as tf
 
     @tf.function(jit_compile=True)
     def function(x: Any) -> Any:
         return tf.reduce_sum(x * 2 + 1)
 
-    with tf.device("CPU:0"):
+    with tf.device(device):
         return float(function(tf.ones(64)))
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "torch":
-        give({"learns": torch_learns, "scalar": torch_scalar, "compiles": torch_compiles})
+        give({"learns": torch_learns, "scalar": torch_scalar, "compiles": partial(torch_compiles, "cpu")})
     else:
-        give({"learns": tensorflow_learns, "scalar": tensorflow_scalar, "compiles": tensorflow_compiles})
+        compiles = partial(tensorflow_compiles, "CPU:0")
+        give({"learns": tensorflow_learns, "scalar": tensorflow_scalar, "compiles": compiles})
