@@ -54,6 +54,12 @@ def ask(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, byt
         return None
 
 
+def is_answering(path: Path, *, timeout_s: float = 5) -> bool:
+    """True when the engine behind a socket answers; takes milliseconds."""
+    answer = ask(path, "/_ping", timeout_s=timeout_s)
+    return answer is not None and answer[0] == 200
+
+
 def get(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, dict[str, Any]] | None:
     """The same for an answer that is a JSON object; None when it is anything else."""
     found = ask(path, url, timeout_s=timeout_s)

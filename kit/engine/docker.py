@@ -42,22 +42,9 @@ class Engine:
     def __init__(
         self, *, program: str = "docker", environment: Mapping[str, str] | None = None, socket_path: Path | None = None
     ) -> None:
-        self._given = program, dict(environment or {})
+        self.program = program  # the engine's command line
+        self.environment = dict(environment or {})  # what that needs in its environment
         self.socket_path = socket_path  # to ask directly; None: only by the command line
-
-    @cached_property
-    def _command_line(self) -> tuple[str, dict[str, str]]:
-        return self._given
-
-    @property
-    def program(self) -> str:
-        """The engine's command line."""
-        return self._command_line[0]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What that command line needs in its environment."""
-        return self._command_line[1]
 
     def call(
         self,
@@ -251,11 +238,9 @@ class Engine:
                 "or use kit's private engine: `kit engine up`",
             ) from None
 
-    def stream(
-        self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
-    ) -> int:
+    def stream(self, args: Sequence[str], on_line: Callable[[str], None]) -> int:
         """Run one command of the engine, handing on each line as it comes; returns its exit code."""
-        with self.prepared(args, environment) as (command, variables):
+        with self.prepared(args) as (command, variables):
             return process.stream(command, on_line, env=variables)
 
     def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:

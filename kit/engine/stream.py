@@ -31,10 +31,9 @@ def attached(path: Path, name: str) -> Iterator[Frames]:
 
 
 @contextlib.contextmanager
-def log(path: Path, name: str, *, follow: bool, tail: int | None = None) -> Iterator[Frames]:
+def log(path: Path, name: str, *, follow: bool) -> Iterator[Frames]:
     """What a container printed so far; with `follow` also what it prints until it ends or the connection does."""
     request = f"GET /containers/{quote(name)}/logs?stdout=1&stderr=1&follow={int(follow)}"
-    request += f"&tail={tail}" if tail is not None else ""
     with _answer(path, request, name, version="1.0") as frames:
         yield frames
 

@@ -52,8 +52,7 @@ def read_host(
     sections = run_probe(
         target,
         ("gpu", "use", "engine", "machine", "network"),
-        program=engine.program if engine else "",
-        environment=engine.environment if engine else None,
+        engine=engine,
         urls=[_question(endpoint) for endpoint in asked],
     )
     host = assemble(sections, target=target, endpoints=asked)
@@ -85,8 +84,7 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
     sections = run_probe(
         target,
         groups,
-        program=engine.program if engine else "",
-        environment=engine.environment if engine else None,
+        engine=engine,
         pids=[process.pid for gpu in driver.gpus for process in gpu.processes or ()] if driver else (),
     )
     return assemble(sections, target=target, driver=driver)

@@ -205,7 +205,7 @@ def _clear(here: Places, found: Programs) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         processes.wait_until(lambda: not procs.is_alive(pid), STOP_TIMEOUT_S)
-    processes.kill_all(here.mark, here.cgroup)
+    procs.kill(lambda: processes.belonging_to(here.mark, here.cgroup), within_s=20)  # a shim may be starting another
     processes.remove_cgroups(here.cgroup)
     names = [entry.name for entry in network.CLASS_NET.iterdir()]
     for store in STORES:
