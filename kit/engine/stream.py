@@ -8,9 +8,9 @@ of each stream can.
 from __future__ import annotations
 
 import contextlib
-import socket
 import struct
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from urllib.parse import quote
 
@@ -72,26 +72,19 @@ def _is_new(headers: str) -> bool:
     return len(numbers) == 2 and all(n.isdecimal() for n in numbers) and [int(n) for n in numbers] >= [1, 42]
 
 
-def _raw(stream: socket.SocketIO) -> Frames:
+def _raw(stream: BufferedReader) -> Frames:
     with contextlib.suppress(OSError):
-        while data := stream.read(65536):
+        while data := stream.read1(65536):
             yield STDOUT, data
 
 
-def _frames(stream: socket.SocketIO) -> Frames:
+def _frames(stream: BufferedReader) -> Frames:
     """Frames of 8 bytes (the stream, three zeros, the length) and their content; ends where the connection does."""
     with contextlib.suppress(OSError):
-        while len(head := _exactly(stream, 8)) == 8:
+        while len(head := stream.read(8)) == 8:
             kind, length = struct.unpack(">BxxxL", head)
-            while length and (data := stream.read(min(length, 65536))):
+            while length and (data := stream.read1(min(length, 65536))):
                 length -= len(data)
                 yield kind, data
             if length:
                 return
-
-
-def _exactly(stream: socket.SocketIO, count: int) -> bytes:
-    data = b""
-    while len(data) < count and (more := stream.read(count - len(data))):
-        data += more
-    return data
