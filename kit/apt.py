@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from email import message_from_string
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kit import process, redact
 from kit.errors import CommandError, DiskFullError, NetworkError, UnsupportedHostError
+from kit.frozen import dataclass
 from kit.paths import write_text
 
 ETC_APT = Path("/etc/apt")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO
 
 from kit import redact
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
-    from kit.catalog.machines import Problem
+    from kit.catalog.model import Problem
 
 # A line longer than this is looked at piece by piece, so that a file without line ends needs no memory.
 PIECE_BYTES = 16 * 1024

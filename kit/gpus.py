@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from kit.errors import GpuUnavailableError
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from kit.frozen import dataclass
 
 UID = 1000
 HOME = "/home/kit"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -45,6 +44,8 @@ def unmount_below(folder: Path) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Delete a folder; what is mounted inside (a killed program's /proc or /dev) is unmounted, never deleted."""
+    import shutil  # which every command would pay for that looks for an engine
+
     unmount_below(folder)
     if not below(parse_mounts(MOUNTS.read_text()), folder):
         shutil.rmtree(folder, ignore_errors=True)

@@ -7,6 +7,8 @@ import os
 from functools import cache
 from pathlib import Path
 
+from kit.errors import BadInputError
+
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -18,6 +20,15 @@ def catalog_dir() -> Path:
 def is_checkout() -> bool:
     """True when kit runs from a source checkout, where `kit render` and `kit lock` may write."""
     return (_PACKAGE.parent / "templates").is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file()
+
+
+def require_checkout(command: str) -> None:
+    """Raise BadInputError for a command that writes into a checkout when kit runs from an installed wheel."""
+    if not is_checkout():
+        raise BadInputError(
+            f"{command} writes into a source checkout, and this kit is an installed package",
+            hint="clone kit's repository and run it there",
+        )
 
 
 @cache

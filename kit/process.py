@@ -8,12 +8,12 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from kit import redact
 from kit.errors import CommandError, MissingProgramError
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     import subprocess

@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import labels, layout, paths
 from kit.catalog import Catalog
 from kit.catalog.model import LAYERS, Image
 from kit.errors import UnlockedError
+from kit.frozen import dataclass
 from kit.locks.format import Lock, read_lock
 from kit.network import NetworkSettings
 from kit.spec.container import Place, describe

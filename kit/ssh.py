@@ -16,12 +16,13 @@ import stat
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 
 from kit import files, paths, process
 from kit.errors import BadInputError, CommandError, MissingProgramError, NetworkError, UnsupportedHostError
 from kit.facts.sockets import CANDIDATES
+from kit.frozen import dataclass
 
 # Like Git's GIT_SSH_COMMAND: the ssh program to use, with options (`ssh -F other_config`).
 SSH_VARIABLE = "KIT_SSH"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from kit import compat
@@ -12,6 +12,7 @@ from kit.build.model import BuildOptions, Built
 from kit.catalog import Catalog, load_catalog
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, CheckFailedError, KitError
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.catalog.model import Image
@@ -88,12 +89,6 @@ def ensure_image(catalog: Catalog, image: Image, engine: Engine, options: ImageO
     return True
 
 
-def _line(built: Built) -> str:
-    if not built.is_new:
-        return f"{built.image}: up to date"
-    return f"{built.image}: built in {built.seconds:.0f} s on {built.base}"
-
-
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
     """What `kit build` is asked for."""
@@ -101,10 +96,9 @@ class BuildRequest:
     names: tuple[str, ...]
     everything: bool = False  # every image that has a lock, instead of names
     target: str = ""  # the machine behind SSH whose engine gets the images
-    options: BuildOptions
+    image: ImageOptions
     check_repro: bool = False
     push: str = ""  # a repository
-    transfer: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,11 +118,14 @@ class Transferred:
     is_new: bool
 
 
+Result = Built | Reproduced | Transferred
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildsDone:
     """What came of several builds."""
 
-    results: tuple[Built | Reproduced | Transferred, ...]
+    results: tuple[Result, ...]
     count: int  # of images that were asked for
     failed: int
 
@@ -140,17 +137,19 @@ def build_images(request: BuildRequest, screen: Screen) -> BuildsDone:
     """
     catalog = load_catalog()
     images = _named(catalog, request, screen)
-    if request.transfer and (request.check_repro or request.push):
+    if request.image.transfer and (request.check_repro or request.push):
         raise BadInputError("--transfer sends an image and nothing else", hint="leave out --check-repro and --push")
     engine = connect(request.target)
-    request = replace(request, options=replace(request.options, network=network_on(request.options.network, engine)))
-    results: list[Built | Reproduced | Transferred] = []
+    results: list[Result] = []
     failed = 0
     for image in images:
         try:
-            _build_one(catalog, image, engine, request, screen, results)
+            result = _build_one(catalog, image, engine, request, screen)
+            results.append(result)
+            if isinstance(result, Reproduced) and not result.equal:
+                raise CheckFailedError(f"two builds of {image.name} differ", details=result.digests)
         except KitError as e:
-            if len(images) == 1 or request.transfer:
+            if len(images) == 1 or request.image.transfer:
                 raise
             screen.failed(e)
             failed += 1
@@ -165,40 +164,33 @@ def _named(catalog: Catalog, request: BuildRequest, screen: Screen) -> list[Imag
         from kit.host import read_gpus
 
         host = read_gpus(request.target)
-        images = [choose_image(catalog, name, host, screen, force=request.options.force) for name in request.names]
+        images = [choose_image(catalog, name, host, screen, force=request.image.build.force) for name in request.names]
     if not images:
         raise BadInputError("no image named", hint="name one or more (`kit list` shows them), or give --all")
     return images
 
 
-def _build_one(
-    catalog: Catalog,
-    image: Image,
-    engine: Engine,
-    request: BuildRequest,
-    screen: Screen,
-    results: list[Built | Reproduced | Transferred],
-) -> None:
-    """Build one image and add what came of it, which may also be a failure (two builds that differ)."""
+def _build_one(catalog: Catalog, image: Image, engine: Engine, request: BuildRequest, screen: Screen) -> Result:
     from kit.build import images, transfer
 
-    if request.transfer:
-        options = ImageOptions(build=request.options, transfer=True)
-        is_new = ensure_image(catalog, image, engine, options, screen)
-        results.append(Transferred(image=image.name, is_new=is_new))
+    if request.image.transfer:
+        is_new = ensure_image(catalog, image, engine, request.image, screen)
         if not is_new:
             screen.say(f"{image.name}: up to date")
-        return
+        return Transferred(image=image.name, is_new=is_new)
+    options = replace(request.image.build, network=network_on(request.image.build.network, engine))
     with screen.building(image.name) as progress:
         if request.check_repro:
-            first, second = (images.build_digest(catalog, image, engine, request.options, progress) for _ in range(2))
-            results.append(Reproduced(image=image.name, digests=(first, second), equal=first == second))
-            if first != second:
-                raise CheckFailedError(f"two builds of {image.name} differ", details=(first, second))
-            screen.say(f"{image.name}: two builds, one digest: {first}")
-            return
-        built = images.build(catalog, image, engine, request.options, progress)
+            first, second = (images.build_digest(catalog, image, engine, options, progress) for _ in range(2))
+            if first == second:
+                screen.say(f"{image.name}: two builds, one digest: {first}")
+            return Reproduced(image=image.name, digests=(first, second), equal=first == second)
+        built = images.build(catalog, image, engine, options, progress)
         if request.push:
             transfer.push_image(engine, built, request.push, progress)
-    results.append(built)
-    screen.say(_line(built))
+    screen.say(_line(built) if built.is_new else f"{image.name}: up to date")
+    return built
+
+
+def _line(built: Built) -> str:
+    return f"{built.image}: built in {built.seconds:.0f} s on {built.base}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from kit.catalog import Catalog
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import LockError
+from kit.frozen import dataclass
 from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
 
 if TYPE_CHECKING:

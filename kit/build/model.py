@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from kit.buildlog import Log, Step
+from kit.frozen import dataclass
 from kit.network import NetworkSettings
 
 BaseChoice = Literal["registry", "archive", "auto"]

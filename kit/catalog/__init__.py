@@ -8,18 +8,28 @@ import typing
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kit import paths
 from kit.catalog.model import (
     SHORT_NAMES,
+    Architecture,
     Base,
+    EngineMinimum,
     Flavor,
+    Gpu,
     Image,
+    KnownBadToolkit,
     Layer,
+    LayerRule,
+    Package,
     Platform,
+    Problem,
+    Rate,
+    Reference,
     Release,
     Suite,
+    SystemPackage,
     Toolkit,
     version_key,
 )
@@ -27,10 +37,6 @@ from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
 from kit.errors import CatalogError, NoSuchImageError
 from kit.frozen import dataclass
-
-if TYPE_CHECKING:
-    from kit.catalog.machines import Architecture, EngineMinimum, Gpu, KnownBadToolkit, Problem, Rate, Reference
-    from kit.catalog.packages import LayerRule, Package, SystemPackage
 
 PINS_FILE = "pins.json"
 
@@ -45,8 +51,28 @@ class Pin:
     confirmed: str  # the day the registry was asked, `2026-11-21`
 
 
+def _table(file: str, table: str, row_type: type[Row], *keys: Callable[[Row], str]) -> cached_property[tuple[Row, ...]]:
+    return cached_property(lambda catalog: catalog._rows(file, table, row_type, *keys))
+
+
 class Catalog:
     """The tables of one folder. Each file is read when first asked for: a command pays only for what it uses."""
+
+    packages = _table("packages.toml", "package", Package)
+    system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    layer_rules = _table("packages.toml", "layer", LayerRule)
+    suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
+    toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
+    architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    gpus = _table("gpus.toml", "gpu", Gpu)
+    rates = _table("gpus.toml", "rate", Rate)
+    references = _table("references.toml", "reference", Reference)
+    known_bad_toolkits = _table("toolkit.toml", "known_bad", KnownBadToolkit)
+    engine_minimums = _table(
+        "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
+    )
+    problems = _table("problems.toml", "problem", Problem, lambda row: row.id)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,24 +83,6 @@ class Catalog:
         for row in rows:
             _check_release(row)
         return rows
-
-    @cached_property
-    def packages(self) -> tuple[Package, ...]:
-        from kit.catalog.packages import Package
-
-        return self._rows("packages.toml", "package", Package)
-
-    @cached_property
-    def system_packages(self) -> tuple[SystemPackage, ...]:
-        from kit.catalog.packages import SystemPackage
-
-        return self._rows("packages.toml", "system_package", SystemPackage, lambda row: row.name)
-
-    @cached_property
-    def layer_rules(self) -> tuple[LayerRule, ...]:
-        from kit.catalog.packages import LayerRule
-
-        return self._rows("packages.toml", "layer", LayerRule)
 
     @cached_property
     def bases(self) -> tuple[Base, ...]:
@@ -105,60 +113,6 @@ class Catalog:
             else row
             for row in rows
         )
-
-    @cached_property
-    def suites(self) -> tuple[Suite, ...]:
-        return self._rows("bases.toml", "suite", Suite, lambda row: row.name)
-
-    @cached_property
-    def platforms(self) -> tuple[Platform, ...]:
-        return self._rows("platforms.toml", "platform", Platform, lambda row: row.name)
-
-    @cached_property
-    def toolkits(self) -> tuple[Toolkit, ...]:
-        return self._rows("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
-
-    @cached_property
-    def architectures(self) -> tuple[Architecture, ...]:
-        from kit.catalog.machines import Architecture
-
-        return self._rows("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
-
-    @cached_property
-    def gpus(self) -> tuple[Gpu, ...]:
-        from kit.catalog.machines import Gpu
-
-        return self._rows("gpus.toml", "gpu", Gpu)
-
-    @cached_property
-    def rates(self) -> tuple[Rate, ...]:
-        from kit.catalog.machines import Rate
-
-        return self._rows("gpus.toml", "rate", Rate)
-
-    @cached_property
-    def references(self) -> tuple[Reference, ...]:
-        from kit.catalog.machines import Reference
-
-        return self._rows("references.toml", "reference", Reference)
-
-    @cached_property
-    def known_bad_toolkits(self) -> tuple[KnownBadToolkit, ...]:
-        from kit.catalog.machines import KnownBadToolkit
-
-        return self._rows("toolkit.toml", "known_bad", KnownBadToolkit)
-
-    @cached_property
-    def engine_minimums(self) -> tuple[EngineMinimum, ...]:
-        from kit.catalog.machines import EngineMinimum
-
-        return self._rows("toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}")
-
-    @cached_property
-    def problems(self) -> tuple[Problem, ...]:
-        from kit.catalog.machines import Problem
-
-        return self._rows("problems.toml", "problem", Problem, lambda row: row.id)
 
     @cached_property
     def pins(self) -> tuple[Pin, ...]:

@@ -13,6 +13,7 @@ import click
 
 from kit import __version__, redact
 from kit.cli.options import HERE, Options
+from kit.cli.output import print_error
 from kit.errors import BadInputError, KitError
 
 # Each command, the module that has it, and its help line: held here so that `kit --help` imports none of them.
@@ -133,8 +134,6 @@ def main() -> None:
         e.show()
         sys.exit(2)
     except click.ClickException as e:
-        from kit.cli.output import print_error
-
         context = getattr(e, "ctx", None)
         command = context.command_path if context else "kit"
         print_error(BadInputError(" ".join(e.format_message().split()), hint=f"`{command} --help` shows what it takes"))
@@ -147,20 +146,14 @@ def main() -> None:
         if type(sys.stdout) is click.utils.PacifyFlushWrapper:
             sys.exit(0)
         raise
-    except KitError as e:
-        from kit.cli.output import print_error
-
-        if debug:
-            import traceback
-
-            traceback.print_exc()
-        print_error(e)
-        sys.exit(e.exit_code)
     except Exception as e:
         if debug:
             import traceback
 
             traceback.print_exc()
+        if isinstance(e, KitError):
+            print_error(e)
+            sys.exit(e.exit_code)
         sys.stderr.write(
             f"error: unexpected {type(e).__name__}: {redact.text(str(e))}\n"
             "hint: this is a defect in kit; run the command again with --debug and report what it prints\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -14,10 +16,10 @@ from kit.cli.defaults import AddingOption
 from kit.cli.options import configured
 from kit.network import read_settings
 from kit.spec.gpu_request import GpuRequest, parse_request
+from kit.spec.request import Contents, parse_mount, parse_user, parse_variable
 
 if TYPE_CHECKING:
-    from kit.build.ensure import ImageOptions
-    from kit.build.model import BaseChoice, BuildOptions
+    from kit.build.model import BaseChoice
     from kit.network import NetworkSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,102 +34,20 @@ def gpus_option(help: str) -> Callable[[F], F]:
     return click.option("--gpus", metavar="WHICH", callback=parsed, help=help)
 
 
-def build_options(command: F) -> F:
-    """The options that say how an image is built, for every command that may build one."""
-    for option in (
-        click.option(
-            "--base",
-            type=click.Choice(["auto", "registry", "archive"]),
-            default="auto",
-            show_default=True,
-            envvar="KIT_BASE",
-            help="Where the base image comes from: a container registry, or made from the "
-            "distribution's package archive.  [env: KIT_BASE]",
-        ),
-        click.option(
-            "--registry-mirror",
-            default="",
-            metavar="HOST",
-            envvar="KIT_REGISTRY_MIRROR",
-            help="Take base images from this registry.  [env: KIT_REGISTRY_MIRROR]",
-        ),
-        click.option(
-            "--ca-cert",
-            type=click.Path(path_type=Path),
-            envvar="KIT_CA_CERT",
-            help="CA bundle (PEM) for "
-            "builds behind a private certificate authority; never in the image.  [env: KIT_CA_CERT; default: "
-            "SSL_CERT_FILE when it is not the system's, or the system's when it was added to]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def placement_options(command: F) -> F:
-    """The options that say how an image gets to a machine behind --host, for every command that starts one there."""
-    for option in (
-        click.option(
-            "--transfer/--no-transfer", default=False, help="With --host: build here, and send the image over."
-        ),
-        click.option(
-            "--pull",
-            default="",
-            metavar="REPOSITORY",
-            help="Pull the image from there instead of building it (`kit build --push`).",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def user_option(command: F) -> F:
-    """Who a container runs as."""
-    return click.option(
-        "--user", help="UID or UID:GID to run as.  [default: yours; of a rootless engine 0:0, which is you]"
-    )(command)
-
-
-def content_options(*, env_file_help: str) -> Callable[[F], F]:
-    """The options that say what a container has besides the image and the folder."""
+def bundled(name: str, make: Callable[..., Any], *options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Options whose values, the arguments of `make`, reach a command as one parameter: what `make` makes of them."""
 
     def decorated(command: F) -> F:
-        for option in reversed(
-            (
-                click.option(
-                    "-e",
-                    "--env",
-                    "variables",
-                    cls=AddingOption,
-                    multiple=True,
-                    metavar="NAME=VALUE",
-                    help="Environment variable.",
-                ),
-                click.option("--env-file", type=click.Path(dir_okay=False, path_type=Path), help=env_file_help),
-                click.option(
-                    "--mount",
-                    "mounts",
-                    cls=AddingOption,
-                    multiple=True,
-                    metavar="SOURCE:TARGET[:ro]",
-                    help="Another folder or file of the host's.",
-                ),
-                click.option(
-                    "--logdir", default=".", show_default=True, help="Where TensorBoard looks, under /workspace."
-                ),
-            )
-        ):
-            command = option(command)
-        return command
+        @wraps(command)
+        def with_bundle(*args: Any, **values: Any) -> Any:
+            given = {parameter: values.pop(parameter) for parameter in inspect.signature(make).parameters}
+            return command(*args, **values, **{name: make(**given)})
+
+        for option in reversed(options):
+            with_bundle = option(with_bundle)
+        return cast("F", with_bundle)
 
     return decorated
-
-
-def restart_option(help: str) -> Callable[[F], F]:
-    """Whether the engine starts a container again."""
-    return click.option(
-        "--restart", type=click.Choice(["no", "on-failure", "unless-stopped", "always"]), default="no", help=help
-    )
 
 
 def network_settings(ca_cert: Path | None) -> NetworkSettings:
@@ -135,21 +55,110 @@ def network_settings(ca_cert: Path | None) -> NetworkSettings:
     return read_settings(ca_cert=ca_cert, configured_index=configured("index_url"))
 
 
-def make_options(
-    *, base: str, registry_mirror: str, ca_cert: Path | None, force: bool = False, no_cache: bool = False
-) -> BuildOptions:
-    """The options of a build, with this machine's network settings."""
+def _build(*, base: BaseChoice, registry_mirror: str, ca_cert: Path | None) -> BuildOptions:
     return BuildOptions(
-        base=cast("BaseChoice", base),  # click checked the choice
+        base=base,
         registry_mirror=registry_mirror,
         apt_mirror=configured("apt_mirror"),
         network=network_settings(ca_cert),
-        force=force,
-        no_cache=no_cache,
     )
 
 
-def image_options(*, base: str, registry_mirror: str, ca_cert: Path | None, transfer: bool, pull: str) -> ImageOptions:
-    """How an image gets to where it is to run."""
-    build = make_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
+def _image(*, transfer: bool, pull: str, base: BaseChoice, registry_mirror: str, ca_cert: Path | None) -> ImageOptions:
+    build = _build(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert)
     return ImageOptions(build=build, transfer=transfer, pull=pull)
+
+
+_BUILD = (
+    click.option(
+        "--ca-cert",
+        type=click.Path(path_type=Path),
+        envvar="KIT_CA_CERT",
+        help="CA bundle (PEM) for "
+        "builds behind a private certificate authority; never in the image.  [env: KIT_CA_CERT; default: "
+        "SSL_CERT_FILE when it is not the system's, or the system's when it was added to]",
+    ),
+    click.option(
+        "--registry-mirror",
+        default="",
+        metavar="HOST",
+        envvar="KIT_REGISTRY_MIRROR",
+        help="Take base images from this registry.  [env: KIT_REGISTRY_MIRROR]",
+    ),
+    click.option(
+        "--base",
+        type=click.Choice(["auto", "registry", "archive"]),
+        default="auto",
+        show_default=True,
+        envvar="KIT_BASE",
+        help="Where the base image comes from: a container registry, or made from the "
+        "distribution's package archive.  [env: KIT_BASE]",
+    ),
+)
+transfer_option = click.option(
+    "--transfer/--no-transfer", default=False, help="With --host: build here, and send the image over."
+)
+_pull_option = click.option(
+    "--pull",
+    default="",
+    metavar="REPOSITORY",
+    help="Pull the image from there instead of building it (`kit build --push`).",
+)
+# How an image is built, for `kit build`: as the parameter `build`.
+build_options = bundled("build", _build, *_BUILD)
+# The same, and how it gets to a machine behind --host, for every command that starts one: as the parameter `image`.
+image_options = bundled("image", _image, _pull_option, transfer_option, *_BUILD)
+
+user_option = click.option(
+    "--user",
+    default="",
+    callback=lambda ctx, _, value: parse_user(value) if value and not ctx.resilient_parsing else "",
+    help="UID or UID:GID to run as.  [default: yours; of a rootless engine 0:0, which is you]",
+)
+
+
+def _contents(*, variables: tuple[str, ...], env_file: Path | None, mounts: tuple[str, ...], logdir: str) -> Contents:
+    return Contents(
+        environment=tuple(parse_variable(text) for text in variables),
+        env_file=env_file,
+        mounts=tuple(parse_mount(text) for text in mounts),
+        logdir=logdir,
+    )
+
+
+def content_options(*, env_file_help: str) -> Callable[[F], F]:
+    """What a container has besides the image and the folder: as the parameter `contents`."""
+    return bundled(
+        "contents",
+        _contents,
+        click.option(
+            "-e",
+            "--env",
+            "variables",
+            cls=AddingOption,
+            multiple=True,
+            metavar="NAME=VALUE",
+            help="Environment variable.",
+        ),
+        click.option("--env-file", type=click.Path(dir_okay=False, path_type=Path), help=env_file_help),
+        click.option(
+            "--mount",
+            "mounts",
+            cls=AddingOption,
+            multiple=True,
+            metavar="SOURCE:TARGET[:ro]",
+            help="Another folder or file of the host's.",
+        ),
+        click.option("--logdir", default=".", show_default=True, help="Where TensorBoard looks, under /workspace."),
+    )
+
+
+def restart_option(help: str) -> Callable[[F], F]:
+    """Whether the engine starts a container again: empty for `no`."""
+    return click.option(
+        "--restart",
+        type=click.Choice(["no", "on-failure", "unless-stopped", "always"]),
+        default="no",
+        callback=lambda _, __, value: "" if value == "no" else value,
+        help=help,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from functools import partial
@@ -10,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit.cli.arguments import build_options, gpus_option, image_options, placement_options
+from kit import paths
+from kit.cli.arguments import gpus_option, image_options
 from kit.cli.options import Options, host_option, json_option
+from kit.cli.output import count, print_json, print_table, say
+from kit.cli.screen import CommandScreen
+from kit.errors import BadInputError, CheckFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.bench.host_side import BenchRequest
+    from kit.build.ensure import ImageOptions
     from kit.run.prepare import Ready
     from kit.spec.gpu_request import GpuRequest
 
@@ -66,8 +72,7 @@ def bench_command() -> None:
     help="The Python outside, with the same framework.",
 )
 @click.option("--pairs", type=click.IntRange(2, 50), default=5, show_default=True, help="Of --host-compare.")
-@placement_options
-@build_options
+@image_options
 @host_option
 @json_option
 @click.pass_obj
@@ -84,11 +89,7 @@ def image_command(
     host_compare: bool,
     host_python: str,
     pairs: int,
-    transfer: bool,
-    pull: str,
-    base: str,
-    registry_mirror: str,
-    ca_cert: Path | None,
+    image: ImageOptions,
 ) -> None:
     """Measure the GPU in an image, which is built first if need be.
 
@@ -96,9 +97,7 @@ def image_command(
     """
     from kit.bench import host_side
     from kit.bench.work import parse_shapes
-    from kit.cli.screen import CommandScreen
-    from kit.errors import BadInputError
-    from kit.run.prepare import bring, prepare
+    from kit.run.prepare import Wanted, bring, prepare
 
     try:
         parse_shapes(shapes)
@@ -111,16 +110,15 @@ def image_command(
         )
     tests = _tests(only)
     screen = CommandScreen(options)
-    wanted = image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull)
     asked = host_side.gpus_for(device, gpus)
-    ready = prepare(name, screen, target=options.host, gpus=asked, network=wanted.build.network)
+    ready = prepare(Wanted(name=name, target=options.host, image=image, gpus=asked), screen)
     if device == "cuda":
         host_side.require_gpu(ready)
     request = host_side.BenchRequest(
         image=ready.image, device=device, only=tests, shapes=shapes, soak_minutes=soak_minutes
     )
     outside = host_side.host_python(request, host_python) if host_compare else ""
-    ready = bring(ready, wanted, screen)
+    ready = bring(ready, screen)
     if host_compare:
         _host_compare(options, request, ready, outside, pairs, save)
     else:
@@ -142,7 +140,6 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
     from kit.bench import host_side, saved
     from kit.bench.results import as_json
     from kit.bench.text import lines
-    from kit.cli.output import print_json, say
 
     result = host_side.measure_inside(request, ready, partial(say, options))
     if save:
@@ -159,11 +156,7 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
 def _host_compare(
     options: Options, request: BenchRequest, ready: Ready, python: str, pairs: int, save: Path | None
 ) -> None:
-    import json
-
-    from kit import paths
     from kit.bench import host_side
-    from kit.cli.output import print_json, print_table, say
 
     def told(where: str) -> Callable[[str], None]:
         say(options, where)
@@ -211,8 +204,6 @@ def _host_compare(
 def compare_command(options: Options, *, first: Path, second: Path, fail_below: float | None) -> None:
     """Compare two saved results, test by test: how much faster the second is."""
     from kit.bench import compare, saved
-    from kit.cli.output import print_json, print_table
-    from kit.errors import CheckFailedError
 
     ours, theirs = saved.read(first), saved.read(second)
     found, beside = compare.compare(ours, theirs), compare.differences(ours, theirs)
@@ -254,9 +245,7 @@ def _clear(row: Any) -> str:
 @click.pass_obj
 def report_command(options: Options, *, files: tuple[Path, ...], output: Path) -> None:
     """Write saved results as one HTML page with plots, which needs no network."""
-    from kit import paths
     from kit.bench import report, saved
-    from kit.cli.output import say
 
     paths.write_text(output, report.page([saved.read(file) for file in files]))
-    say(options, f"{len(files)} {'result' if len(files) == 1 else 'results'} written to {output}")
+    say(options, f"{count(len(files), 'result')} written to {output}")

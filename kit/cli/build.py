@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import click
 
-from kit.build.ensure import BuildRequest, build_images
-from kit.cli.arguments import build_options, make_options
+from kit.build.ensure import BuildRequest, ImageOptions, build_images
+from kit.cli.arguments import build_options, transfer_option
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json
 from kit.cli.screen import CommandScreen
 from kit.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from kit.build.model import BuildOptions
 
 
 @click.command("build")
@@ -24,7 +27,7 @@ from kit.errors import CheckFailedError
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--check-repro", is_flag=True, help="Build twice from nothing and compare the digests; keeps no image.")
 @click.option("--push", default="", metavar="REPOSITORY", help="Push each image to REPOSITORY/NAME after building it.")
-@click.option("--transfer/--no-transfer", default=False, help="With --host: build here, and send the image over.")
+@transfer_option
 @build_options
 @host_option
 @json_option
@@ -39,9 +42,7 @@ def build_command(
     check_repro: bool,
     push: str,
     transfer: bool,
-    base: str,
-    registry_mirror: str,
-    ca_cert: Path | None,
+    build: BuildOptions,
 ) -> None:
     """Build images into the container engine's store. An image that is up to date is not built again.
 
@@ -51,12 +52,9 @@ def build_command(
         names=names,
         everything=everything,
         target=options.host,
-        options=make_options(
-            base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, force=force, no_cache=no_cache
-        ),
+        image=ImageOptions(build=replace(build, force=force, no_cache=no_cache), transfer=transfer),
         check_repro=check_repro,
         push=push,
-        transfer=transfer,
     )
     done = build_images(request, CommandScreen(options))
     if options.json:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import textwrap
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,12 +13,10 @@ import click
 from kit import paths
 from kit.catalog import load_catalog
 from kit.cli.options import Options, json_option
-from kit.cli.output import print_json, print_table, say
-from kit.compat import code_for
+from kit.cli.output import picked, print_facts, print_json, print_table, say
 from kit.engine import connect
 from kit.errors import KitError, LockError, UnlockedError
 from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
-from kit.locks.format import read_lock
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -32,12 +31,11 @@ ENGINE_WAIT_S = 1.0
 @click.pass_obj
 def list_command(options: Options, *, everything: bool) -> None:
     """List the images, and whether each is locked and built."""
-    built = BuiltNames()  # before anything else is imported: the engine's answer takes longer than all the rest
-
+    built = ask_built()  # first: the engine's answer takes longer than all the rest
     catalog = load_catalog()
     images = [image for image in catalog.images() if everything or not image.flavor]
     rows = [describe(catalog, image) for image in images]
-    names = built.get()
+    names = built()
     for row in rows:
         row["built"] = None if names is None else row["name"] in names
     if options.json:
@@ -80,18 +78,13 @@ def show_command(options: Options, *, name: str) -> None:
     """Show everything known about one image, and where each fact is from."""
     catalog = load_catalog()
     image = catalog.find(name)
-    names = BuiltNames().get()
+    names = ask_built()()
     built = None if names is None else image.name in names
     facts = {**describe(catalog, image), "built": built, **_more(catalog, image)}
     if options.json:
         print_json(facts)
         return
-    width = max(len(key) for key in facts)
-    for key, value in facts.items():
-        lines = _lines(value)
-        click.echo(f"{key.replace('_', ' '):{width}}  {lines[0] if lines else '-'}")
-        for line in lines[1:]:
-            click.echo(f"{'':{width}}  {line}")
+    print_facts([(key.replace("_", " "), _shown(value)) for key, value in facts.items()])
 
 
 def describe(catalog: Catalog, image: Image) -> dict[str, Any]:
@@ -100,46 +93,41 @@ def describe(catalog: Catalog, image: Image) -> dict[str, Any]:
     reason = catalog.unlocked_reason(image)
     return {
         "name": image.name,
-        "framework": release.framework,
-        "version": release.version,
-        "cuda": release.cuda,
-        "cudnn": release.cudnn,
+        **picked(release, "framework", "version", "cuda", "cudnn"),
         "python": base.python,
         "provider": release.cuda_provider,
         "base": f"{base.repository}:{base.tag}",
         "min_driver": catalog.min_driver(image),
-        "compute_capabilities": list(release.compute_capabilities),
+        "compute_capabilities": release.compute_capabilities,
         "locked": not reason,
         "unlocked_reason": reason,
     }
 
 
-class BuiltNames:
-    """The names of the images the engine has, asked for while the command does its own work."""
+def ask_built() -> Callable[[], frozenset[str] | None]:
+    """Ask the engine for the names of its images, while the command does its own work. What is returned waits for
+    them; None when no engine answers, or not soon.
+    """
+    found: list[frozenset[str]] = []
 
-    def __init__(self) -> None:
-        self._found: frozenset[str] | None = None
-        # A daemon: an engine that hangs must not keep the command from ending.
-        self._thread = threading.Thread(target=self._ask, daemon=True)
-        self._asked = _engine_is_likely()
-        if self._asked:
-            self._thread.start()
+    def ask() -> None:
+        with suppress(KitError):
+            # `kit/NAME:latest`
+            names = (tag.rpartition("/")[2].partition(":")[0] for tag in connect().tags() if tag.startswith("kit/"))
+            found.append(frozenset(names))
 
-    def _ask(self) -> None:
-        try:
-            found = connect().tags()
-        except KitError:
-            return
-        # `kit/NAME:latest`
-        self._found = frozenset(
-            reference.rpartition("/")[2].partition(":")[0] for reference in found if reference.startswith("kit/")
-        )
+    # A daemon: an engine that hangs must not keep the command from ending.
+    thread = threading.Thread(target=ask, daemon=True)
+    is_likely = _engine_is_likely()
+    if is_likely:
+        thread.start()
 
-    def get(self) -> frozenset[str] | None:
-        """The names; None when no engine answers, or not soon."""
-        if self._asked:
-            self._thread.join(timeout=ENGINE_WAIT_S)
-        return self._found
+    def answer() -> frozenset[str] | None:
+        if is_likely:
+            thread.join(timeout=ENGINE_WAIT_S)
+        return found[0] if found else None
+
+    return answer
 
 
 def _engine_is_likely() -> bool:
@@ -150,24 +138,23 @@ def _engine_is_likely() -> bool:
 
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
+    # Not for `kit list`, which would take a tenth longer.
+    from kit.compat import code_for
+    from kit.locks.format import read_lock
+
     release, base = image.release, catalog.base_for(image)
     covered = [gpu for gpu in catalog.gpus if code_for(release, gpu.compute_capability, release.platforms[0])[0]]
     facts: dict[str, Any] = {
         "aliases": catalog.aliases(image),
-        "requirements": list(release.requirements),
+        "requirements": release.requirements,
         "packages": [p.requirement or p.name for p in catalog.packages_for(image)],
-        "platforms": list(release.platforms),
-        "pythons": list(release.pythons),
-        "ptx": list(release.ptx),
+        **picked(release, "platforms", "pythons", "ptx"),
         "ptx_limit": f"up to {release.ptx_newest}: {release.ptx_source}" if release.ptx_newest else "",
         "compute_capabilities_arm64": list(dict(release.compute_capabilities_on).get("linux/arm64", ())),
         "gpus_covered": len(covered),
         "base_digest": base.digest,
         "base_digest_status": base.digest_status,
-        "suites": list(release.suites),
-        "note": release.note,
-        "source": release.source,
-        "verified": release.verified,
+        **picked(release, "suites", "note", "source", "verified"),
         "base_source": base.source,
     }
     if release.cuda:
@@ -188,9 +175,11 @@ def _yes_no(value: bool | None) -> str:
     return "-" if value is None else "yes" if value else "no"
 
 
-def _lines(value: Any) -> list[str]:
+def _shown(value: Any) -> str:
     if isinstance(value, bool) or value is None:
-        return [_yes_no(value)]
-    if isinstance(value, list):
-        return textwrap.wrap(", ".join(str(v) for v in value), width=88)
-    return [str(value)] if value != "" else []
+        return _yes_no(value)
+    if isinstance(value, list | tuple):
+        import textwrap
+
+        value = textwrap.fill(", ".join(str(v) for v in value), width=88)
+    return str(value) or "-"

@@ -15,14 +15,13 @@ from kit.compose import start
 from kit.compose.make import ComposeRequest, make
 from kit.compose.written import ENVIRONMENT_FILE
 from kit.errors import BadInputError
-from kit.spec.request import parse_mount, parse_user, parse_variable
 from kit.targets.docker import gpu_arguments
 
 if TYPE_CHECKING:
     from kit.compose.make import Composed
     from kit.facts.engine import GpuForm
     from kit.spec.gpu_request import GpuRequest
-    from kit.spec.request import Service
+    from kit.spec.request import Contents, Service
 
 STDOUT = Path("-")
 FORMS: dict[str, GpuForm | None] = {"auto": None, "cdi": "cdi", "nvidia": "runtime"}
@@ -77,11 +76,8 @@ def compose_command(
     gpus: GpuRequest | None,
     gpu_form: str,
     port: int | None,
-    user: str | None,
-    variables: tuple[str, ...],
-    env_file: Path | None,
-    mounts: tuple[str, ...],
-    logdir: str,
+    user: str,
+    contents: Contents,
     restart: str,
     output: Path,
     force: bool,
@@ -105,12 +101,9 @@ def compose_command(
         gpus=gpus,
         form=FORMS[gpu_form],
         port=port,
-        user=parse_user(user) if user else "",
-        environment=tuple(parse_variable(text) for text in variables),
-        env_file=env_file,
-        mounts=tuple(parse_mount(text) for text in mounts),
-        logdir=logdir,
-        restart="" if restart == "no" else restart,
+        user=user,
+        contents=contents,
+        restart=restart,
         network=network_settings(ca_cert),
         output=None if output == STDOUT else output,
         force=force,

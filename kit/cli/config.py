@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from kit import config
 from kit.cli.options import Options, json_option
+from kit.cli.output import print_error, print_json, print_table, say
+from kit.config.files import home
 
 if TYPE_CHECKING:
     from kit.config.model import Config, Setting
@@ -30,9 +34,6 @@ def show_command(options: Options) -> None:
 
     Passwords are not shown. A file that is wrong is left out; the reason is printed, and the exit code is 2.
     """
-    from kit import config
-    from kit.cli.output import print_error, print_json, print_table, say
-
     found = config.read()
     if options.json:
         print_json(
@@ -58,9 +59,6 @@ def show_command(options: Options) -> None:
 @click.pass_obj
 def path_command(options: Options) -> None:
     """Print where the user's file and the project's file are, and whether they are there."""
-    from kit import config
-    from kit.cli.output import print_json, say
-
     found = config.read()
     if options.json:
         print_json(_files(found))
@@ -102,10 +100,7 @@ def _as_json(setting: Setting) -> dict[str, Any]:
 
 
 def _shown(setting: Setting) -> str:
-    from pathlib import Path
-
-    text = setting.shown or "-"
-    return _short(text) if isinstance(setting.value, Path) else text
+    return _short(setting.shown) if isinstance(setting.value, Path) else setting.shown or "-"
 
 
 def _origin(setting: Setting) -> str:
@@ -116,7 +111,5 @@ def _origin(setting: Setting) -> str:
 
 def _short(path: str) -> str:
     """A path with the home as `~`."""
-    from kit.config.files import home
-
     own = str(home() or "")
     return f"~{path[len(own) :]}" if len(own) > 1 and path.startswith(f"{own}/") else path

@@ -18,21 +18,9 @@ if TYPE_CHECKING:
 # The parameter of a command that has its default in the configuration, and the key it has it in. The commands are
 # those in kit.cli.CONFIGURED; in all of them these names mean the same.
 PARAMETERS: dict[str, str] = {
-    "folder": "folder",
-    "remote_folder": "remote_folder",
-    "gpus": "gpus",
-    "port": "port",
-    "mounts": "mounts",
-    "variables": "env",
-    "env_file": "env_file",
-    "logdir": "logdir",
-    "restart": "restart",
-    "transfer": "transfer",
-    "pull": "pull",
-    "base": "base",
-    "registry_mirror": "registry_mirror",
-    "mirror": "apt_mirror",
-    "ca_cert": "ca_cert",
+    **{name: name for name in ("folder", "remote_folder", "gpus", "port", "mounts", "env_file", "logdir", "restart")},
+    **{name: name for name in ("transfer", "pull", "base", "registry_mirror", "ca_cert")},
+    **{"variables": "env", "mirror": "apt_mirror"},
 }
 # Not every command with such an option is meant: a compose file leases no GPUs, an image that is measured needs one.
 ONLY_IN = {"gpus": ("run",)}
@@ -70,7 +58,7 @@ def _is_configured(context: click.Context, name: str) -> bool:
     options: Options = context.obj
     if name not in PARAMETERS or context.info_name not in ONLY_IN.get(name, (context.info_name,)):
         return False
-    if not options.settings.is_there or (name in ONLY_WITH_HOST and not options.host):
+    if not options.is_configured or (name in ONLY_WITH_HOST and not options.host):
         return False
     return any(setting.source in ("user", "project") for setting in options.config.of(PARAMETERS[name]))
 

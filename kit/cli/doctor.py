@@ -13,7 +13,7 @@ from kit import redact
 from kit.catalog import load_catalog
 from kit.catalog.update import Registry
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, say
+from kit.cli.output import print_facts, print_json, say
 from kit.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
 from kit.host import read_host
@@ -22,7 +22,7 @@ from kit.network import index_url
 
 if TYPE_CHECKING:
     from kit.doctor import Finding, Severity
-    from kit.facts.host import Endpoint, Host, HostGpu
+    from kit.facts.host import Host, HostGpu
 
 COLORS: dict[Severity, str] = {"block": "red", "warn": "yellow", "note": "cyan"}
 
@@ -48,7 +48,7 @@ def doctor_command(options: Options) -> None:
     if options.json:
         print_json({"host": to_json(host), "findings": [asdict(finding) for finding in findings]})
     else:
-        print_facts(host)
+        print_facts([(name, redact.text(value)) for name, value in facts(host)])
         print_findings(options, findings)
     click.get_current_context().exit(1 if any(finding.severity == "block" for finding in findings) else 0)
 
@@ -65,16 +65,8 @@ def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = 
     return tuple(found)
 
 
-def print_facts(host: Host) -> None:
-    """The facts of a machine that decide about GPU containers, aligned, on stdout."""
-    rows = facts(host)
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        click.echo(redact.text(f"{name:{width}}  {value}"))
-
-
 def facts(host: Host) -> list[tuple[str, str]]:
-    """(name, value) of each fact worth a line."""
+    """(name, value) of each fact of a machine that decides about GPU containers."""
     engine = host.engine
     size = [f"{host.cpus} CPUs"] if host.cpus else []
     size += [f"{host.memory_bytes / 2**30:.1f} GiB"] if host.memory_bytes else []
@@ -98,10 +90,12 @@ def facts(host: Host) -> list[tuple[str, str]]:
             ("engine", {"missing": "none", "down": "does not answer", "denied": "no right to use it"}[engine.problem])
         )
     else:
-        kind = [word for word, is_so in _kinds(host) if is_so]
         parts = [
             f"{engine.program} {engine.version}".strip(),
-            *kind,
+            "kit's own" if engine.is_private else "",
+            "rootless" if engine.is_rootless else "",
+            "snap" if engine.is_snap else "",
+            "Docker Desktop" if engine.is_desktop else "",
             engine.storage_driver,
             f"cgroups by {engine.cgroup_driver}" if engine.cgroup_driver else "",
             f"buildx {engine.buildx}" if engine.buildx else "",
@@ -134,16 +128,6 @@ def _gpu(gpu: HostGpu) -> str:
     if gpu.is_mig_enabled:
         parts.append(f"MIG, {len(gpu.mig_instances)} instances")
     return ", ".join(part for part in parts if part)
-
-
-def _kinds(host: Host) -> tuple[tuple[str, bool], ...]:
-    engine = host.engine
-    return (
-        ("kit's own", engine.is_private),
-        ("rootless", engine.is_rootless),
-        ("snap", engine.is_snap),
-        ("Docker Desktop", engine.is_desktop),
-    )
 
 
 def _answer(endpoint: Endpoint) -> str:

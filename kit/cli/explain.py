@@ -11,12 +11,12 @@ import click
 
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, print_table, say
+from kit.cli.output import count, picked, print_json, print_table, say
 from kit.errors import BadInputError, CheckFailedError
 from kit.explain import explain_lines, numbered_lines
 
 if TYPE_CHECKING:
-    from kit.catalog.machines import Problem
+    from kit.catalog.model import Problem
     from kit.explain import Match
 
 PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"
@@ -55,12 +55,12 @@ def explain_command(options: Options, *, file: str | None, container: str, every
         print_matches(report.matches)
     if not report.matches:
         raise CheckFailedError(
-            f"nothing known in {name} ({_count(report.lines, 'line')})",
+            f"nothing known in {name} ({count(report.lines, 'line')})",
             hint="`kit doctor` examines this machine; `kit explain --list` shows what kit knows; when you ask others "
             "(pytorch's or tensorflow's issues, forums.developer.nvidia.com), add what `kit doctor --json` prints",
         )
     if not options.json:
-        say(options, f"\n{_count(len(report.matches), 'known problem')} in {_count(report.lines, 'line')}")
+        say(options, f"\n{count(len(report.matches), 'known problem')} in {count(report.lines, 'line')}")
 
 
 def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
@@ -81,16 +81,8 @@ def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
 
 def describe(match: Match) -> dict[str, Any]:
     """What `kit explain --json` says of a problem. The keys are an interface."""
-    return {
-        "id": match.problem.id,
-        "line": match.line,
-        "text": match.text,
-        "count": match.count,
-        "cause": match.problem.cause,
-        "fix": match.problem.fix,
-        "check": match.problem.check,
-        "source": match.problem.source,
-    }
+    known = picked(match.problem, "cause", "fix", "check", "source")
+    return {"id": match.problem.id, **picked(match, "line", "text", "count"), **known}
 
 
 def print_matches(matches: tuple[Match, ...]) -> None:
@@ -111,11 +103,7 @@ def print_matches(matches: tuple[Match, ...]) -> None:
 def print_list(options: Options, problems: tuple[Problem, ...]) -> None:
     """Every error kit knows, by its identifier, on stdout."""
     if options.json:
-        print_json([{"id": p.id, "cause": p.cause, "check": p.check} for p in problems])
+        print_json([picked(problem, "id", "cause", "check") for problem in problems])
         return
     print_table(("id", "cause"), [(problem.id, problem.cause) for problem in problems])
-    say(options, f"\n{_count(len(problems), 'known problem')}")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    say(options, f"\n{count(len(problems), 'known problem')}")

@@ -12,7 +12,7 @@ import click
 
 from kit import gpus
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json
+from kit.cli.output import picked, print_json, print_table
 from kit.errors import GpuUnavailableError
 from kit.host import read_gpus
 from kit.run.lease import user_name
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kit.gpus import Unit
 
 HEADER = ("GPU", "NAME", "MEMORY", "USE", "TEMP", "STATE")
-NAME, STATE = HEADER.index("NAME"), HEADER.index("STATE")
+NAME = HEADER.index("NAME")
 COLOURS = {"free": "green", "in use": "yellow", "leased": "cyan", "faulty": "red"}
 
 
@@ -67,25 +67,17 @@ def require_answer(host: Host) -> None:
 def as_json(gpu: HostGpu, units: Sequence[Unit]) -> dict[str, Any]:
     """What `kit gpus --json` says of a GPU that can be given as these units. The keys are an interface."""
     return {
-        "index": gpu.index,
-        "name": gpu.name,
-        "uuid": gpu.uuid,
-        "compute_capability": gpu.compute_capability,
-        "memory_mib": gpu.memory_mib,
-        "memory_used_mib": gpu.memory_used_mib,
-        "utilisation_percent": gpu.utilisation_percent,
-        "temperature_c": gpu.temperature_c,
-        "power_draw_w": gpu.power_draw_w,
-        "power_limit_w": gpu.power_limit_w,
+        **picked(
+            gpu,
+            *("index", "name", "uuid", "compute_capability", "memory_mib", "memory_used_mib", "utilisation_percent"),
+            *("temperature_c", "power_draw_w", "power_limit_w"),
+        ),
         "is_free": bool(units) and all(unit.state == "free" for unit in units),
         "problem": gpu.problem,
         "mig_instances": [
             {
                 "index": unit.index,
-                "uuid": unit.uuid,
-                "profile": unit.instance.profile,
-                "memory_mib": unit.instance.memory_mib,
-                "memory_used_mib": unit.instance.memory_used_mib,
+                **picked(unit.instance, "uuid", "profile", "memory_mib", "memory_used_mib"),
                 "is_free": unit.state == "free",
                 "processes": _processes_json(unit.processes),
                 "containers": _containers_json([unit]),
@@ -101,19 +93,13 @@ def as_json(gpu: HostGpu, units: Sequence[Unit]) -> dict[str, Any]:
 def _processes_json(processes: Sequence[GpuProcess] | None) -> list[dict[str, Any]] | None:
     if processes is None:
         return None  # the driver does not say
-    return [
-        {"pid": p.pid, "name": p.name, "user": p.user, "memory_mib": p.memory_mib, "container": p.container}
-        for p in processes
-    ]
+    return [picked(process, "pid", "name", "user", "memory_mib", "container") for process in processes]
 
 
 def _containers_json(units: Sequence[Unit]) -> list[dict[str, Any]]:
     given = dict.fromkeys(container for unit in units for container in unit.containers)
     leasing = {container for unit in units for container in unit.leases}
-    return [
-        {"name": c.name, "image": c.image, "service": c.service, "user": c.user, "is_lease": c in leasing}
-        for c in given
-    ]
+    return [{**picked(c, "name", "image", "service", "user"), "is_lease": c in leasing} for c in given]
 
 
 def print_units(host: Host, units: Sequence[Unit]) -> None:
@@ -132,18 +118,7 @@ def print_units(host: Host, units: Sequence[Unit]) -> None:
                 lines.append("the driver does not say which processes use it")
             rows.append((_row(gpu, unit), lines))
     table = _fit([HEADER, *(row for row, _ in rows)])
-    widths = [max(len(row[i]) for row in table) for i in range(len(HEADER))]
-
-    def cells(row: Sequence[str]) -> list[str]:
-        return [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-
-    click.secho("  ".join(cells(table[0])).rstrip(), bold=True)
-    for row, (_, lines) in zip(table[1:], rows, strict=True):
-        shown = cells(row)
-        shown[STATE] = click.style(row[STATE], fg=COLOURS.get(row[STATE]))
-        click.echo("  ".join(shown).rstrip())
-        for line in lines:
-            click.echo(f"     {line}")
+    print_table(table[0], table[1:], colours=COLOURS, below=[lines for _, lines in rows])
     free = [unit.index for unit in units if unit.state == "free"]
     click.echo(f"\nfree: {', '.join(free) or 'none'} ({len(free)} of {len(units)})")
 

@@ -9,7 +9,7 @@ import click
 
 from kit import labels
 from kit.cli.options import HERE, Options, host_option, json_option
-from kit.cli.output import print_error, print_json, print_table, say, write_out
+from kit.cli.output import picked, print_error, print_json, print_table, say, write_out
 from kit.engine import connect
 from kit.errors import BadInputError, KitError, NetworkError, NoEngineError, NoSuchContainerError
 from kit.run import containers
@@ -78,35 +78,23 @@ def _ps_all_hosts(options: Options, *, everything: bool) -> None:
 
 def as_json(running: Running, host: str) -> dict[str, Any]:
     """A container as `kit ps --json` has it."""
-    return {
-        "name": running.name,
-        "image": running.image,
-        "service": running.service,
-        "url": running.url,
-        "status": running.status,
-        "exit_code": running.exit_code,
-        "gpus": running.gpus,
-        "lease": list(running.lease),
-        "host": host,
-        "user": running.user,
-        "owner": running.owner,
-    }
+    names = ("name", "image", "service", "url", "status", "exit_code", "gpus", "lease")
+    return {**picked(running, *names), "host": host, **picked(running, "user", "owner")}
 
 
 def print_running(found: list[Running]) -> None:
     """Containers as a table; whose they are, and what they lease, where that says something."""
-    header = ["NAME", "SERVICE", "STATUS", "URL"]
-    rows = [[r.name, r.service or "command", _status(r), r.url.partition("?")[0]] for r in found]
-    columns = []
+    columns = {
+        "NAME": [r.name for r in found],
+        "SERVICE": [r.service or "command" for r in found],
+        "STATUS": [_status(r) for r in found],
+        "URL": [r.url.partition("?")[0] for r in found],
+    }
     if any(r.lease for r in found):
-        columns.append(("LEASED GPUS", [" ".join(r.lease) for r in found]))
+        columns["LEASED GPUS"] = [" ".join(r.lease) for r in found]
     if any(not r.is_own for r in found):
-        columns.append(("USER", [r.owner for r in found]))
-    for title, cells in columns:
-        header.append(title)
-        for row, cell in zip(rows, cells, strict=True):
-            row.append(cell)
-    print_table(header, rows)
+        columns["USER"] = [r.owner for r in found]
+    print_table(list(columns), list(zip(*columns.values(), strict=True)))
 
 
 def _status(running: Running) -> str:
@@ -197,7 +185,7 @@ def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, 
         containers.require_own(targets, engine, action="stop")
     for target in targets:
         engine.stop(target.name, timeout_s=timeout_s)
-        containers.close_tunnels(target, engine)
+        containers.close_tunnels(target.name, engine)
         say(options, f"stopped {target.name}")
 
 
@@ -220,5 +208,5 @@ def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, fo
                 f"{target.name} is {target.status}", hint=f"stop it first (`kit stop {target.name}`), or give --force"
             )
         engine.remove(target.name, force=force)
-        containers.close_tunnels(target, engine)
+        containers.close_tunnels(target.name, engine)
         say(options, f"removed {target.name}")

@@ -18,7 +18,6 @@ from kit.errors import BadInputError, CheckFailedError, KitError
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.model import Image
-    from kit.errors import KitError
 
 
 @click.command("lock")
@@ -49,11 +48,7 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
             "locks are not up to date",
         )
         return
-    if not paths.is_checkout():
-        raise BadInputError(
-            "kit lock writes into a source checkout, and this kit is an installed package",
-            hint="clone kit's repository and run it there",
-        )
+    paths.require_checkout("kit lock")
     _each(
         options,
         images,
@@ -76,11 +71,7 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
 @click.pass_obj
 def update_command(options: Options, *, names: tuple[str, ...], registry_mirror: str) -> None:
     """Ask a registry for the digests of the base images (of all images, or of NAMES), and pin them."""
-    if not paths.is_checkout():
-        raise BadInputError(
-            "kit update writes into a source checkout, and this kit is an installed package",
-            hint="clone kit's repository and run it there",
-        )
+    paths.require_checkout("kit update")
     catalog = load_catalog()
     bases = (
         list(dict.fromkeys(catalog.base_for(image) for image in locks.chosen_images(catalog, names)))

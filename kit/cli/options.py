@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,39 +17,12 @@ HERE = ("", "local")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class Settings:
-    """The configuration, read when something first asks for it. What a project's file changes beyond the project is
-    said on stderr, once, under --quiet too: the file may be somebody else's.
-    """
-
-    def __init__(self) -> None:
-        self._said: set[str] = set()
-
-    @cached_property
-    def is_there(self) -> bool:
-        """Whether there is a file at all: without one every value is its default."""
-        from kit import config
-
-        return config.is_there()
-
-    @cached_property
-    def config(self) -> Config:
-        from kit import config
-
-        return config.load()
-
-    def value(self, key: str) -> Any:
-        """The value of a key, for a use of it. Raises BadInputError when a file is wrong."""
-        for line in self.config.notices(key):
-            if line not in self._said:
-                self._said.add(line)
-                click.echo(line, err=True)
-        return self.config.value(key)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Options:
-    """The global options, as every command sees them (`ctx.obj`), and the configuration below them."""
+    """The global options, as every command sees them (`ctx.obj`), and the configuration below them, which is read when
+    something first asks for it. A command's own `--json` and `--host` are noted here: one object, so that what is read
+    and said is read and said once.
+    """
 
     json: bool = False
     quiet: bool = False
@@ -57,7 +30,7 @@ class Options:
     debug: bool = False
     yes: bool = False
     asked_host: str | None = None  # by --host or KIT_HOST; None: what the configuration says
-    settings: Settings = field(default_factory=Settings, repr=False, compare=False)
+    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def host(self) -> str:
@@ -66,17 +39,33 @@ class Options:
         """
         named = self.asked_host
         if named is None:
-            named = self.setting("host") if self.settings.is_there else ""
+            named = self.setting("host") if self.is_configured else ""
         return "" if named in HERE else named
 
-    @property
+    @cached_property
+    def is_configured(self) -> bool:
+        """Whether there is a file of the configuration at all: without one every value is its default."""
+        from kit import config
+
+        return config.is_there()
+
+    @cached_property
     def config(self) -> Config:
         """The configuration. Raises BadInputError when a file of it is wrong."""
-        return self.settings.config
+        from kit import config
+
+        return config.load()
 
     def setting(self, key: str) -> Any:
-        """The value of a key of the configuration, for a use of it: what a project's file decides is said."""
-        return self.settings.value(key)
+        """The value of a key of the configuration, for a use of it. What a project's file changes beyond the project
+        is said on stderr, once, under --quiet too: the file may be somebody else's. Raises BadInputError when a file
+        is wrong.
+        """
+        for line in self.config.notices(key):
+            if line not in self._said:
+                self._said.add(line)
+                click.echo(line, err=True)
+        return self.config.value(key)
 
 
 def configured(key: str) -> Any:
@@ -94,7 +83,7 @@ def json_option(command: Command) -> Command:
 
     def note(ctx: click.Context, _: click.Parameter, value: bool) -> None:
         if value:
-            ctx.obj = replace(ctx.obj, json=True)
+            ctx.obj.json = True
 
     return click.option(
         "--json", is_flag=True, expose_value=False, callback=note, help="Print data as JSON on standard output."
@@ -106,7 +95,7 @@ def host_option(command: Command) -> Command:
 
     def note(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
-            ctx.obj = replace(ctx.obj, asked_host=value)
+            ctx.obj.asked_host = value
 
     return click.option(
         "--host",

@@ -8,7 +8,7 @@ from kit import paths, render
 from kit.catalog import load_catalog
 from kit.cli.options import Options, json_option
 from kit.cli.output import print_json, say
-from kit.errors import BadInputError, CheckFailedError
+from kit.errors import CheckFailedError
 
 
 @click.command("render")
@@ -32,11 +32,7 @@ def render_command(options: Options, *, names: tuple[str, ...], check: bool) -> 
             )
         say(options, f"{len(images)} images: rendered files are up to date")
         return
-    if not paths.is_checkout():
-        raise BadInputError(
-            "kit render writes into a source checkout, and this kit is an installed package",
-            hint="clone kit's repository and run it there",
-        )
+    paths.require_checkout("kit render")
     changed = render.render(catalog, images)
     for path in changed:
         say(options, f"wrote {path.relative_to(paths.root_dir())}")

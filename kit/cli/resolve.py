@@ -12,13 +12,12 @@ from kit import compat
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, say
+from kit.cli.output import print_json, say, warn
 from kit.errors import BadInputError, IncompatibleError
 from kit.host import read_gpus
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.catalog.model import Image
     from kit.compat import Resolution
     from kit.facts.host import Host
 
@@ -71,8 +70,7 @@ def resolve_command(
     for line in (summary(catalog, found.image), *found.reasons):
         click.echo(f"  {line}")
     for warning in found.warnings:
-        click.secho("warning: ", fg="yellow", nl=False, err=True)
-        click.echo(warning, err=True)
+        warn(warning)
     if explain or options.verbose:
         if found.alternatives:
             click.echo(f"works too: {', '.join(image.name for image in found.alternatives)}")

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from kit.cli.arguments import (
-    build_options,
     content_options,
     gpus_option,
     image_options,
-    placement_options,
     restart_option,
     user_option,
 )
@@ -25,8 +23,10 @@ from kit.run.command import start_job
 from kit.run.start import RunAsk, check_gpus, plan, start_services
 
 if TYPE_CHECKING:
+    from kit.build.ensure import ImageOptions
     from kit.run.start import Planned
     from kit.spec.gpu_request import GpuRequest
+    from kit.spec.request import Contents
 
 DETACHED = 130
 
@@ -58,8 +58,7 @@ DETACHED = 130
 @click.option("-d", "--detach", is_flag=True, help="Let a command run by itself: `kit logs -f`, `kit stop`.")
 @restart_option("Whether the engine starts a service or a detached command again after a crash or a reboot.")
 @click.option("--force", is_flag=True, help="Start an image even when it cannot work with this driver or GPU.")
-@placement_options
-@build_options
+@image_options
 @host_option
 @json_option
 @click.pass_obj
@@ -70,22 +69,15 @@ def run_command(
     words: tuple[str, ...],
     gpus: GpuRequest | None,
     port: int | None,
-    user: str | None,
+    user: str,
     folder: Path,
     remote_folder: str,
-    variables: tuple[str, ...],
-    env_file: Path | None,
-    mounts: tuple[str, ...],
-    logdir: str,
+    contents: Contents,
     tensorboard: bool,
     detach: bool,
     restart: str,
     force: bool,
-    transfer: bool,
-    pull: str,
-    base: str,
-    registry_mirror: str,
-    ca_cert: Path | None,
+    image: ImageOptions,
 ) -> None:
     """Start a notebook (jupyter), TensorBoard, a shell or a command in an image, which is built first if need be.
 
@@ -100,23 +92,20 @@ def run_command(
     ask = RunAsk(
         name=name,
         words=words,
-        configured_image=str(configured("image") or "") if options.settings.is_there else "",
+        configured_image=str(configured("image") or "") if options.is_configured else "",
         target=options.host,
         gpus=gpus,
         gpus_are_optional=is_configured("gpus"),
         port=port,
-        user=user or "",
+        user=user,
         folder=folder.resolve(),
         remote_folder=remote_folder,
-        variables=variables,
-        env_file=env_file,
-        mounts=mounts,
-        logdir=logdir,
+        contents=contents,
         tensorboard=tensorboard,
         detach=detach,
         restart=restart,
         force=force,
-        image=image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull),
+        image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
     )
     planned = plan(ask, CommandScreen(options))

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from kit.cli.live import LiveLine
 from kit.cli.options import Options
-from kit.cli.output import say
+from kit.cli.output import count, say
+from kit.cli.screen import LiveLine
 from kit.sync import Progress, Synced
 from kit.sync.rsync import in_bytes, in_line
 
@@ -44,12 +44,7 @@ def tell_sent(options: Options, done: Synced, *, dry_run: bool = False) -> None:
 
 def amount(done: Synced) -> str:
     """How much went over."""
-    return f"{count(done.sent_files, 'file', 'files')} ({in_bytes(done.sent_bytes)})"
-
-
-def count(number: int, one: str, many: str) -> str:
-    """A number with its noun."""
-    return f"{number} {one if number == 1 else many}"
+    return f"{count(done.sent_files, 'file')} ({in_bytes(done.sent_bytes)})"
 
 
 def some(names: Sequence[str]) -> list[str]:

@@ -11,8 +11,8 @@ import click
 
 from kit import ssh, sync
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, say
-from kit.cli.sending import SyncDisplay, amount, count, listed, some, tell_sent
+from kit.cli.output import count, print_json, say
+from kit.cli.sending import SyncDisplay, amount, listed, some, tell_sent
 from kit.errors import BadInputError
 from kit.sync.rsync import in_line
 

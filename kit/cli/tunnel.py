@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit import ssh, tunnels
+from kit import labels, ssh, tunnels
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, print_table, say
+from kit.cli.output import picked, print_json, print_table, say
 from kit.engine import connect
 from kit.errors import BadInputError, NoSuchContainerError
 from kit.run import containers
@@ -66,11 +66,10 @@ def open_command(options: Options, *, names: tuple[str, ...], port: int | None) 
             hint="name it: `kit --host user@server tunnel open`; services of this machine need no tunnel",
         )
     engine = connect(options.host)
-    if names:
-        chosen = [containers.find(engine, name) for name in dict.fromkeys(names)]
-    else:
-        own = [r.name for r in containers.listed(engine, everything=False) if r.is_own and r.service]
-        chosen = [engine.container(name) for name in own]
+    wanted = list(dict.fromkeys(names))
+    chosen = containers.targets(engine, wanted, everything=not names, statuses=("running",))
+    if not names:
+        chosen = [container for container in chosen if container.labels.get(labels.SERVICE)]
     if port is not None and len(chosen) != 1:
         raise BadInputError(
             f"--port {port} is for one tunnel, not for {len(chosen)}", hint="name one container: `kit ps`"
@@ -144,18 +143,8 @@ def matching(found: Sequence[Tunnel], name: str) -> list[Tunnel]:
 
 def as_json(tunnel: Tunnel) -> dict[str, Any]:
     """What `kit tunnel --json` says of a tunnel. The keys are an interface."""
-    return {
-        "id": tunnel.id,
-        "host": tunnel.target,
-        "container": tunnel.container,
-        "service": tunnel.service,
-        "local_port": tunnel.local_port,
-        "remote_port": tunnel.remote_port,
-        "status": tunnel.status,
-        "problem": tunnel.problem,
-        "url": tunnel.url,
-        "started": tunnel.started,
-    }
+    names = ("container", "service", "local_port", "remote_port", "status", "problem", "url", "started")
+    return {"id": tunnel.id, "host": tunnel.target, **picked(tunnel, *names)}
 
 
 def _on_host(options: Options, found: Sequence[Tunnel]) -> list[Tunnel]:

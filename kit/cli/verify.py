@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from kit import paths, verify
-from kit.cli.arguments import build_options, gpus_option, image_options, placement_options
-from kit.cli.live import LiveLine
+from kit.cli.arguments import gpus_option, image_options
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, print_table, say
-from kit.cli.screen import CommandScreen
+from kit.cli.output import picked, print_json, print_table, say
+from kit.cli.screen import CommandScreen, LiveLine
 from kit.errors import BadInputError, CheckFailedError
 from kit.verify.junit import junit
 
 if TYPE_CHECKING:
+    from kit.build.ensure import ImageOptions
     from kit.spec.gpu_request import GpuRequest
     from kit.verify.model import Check, Report
 
@@ -37,8 +37,7 @@ WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
     help="Write the results as JUnit XML too.",
 )
 @click.option("--force", is_flag=True, help="Verify an image even when it cannot work with this driver or GPU.")
-@placement_options
-@build_options
+@image_options
 @host_option
 @json_option
 @click.pass_obj
@@ -51,11 +50,7 @@ def verify_command(
     reference: str,
     junit: Path | None,
     force: bool,
-    transfer: bool,
-    pull: str,
-    base: str,
-    registry_mirror: str,
-    ca_cert: Path | None,
+    image: ImageOptions,
 ) -> None:
     """Prove that an image is what its lock and the catalog say, and that it works, in a container of it.
 
@@ -69,13 +64,13 @@ def verify_command(
         gpus=gpus,
         only=only,
         force=force,
-        image=image_options(base=base, registry_mirror=registry_mirror, ca_cert=ca_cert, transfer=transfer, pull=pull),
+        image=image,
     )
     ready = verify.made_ready(request, CommandScreen(options))
     with VerifyDisplay(options, ready.image.name) as display:
         report = verify.verify(request, ready, on_message=display.message, on_check=display.add)
     if options.json:
-        checks = [{"name": c.name, "outcome": c.outcome, "detail": c.detail} for c in report.checks]
+        checks = [picked(check, "name", "outcome", "detail") for check in report.checks]
         print_json({"image": report.image, "checks": checks})
     else:
         _print_table(report)

@@ -7,12 +7,11 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kit.catalog.model import version_key
+from kit.catalog.model import Gpu, version_key
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.catalog.machines import Gpu
     from kit.facts.host import Host, HostGpu
 
 

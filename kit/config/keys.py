@@ -6,9 +6,10 @@ import os
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from kit.frozen import dataclass
 
 Kind = Literal["text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "path", "there", "mounts", "env"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from kit import redact
 from kit.config import files
 from kit.config.keys import KEYS, FolderMount, WrongValueError, convert
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 
 Source = Literal["default", "user", "project", "environment"]
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from kit.catalog import Catalog
 from kit.doctor import engine, gpus, injection, machine, network
 from kit.doctor.model import IMAGE_BYTES, SEVERITIES, Check, Finding, Severity, Situation
-
-if TYPE_CHECKING:
-    from kit.catalog import Catalog
-    from kit.facts.host import Host
+from kit.facts.host import Host
 
 # In the order to read and to put right: what a later one needs comes first. A check's identifier is its function's
 # name with hyphens.

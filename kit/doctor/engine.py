@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kit.doctor import fixes
-from kit.doctor.model import Finding, Situation
+from kit.doctor.model import Finding, Situation, block, finding, note
 from kit.facts.sockets import ENGINE_VARIABLE
 
 
@@ -13,11 +13,7 @@ def engine_missing(situation: Situation) -> Iterator[Finding]:
     """No engine at all."""
     host = situation.host
     if host.engine.problem == "missing" or (host.engine.program == "" and host.engine.problem == ""):
-        yield Finding(
-            severity="block",
-            message="no container engine is installed",
-            fix=fixes.install_engine(host),
-        )
+        yield block("no container engine is installed", fixes.install_engine(host))
 
 
 def engine_down(situation: Situation) -> Iterator[Finding]:
@@ -25,11 +21,10 @@ def engine_down(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if host.engine.problem == "down":
         said = f": {host.engine.problem_text}" if host.engine.problem_text else ""
-        yield Finding(
-            severity="block",
-            message=f"{host.engine.program or 'the container engine'} does not answer{said}",
+        yield block(
+            f"{host.engine.program or 'the container engine'} does not answer{said}",
             # Without a service to start, what it says is wrong with its own program or files.
-            fix=f"`{fixes.start(host)}`{_or_podman(situation)}"
+            f"`{fixes.start(host)}`{_or_podman(situation)}"
             if host.engine.features.has_service
             else f"`{host.engine.program} info` must work: put right what it says",
         )
@@ -40,10 +35,9 @@ def engine_permission(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if host.engine.problem == "denied":
         at = f" at {host.engine.endpoint}" if host.engine.endpoint else ""
-        yield Finding(
-            severity="block",
-            message=f"you have no right to use the container engine{at}",
-            fix="`sudo usermod -aG docker $USER`, then log out and in again (`newgrp docker` for this shell)"
+        yield block(
+            f"you have no right to use the container engine{at}",
+            "`sudo usermod -aG docker $USER`, then log out and in again (`newgrp docker` for this shell)"
             + _or_podman(situation),
         )
 
@@ -62,10 +56,10 @@ def engine_snap(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if host.engine.is_snap and situation.has_engine and situation.has_gpu:
         command = fixes.install_command(host, "docker.io docker-buildx") if host.os_id in fixes.APT else ""
-        yield Finding(
-            severity="warn" if situation.injection else "block",
-            message="docker is the snap, which is confined and may not see the NVIDIA driver's libraries",
-            fix=f"`sudo snap remove docker && {command}`"
+        yield finding(
+            "warn" if situation.injection else "block",
+            "docker is the snap, which is confined and may not see the NVIDIA driver's libraries",
+            f"`sudo snap remove docker && {command}`"
             if command
             else f"`sudo snap remove docker`, then install Docker Engine ({fixes.ENGINE_GUIDE})",
         )
@@ -76,10 +70,9 @@ def engine_desktop(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if host.engine.is_desktop and situation.has_engine and situation.has_gpu and not host.is_wsl:
         is_apt = host.os_id in fixes.APT and not host.target
-        yield Finding(
-            severity="block",
-            message="Docker Desktop runs containers in a virtual machine, which has no access to the GPU",
-            fix="`kit engine up && export KIT_ENGINE=private`"
+        yield block(
+            "Docker Desktop runs containers in a virtual machine, which has no access to the GPU",
+            "`kit engine up && export KIT_ENGINE=private`"
             if is_apt
             else f"install Docker Engine beside it ({fixes.ENGINE_GUIDE}), then `docker context use default`",
         )
@@ -94,10 +87,9 @@ def engine_rootless(situation: Situation) -> Iterator[Finding]:
         and situation.injection == "runtime"
         and not host.toolkit.no_cgroups
     ):
-        yield Finding(
-            severity="block",
-            message="the engine is rootless, and the `nvidia` runtime is not told to leave cgroups alone",
-            fix="`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place`",
+        yield block(
+            "the engine is rootless, and the `nvidia` runtime is not told to leave cgroups alone",
+            "`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups --in-place`",
         )
 
 
@@ -108,16 +100,14 @@ def engine_old(situation: Situation) -> Iterator[Finding]:
         return
     build, cdi = situation.minimum("build"), situation.minimum("cdi")
     if build and situation.is_older("build"):
-        yield Finding(
-            severity="block",
-            message=f"docker {engine.version} is too old: {build.needs} takes {build.version}",
-            fix=f"upgrade Docker Engine ({fixes.ENGINE_GUIDE})",
+        yield block(
+            f"docker {engine.version} is too old: {build.needs} takes {build.version}",
+            f"upgrade Docker Engine ({fixes.ENGINE_GUIDE})",
         )
     elif cdi and situation.is_older("cdi") and situation.passes_gpus and situation.injection == "runtime":
-        yield Finding(
-            severity="note",
-            message=f"docker {engine.version} is too old for {cdi.needs} ({cdi.version}): the runtime passes GPUs",
-            fix=f"upgrade Docker Engine when you can ({fixes.ENGINE_GUIDE})",
+        yield note(
+            f"docker {engine.version} is too old for {cdi.needs} ({cdi.version}): the runtime passes GPUs",
+            f"upgrade Docker Engine when you can ({fixes.ENGINE_GUIDE})",
         )
 
 
@@ -126,21 +116,16 @@ def buildx_missing(situation: Situation) -> Iterator[Finding]:
     # For a machine behind SSH the buildx of this one builds.
     is_asked = situation.has_engine and situation.engine.features.has_buildkit and not situation.host.target
     if is_asked and not situation.engine.buildx:
-        yield Finding(
-            severity="block",
-            message="this docker has no buildx, so it cannot build with BuildKit",
-            fix=fixes.install_buildx(situation.host),
-        )
+        yield block("this docker has no buildx, so it cannot build with BuildKit", fixes.install_buildx(situation.host))
 
 
 def podman_old(situation: Situation) -> Iterator[Finding]:
     """A podman that does not know CDI devices has no way to a GPU."""
     engine, row = situation.engine, situation.minimum("cdi")
     if row and engine.features.is_cdi_only and situation.passes_gpus and situation.is_older("cdi"):
-        yield Finding(
-            severity="block",
-            message=f"podman {engine.version} is too old for {row.needs}: that takes {row.version}",
-            fix="upgrade podman, which may take a newer release of the distribution, or use Docker Engine: "
+        yield block(
+            f"podman {engine.version} is too old for {row.needs}: that takes {row.version}",
+            "upgrade podman, which may take a newer release of the distribution, or use Docker Engine: "
             + fixes.install_engine(situation.host),
         )
 
@@ -153,10 +138,9 @@ def podman_uids(situation: Situation) -> Iterator[Finding]:
     engine = situation.engine
     if situation.has_engine and engine.is_rootless and engine.uids == 1:
         span = "100000-165535"
-        yield Finding(
-            severity="block",
-            message="podman has no UIDs for containers: no range in /etc/subuid is yours, so no image can be unpacked",
-            fix=f"`sudo usermod --add-subuids {span} --add-subgids {span} $USER && podman system migrate` (another "
+        yield block(
+            "podman has no UIDs for containers: no range in /etc/subuid is yours, so no image can be unpacked",
+            f"`sudo usermod --add-subuids {span} --add-subgids {span} $USER && podman system migrate` (another "
             "range if /etc/subuid or /etc/subgid gives this one to somebody else)",
         )
 
@@ -165,8 +149,8 @@ def podman_linger(situation: Situation) -> Iterator[Finding]:
     """What rootless Podman runs is its user's, and systemd ends that with the user's last session."""
     host, engine = situation.host, situation.engine
     if situation.has_engine and not engine.features.has_service and engine.is_rootless and host.lingers is False:
-        yield Finding(
-            severity="warn" if host.target else "note",
-            message="containers end when the last login of their user does: podman is rootless, and lingering is off",
-            fix=f"`{f'ssh {host.target} ' if host.target else ''}loginctl enable-linger`",
+        yield finding(
+            "warn" if host.target else "note",
+            "containers end when the last login of their user does: podman is rootless, and lingering is off",
+            f"`{f'ssh {host.target} ' if host.target else ''}loginctl enable-linger`",
         )

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from kit.facts.engine import EngineFacts
-    from kit.facts.host import Host
+from kit.facts.engine import EngineFacts
+from kit.facts.host import Host
 
 APT = ("debian", "ubuntu", "linuxmint", "pop", "kali", "raspbian")
 DNF = ("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn")

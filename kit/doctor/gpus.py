@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from kit.catalog.model import SHORT_NAMES, version_key
 from kit.catalog.names import ImageRequest
 from kit.compat import capability_of, judge, resolve
 from kit.doctor import fixes
-from kit.doctor.model import VM_DRIVER, Finding, Situation, joined
-
-if TYPE_CHECKING:
-    from kit.facts.host import GpuProcess, Host, HostGpu
+from kit.doctor.model import VM_DRIVER, Finding, Situation, block, finding, joined, note, warn
+from kit.facts.host import GpuProcess, Host, HostGpu
 
 # A desktop session holds some hundred MiB; from this share on a training run is likely not to fit.
 BUSY_SHARE = 0.25
@@ -26,10 +23,9 @@ def gpu_missing(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if situation.has_gpu or host.pci_gpus or host.has_nouveau or host.is_wsl or host.driver is None:
         return
-    yield Finding(
-        severity="note",
-        message="no NVIDIA GPU on this machine: images run on the CPU",
-        fix="take a CPU image, which is smaller (`kit list` shows them), or a machine with a GPU: `--host USER@SERVER`",
+    yield note(
+        "no NVIDIA GPU on this machine: images run on the CPU",
+        "take a CPU image, which is smaller (`kit list` shows them), or a machine with a GPU: `--host USER@SERVER`",
     )
 
 
@@ -41,10 +37,9 @@ def driver_missing(situation: Situation) -> Iterator[Finding]:
         return
     where = joined([gpu.address for gpu in host.pci_gpus])
     if all(gpu.driver == VM_DRIVER for gpu in host.pci_gpus):
-        yield Finding(
-            severity="warn",
-            message=f"the NVIDIA GPU at {where} is bound to {VM_DRIVER}, that is, kept for virtual machines",
-            fix="run kit in the virtual machine that has the GPU, or take it out of its list and reboot",
+        yield warn(
+            f"the NVIDIA GPU at {where} is bound to {VM_DRIVER}, that is, kept for virtual machines",
+            "run kit in the virtual machine that has the GPU, or take it out of its list and reboot",
         )
         return
     if host.driver_library:
@@ -55,7 +50,7 @@ def driver_missing(situation: Situation) -> Iterator[Finding]:
     else:
         message = f"there is an NVIDIA GPU at {where}, but no NVIDIA driver"
         fix = fixes.install_driver(host)
-    yield Finding(severity="block", message=message, fix=fix)
+    yield block(message, fix)
 
 
 def driver_mismatch(situation: Situation) -> Iterator[Finding]:
@@ -64,10 +59,9 @@ def driver_mismatch(situation: Situation) -> Iterator[Finding]:
     if _is_mismatch(host):
         library = f"library {host.driver_library}" if host.driver_library else "the library on disk"
         module = f"module {host.driver}" if host.driver else "module"
-        yield Finding(
-            severity="block",
-            message=f"driver/library version mismatch after an upgrade: the loaded {module} is not {library}",
-            fix="`sudo reboot` (or, with nothing on the GPU, `sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia`)",
+        yield block(
+            f"driver/library version mismatch after an upgrade: the loaded {module} is not {library}",
+            "`sudo reboot` (or, with nothing on the GPU, `sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia`)",
         )
 
 
@@ -76,10 +70,9 @@ def nouveau(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if not host.has_nouveau or host.driver or host.is_wsl or _is_mismatch(host):
         return
-    yield Finding(
-        severity="block",
-        message="the nouveau driver is loaded; CUDA works with NVIDIA's own driver only",
-        fix=fixes.disable_nouveau(host) if host.driver_library else fixes.install_driver(host),
+    yield block(
+        "the nouveau driver is loaded; CUDA works with NVIDIA's own driver only",
+        fixes.disable_nouveau(host) if host.driver_library else fixes.install_driver(host),
     )
 
 
@@ -88,10 +81,9 @@ def wsl_library(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     if not host.is_wsl or host.gpus or host.driver != "":
         return
-    yield Finding(
-        severity="warn",
-        message="WSL2 has no /usr/lib/wsl/lib/libcuda.so.1: Windows shares no NVIDIA GPU, so images run on the CPU",
-        fix=fixes.install_driver(host),
+    yield warn(
+        "WSL2 has no /usr/lib/wsl/lib/libcuda.so.1: Windows shares no NVIDIA GPU, so images run on the CPU",
+        fixes.install_driver(host),
     )
 
 
@@ -104,11 +96,9 @@ def wsl_driver(situation: Situation) -> Iterator[Finding]:
         fixes.DNF: "sudo dnf remove '*nvidia-driver*'",
     }
     found = next((text for ids, text in command.items() if situation.host.os_id in ids), "")
-    yield Finding(
-        severity="block",
-        message="a Linux NVIDIA driver is installed inside WSL2, where the one of Windows must be used",
-        fix=(f"`{found}`" if found else "remove the NVIDIA driver's packages here")
-        + ", then `wsl --shutdown` in Windows",
+    yield block(
+        "a Linux NVIDIA driver is installed inside WSL2, where the one of Windows must be used",
+        (f"`{found}`" if found else "remove the NVIDIA driver's packages here") + ", then `wsl --shutdown` in Windows",
     )
 
 
@@ -119,13 +109,10 @@ def driver_old(situation: Situation) -> Iterator[Finding]:
         return
     if not _runs_something(situation, host) and _runs_something(situation, replace(host, driver=None)):
         needed = _oldest_that_helps(situation, host)
-        yield Finding(
-            severity="block",
-            message=f"driver {host.driver} is too old for every GPU image"
+        yield block(
+            f"driver {host.driver} is too old for every GPU image"
             + (f": the first that works needs {needed}" if needed else ""),
-            fix=f"install driver {needed} or newer: {fixes.install_driver(host)}"
-            if needed
-            else fixes.install_driver(host),
+            f"install driver {needed} or newer: {fixes.install_driver(host)}" if needed else fixes.install_driver(host),
         )
         return
     for framework in SHORT_NAMES:
@@ -135,11 +122,10 @@ def driver_old(situation: Situation) -> Iterator[Finding]:
             continue
         floor = situation.catalog.min_driver(possible.image)
         if present.image != possible.image and version_key(floor) > version_key(host.driver):
-            yield Finding(
-                severity="note",
-                message=f"driver {host.driver} runs `{present.image.name}`; driver {floor} or newer would run "
+            yield note(
+                f"driver {host.driver} runs `{present.image.name}`; driver {floor} or newer would run "
                 f"`{possible.image.name}` too",
-                fix=f"nothing, unless you need it; then install driver {floor} or newer: {fixes.install_driver(host)}",
+                f"nothing, unless you need it; then install driver {floor} or newer: {fixes.install_driver(host)}",
             )
 
 
@@ -152,20 +138,19 @@ def gpu_unsupported(situation: Situation) -> Iterator[Finding]:
     if not strangers and not _runs_something(situation, replace(_with_usable_gpus(situation), driver=None)):
         kinds = {capability_of(catalog, gpu): gpu for gpu in reversed(situation.usable_gpus)}
         if len(kinds) > 1:
-            yield Finding(
-                severity="warn",
-                message=f"no image has code for all the GPUs at once ({joined(sorted(kinds))}), only for each kind",
-                fix=f"use GPUs of one kind alone, such as `--gpus device={min(gpu.index for gpu in kinds.values())}`",
+            yield warn(
+                f"no image has code for all the GPUs at once ({joined(sorted(kinds))}), only for each kind",
+                f"use GPUs of one kind alone, such as `--gpus device={min(gpu.index for gpu in kinds.values())}`",
             )
     if not strangers:
         return
     every = len(strangers) == len(situation.usable_gpus)
     names = joined([f"GPU {g.index}, {g.name} ({capability_of(catalog, g) or 'unknown'})" for g in strangers])
     others = ",".join(str(gpu.index) for gpu in situation.usable_gpus if gpu not in strangers)
-    yield Finding(
-        severity="block" if every else "warn",
-        message=f"no image has code for {names}",
-        fix="run on the CPU: `--gpus none`; `kit resolve --explain` says what each image lacks"
+    yield finding(
+        "block" if every else "warn",
+        f"no image has code for {names}",
+        "run on the CPU: `--gpus none`; `kit resolve --explain` says what each image lacks"
         if every
         else f"leave it out: `--gpus device={others}`",
     )
@@ -176,16 +161,15 @@ def gpu_lost(situation: Situation) -> Iterator[Finding]:
     host = situation.host
     for gpu in host.gpus:
         if gpu.problem:
-            yield Finding(
-                severity="warn" if situation.usable_gpus else "block",
-                message=f"GPU {gpu.index}{f', {gpu.name}' if gpu.name else ''}: the driver says: {gpu.problem}",
-                fix="`sudo reboot`; if it comes back, `sudo dmesg | grep Xid` says what the card reports",
+            yield finding(
+                "warn" if situation.usable_gpus else "block",
+                f"GPU {gpu.index}{f', {gpu.name}' if gpu.name else ''}: the driver says: {gpu.problem}",
+                "`sudo reboot`; if it comes back, `sudo dmesg | grep Xid` says what the card reports",
             )
     if host.driver and host.driver_problem and not host.gpus and not _is_mismatch(host):
-        yield Finding(
-            severity="block",
-            message=f"driver {host.driver} is loaded, but nvidia-smi says: {host.driver_problem}",
-            fix="`wsl --shutdown` in Windows"
+        yield block(
+            f"driver {host.driver} is loaded, but nvidia-smi says: {host.driver_problem}",
+            "`wsl --shutdown` in Windows"
             if host.is_wsl
             else "`sudo reboot`; if it comes back, see `sudo dmesg | grep NVRM`",
         )
@@ -195,10 +179,10 @@ def mig_empty(situation: Situation) -> Iterator[Finding]:
     """MIG is on and nobody made an instance: the GPU cannot be used."""
     empty = [gpu for gpu in situation.usable_gpus if gpu.is_mig_enabled and not gpu.mig_instances]
     for gpu in empty:
-        yield Finding(
-            severity="block" if len(empty) == len(situation.usable_gpus) else "warn",
-            message=f"GPU {gpu.index}, {gpu.name}: MIG is on, but there is no MIG instance",
-            fix=f"turn MIG off: `sudo nvidia-smi -i {gpu.index} -mig 0` (or create instances: `nvidia-smi mig -lgip`)",
+        yield finding(
+            "block" if len(empty) == len(situation.usable_gpus) else "warn",
+            f"GPU {gpu.index}, {gpu.name}: MIG is on, but there is no MIG instance",
+            f"turn MIG off: `sudo nvidia-smi -i {gpu.index} -mig 0` (or create instances: `nvidia-smi mig -lgip`)",
         )
 
 
@@ -209,11 +193,11 @@ def gpu_busy(situation: Situation) -> Iterator[Finding]:
         holders = [_holder(process) for process in gpu.processes or ()]
         is_all = len(busy) == len(situation.usable_gpus)
         free = ",".join(str(g.index) for g in situation.usable_gpus if g not in busy)
-        yield Finding(
-            severity="warn" if is_all else "note",
-            message=f"GPU {gpu.index}, {gpu.name}: {gpu.memory_used_mib} of {gpu.memory_mib} MiB are in use"
+        yield finding(
+            "warn" if is_all else "note",
+            f"GPU {gpu.index}, {gpu.name}: {gpu.memory_used_mib} of {gpu.memory_mib} MiB are in use"
             + (f" by {joined(holders)}" if holders else ""),
-            fix="wait, or ask who runs it: `kit gpus` shows everyone"
+            "wait, or ask who runs it: `kit gpus` shows everyone"
             if is_all
             else f"take a free one: `--gpus device={free}`",
         )
@@ -224,10 +208,9 @@ def power_limit(situation: Situation) -> Iterator[Finding]:
     for gpu in situation.usable_gpus:
         limit, default = gpu.power_limit_w, gpu.power_default_w
         if limit is not None and default is not None and limit < default - POWER_SLACK_W:
-            yield Finding(
-                severity="note",
-                message=f"GPU {gpu.index}, {gpu.name}: the power limit is {limit:g} W, {default:g} W by default",
-                fix=f"if nobody set it on purpose: `sudo nvidia-smi -i {gpu.index} -pl {default:g}`",
+            yield note(
+                f"GPU {gpu.index}, {gpu.name}: the power limit is {limit:g} W, {default:g} W by default",
+                f"if nobody set it on purpose: `sudo nvidia-smi -i {gpu.index} -pl {default:g}`",
             )
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from kit.catalog.model import version_key
+from kit.catalog.model import KnownBadToolkit, version_key
 from kit.doctor import fixes
-from kit.doctor.model import Finding, Situation, joined, parse_version
-
-if TYPE_CHECKING:
-    from kit.catalog.machines import KnownBadToolkit
-    from kit.facts.host import CdiSpec
+from kit.doctor.model import Finding, Situation, block, finding, joined, parse_version, warn
+from kit.facts.host import CdiSpec
 
 
 def toolkit_missing(situation: Situation) -> Iterator[Finding]:
@@ -22,10 +18,8 @@ def toolkit_missing(situation: Situation) -> Iterator[Finding]:
     # A specification written by hand needs no toolkit.
     if situation.injection or host.cdi_specs:
         return
-    yield Finding(
-        severity="block",
-        message="the NVIDIA Container Toolkit is not installed, so no container gets a GPU",
-        fix=fixes.install_toolkit(host),
+    yield block(
+        "the NVIDIA Container Toolkit is not installed, so no container gets a GPU", fixes.install_toolkit(host)
     )
 
 
@@ -36,11 +30,10 @@ def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
         return
     if situation.injection == "runtime" and host.toolkit.no_cgroups and not host.engine.is_rootless:
         # https://github.com/NVIDIA/nvidia-container-toolkit/issues/381
-        yield Finding(
-            severity="block",
-            message="`no-cgroups` is true in /etc/nvidia-container-runtime/config.toml, for rootless engines only: "
+        yield block(
+            "`no-cgroups` is true in /etc/nvidia-container-runtime/config.toml, for rootless engines only: "
             "containers may not open the GPU (Failed to initialize NVML: Unknown Error)",
-            fix="`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place`",
+            "`sudo nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place`",
         )
     if situation.injection or situation.has_cdi or host.cdi_specs or host.engine.features.is_cdi_only:
         return
@@ -49,11 +42,10 @@ def toolkit_unconfigured(situation: Situation) -> Iterator[Finding]:
         if situation.is_older("cdi")
         else f"{fixes.generate_cdi()} && {fixes.enable_cdi(host)}"
     )
-    yield Finding(
-        severity="block",
-        message=f"the NVIDIA Container Toolkit {host.toolkit.version} is installed, but the engine does not use it: "
+    yield block(
+        f"the NVIDIA Container Toolkit {host.toolkit.version} is installed, but the engine does not use it: "
         "CDI is off, and there is no `nvidia` runtime",
-        fix=f"`{command}`",
+        f"`{command}`",
     )
 
 
@@ -68,10 +60,10 @@ def toolkit_version(situation: Situation) -> Iterator[Finding]:
         )
         if is_between and _applies(row, situation):
             engine = f" with {situation.engine.program} {situation.engine.version}" if row.engine else ""
-            yield Finding(
-                severity=row.severity,
-                message=f"NVIDIA Container Toolkit {situation.host.toolkit.version}{engine}: {row.problem}",
-                fix=row.fix,
+            yield finding(
+                row.severity,
+                f"NVIDIA Container Toolkit {situation.host.toolkit.version}{engine}: {row.problem}",
+                row.fix,
             )
 
 
@@ -91,10 +83,8 @@ def cdi_missing(situation: Situation) -> Iterator[Finding]:
         return
     if any(not spec.is_readable for spec in host.cdi_specs):
         return
-    yield Finding(
-        severity="block",
-        message="no CDI specification names this machine's GPUs, so the engine knows of none",
-        fix=f"`{fixes.generate_cdi()}`",
+    yield block(
+        "no CDI specification names this machine's GPUs, so the engine knows of none", f"`{fixes.generate_cdi()}`"
     )
 
 
@@ -108,17 +98,12 @@ def cdi_disabled(situation: Situation) -> Iterator[Finding]:
     where = joined([spec.path for spec in host.cdi_specs])
     row = situation.minimum("cdi")
     if row and situation.is_older("cdi"):
-        yield Finding(
-            severity="block",
-            message=f"{engine.program} {engine.version} cannot use CDI ({where}): that takes {row.version}",
-            fix=f"`{fixes.configure_runtime(host)}`, or upgrade the engine",
+        yield block(
+            f"{engine.program} {engine.version} cannot use CDI ({where}): that takes {row.version}",
+            f"`{fixes.configure_runtime(host)}`, or upgrade the engine",
         )
         return
-    yield Finding(
-        severity="block",
-        message=f"there is a CDI specification ({where}), but CDI is off in the engine",
-        fix=f"`{fixes.enable_cdi(host)}`",
-    )
+    yield block(f"there is a CDI specification ({where}), but CDI is off in the engine", f"`{fixes.enable_cdi(host)}`")
 
 
 def cdi_unreadable(situation: Situation) -> Iterator[Finding]:
@@ -129,10 +114,10 @@ def cdi_unreadable(situation: Situation) -> Iterator[Finding]:
         return
     for spec in situation.host.cdi_specs:
         if not spec.is_readable:
-            yield Finding(
-                severity="warn" if situation.injection else "block",
-                message=f"the CDI specification {spec.path} cannot be read by you",
-                fix=f"`sudo chmod 644 {spec.path}`",
+            yield finding(
+                "warn" if situation.injection else "block",
+                f"the CDI specification {spec.path} cannot be read by you",
+                f"`sudo chmod 644 {spec.path}`",
             )
 
 
@@ -143,11 +128,11 @@ def cdi_stale(situation: Situation) -> Iterator[Finding]:
     specs = situation.device_specs
     stale = {spec.path: why for spec in specs if (why := _staleness(spec, situation))}
     for path, why in stale.items():
-        yield Finding(
-            # Another specification may name the same devices; which one counts is the order of the engine's folders.
-            severity="block" if len(stale) == len(specs) else "warn",
-            message=f"the CDI specification {path} {why}",
-            fix=f"`{fixes.generate_cdi(path)}`",
+        # Another specification may name the same devices; which one counts is the order of the engine's folders.
+        yield finding(
+            "block" if len(stale) == len(specs) else "warn",
+            f"the CDI specification {path} {why}",
+            f"`{fixes.generate_cdi(path)}`",
         )
 
 
@@ -180,9 +165,8 @@ def cgroup_reload(situation: Situation) -> Iterator[Finding]:
         fix = f"pass GPUs by CDI: `{fixes.enable_cdi(host)}`"
     else:
         fix = f"pass GPUs by CDI: `{fixes.generate_cdi()} && {fixes.enable_cdi(host)}`"
-    yield Finding(
-        severity="warn",
-        message="running containers lose their GPUs (Failed to initialize NVML: Unknown Error) at the next `systemctl "
+    yield warn(
+        "running containers lose their GPUs (Failed to initialize NVML: Unknown Error) at the next `systemctl "
         "daemon-reload`, which package updates do too: `--gpus` is the legacy way, and systemd manages the cgroups",
-        fix=fix,
+        fix,
     )

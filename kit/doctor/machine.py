@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kit import layout
-from kit.doctor.model import BUILD_FACTOR, Finding, Situation, in_gib, joined
+from kit.doctor.model import BUILD_FACTOR, Finding, Situation, finding, in_gib, joined, note, warn
 
 # Below this, importing a framework next to a notebook server begins to swap; kit's own judgement, not a measurement.
 MEMORY_BYTES = 4 * 2**30
@@ -24,15 +24,15 @@ def disk_low(situation: Situation) -> Iterator[Finding]:
     where = f" at {host.disk_path}" if host.disk_path else ""
     blocks = free < needed and situation.has_gpu  # images for the CPU are smaller
     build = f"building one takes up to {needed * BUILD_FACTOR / 1e9:.0f} GB with its cache"
-    yield Finding(
-        severity="block" if blocks else "warn",
-        message=f"{free / 1e9:.1f} GB free{where}: "
+    yield finding(
+        "block" if blocks else "warn",
+        f"{free / 1e9:.1f} GB free{where}: "
         + (
             f"an image takes up to {needed / 1e9:.0f} GB, and {build}"
             if free < needed
             else f"enough for an image, but {build}"
         ),
-        fix=f"`{host.engine.program or 'docker'} system prune` frees what no container uses, the build cache too",
+        f"`{host.engine.program or 'docker'} system prune` frees what no container uses, the build cache too",
     )
 
 
@@ -40,11 +40,10 @@ def shm_small(situation: Situation) -> Iterator[Finding]:
     """Little shared memory on the machine; containers of `kit run` have their own."""
     size = situation.host.shm_bytes
     if size is not None and size < SHM_BYTES:
-        yield Finding(
-            severity="note",
-            message=f"/dev/shm has {size / 2**20:.0f} MiB: DataLoader workers outside kit's containers (those have "
+        yield note(
+            f"/dev/shm has {size / 2**20:.0f} MiB: DataLoader workers outside kit's containers (those have "
             "their own) may die with a bus error",
-            fix="`sudo mount -o remount,size=50% /dev/shm`",
+            "`sudo mount -o remount,size=50% /dev/shm`",
         )
 
 
@@ -52,10 +51,9 @@ def memory_low(situation: Situation) -> Iterator[Finding]:
     """Little memory for a framework and its data."""
     size = situation.host.memory_bytes
     if size is not None and size < MEMORY_BYTES:
-        yield Finding(
-            severity="warn",
-            message=f"{in_gib(size)} of memory: a framework, its data and a notebook server share it",
-            fix="give WSL2 more: `memory=` under `[wsl2]` in %UserProfile%\\.wslconfig, then `wsl --shutdown`"
+        yield warn(
+            f"{in_gib(size)} of memory: a framework, its data and a notebook server share it",
+            "give WSL2 more: `memory=` under `[wsl2]` in %UserProfile%\\.wslconfig, then `wsl --shutdown`"
             if situation.host.is_wsl
             else "use a machine with more memory, or add swap to get through a build",
         )
@@ -65,11 +63,10 @@ def clock_wrong(situation: Situation) -> Iterator[Finding]:
     """A clock that differs from the servers' makes certificates and package lists invalid."""
     skew = situation.host.clock_skew_s
     if skew is not None and abs(skew) > CLOCK_SKEW_S:
-        yield Finding(
-            severity="warn",
-            message=f"the clock is {_duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}: downloads may fail with "
+        yield warn(
+            f"the clock is {_duration(abs(skew))} {'ahead' if skew > 0 else 'behind'}: downloads may fail with "
             "certificate or signature errors",
-            fix="`sudo hwclock --hctosys`" if situation.host.is_wsl else "`sudo timedatectl set-ntp true`",
+            "`sudo hwclock --hctosys`" if situation.host.is_wsl else "`sudo timedatectl set-ntp true`",
         )
 
 
@@ -86,10 +83,9 @@ def ports_busy(situation: Situation) -> Iterator[Finding]:
     taken = [port for port in situation.host.busy_ports if port in usual]
     if taken:
         what = joined([f"{port} ({usual[port]})" for port in taken])
-        yield Finding(
-            severity="note",
-            message=f"in use on this machine: port {what}; kit takes the next free one and prints its URL",
-            fix=f"nothing; `kit ps` shows whether it is yours, `ss -ltnp 'sport = :{taken[0]}'` whose else",
+        yield note(
+            f"in use on this machine: port {what}; kit takes the next free one and prints its URL",
+            f"nothing; `kit ps` shows whether it is yours, `ss -ltnp 'sport = :{taken[0]}'` whose else",
         )
 
 
@@ -97,14 +93,11 @@ def unread(situation: Situation) -> Iterator[Finding]:
     """Facts that nobody could read, so that the checks of them say nothing."""
     for text in situation.host.unread:
         probe = text.partition(":")[0]
-        yield Finding(
-            severity="warn",
-            message=f"could not be read: {text}",
-            fix=f"look at it by hand on {situation.host.target or 'this machine'}: `{probe}`",
+        yield warn(
+            f"could not be read: {text}", f"look at it by hand on {situation.host.target or 'this machine'}: `{probe}`"
         )
     if situation.host.driver is None and not situation.host.unread:
-        yield Finding(
-            severity="warn",
-            message="whether an NVIDIA driver is loaded could not be read",
-            fix="look at it by hand: `cat /proc/driver/nvidia/version`",
+        yield warn(
+            "whether an NVIDIA driver is loaded could not be read",
+            "look at it by hand: `cat /proc/driver/nvidia/version`",
         )

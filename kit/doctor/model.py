@@ -5,16 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from functools import cached_property, partial
+from typing import Literal
 
-from kit.catalog.model import version_key
-
-if TYPE_CHECKING:
-    from kit.catalog import Catalog
-    from kit.catalog.machines import EngineMinimum
-    from kit.facts.engine import EngineFacts, GpuForm
-    from kit.facts.host import CdiSpec, Host, HostGpu
+from kit.catalog import Catalog
+from kit.catalog.model import EngineMinimum, version_key
+from kit.facts.engine import EngineFacts, GpuForm
+from kit.facts.host import CdiSpec, Host, HostGpu
 
 # What it does to a GPU run on this host: it cannot work, it may go wrong, or it is good to know.
 Severity = Literal["block", "warn", "note"]
@@ -35,6 +32,13 @@ class Finding:
     severity: Severity
     message: str
     fix: str
+
+
+def finding(severity: Severity, message: str, fix: str) -> Finding:
+    return Finding(severity=severity, message=message, fix=fix)
+
+
+block, warn, note = partial(finding, "block"), partial(finding, "warn"), partial(finding, "note")
 
 
 @dataclass(frozen=True)

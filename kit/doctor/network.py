@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from kit.doctor import fixes
-from kit.doctor.model import Finding, Situation, joined
-
-if TYPE_CHECKING:
-    from kit.facts.host import Endpoint, EndpointKind
+from kit.doctor.model import Finding, Situation, finding, joined, warn
+from kit.facts.host import Endpoint, EndpointKind
 
 CERTIFICATE = "certificate"
 
@@ -28,11 +25,10 @@ def proxy_engine(situation: Situation) -> Iterator[Finding]:
     else:
         file = fixes.engine_config(host.engine)
         fix = f'add `"proxies": {{"http-proxy": …, "https-proxy": …}}` to {file}, then `{fixes.restart(host)}`'
-    yield Finding(
-        severity="warn",
-        message=f"{joined(names)} {'is' if len(names) == 1 else 'are'} set in your shell, but the engine has no proxy: "
+    yield warn(
+        f"{joined(names)} {'is' if len(names) == 1 else 'are'} set in your shell, but the engine has no proxy: "
         "it pulls images without",
-        fix=fix,
+        fix,
     )
 
 
@@ -40,13 +36,13 @@ def registry_unreachable(situation: Situation) -> Iterator[Finding]:
     """Docker Hub does not answer: a mirror may, and a base can be made without any registry."""
     for endpoint in _failed(situation, "registry"):
         mirrors = [e.url for e in situation.host.endpoints if e.kind == "mirror" and e.is_reachable]
-        yield Finding(
-            severity="note" if mirrors else "warn",
-            message=f"the registry {endpoint.url} does not answer{_why(endpoint)}; "
+        yield finding(
+            "note" if mirrors else "warn",
+            f"the registry {endpoint.url} does not answer{_why(endpoint)}; "
             + (
                 f"the mirror {mirrors[0]} does" if mirrors else "most images can be built without any: `--base archive`"
             ),
-            fix="nothing, the mirror stands in"
+            "nothing, the mirror stands in"
             if mirrors
             else "set KIT_REGISTRY_MIRROR to a registry that answers for it, or build with `--base archive`",
         )
@@ -56,10 +52,9 @@ def mirror_unreachable(situation: Situation) -> Iterator[Finding]:
     """A registry mirror does not answer."""
     for endpoint in _failed(situation, "mirror"):
         is_engines = endpoint.url.rstrip("/") in [url.rstrip("/") for url in situation.engine.mirrors]
-        yield Finding(
-            severity="warn",
-            message=f"the registry mirror {endpoint.url} does not answer{_why(endpoint)}: each pull waits for it first",
-            fix=f"take it out of `registry-mirrors` in {fixes.engine_config(situation.engine)}, then "
+        yield warn(
+            f"the registry mirror {endpoint.url} does not answer{_why(endpoint)}: each pull waits for it first",
+            f"take it out of `registry-mirrors` in {fixes.engine_config(situation.engine)}, then "
             f"`{fixes.restart(situation.host)}`"
             if is_engines
             else "set KIT_REGISTRY_MIRROR to one that answers, or unset it",
@@ -69,10 +64,9 @@ def mirror_unreachable(situation: Situation) -> Iterator[Finding]:
 def index_unreachable(situation: Situation) -> Iterator[Finding]:
     """The Python package index does not answer: images that are built still run, none can be built."""
     for endpoint in _failed(situation, "index"):
-        yield Finding(
-            severity="warn",
-            message=f"the package index {endpoint.url} does not answer{_why(endpoint)}: no image can be built",
-            fix="set UV_DEFAULT_INDEX to a mirror of PyPI that answers",
+        yield warn(
+            f"the package index {endpoint.url} does not answer{_why(endpoint)}: no image can be built",
+            "set UV_DEFAULT_INDEX to a mirror of PyPI that answers",
         )
 
 
@@ -87,11 +81,10 @@ def ca_missing(situation: Situation) -> Iterator[Finding]:
         if host.has_private_ca
         else ("a proxy with a certificate authority of its own is likely in between")
     )
-    yield Finding(
-        severity="warn",
-        message=f"the certificate of {joined(refused)} is not trusted here: {have}",
+    yield warn(
+        f"the certificate of {joined(refused)} is not trusted here: {have}",
         # Only a service would have to read them anew.
-        fix=fixes.trust_ca(host)
+        fixes.trust_ca(host)
         + (f", then `{fixes.restart(host)}`" if host.engine.features.has_service else "")
         + "; kit's builds take it from there",
     )

@@ -5,8 +5,10 @@ Whoever needs to know whether an engine can do something asks its `features`, ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
+
+from kit.frozen import dataclass
 
 EngineProblem = Literal["", "missing", "down", "denied"]
 GpuForm = Literal["cdi", "runtime"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from kit.facts.engine import EngineFacts
+from kit.frozen import dataclass
 
 EndpointKind = Literal["registry", "mirror", "index"]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from kit.frozen import dataclass
 
 # Which engine the user wants: `private`, `system` or `podman`.
 ENGINE_VARIABLE = "KIT_ENGINE"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import unescape
 
 from kit.facts.host import GpuProcess, HostGpu, MigInstance, PciGpu
+from kit.frozen import dataclass
 
 # What stands where a value should be when the driver lost the GPU, or cannot be spoken with.
 _FAULT = re.compile(r"GPU is lost[^<\n]*|GPU requires reset[^<\n]*|ERR!|Unknown Error", re.IGNORECASE)

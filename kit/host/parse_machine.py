@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from kit.facts.host import Endpoint
+from kit.frozen import dataclass
 from kit.host.sections import KILLED, Section
 
 # The ports services of kit's start from, and the next nine of each.

@@ -10,12 +10,12 @@ import dataclasses
 import hashlib
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kit.catalog.model import LAYERS, Image
 from kit.errors import CatalogError, LockError, UnlockedError
+from kit.frozen import dataclass
 
 REQUIREMENTS_FILE = "requirements.lock"
 LOCK_FILE = "lock.json"

@@ -8,11 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kit import mounts, paths, unix_http
+from kit.frozen import dataclass
 from kit.private_engine.settings import Places, Programs
 
 

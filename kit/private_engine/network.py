@@ -14,11 +14,11 @@ import shlex
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import process
 from kit.errors import CommandError, EngineError, MissingProgramError
+from kit.frozen import dataclass
 
 Network = ipaddress.IPv4Network
 

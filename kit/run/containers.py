@@ -6,12 +6,12 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit import labels
 from kit.engine import Container, Engine, connect
 from kit.errors import BadInputError, KitError, NoSuchContainerError
+from kit.frozen import dataclass
 from kit.spec.gpu_grant import read_label
 
 if TYPE_CHECKING:
@@ -125,14 +125,13 @@ def require_own(containers: Sequence[Container], engine: Engine, *, action: str)
         )
 
 
-def describe(container: Container, engine: Engine) -> Running:
-    """A container with its URL, which has the token in it, from what the engine knows."""
-    return _described(container, engine, _tunnel_ports(engine))
-
-
-def _described(container: Container, engine: Engine, tunnels: dict[str, int]) -> Running:
+def describe(container: Container, engine: Engine, ports: dict[str, int] | None = None) -> Running:
+    """A container with its URL, which has the token in it, from what the engine knows; `ports` are the tunnels'."""
     service = container.labels.get(labels.SERVICE, "")
-    port = tunnels.get(container.name, 0) if engine.target else next(iter(container.ports.values()), 0)
+    if engine.target:
+        port = (_tunnel_ports(engine) if ports is None else ports).get(container.name, 0)
+    else:
+        port = next(iter(container.ports.values()), 0)
     token = container.environment.get("JUPYTER_TOKEN", "")
     own = is_own(container, engine)
     is_up = own and service and port and container.status == "running"
@@ -165,7 +164,7 @@ def listed(engine: Engine, *, everything: bool, with_tokens: bool = True) -> lis
     """The containers kit started; those that ended too when `everything`. Without tokens it is one question."""
     ports = _tunnel_ports(engine)
     found = engine.containers(label=labels.CLIENT) if with_tokens else engine.listed(label=labels.CLIENT)
-    return [_described(c, engine, ports) for c in found if everything or c.status == "running"]
+    return [describe(c, engine, ports) for c in found if everything or c.status == "running"]
 
 
 def listed_everywhere(
@@ -250,12 +249,12 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
     )
 
 
-def close_tunnels(container: Container, engine: Engine) -> None:
+def close_tunnels(name: str, engine: Engine) -> None:
     """Close what leads from here to a container of a machine behind SSH."""
     if engine.target:
         from kit import tunnels
 
-        tunnels.close_for(container.name)
+        tunnels.close_for(name)
 
 
 def numbered_lines(engine: Engine, name: str) -> Iterator[tuple[int, str]]:

@@ -10,13 +10,14 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import files, gpus, labels
 from kit.engine import Engine
 from kit.errors import GpuUnavailableError, UnsupportedHostError
+from kit.frozen import dataclass
 from kit.host import host_has_gpu, read_gpus
 from kit.run.containers import sweep
 from kit.spec.gpu_grant import HIDDEN, HIDDEN_GPUS, GpuGrant, grant, refuse_cpu_image
@@ -71,7 +72,20 @@ def locked(
 
     Raises GpuUnavailableError when the file cannot be used, or is held for longer than `wait_s` seconds.
     """
-    handle = _lock(path, wait_s, on_wait)
+    is_told = False
+
+    def tell(passed: float) -> None:
+        nonlocal is_told
+        if passed > LOCK_NOTICE_S and not is_told:
+            on_wait("waiting for another `kit run` of this machine that is choosing its GPUs")
+            is_told = True
+
+    handle = files.acquire(path, wait_s=wait_s, on_wait=tell, opened=_open)
+    if handle is None:
+        raise GpuUnavailableError(
+            f"another process has held {path} for {wait_s:g} s, so no GPU can be chosen",
+            hint="`sudo lslocks` shows which one; --gpus device=0 names a GPU without the lock",
+        )
     held = [handle]
 
     def release() -> None:
@@ -113,24 +127,6 @@ def held(engine: Engine, *, on_wait: Callable[[str], None] = lambda _: None) -> 
             end()
 
         yield let_go
-
-
-def _lock(path: Path, wait_s: float, on_wait: Callable[[str], None]) -> int:
-    is_told = False
-
-    def tell(passed: float) -> None:
-        nonlocal is_told
-        if passed > LOCK_NOTICE_S and not is_told:
-            on_wait("waiting for another `kit run` of this machine that is choosing its GPUs")
-            is_told = True
-
-    handle = files.acquire(path, wait_s=wait_s, on_wait=tell, opened=_open)
-    if handle is None:
-        raise GpuUnavailableError(
-            f"another process has held {path} for {wait_s:g} s, so no GPU can be chosen",
-            hint="`sudo lslocks` shows which one; --gpus device=0 names a GPU without the lock",
-        )
-    return handle
 
 
 def _open(path: Path) -> int:
@@ -276,7 +272,8 @@ def _decided(request: GpuRequest | None, engine: Engine, image: Image, host: Hos
         return _leased(request, engine, visible, host)
     if request is None and visible is not None:
         return _visible(engine, visible, host)
-    found = grant(request, engine.info, has_gpu=_has_gpu(engine, host))
+    has_driver = bool(_read(host, engine).driver) if engine.target else host_has_gpu()
+    found = grant(request, engine.info, has_gpu=has_driver)
     names = request.names if request and request.names else ("all",)
     return _with_warning(found, engine, names, host) if found.devices else found
 
@@ -286,11 +283,6 @@ def _visible_here(engine: Engine) -> tuple[str, ...] | None:
     this one.
     """
     return None if engine.target else gpus.visible(os.environ)
-
-
-def _has_gpu(engine: Engine, host: Host | None) -> bool:
-    """Whether the engine's machine has an NVIDIA driver loaded."""
-    return bool(_read(host, engine).driver) if engine.target else host_has_gpu()
 
 
 def _read(host: Host | None, engine: Engine, *, with_use: bool = False) -> Host:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from kit.build.ensure import ImageOptions, choose_image, ensure_image, network_o
 from kit.catalog import Catalog, load_catalog
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoSuchImageError
+from kit.frozen import dataclass
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for, user_name
 from kit.spec.container import Place, passwd_lines
@@ -28,6 +29,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """An image by name, how it is to get there, the machine it is for, and the GPUs a container of it is to have."""
+
+    name: str  # an image, or `torch` or `tf`
+    target: str = ""  # the machine behind SSH
+    image: ImageOptions = field(default_factory=ImageOptions)
+    gpus: GpuRequest | None = None  # None: what the host has
+    gpus_are_optional: bool = False  # meant for images that have a use for them
+    force: bool = False  # go on when the image was named outright and cannot work there
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ready:
     """An image that works on a machine, the machine's engine, and the GPUs a container will be given there."""
 
@@ -36,42 +49,34 @@ class Ready:
     engine: Engine
     network: NetworkSettings
     gpus: GpuDecision
+    options: ImageOptions
 
 
-def prepare(
-    name: str,
-    screen: Screen,
-    *,
-    target: str = "",
-    gpus: GpuRequest | None = None,
-    network: NetworkSettings,
-    force: bool = False,
-    gpus_are_optional: bool = False,
-) -> Ready:
-    """The image a name stands for on a machine (`target` behind SSH, else this one), before anything is brought there.
+def prepare(wanted: Wanted, screen: Screen) -> Ready:
+    """What is wanted, chosen and decided, before anything is brought to the machine.
 
-    With `gpus_are_optional` an image for the CPU takes none, whatever `gpus` says. Raises NoSuchImageError,
-    IncompatibleError (`force` goes on when the image was named outright), NoEngineError and NetworkError, and what
-    stands against the GPUs.
+    Raises NoSuchImageError, IncompatibleError, NoEngineError and NetworkError, and what stands against the GPUs.
     """
     catalog = load_catalog()
-    host = host_for(gpus, target)
-    image = choose_image(catalog, name, host, screen, force=force)
-    if gpus_are_optional and not image.is_gpu:
+    gpus = wanted.gpus
+    host = host_for(gpus, wanted.target)
+    image = choose_image(catalog, wanted.name, host, screen, force=wanted.force)
+    if wanted.gpus_are_optional and not image.is_gpu:
         gpus = None
-    engine = connect(target)
+    engine = connect(wanted.target)
     return Ready(
         catalog=catalog,
         image=image,
         engine=engine,
-        network=network_on(network, engine),
+        network=network_on(wanted.image.build.network, engine),
         gpus=decide(gpus, engine, image, host),
+        options=wanted.image,
     )
 
 
-def bring(ready: Ready, options: ImageOptions, screen: Screen) -> Ready:
+def bring(ready: Ready, screen: Screen) -> Ready:
     """See to it that the engine has the image as its files say. Raises what `ensure_image` raises."""
-    if ensure_image(ready.catalog, ready.image, ready.engine, options, screen):
+    if ensure_image(ready.catalog, ready.image, ready.engine, ready.options, screen):
         # Who uses which GPU has changed meanwhile.
         return replace(ready, gpus=replace(ready.gpus, host=None))
     return ready

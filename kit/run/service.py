@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from kit import layout, ports
 from kit.engine import Engine
 from kit.errors import NotReadyError, PortTakenError
-from kit.run.containers import answers, service_url, sweep
+from kit.run.containers import answers, close_tunnels, service_url, sweep
 from kit.run.lease import GpuDecision, reserved
 from kit.run.prepare import new_name, place_on
 from kit.spec.container import ContainerSpec, describe
@@ -46,7 +46,6 @@ def start_service(
     for line in (spec.gpus.note, *engine.cautions(spec)):
         if line:
             on_message(line)
-    tunnel_id = ""
     try:
         if engine.target:
             from kit import tunnels
@@ -59,7 +58,7 @@ def start_service(
                 first_port=first,
                 exact=request.port is not None,
             )
-            port, tunnel_id = tunnel.local_port, tunnel.id
+            port = tunnel.local_port
             if tunnel.is_shared:
                 on_message(
                     f"{engine.target} asks at every login: once its connection is lost, the URL works again after the "
@@ -67,13 +66,10 @@ def start_service(
                 )
         _wait(engine, name, request.service, port, token, timeout_s)
     except BaseException:
-        if engine.target:
-            from kit import tunnels
-
-            tunnels.close_for(name)
+        close_tunnels(name, engine)
         engine.remove(name, force=True)
         raise
-    return Started(name=name, url=service_url(request.service, port, token), gpus=spec.gpus, tunnel_id=tunnel_id)
+    return Started(name=name, url=service_url(request.service, port, token), gpus=spec.gpus)
 
 
 def _start(

@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from kit.build.ensure import ImageOptions
+from kit.config import read_env_file
 from kit.engine import Engine
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 from kit.run.containers import user_inside
 from kit.run.lease import GpuDecision, no_gpus
-from kit.run.prepare import bring, folder_on, mount_on, name_and_words, prepare
+from kit.run.prepare import Wanted, bring, folder_on, mount_on, name_and_words, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.gpu_request import GpuRequest
-from kit.spec.request import (
-    SHELL,
-    RunRequest,
-    Service,
-    Started,
-    as_command,
-    parse_mount,
-    parse_user,
-    parse_variable,
-)
+from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunAsk:
-    """What `kit run` was told, in its own words."""
+class RunAsk(Wanted):
+    """What `kit run` was told."""
 
-    name: str
     words: tuple[str, ...]
     configured_image: str = ""
-    target: str = ""
-    gpus: GpuRequest | None = None
-    gpus_are_optional: bool = False  # meant for images that have a use for them
     port: int | None = None
-    user: str = ""
+    user: str = ""  # UID:GID; empty: the caller
     folder: Path
     remote_folder: str = ""
-    variables: tuple[str, ...] = ()
-    env_file: Path | None = None
-    mounts: tuple[str, ...] = ()
-    logdir: str = "."
+    contents: Contents = field(default_factory=Contents)
     tensorboard: bool = False  # beside the notebook
     detach: bool = False
-    restart: str = "no"
-    force: bool = False
-    image: ImageOptions = field(default_factory=ImageOptions)
+    restart: str = ""
     is_terminal: bool = False
 
 
@@ -81,37 +63,26 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
         raise BadInputError(f"--detach is for a command; {service} stays up by itself", hint="leave it out")
     if ask.remote_folder and not ask.target:
         raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
-    user = parse_user(ask.user) if ask.user else ""
-    environment = tuple(parse_variable(text) for text in ask.variables)
-    secrets = _secrets(ask.env_file)
-    mounts = [parse_mount(text) for text in ask.mounts]
-    if not ask.target:
-        mounts = [mount_on(mount, None) for mount in mounts]
-    ready = prepare(
-        name,
-        screen,
-        target=ask.target,
-        gpus=ask.gpus,
-        network=ask.image.build.network,
-        force=ask.force,
-        gpus_are_optional=ask.gpus_are_optional,
-    )
+    contents = ask.contents
+    secrets = read_env_file(contents.env_file) if contents.env_file else ()
+    mounts = contents.mounts if ask.target else [mount_on(mount, None) for mount in contents.mounts]
+    ready = prepare(replace(ask, name=name), screen)
     engine = ready.engine
     if engine.connection:
         mounts = [mount_on(mount, engine.connection) for mount in mounts]
-    ready = bring(ready, ask.image, screen)
+    ready = bring(ready, screen)
     request = RunRequest(
         image=ready.image,
         service=service,
         command=command,
         port=ask.port,
         folder=folder_on(engine, ask.folder, ask.remote_folder, screen),
-        user=user or user_inside(engine),
-        environment=environment,
+        user=ask.user or user_inside(engine),
+        environment=contents.environment,
         secrets=secrets,
         mounts=tuple(mounts),
-        logdir=logdir or ask.logdir,
-        restart="" if ask.restart == "no" else ask.restart,
+        logdir=logdir or contents.logdir,
+        restart=ask.restart,
         network=ready.network,
         is_terminal=ask.is_terminal,
     )
@@ -143,11 +114,3 @@ def check_gpus(planned: Planned, started: dict[Service, Started]) -> tuple[str, 
 
     found = next(iter(started.values()))
     return gpu_check.check(planned.engine, found.name, found.gpus.devices)
-
-
-def _secrets(file: Path | None) -> tuple[tuple[str, str], ...]:
-    if file is None:
-        return ()
-    from kit.config import read_env_file
-
-    return read_env_file(file)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from kit import labels, layout
+from kit.frozen import dataclass
 from kit.spec.gpu_grant import GpuGrant
 
 if TYPE_CHECKING:

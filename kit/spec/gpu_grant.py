@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kit.errors import GpuUnavailableError
 from kit.facts.engine import CDI_KIND
+from kit.frozen import dataclass
 
 if TYPE_CHECKING:
     from kit.facts.engine import EngineFacts, GpuForm

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 
 WORDS: tuple[Literal["all", "none", "free"], ...] = ("all", "none", "free")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 from kit.spec.container import Mount
 from kit.spec.gpu_grant import GpuGrant
 
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
 Service = Literal["jupyter", "tensorboard"]
 SERVICES: tuple[Service, ...] = ("jupyter", "tensorboard")
 SHELL = ("bash",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What the user wants in a container besides the image and the folder."""
+
+    environment: tuple[tuple[str, str], ...] = ()
+    env_file: Path | None = None
+    mounts: tuple[Mount, ...] = ()  # their sources as they were written
+    logdir: str = "."  # of TensorBoard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +58,6 @@ class Started:
     name: str
     url: str
     gpus: GpuGrant
-    tunnel_id: str = ""  # of the tunnel to it, where it is behind SSH
 
 
 def parse_user(text: str) -> str:

@@ -11,11 +11,11 @@ import os
 import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import files
 from kit.errors import BadInputError, MissingProgramError
+from kit.frozen import dataclass
 from kit.ssh import Connection
 from kit.sync import ignored, place
 from kit.sync.place import Place, Version

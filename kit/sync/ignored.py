@@ -9,11 +9,11 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import process
 from kit.errors import CommandError, MissingProgramError
+from kit.frozen import dataclass
 
 TIMEOUT_S = 300
 # More rules than this are worth the time it takes to make fewer of them: rsync tries each on each file.

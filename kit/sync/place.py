@@ -10,11 +10,11 @@ import re
 import secrets
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from kit import files, paths
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 from kit.ssh import Connection
 
 # In the home directory there, where whoever logs in sees it.

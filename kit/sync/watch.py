@@ -7,9 +7,9 @@ import os
 import posixpath
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from kit.frozen import dataclass
 from kit.sync import ignored
 from kit.sync.rsync import Item, Observer, Rsync, in_bytes, readable, unescaped
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from kit import labels, layout
+from kit.frozen import dataclass
 from kit.spec.container import ContainerSpec, Mount, passwd_lines
 from kit.spec.gpu_grant import GpuGrant
 

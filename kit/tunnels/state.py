@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from kit import files, paths, procs
+from kit.frozen import dataclass
 
 Status = Literal["up", "connecting", "down"]
 STATUSES: tuple[Status, ...] = ("up", "connecting", "down")

@@ -13,12 +13,13 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kit import files, ports, process, procs, ssh
 from kit.errors import KitError
+from kit.frozen import dataclass
 from kit.tunnels import state
 from kit.tunnels.forward import Gate, Output
 from kit.tunnels.state import Record, Tunnel

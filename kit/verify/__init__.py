@@ -9,28 +9,27 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import FrameType
 
 from kit import layout, paths
-from kit.build.ensure import ImageOptions
 from kit.catalog.model import Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
+from kit.frozen import dataclass
 from kit.gpu_check import asked_for, script
 from kit.locks.format import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
 from kit.run.containers import close_tunnels, user_inside, user_of
 from kit.run.lease import no_gpus, reserved
-from kit.run.prepare import Ready, bring, new_name, place_on, prepare
+from kit.run.prepare import Ready, Wanted, bring, new_name, place_on, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
 from kit.spec.container import Mount, describe, volume_mounts
 from kit.spec.gpu_grant import GpuGrant
-from kit.spec.gpu_request import GpuRequest
 from kit.spec.request import RunRequest, Service, Started
 from kit.verify.model import Check, Report, Subject
 
@@ -74,16 +73,11 @@ PYTEST_ARGUMENTS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyRequest:
+class VerifyRequest(Wanted):
     """What to prove, where, and with which GPUs."""
 
-    name: str  # an image, or `torch` or `tf`
-    target: str = ""  # the machine behind SSH
     reference: str = ""  # the engine's name for it; empty: what `kit build` gives it
-    gpus: GpuRequest | None = None  # None: what the host has
     only: tuple[str, ...] = ()  # checks or groups of checks; empty: all
-    force: bool = False
-    image: ImageOptions = field(default_factory=ImageOptions)
 
 
 def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
@@ -91,17 +85,10 @@ def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
 
     Raises what `prepare` and `bring` raise.
     """
-    ready = prepare(
-        request.name,
-        screen,
-        target=request.target,
-        gpus=request.gpus,
-        network=request.image.build.network,
-        force=request.force,
-    )
+    ready = prepare(request, screen)
     if request.reference or ready.engine.image_labels(ready.image.reference) is not None:
         return ready
-    return bring(ready, request.image, screen)
+    return bring(ready, screen)
 
 
 def verify(
@@ -164,10 +151,9 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             # Without a GPU: what is asked of a service does not need one, and a lease is for one container.
             wanted = replace(request, service=service, command=())
             found = start_service(wanted, no_gpus(image), engine, lambda _: None, timeout_s=SERVICE_PATIENCE_S)
-            container = engine.container(found.name)
             stack.callback(engine.remove, found.name, force=True)
-            stack.callback(close_tunnels, container, engine)
-            return found, container.environment.get("JUPYTER_TOKEN", "")
+            stack.callback(close_tunnels, found.name, engine)
+            return found, engine.container(found.name).environment.get("JUPYTER_TOKEN", "")
 
         yield Subject(
             image=image,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from kit.catalog.model import Image
 from kit.engine import Engine
+from kit.frozen import dataclass
 from kit.gpu_check import Asked
 from kit.locks.format import Lock
 from kit.spec.request import Service, Started

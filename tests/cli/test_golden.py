@@ -148,8 +148,8 @@ def test_json_keys_of_a_machine(
 ) -> None:
     gpus = (*test_gpus.HOST.gpus, replace(test_gpus.MIG, index=3))
     host = replace(UBUNTU, containers=test_gpus.HOST.containers, gpus=gpus, memory_bytes=2**30)
-    monkeypatch.setattr("kit.host.read_host", lambda *_, **__: host)
-    monkeypatch.setattr("kit.host.read_gpus", lambda *_, **__: host)
+    monkeypatch.setattr("kit.cli.doctor.read_host", lambda *_, **__: host)
+    monkeypatch.setattr("kit.cli.gpus.read_gpus", lambda *_, **__: host)
     golden(printed(kit("--json", line)), "json_keys.json", line)
 
 

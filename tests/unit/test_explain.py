@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kit import explain as module
 from kit import redact
 from kit.catalog import load_catalog
-from kit.catalog.machines import Problem
+from kit.catalog.model import Problem
 from kit.cli import COMMANDS, group
 from kit.doctor import CHECKS, identifier
 from kit.explain import PIECE_BYTES, Match, explain_lines, numbered_lines

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +113,13 @@ def test_make_targets_and_called_workflows_exist(file: Path) -> None:
             assert (ROOT / job["uses"]).is_file()
 
 
-def test_every_group_of_tests_has_a_job() -> None:
+def test_every_group_of_tests_has_a_job(request: pytest.FixtureRequest) -> None:
     job = load(ROOT / ".github/workflows/test.yml")["jobs"]["group"]
     folders = {folder.parent.name for folder in (ROOT / "tests/engine").glob("*/test_*.py")}
     assert set(job["strategy"]["matrix"]["group"]) == {"unit", *folders - {"ssh"}}, "ssh is a part of unit"
     assert [file.name for file in (ROOT / "tests/engine").glob("test_*.py")] == [], "a test of no group"
+    passed_over = [name for name in folders for p in request.config.getini("norecursedirs") if fnmatch(name, p)]
+    assert passed_over == [], "pytest does not look into folders of these names"
 
 
 def test_a_group_that_is_not_there_is_refused() -> None:
