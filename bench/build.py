@@ -24,7 +24,7 @@ from kit.build.model import BuildOptions
 from kit.catalog import load_catalog
 from kit.catalog.model import Image
 from kit.cli.options import Options
-from kit.cli.progress import BuildDisplay
+from kit.cli.screen import BuildDisplay
 from kit.engine import Engine, connect
 from kit.locks.format import Lock
 from kit.network import NetworkSettings, read_settings

@@ -228,7 +228,7 @@ def tunnel(folder: Path, megabytes: int, rounds: int) -> tuple[float, float]:
         finally:
             bare.terminate()
             bare.wait()
-            tunnels.close_tunnel(opened)
+            tunnels.close([opened])
             server.shutdown()
     return megabytes * MEGABYTE / a / 1e6, megabytes * MEGABYTE / b / 1e6
 

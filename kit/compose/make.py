@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,7 +43,7 @@ class ComposeRequest:
     form: GpuForm | None = None  # None: as the engine can
     port: int | None = None  # of the notebook; None: the usual one
     user: str = ""  # UID:GID; empty: the caller
-    contents: Contents
+    contents: Contents = field(default_factory=Contents)
     restart: str = ""
     network: NetworkSettings
     output: Path | None  # None: it is printed

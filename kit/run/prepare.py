@@ -49,7 +49,7 @@ class Ready:
     engine: Engine
     network: NetworkSettings
     gpus: GpuDecision
-    options: ImageOptions
+    options: ImageOptions = field(default_factory=ImageOptions)
 
 
 def prepare(wanted: Wanted, screen: Screen) -> Ready:

@@ -21,7 +21,7 @@ from kit.network import NetworkSettings
 from kit.spec.container import ContainerSpec, Mount, Place, describe, volume_mounts
 from kit.spec.gpu_grant import HIDDEN, UNCHECKED, GpuGrant, grant_in
 from kit.spec.gpu_request import parse_request
-from kit.spec.request import RunRequest
+from kit.spec.request import Contents, RunRequest
 from kit.targets import compose
 from tests.fake_docker import info
 
@@ -277,6 +277,7 @@ def gpus_of(asked, form, facts, image=GPU) -> GpuGrant:
         services=("jupyter",),
         gpus=parse_request(asked) if asked else None,
         form=form,
+        contents=Contents(),
         network=NetworkSettings(proxies={}),
         output=None,
     )
