@@ -11,6 +11,7 @@ import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from typing import Any
 @contextlib.contextmanager
 def answer(
     path: Path, request: str, *, version: str = "1.0", timeout_s: float = 20, is_endless: bool = False
-) -> Iterator[tuple[int, str, socket.SocketIO]]:
+) -> Iterator[tuple[int, str, BufferedReader]]:
     """The status, the headers in lower case, and the rest of what the engine at a unix socket answers, unread.
 
     `version`: of HTTP; with 1.0 the answer comes in one piece and ends with the connection. `is_endless`: what follows
@@ -28,14 +29,13 @@ def answer(
         client.settimeout(timeout_s)
         client.connect(str(path))
         client.sendall(f"{request} HTTP/{version}\r\nHost: engine\r\nContent-Length: 0\r\n\r\n".encode())
-        with client.makefile("rb", buffering=0) as stream:
+        with client.makefile("rb") as stream:
             head = b""
-            # Byte by byte: what follows the headers is not to be read here.
             while not head.endswith(b"\r\n\r\n"):
-                byte = stream.read(1)
-                if not byte:
+                line = stream.readline()
+                if not line:
                     raise OSError("it closed the connection")
-                head += byte
+                head += line
             words = head.split(b" ", 2)
             status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
             if is_endless:
@@ -52,6 +52,12 @@ def ask(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, byt
             return status, stream.read()
     except OSError:
         return None
+
+
+def is_answering(path: Path, *, timeout_s: float = 5) -> bool:
+    """True when the engine behind a socket answers; takes milliseconds."""
+    answer = ask(path, "/_ping", timeout_s=timeout_s)
+    return answer is not None and answer[0] == 200
 
 
 def get(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, dict[str, Any]] | None:

@@ -47,6 +47,7 @@ def write_image(
     with layer.open("rb") as packed_file:
         while chunk := packed_file.read(1 << 20):
             compressed.update(chunk)
+    layer_name = compressed.hexdigest()
     created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     labels = {BASE_SUITE: suite, BASE_PACKAGES: content_hash, BASE_EPOCH: str(epoch)}
     config = _json(
@@ -68,58 +69,37 @@ def write_image(
         {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "config": {
-                "mediaType": "application/vnd.oci.image.config.v1+json",
-                "digest": f"sha256:{config_name}",
-                "size": len(config),
-            },
-            "layers": [
-                {
-                    "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
-                    "digest": f"sha256:{compressed.hexdigest()}",
-                    "size": layer.stat().st_size,
-                }
-            ],
+            "config": _descriptor("config.v1+json", config_name, len(config)),
+            "layers": [_descriptor("layer.v1.tar+gzip", layer_name, layer.stat().st_size)],
         }
     )
     manifest_name = hashlib.sha256(manifest).hexdigest()
+    annotations = {
+        "io.containerd.image.name": f"docker.io/{reference}",
+        "org.opencontainers.image.ref.name": suite,
+    }
     index = _json(
         {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.index.v1+json",
             "manifests": [
-                {
-                    "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                    "digest": f"sha256:{manifest_name}",
-                    "size": len(manifest),
-                    "annotations": {
-                        "io.containerd.image.name": f"docker.io/{reference}",
-                        "org.opencontainers.image.ref.name": suite,
-                    },
-                }
+                {**_descriptor("manifest.v1+json", manifest_name, len(manifest)), "annotations": annotations}
             ],
         }
     )
-    older = _json(
-        [
-            {
-                "Config": f"blobs/sha256/{config_name}",
-                "RepoTags": [reference],
-                "Layers": [f"blobs/sha256/{compressed.hexdigest()}"],
-            }
-        ]
-    )
+    blobs = "blobs/sha256"
+    older = [{"Config": f"{blobs}/{config_name}", "RepoTags": [reference], "Layers": [f"{blobs}/{layer_name}"]}]
     with target.open("wb") as out, tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, content in {
             "oci-layout": _json({"imageLayoutVersion": "1.0.0"}),
             "index.json": index,
-            "manifest.json": older,
-            f"blobs/sha256/{config_name}": config,
-            f"blobs/sha256/{manifest_name}": manifest,
+            "manifest.json": _json(older),
+            f"{blobs}/{config_name}": config,
+            f"{blobs}/{manifest_name}": manifest,
         }.items():
             _add(tar, name, io.BytesIO(content), len(content))
         with layer.open("rb") as packed_file:
-            _add(tar, f"blobs/sha256/{compressed.hexdigest()}", packed_file, layer.stat().st_size)
+            _add(tar, f"{blobs}/{layer_name}", packed_file, layer.stat().st_size)
 
 
 def _folder(name: str, epoch: int) -> bytes:
@@ -133,6 +113,10 @@ def _add(tar: tarfile.TarFile, name: str, content: IO[bytes], size: int) -> None
     member = tarfile.TarInfo(name)
     member.size, member.mode, member.mtime = size, 0o644, 0
     tar.addfile(member, content)
+
+
+def _descriptor(kind: str, digest: str, size: int) -> dict[str, Any]:
+    return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": size}
 
 
 def _json(data: Any) -> bytes:

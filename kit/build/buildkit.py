@@ -30,9 +30,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
                 "--provenance=false",
                 "--sbom=false",
                 f"--build-arg=BASE={plan.base.reference}",
-                f"--build-arg=SOURCE_DATE_EPOCH={plan.inputs.lock.source_date_epoch}",
-                *(f"--label={name}={value}" for name, value in plan.labels.items()),
-                *(["--no-cache"] if plan.options.no_cache and "--no-cache" not in output else []),
+                *plan.arguments,
                 *output,
                 *arguments,
             ],
@@ -49,7 +47,7 @@ def _contexts(plan: Plan) -> Iterator[list[str]]:
     if network.ca_file:
         arguments.append(f"--secret=id=ca,src={network.ca_file}")
     if network.needs_host_network:
-        arguments += ["--allow=network.host", "--network=host"]
+        arguments.append("--allow=network.host")
     with tempfile.TemporaryDirectory(prefix="kit-build-") as folder:
         if script := network.shell_script():
             file = Path(folder) / "environment"

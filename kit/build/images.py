@@ -7,6 +7,7 @@ import re
 import tarfile
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from kit import base
@@ -76,11 +77,11 @@ def build_digest(
         )
     engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
-    plan = Plan(image=image, inputs=inputs, base=chosen, options=options, progress=progress)
+    plan = Plan(image=image, inputs=inputs, base=chosen, options=replace(options, no_cache=True), progress=progress)
     with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
         archive = Path(folder) / "image.tar"
-        output = ["--no-cache", "--output", f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"]
-        code, log = buildkit.run(engine, plan, output)
+        output = f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"
+        code, log = buildkit.run(engine, plan, ["--output", output])
         if code != 0:
             raise build_error(image.name, log, code)
         with tarfile.open(archive) as tar:

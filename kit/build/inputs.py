@@ -83,15 +83,21 @@ class Plan:
         return fingerprint(self.inputs.dockerfile, self.inputs.lock.requirements, self.base.identity)
 
     @property
-    def labels(self) -> dict[str, str]:
-        """What the image says of what it was built from, beside the labels of its Dockerfile."""
-        return {
+    def arguments(self) -> list[str]:
+        """What every builder is told; the image's labels say what it was built from, beside those of its Dockerfile."""
+        labels = {
             FINGERPRINT: self.fingerprint,
             BASE: self.base.reference,
             BASE_SOURCE: self.base.source,
             BASE_IDENTITY: self.base.identity,
             PYTHON: self.base.python,
         }
+        return [
+            f"--build-arg=SOURCE_DATE_EPOCH={self.inputs.lock.source_date_epoch}",
+            *(f"--label={name}={value}" for name, value in labels.items()),
+            *(["--network=host"] if self.options.network.needs_host_network else []),
+            *(["--no-cache"] if self.options.no_cache else []),
+        ]
 
 
 def read_inputs(catalog: Catalog, image: Image) -> Inputs:

@@ -42,19 +42,15 @@ def run(engine: Engine, plan: Plan) -> tuple[int, Log]:
         paths.write_text(folder / "Dockerfile", for_podman(plan.inputs.dockerfile, context, layers))
         for layer, text in layers.items():
             paths.write_text(folder / f"{layer}.txt", text)
-        epoch = plan.inputs.lock.source_date_epoch
         arguments = [
             "--format=docker",  # OCI's has no health check
             "--layers",
             "--security-opt=label=disable",  # SELinux would keep the steps from the folders that they mount
             f"--build-context=kit={engine.provide(context)}",
             f"--build-arg=BASE={engine.full_name(plan.base.reference)}",
-            f"--build-arg=SOURCE_DATE_EPOCH={epoch}",
-            f"--timestamp={epoch}",
-            *(f"--label={name}={value}" for name, value in plan.labels.items()),
+            f"--timestamp={plan.inputs.lock.source_date_epoch}",
+            *plan.arguments,
             *(["--pull=never"] if plan.base.source == "archive" else []),
-            *(["--network=host"] if network.needs_host_network else []),
-            *(["--no-cache"] if plan.options.no_cache else []),
             f"--tag={engine.full_name(image.reference)}",
             engine.provide(folder),
         ]

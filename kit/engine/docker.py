@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -42,22 +43,9 @@ class Engine:
     def __init__(
         self, *, program: str = "docker", environment: Mapping[str, str] | None = None, socket_path: Path | None = None
     ) -> None:
-        self._given = program, dict(environment or {})
+        self.program = program  # the engine's command line
+        self.environment = dict(environment or {})  # what that needs in its environment
         self.socket_path = socket_path  # to ask directly; None: only by the command line
-
-    @cached_property
-    def _command_line(self) -> tuple[str, dict[str, str]]:
-        return self._given
-
-    @property
-    def program(self) -> str:
-        """The engine's command line."""
-        return self._command_line[0]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What that command line needs in its environment."""
-        return self._command_line[1]
 
     def call(
         self,
@@ -127,6 +115,10 @@ class Engine:
         """The name under which this engine knows an image."""
         return reference
 
+    def short_name(self, reference: str) -> str:
+        """The name that docker has for an image of this engine's."""
+        return reference
+
     def arguments(self, spec: ContainerSpec) -> list[str]:
         """The arguments of the engine's `run` and `create` for a container."""
         return target.arguments(spec)
@@ -181,7 +173,8 @@ class Engine:
         if answer and answer[0] in (200, 404):
             return (answer[1]["Config"].get("Labels") or {}) if answer[0] == 200 else None
         try:
-            text = self.call(["image", "inspect", "--format={{json .Config.Labels}}", reference], timeout_s=30)
+            arguments = ["image", "inspect", "--format={{json .Config.Labels}}", self.full_name(reference)]
+            text = self.call(arguments, timeout_s=30)
         except EngineError as e:
             said = " ".join((e.message, *e.details)).lower()
             if "no such image" in said or "image not known" in said:
@@ -236,9 +229,9 @@ class Engine:
         """The references of kit's own local images."""
         if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:
             return [tag for image in answer for tag in image.get("RepoTags") or ()]
-        return self.call(
-            ["image", "ls", "--filter=reference=kit/*", "--format={{.Repository}}:{{.Tag}}"], timeout_s=30
-        ).split()
+        wanted = f"--filter=reference={self.full_name('kit/*')}"
+        printed = self.call(["image", "ls", wanted, "--format={{.Repository}}:{{.Tag}}"], timeout_s=30)
+        return [self.short_name(name) for name in printed.split()]
 
     def require_buildx(self) -> str:
         """The version of buildx. Without it the docker command line silently uses the old builder."""
@@ -251,11 +244,9 @@ class Engine:
                 "or use kit's private engine: `kit engine up`",
             ) from None
 
-    def stream(
-        self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
-    ) -> int:
+    def stream(self, args: Sequence[str], on_line: Callable[[str], None]) -> int:
         """Run one command of the engine, handing on each line as it comes; returns its exit code."""
-        with self.prepared(args, environment) as (command, variables):
+        with self.prepared(args) as (command, variables):
             return process.stream(command, on_line, env=variables)
 
     def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
@@ -360,7 +351,7 @@ class Engine:
         # One that ended and was removed since the list was made is no error: the rest is printed all the same.
         if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
-        return [from_inspect(raw) for raw in json.loads(done.stdout or "[]")]
+        return [self._container(raw) for raw in json.loads(done.stdout or "[]")]
 
     def listed(self, *, label: str) -> list[Container]:
         """The same in one question, however many there are, but without their environment."""
@@ -382,7 +373,11 @@ class Engine:
         """One container by name. Raises NoSuchContainerError."""
         if (known := self._inspected([name])) and known[0].get("Name") == f"/{name}":
             return from_inspect(known[0])
-        return from_inspect(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
+        return self._container(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
+
+    def _container(self, raw: dict[str, Any]) -> Container:
+        found = from_inspect(raw)
+        return replace(found, image=self.short_name(found.image))
 
     def logs(self, name: str, *, tail: int) -> list[str]:
         """The last lines a container printed, both streams."""

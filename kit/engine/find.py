@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kit import unix_http
 from kit.engine.docker import NO_ENGINE_HINT, Engine
 from kit.errors import NoEngineError
 from kit.facts import sockets
@@ -65,7 +66,7 @@ def _connect_there(target: str, may_ask: bool | None) -> Engine:
         return remote.RemotePodman(remote.alive(connection, may_ask) if was_open else connection)
     if os.environ.get(ENGINE_VARIABLE) == "podman":
         raise NoEngineError(f"{target} has no Podman", hint=f"unset {ENGINE_VARIABLE}, or install it there")
-    if remote.answers(connection.folder / remote.SOCKET):
+    if unix_http.is_answering(connection.folder / remote.SOCKET, timeout_s=remote.PING_S):
         return remote.RemoteEngine(connection)
     if (connection.folder / remote.SOCKET).exists():
         # It was there before. Either the engine there is gone for now, or the connection is: this one sleeps until it

@@ -9,14 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
-from kit import labels
 from kit.engine import stream
 from kit.engine.docker import Engine
 from kit.engine.messages import Hints
-from kit.engine.model import Container
 from kit.errors import DiskFullError, EngineFeatureError, GpuUnavailableError
 from kit.facts.engine import CDI_FOLDERS
 from kit.targets import podman as target
@@ -27,28 +24,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "podman"
 REGISTRY = "docker.io"
-
-
-def full_name(reference: str) -> str:
-    """The whole name of an image, as docker means a short one: `ubuntu:24.04` is `docker.io/library/ubuntu:24.04`.
-
-    Podman would look for a short one in each registry it is told of. A tag beside a digest says nothing and is left
-    out: it takes only one of the two.
-    """
-    name, sign, digest = reference.partition("@")
-    first, _, rest = name.partition("/")
-    if not rest:
-        name = f"{REGISTRY}/library/{name}"
-    elif not ("." in first or ":" in first or first == "localhost"):
-        name = f"{REGISTRY}/{name}"
-    if digest and ":" in name.rpartition("/")[2]:
-        name = name.rpartition(":")[0]
-    return f"{name}{sign}{digest}"
-
-
-def short_name(reference: str) -> str:
-    """The name docker has for an image of a whole name."""
-    return reference.removeprefix(f"{REGISTRY}/").removeprefix("library/")
 
 
 class Podman(Engine):
@@ -75,10 +50,26 @@ class Podman(Engine):
         return (self.connection.account.uid if self.connection else os.geteuid()) != 0
 
     def full_name(self, reference: str) -> str:
-        return full_name(reference)
+        """The whole name of an image, as docker means a short one: `ubuntu:24.04` is `docker.io/library/ubuntu:24.04`.
+
+        Podman would look for a short one in each registry it is told of. A tag beside a digest says nothing and is left
+        out: it takes only one of the two.
+        """
+        name, sign, digest = reference.partition("@")
+        first, _, rest = name.partition("/")
+        if not rest:
+            name = f"{REGISTRY}/library/{name}"
+        elif not ("." in first or ":" in first or first == "localhost"):
+            name = f"{REGISTRY}/{name}"
+        if digest and ":" in name.rpartition("/")[2]:
+            name = name.rpartition(":")[0]
+        return f"{name}{sign}{digest}"
+
+    def short_name(self, reference: str) -> str:
+        return reference.removeprefix(f"{REGISTRY}/").removeprefix("library/")
 
     def arguments(self, spec: ContainerSpec) -> list[str]:
-        return target.arguments(spec, image=full_name(spec.image))
+        return target.arguments(spec, image=self.full_name(spec.image))
 
     def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
         if not spec.restart:
@@ -99,29 +90,13 @@ class Podman(Engine):
         with super().log(name, follow=False) as rest:
             yield from stream.after(rest, seen)
 
-    def image_labels(self, reference: str) -> dict[str, str] | None:
-        return super().image_labels(full_name(reference))
-
-    def tags(self) -> list[str]:
-        printed = self.call(
-            ["image", "ls", f"--filter=reference={REGISTRY}/kit/*", "--format={{.Repository}}:{{.Tag}}"], timeout_s=30
-        )
-        return [short_name(name) for name in printed.split()]
-
-    def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
-        return [replace(found, image=short_name(found.image)) for found in super().containers(label=label)]
-
-    def container(self, name: str) -> Container:
-        found = super().container(name)
-        return replace(found, image=short_name(found.image))
-
     def make_volume(self, name: str) -> None:
         # It refuses to make one that is there.
         if self.ask(["volume", "exists", name], timeout_s=30).returncode != 0:
             super().make_volume(name)
 
     def manifest_command(self, reference: str) -> list[str]:
-        return ["manifest", "inspect", full_name(reference)]
+        return ["manifest", "inspect", self.full_name(reference)]
 
     def require_buildx(self) -> str:
         raise EngineFeatureError("Podman has no buildx; it builds by itself")

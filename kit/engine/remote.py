@@ -104,13 +104,16 @@ class OtherMachine(Engine):
 class RemoteEngine(OtherMachine):
     """Docker on a machine behind SSH. The docker command line runs here, the containers there."""
 
+    # Both are looked up when they are used: much is asked of the socket alone.
+    program = cached_property(lambda self: self._command_line[0])
+    environment = cached_property(lambda self: self._command_line[1])
+
     def __init__(self, connection: ssh.Connection) -> None:
-        super().__init__(socket_path=connection.folder / SOCKET)
+        self.socket_path = connection.folder / SOCKET
         self.connection = connection
 
     @cached_property
     def _command_line(self) -> tuple[str, dict[str, str]]:
-        # Looked up when it is used: much is asked of the socket alone.
         program, variables = _own_docker()
         return program, {
             **variables,
@@ -245,12 +248,6 @@ def alive(connection: ssh.Connection, may_ask: bool | None) -> ssh.Connection:
         return ssh.connect(connection.target, may_ask=may_ask)
 
 
-def answers(socket: Path) -> bool:
-    """True when the engine behind a socket that was brought here answers."""
-    answer = unix_http.ask(socket, "/_ping", timeout_s=PING_S)
-    return answer is not None and answer[0] == 200
-
-
 def forward(connection: ssh.Connection) -> bool:
     """Bring the first engine's socket that answers here; False when none does."""
     local = connection.folder / SOCKET
@@ -258,7 +255,7 @@ def forward(connection: ssh.Connection) -> bool:
         addresses = f"{local}:{there}"
         local.unlink(missing_ok=True)
         connection.control_command("forward", "-L", addresses)
-        if answers(local):
+        if unix_http.is_answering(local, timeout_s=PING_S):
             return True
         connection.control_command("cancel", "-L", addresses)
     local.unlink(missing_ok=True)

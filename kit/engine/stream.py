@@ -8,9 +8,9 @@ of each stream can.
 from __future__ import annotations
 
 import contextlib
-import socket
 import struct
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from urllib.parse import quote
 
@@ -31,10 +31,9 @@ def attached(path: Path, name: str) -> Iterator[Frames]:
 
 
 @contextlib.contextmanager
-def log(path: Path, name: str, *, follow: bool, tail: int | None = None) -> Iterator[Frames]:
+def log(path: Path, name: str, *, follow: bool) -> Iterator[Frames]:
     """What a container printed so far; with `follow` also what it prints until it ends or the connection does."""
     request = f"GET /containers/{quote(name)}/logs?stdout=1&stderr=1&follow={int(follow)}"
-    request += f"&tail={tail}" if tail is not None else ""
     with _answer(path, request, name, version="1.0") as frames:
         yield frames
 
@@ -73,26 +72,19 @@ def _is_new(headers: str) -> bool:
     return len(numbers) == 2 and all(n.isdecimal() for n in numbers) and [int(n) for n in numbers] >= [1, 42]
 
 
-def _raw(stream: socket.SocketIO) -> Frames:
+def _raw(stream: BufferedReader) -> Frames:
     with contextlib.suppress(OSError):
-        while data := stream.read(65536):
+        while data := stream.read1(65536):
             yield STDOUT, data
 
 
-def _frames(stream: socket.SocketIO) -> Frames:
+def _frames(stream: BufferedReader) -> Frames:
     """Frames of 8 bytes (the stream, three zeros, the length) and their content; ends where the connection does."""
     with contextlib.suppress(OSError):
-        while len(head := _exactly(stream, 8)) == 8:
+        while len(head := stream.read(8)) == 8:
             kind, length = struct.unpack(">BxxxL", head)
-            while length and (data := stream.read(min(length, 65536))):
+            while length and (data := stream.read1(min(length, 65536))):
                 length -= len(data)
                 yield kind, data
             if length:
                 return
-
-
-def _exactly(stream: socket.SocketIO, count: int) -> bytes:
-    data = b""
-    while len(data) < count and (more := stream.read(count - len(data))):
-        data += more
-    return data

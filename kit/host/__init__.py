@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kit import redact
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, KitError
-from kit.facts.host import Endpoint, EndpointKind, Host, PciGpu
+from kit.facts.host import Endpoint, Host, PciGpu
 from kit.host.parse_machine import is_wsl, parse_uname
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def host_has_gpu(traces: tuple[Path, ...] = DRIVER_TRACES) -> bool:
 def read_host(
     target: str = "",
     *,
-    endpoints: Sequence[Endpoint | tuple[EndpointKind, str]] = (),
+    endpoints: Sequence[Endpoint] = (),
     engine: Engine | None = None,
 ) -> Host:
     """Everything that can be read of a machine; what cannot is in `unread`.
@@ -52,8 +52,7 @@ def read_host(
     sections = run_probe(
         target,
         ("gpu", "use", "engine", "machine", "network"),
-        program=engine.program if engine else "",
-        environment=engine.environment if engine else None,
+        engine=engine,
         urls=[_question(endpoint) for endpoint in asked],
     )
     host = assemble(sections, target=target, endpoints=asked)
@@ -71,7 +70,11 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
             return Host(platform=_platform(), pci_gpus=_pci_gpus())
         if (driver := _ask_nvml(with_use)) and not with_use:
             return Host(
-                platform=_platform(), driver=driver.version, driver_cuda=driver.cuda, gpus=driver.gpus, is_wsl=_is_wsl()
+                platform=_platform(),
+                driver=driver.version,
+                driver_cuda=driver.cuda,
+                gpus=driver.gpus,
+                is_wsl=is_wsl(os.uname().release),
             )
     else:
         driver = None
@@ -85,8 +88,7 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
     sections = run_probe(
         target,
         groups,
-        program=engine.program if engine else "",
-        environment=engine.environment if engine else None,
+        engine=engine,
         pids=[process.pid for gpu in driver.gpus for process in gpu.processes or ()] if driver else (),
     )
     return assemble(sections, target=target, driver=driver)
@@ -130,13 +132,8 @@ def _platform() -> str:
     return parse_uname(f"{system.sysname} {system.release} {system.machine}")[1]
 
 
-def _is_wsl() -> bool:
-    return is_wsl(os.uname().release)
-
-
-def _endpoint(given: Endpoint | tuple[EndpointKind, str]) -> Endpoint:
+def _endpoint(endpoint: Endpoint) -> Endpoint:
     """An endpoint whose address has no user name and password. Raises BadInputError when it is no address."""
-    endpoint = Endpoint(kind=given[0], url=given[1]) if isinstance(given, tuple) else given
     url = redact.without_users(endpoint.url)
     if not re.fullmatch(r"https?://[^\s/]+\S*", url):
         raise BadInputError(f"{url} is no address to ask", hint="give one that begins with https:// or http://")

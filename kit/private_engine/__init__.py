@@ -41,8 +41,7 @@ def socket_path() -> Path:
 
 def is_up() -> bool:
     """True when the engine answers; takes milliseconds."""
-    answer = unix_http.ask(places().socket, "/_ping", timeout_s=5)
-    return answer is not None and answer[0] == 200
+    return unix_http.is_answering(places().socket)
 
 
 def docker_program() -> Path | None:

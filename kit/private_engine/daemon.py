@@ -59,20 +59,11 @@ def up(
                     hint="run `kit engine down` first",
                 )
             return False
-        folder = programs_of(here).folder
-        ready = programs.ensure(folder, say=say, update=update)
+        ready = programs.ensure(programs_of(here).folder, say=say, update=update)
         _clear(here, ready)
-        state = read_state(here)
         say("starting the private engine")
         try:
-            _start(
-                here,
-                ready,
-                store or state.get("store") or "containerd",
-                str(state.get("pool", "")),
-                registry_mirrors,
-                insecure_registries,
-            )
+            _start(here, ready, store, registry_mirrors, insecure_registries)
         except BaseException:
             _clear(here, ready)
             raise
@@ -116,13 +107,13 @@ def _require_root(command: str) -> None:
 def _start(
     here: Places,
     ready: Programs,
-    store: Store,
-    preferred_pool: str,
+    store: Store | None,
     registry_mirrors: Sequence[str],
     insecure_registries: Sequence[str],
 ) -> None:
-    iptables = _iptables(ready)
-    pool = network.choose_pool(network.taken_networks(), preferred_pool)
+    before, iptables = read_state(here), _iptables(ready)
+    store = store or before.get("store") or "containerd"
+    pool = network.choose_pool(network.taken_networks(), str(before.get("pool", "")))
     plan = network.Plan(bridge=here.bridge, chain=here.chain, pool=pool)
     mtu = network.uplink_mtu()
     search_path = os.pathsep.join([str(ready.bin), apt.search_path()])
@@ -205,7 +196,7 @@ def _clear(here: Places, found: Programs) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
         processes.wait_until(lambda: not procs.is_alive(pid), STOP_TIMEOUT_S)
-    processes.kill_all(here.mark, here.cgroup)
+    procs.kill(lambda: processes.belonging_to(here.mark, here.cgroup), within_s=20)  # a shim may be starting another
     processes.remove_cgroups(here.cgroup)
     names = [entry.name for entry in network.CLASS_NET.iterdir()]
     for store in STORES:

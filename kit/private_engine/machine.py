@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 from pathlib import Path
 
 from kit import files, procs
@@ -51,9 +52,7 @@ def leave(engine: str) -> None:
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()
         if USERS.is_dir():
-            for file in USERS.iterdir():
-                file.unlink()
-            USERS.rmdir()
+            shutil.rmtree(USERS)
 
 
 def _write(engine: str, pid: int) -> None:

@@ -27,11 +27,6 @@ def _is_in_group(pid: int, cgroup: str) -> bool:
     return False
 
 
-def kill_all(mark: str, cgroup: str) -> None:
-    """Kill every process of the engine's, again and again until none is left (a shim may be starting one)."""
-    procs.kill(lambda: [pid for pid in belonging_to(mark, cgroup) if procs.is_alive(pid)], within_s=20)
-
-
 def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
     """Look often until `done()`; False when that took longer than `timeout_s` seconds."""
     end = time.monotonic() + timeout_s
@@ -45,17 +40,13 @@ def wait_until(done: Callable[[], bool], timeout_s: float) -> bool:
 def remove_cgroups(name: str) -> None:
     """Remove an engine's control groups, in every hierarchy; those with a process in them stay."""
     # The kernel calls a group busy until the last process killed in it is wholly gone.
-    wait_until(lambda: not _remove_once(name), 5)
+    wait_until(lambda: _are_removed([*CGROUPS.glob(name), *CGROUPS.glob(f"*/{name}")]), 5)
 
 
-def _remove_once(name: str) -> list[Path]:
-    """Try it, and return what could not be removed."""
-    if not CGROUPS.is_dir():
-        return []
-    hierarchies = [CGROUPS, *(entry for entry in CGROUPS.iterdir() if entry.is_dir() and not entry.is_symlink())]
-    tops = [hierarchy / name for hierarchy in hierarchies if (hierarchy / name).is_dir()]
-    for top in tops:
-        for folder, _, _ in os.walk(top, topdown=False):
+def _are_removed(groups: list[Path]) -> bool:
+    """Try to remove these control groups and all in them; True when none is left."""
+    for group in groups:
+        for folder, _, _ in os.walk(group, topdown=False):
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()
-    return [top for top in tops if top.is_dir()]
+    return not any(group.is_dir() for group in groups)

@@ -63,10 +63,6 @@ class Places:
         return self.run / "docker.sock"
 
     @property
-    def pid_file(self) -> Path:
-        return self.run / "docker.pid"
-
-    @property
     def daemon_file(self) -> Path:
         return self.run / "daemon.json"
 
@@ -130,7 +126,7 @@ def daemon_configuration(
         "hosts": [f"unix://{places.socket}"],
         "data-root": str(places.data(store)),
         "exec-root": str(places.run / "exec"),
-        "pidfile": str(places.pid_file),
+        "pidfile": str(places.run / "docker.pid"),
         "features": {"containerd-snapshotter": store == "containerd", "cdi": True},
         "cdi-spec-dirs": ["/etc/cdi", "/var/run/cdi", str(places.cdi)],
         "bridge": plan.bridge,

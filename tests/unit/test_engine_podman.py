@@ -7,7 +7,7 @@ import pytest
 
 from kit import private_engine, ssh
 from kit.engine import connect, find
-from kit.engine.podman import Podman, full_name, short_name
+from kit.engine.podman import Podman
 from kit.engine.remote import RemotePodman
 from kit.errors import (
     CommandError,
@@ -41,9 +41,9 @@ DIGEST = "sha256:" + "0" * 64
     ],
 )
 def test_a_name_means_what_docker_means_by_it(short, full):
-    assert full_name(short) == full
-    assert full_name(full) == full
-    assert full_name(short_name(full)) == full
+    assert Podman().full_name(short) == full
+    assert Podman().full_name(full) == full
+    assert Podman().full_name(Podman().short_name(full)) == full
 
 
 def test_a_container_for_podman():

@@ -432,11 +432,11 @@ def test_endpoints(machine, server, silent, program):
     started = time.monotonic()
     host = read_host(
         endpoints=[
-            ("registry", server),
-            ("mirror", f"{server}/nowhere"),
+            Endpoint(kind="registry", url=server),
+            Endpoint(kind="mirror", url=f"{server}/nowhere"),
             Endpoint(kind="index", url=f"{server.replace('//', '//name:word@')}/simple"),
-            ("registry", "http://127.0.0.1:9"),
-            ("index", silent),
+            Endpoint(kind="registry", url="http://127.0.0.1:9"),
+            Endpoint(kind="index", url=silent),
         ]
     )
     taken = time.monotonic() - started
@@ -455,21 +455,21 @@ def test_endpoints(machine, server, silent, program):
 
 
 def test_nothing_to_ask_endpoints_with(machine):
-    (endpoint,) = read_host(endpoints=[("registry", "https://registry.example")]).endpoints
+    (endpoint,) = read_host(endpoints=[Endpoint(kind="registry", url="https://registry.example")]).endpoints
     assert endpoint == Endpoint(kind="registry", url="https://registry.example")
 
 
 def test_passwords_are_not_on_a_command_line(machine):
     log = machine.temporary / "called"
     machine.program("curl", f'echo "$*" >>"{log}"')
-    read_host(endpoints=[("index", "https://name:hunter2@index.example/simple")])
+    read_host(endpoints=[Endpoint(kind="index", url="https://name:hunter2@index.example/simple")])
     assert log.read_text().split()[-1] == "https://index.example/simple/"
 
 
 @pytest.mark.parametrize("url", ["", "-o/etc/passwd", "file:///etc/passwd", "https://", "https://a b"])
 def test_addresses_that_are_none(machine, url):
     with pytest.raises(BadInputError, match="no address to ask"):
-        read_host(endpoints=[("registry", url)])
+        read_host(endpoints=[Endpoint(kind="registry", url=url)])
 
 
 def test_without_a_driver_no_program_is_started(monkeypatch):

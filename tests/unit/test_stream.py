@@ -52,12 +52,12 @@ TERMINAL = HEAD.replace(b"multiplexed", b"raw")
 
 def test_both_streams_of_a_log(answering):
     path, asked = answering(HEAD + frame(1, b"one\n") + frame(2, b"") + frame(2, b"two") + frame(1, b"three"))
-    with stream.log(path, "a b", follow=True, tail=3) as frames:
+    with stream.log(path, "a b", follow=True) as frames:
         text = {1: b"", 2: b""}
         for kind, data in frames:
             text[kind] += data
     assert text == {1: b"one\nthree", 2: b"two"}
-    assert asked[0].startswith("GET /containers/a%20b/logs?stdout=1&stderr=1&follow=1&tail=3 HTTP/1.0\r\n")
+    assert asked[0].startswith("GET /containers/a%20b/logs?stdout=1&stderr=1&follow=1 HTTP/1.0\r\n")
 
 
 def test_a_terminal_has_one_stream(answering):
