@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from kit.cli.live import LiveLine
 from kit.cli.options import Options
 from kit.cli.output import count, say
-from kit.cli.screen import LiveLine
 from kit.sync import Progress, Synced
 from kit.sync.rsync import in_bytes, in_line
 

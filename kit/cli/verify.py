@@ -10,9 +10,10 @@ import click
 
 from kit import paths, verify
 from kit.cli.arguments import gpus_option, image_options
+from kit.cli.live import LiveLine
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import picked, print_json, print_table, say
-from kit.cli.screen import CommandScreen, LiveLine
+from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
 from kit.verify.junit import junit
 
