@@ -1,0 +1,60 @@
+"""How what takes long shows itself: one live line on a terminal, plain lines elsewhere, nothing under --quiet."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import click
+
+from kit.cli.options import Options
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+
+class LiveLine:
+    """A line on stderr that is replaced as things go on; a context manager around them."""
+
+    def __init__(self, options: Options, text: str) -> None:
+        self.options = options
+        self.text = text
+        self._status: Status | None = None
+
+    def start(self) -> None:
+        """Show the line, if there is a terminal for it."""
+        if not self.options.quiet and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.markup import escape
+
+            self._escape = escape
+            self._status = Console(stderr=True).status(escape(self.text))
+            self._status.start()
+
+    def stop(self) -> None:
+        """Take the line away, for a question or the end."""
+        if self._status:
+            self._status.stop()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_live(self) -> bool:
+        return self._status is not None
+
+    def update(self, text: str) -> None:
+        """Replace the line; nothing where there is none."""
+        if self._status:
+            self._status.update(self._escape(text))
+
+    def message(self, text: str) -> None:
+        """A line that stays."""
+        if self._status:
+            # Above the live line, which a plain print would run into.
+            self._status.console.print(text, markup=False, highlight=False)
+        elif not self.options.quiet:
+            click.echo(text, err=True)
