@@ -17,15 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.registry import get_manifest, layer_sizes, local_registry
-from kit import base
-from kit.build.images import build
-from kit.build.inputs import read_inputs
-from kit.build.model import BuildOptions
 from kit.catalog import load_catalog
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.cli.options import Options
 from kit.cli.screen import BuildDisplay
 from kit.engine import Engine, connect
+from kit.image import base
+from kit.image.build.images import build
+from kit.image.build.inputs import read_inputs
+from kit.image.build.options import BuildOptions
 from kit.locks.format import Lock
 from kit.network import NetworkSettings, read_settings
 

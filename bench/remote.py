@@ -202,7 +202,7 @@ def download(port: int) -> float:
 
 def tunnel(folder: Path, megabytes: int, rounds: int) -> tuple[float, float]:
     """Throughput of a file through kit's tunnel and through `ssh -L`, in MB/s."""
-    from kit import tunnels
+    from kit.remote import tunnels
 
     (folder / "served").mkdir()
     with (folder / "served/file").open("wb") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kit import labels, layout, paths
 from kit.catalog import Catalog
-from kit.catalog.model import LAYERS, Image
+from kit.catalog.rows import LAYERS, Image
 from kit.errors import UnlockedError
 from kit.locks.format import Lock, read_lock
 from kit.network import NetworkSettings

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from kit import sync
-    from kit.build.model import Progress
     from kit.errors import KitError
+    from kit.image.build.options import Progress
+    from kit.remote import sync
 
 
 class Screen(Protocol):

@@ -17,7 +17,7 @@ import pytest
 
 from kit import locks, paths, render
 from kit.catalog import Catalog, load_catalog
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.engine import Engine
 from kit.errors import KitError
 from kit.facts import sockets
@@ -117,7 +117,7 @@ def patch_read_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., 
     """Says what answers in the place of `kit.host.read_gpus`, wherever kit reads the GPUs of a machine."""
 
     def patch(read: Callable[..., Host]) -> None:
-        for user in ("build.ensure", "cli.gpus", "cli.resolve", "compose.make", "run.lease"):
+        for user in ("image.build.ensure", "cli.gpus", "cli.resolve", "compose.make", "run.lease"):
             if hasattr(importlib.import_module(f"kit.{user}"), "read_gpus"):  # imported with the module, not later
                 monkeypatch.setattr(f"kit.{user}.read_gpus", read)
         monkeypatch.setattr("kit.host.read_gpus", read)

@@ -31,7 +31,9 @@ def left_over(home: str) -> list[str]:
         with contextlib.suppress(OSError):
             words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             environment = (folder / "environ").read_bytes().split(b"\0")
-            is_of_a_tunnel = " -m kit.tunnels " in words or any(word.startswith(b"KIT_TUNNEL=") for word in environment)
+            is_of_a_tunnel = " -m kit.remote.tunnels " in words or any(
+                word.startswith(b"KIT_TUNNEL=") for word in environment
+            )
             if is_of_a_tunnel and f"HOME={home}".encode() in environment:
                 found.append(f"{folder.name} {words}")
     return found

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kit.bench.results import Device
-    from kit.catalog import model
+    from kit.catalog import rows
 
 # For each test the catalog's field of its peak, the peak's unit, and the field of its rate (multiply-adds per SM and
 # clock).
@@ -33,9 +33,9 @@ MEMORY_TOLERANCE = 0.15
 class Tables:
     """The catalog's rows that results are rated by, or what has their attributes."""
 
-    gpus: Sequence[model.Gpu]
-    rates: Sequence[model.Rate]
-    references: Sequence[model.Reference]
+    gpus: Sequence[rows.Gpu]
+    rates: Sequence[rows.Rate]
+    references: Sequence[rows.Reference]
 
 
 def expectations(device: Device, framework: str, tables: Tables) -> Expectations:
@@ -60,7 +60,7 @@ def expectations(device: Device, framework: str, tables: Tables) -> Expectations
     return found
 
 
-def find_gpu(device: Device, rows: Sequence[model.Gpu]) -> model.Gpu | None:
+def find_gpu(device: Device, rows: Sequence[rows.Gpu]) -> rows.Gpu | None:
     """The catalog's row of a device: by name, then by memory, and of those left the one with the same SM count.
 
     None when nothing or more than one thing fits.
@@ -75,7 +75,7 @@ def find_gpu(device: Device, rows: Sequence[model.Gpu]) -> model.Gpu | None:
     return named[0] if len(named) == 1 else None
 
 
-def find_rate(device: Device, gpu: model.Gpu | None, rates: Sequence[model.Rate]) -> model.Rate | None:
+def find_rate(device: Device, gpu: rows.Gpu | None, rates: Sequence[rows.Rate]) -> rows.Rate | None:
     """The row of rates per SM of a device's architecture; GeForce cards have their own where they are slower."""
     is_geforce = gpu.gpu_class == "geforce" if gpu else "GeForce" in (device.name or "")
     for rate in rates:

@@ -14,7 +14,7 @@ from kit.bench import compare, results, saved, verdicts
 from kit.bench.expectations import Tables, expectations
 from kit.bench.results import Result
 from kit.catalog import Catalog
-from kit.catalog.model import SHORT_NAMES, Image
+from kit.catalog.rows import SHORT_NAMES, Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError, IncompatibleError, KitError
 from kit.labels import BASE, FINGERPRINT

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from kit import paths
-from kit.catalog.model import (
+from kit.catalog.names import ImageRequest, possible_names
+from kit.catalog.rows import (
     SHORT_NAMES,
     Architecture,
     Base,
@@ -33,7 +34,6 @@ from kit.catalog.model import (
     Toolkit,
     version_key,
 )
-from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
 from kit.errors import CatalogError, NoSuchImageError
 from kit.frozen import dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
-from kit.catalog.model import SHORT_NAMES, Flavor, Framework, Image, Release
+from kit.catalog.rows import SHORT_NAMES, Flavor, Framework, Image, Release
 from kit.frozen import dataclass
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from kit import paths
 from kit.catalog import PINS_FILE, Catalog, Pin
-from kit.catalog.model import Base
+from kit.catalog.rows import Base
 from kit.errors import BaseNotFoundError, KitError, NetworkError
 from kit.frozen import dataclass
 

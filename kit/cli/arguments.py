@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from kit.build.ensure import ImageOptions
-from kit.build.model import BuildOptions
 from kit.cli.defaults import AddingOption
 from kit.cli.options import configured
+from kit.image.build.ensure import ImageOptions
+from kit.image.build.options import BuildOptions
 from kit.network import read_settings
 from kit.spec.gpu_request import GpuRequest, parse_request
 from kit.spec.request import Contents, parse_mount, parse_user, parse_variable
 
 if TYPE_CHECKING:
-    from kit.build.model import BaseChoice
+    from kit.image.build.options import BaseChoice
     from kit.network import NetworkSettings
 
 F = TypeVar("F", bound=Callable[..., Any])

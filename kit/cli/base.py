@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 import click
 
-from kit import base
 from kit.cli.options import Options, json_option
 from kit.cli.output import print_json, say
 from kit.engine import connect
+from kit.image import base
 
 
 @click.group()

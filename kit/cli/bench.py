@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.bench.host_side import BenchRequest
-    from kit.build.ensure import ImageOptions
+    from kit.image.build.ensure import ImageOptions
     from kit.run.prepare import Ready
     from kit.spec.gpu_request import GpuRequest
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kit.build.ensure import BuildRequest, ImageOptions, build_images
 from kit.cli.arguments import build_options, transfer_option
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json
 from kit.cli.screen import CommandScreen
 from kit.errors import CheckFailedError
+from kit.image.build.ensure import BuildRequest, ImageOptions, build_images
 
 if TYPE_CHECKING:
-    from kit.build.model import BuildOptions
+    from kit.image.build.options import BuildOptions
 
 
 @click.command("build")

@@ -20,7 +20,7 @@ from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.catalog.model import Image
+    from kit.catalog.rows import Image
 
 ENGINE_WAIT_S = 1.0
 
@@ -139,7 +139,7 @@ def _engine_is_likely() -> bool:
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
     # Not for `kit list`, which would take a tenth longer.
-    from kit.compat import code_for
+    from kit.decide.compat import code_for
     from kit.locks.format import read_lock
 
     release, base = image.release, catalog.base_for(image)

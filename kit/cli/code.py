@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from kit import editor
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json, say
 from kit.engine import connect
 from kit.errors import BadInputError, NoSuchContainerError
 from kit.run import containers
+from kit.run import vscode as editor
 
 
 @click.command("code")

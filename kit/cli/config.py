@@ -14,7 +14,7 @@ from kit.cli.output import print_error, print_json, print_table, say
 from kit.config.files import home
 
 if TYPE_CHECKING:
-    from kit.config.model import Config, Setting
+    from kit.config.settings import Config, Setting
 
 
 @click.group()

@@ -13,7 +13,7 @@ from kit.cli.options import Options
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
-    from kit.config.model import Setting
+    from kit.config.settings import Setting
 
 # The parameter of a command that has its default in the configuration, and the key it has it in. The commands are
 # those in kit.cli.CONFIGURED; in all of them these names mean the same.

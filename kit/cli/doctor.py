@@ -14,14 +14,14 @@ from kit.catalog import load_catalog
 from kit.catalog.update import Registry
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_facts, print_json, say
-from kit.doctor import SEVERITIES, examine
+from kit.decide.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
 from kit.host import read_host
 from kit.host.report import to_json
 from kit.network import index_url
 
 if TYPE_CHECKING:
-    from kit.doctor import Finding, Severity
+    from kit.decide.doctor import Finding, Severity
     from kit.facts.host import Host, HostGpu
 
 COLORS: dict[Severity, str] = {"block": "red", "warn": "yellow", "note": "cyan"}

@@ -12,12 +12,12 @@ import click
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import count, picked, print_json, print_table, say
+from kit.decide.explain import explain_lines, numbered_lines
 from kit.errors import BadInputError, CheckFailedError
-from kit.explain import explain_lines, numbered_lines
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Problem
-    from kit.explain import Match
+    from kit.catalog.rows import Problem
+    from kit.decide.explain import Match
 
 PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"
 

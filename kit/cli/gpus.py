@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit import gpus
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import picked, print_json, print_table
+from kit.decide import gpus
 from kit.errors import GpuUnavailableError
 from kit.host import read_gpus
 from kit.run.lease import user_name
 
 if TYPE_CHECKING:
+    from kit.decide.gpus import Unit
     from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
-    from kit.gpus import Unit
 
 HEADER = ("GPU", "NAME", "MEMORY", "USE", "TEMP", "STATE")
 NAME = HEADER.index("NAME")

@@ -17,7 +17,7 @@ from kit.errors import BadInputError, CheckFailedError, KitError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.catalog.model import Image
+    from kit.catalog.rows import Image
 
 
 @click.command("lock")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from kit import matrix, paths
+from kit import paths
 from kit.catalog import load_catalog
 from kit.cli.options import Options, json_option
 from kit.cli.output import print_json, say
+from kit.decide import matrix
 from kit.errors import BadInputError
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from kit.config.model import Config
+    from kit.config.settings import Config
 
 # What --host is given for this machine, whatever the configuration says.
 HERE = ("", "local")

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit import compat
 from kit.catalog import load_catalog
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json, say, warn
+from kit.decide import compat
 from kit.errors import BadInputError, IncompatibleError
 from kit.host import read_gpus
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
-    from kit.compat import Resolution
+    from kit.decide.compat import Resolution
     from kit.facts.host import Host
 
 

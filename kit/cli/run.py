@@ -23,7 +23,7 @@ from kit.run.command import start_job
 from kit.run.start import RunAsk, check_gpus, plan, start_services
 
 if TYPE_CHECKING:
-    from kit.build.ensure import ImageOptions
+    from kit.image.build.ensure import ImageOptions
     from kit.run.start import Planned
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import Contents

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import redact
-from kit.build.model import Progress
-from kit.buildlog import Log, Step
 from kit.cli.live import LiveLine
 from kit.cli.options import Options
 from kit.cli.output import print_error, say
 from kit.errors import KitError
+from kit.image.build.options import Progress
+from kit.image.buildlog import Log, Step
 
 if TYPE_CHECKING:
-    from kit.sync import Progress as SyncProgress
-    from kit.sync import Synced
+    from kit.remote.sync import Progress as SyncProgress
+    from kit.remote.sync import Synced
 
 # A step of a build that took less is not worth a line.
 WORTH_A_LINE_S = 0.5

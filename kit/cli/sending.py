@@ -10,8 +10,8 @@ import click
 from kit.cli.live import LiveLine
 from kit.cli.options import Options
 from kit.cli.output import count, say
-from kit.sync import Progress, Synced
-from kit.sync.rsync import in_bytes, in_line
+from kit.remote.sync import Progress, Synced
+from kit.remote.sync.rsync import in_bytes, in_line
 
 # How often a line says how far it is where no terminal shows it.
 PLAIN_EVERY_S = 10.0

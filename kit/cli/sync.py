@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kit import ssh, sync
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import count, print_json, say
 from kit.cli.sending import SyncDisplay, amount, listed, some, tell_sent
 from kit.errors import BadInputError
-from kit.sync.rsync import in_line
+from kit.remote import ssh, sync
+from kit.remote.sync.rsync import in_line
 
 if TYPE_CHECKING:
-    from kit.ssh import Connection
-    from kit.sync import Synced
+    from kit.remote.ssh import Connection
+    from kit.remote.sync import Synced
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

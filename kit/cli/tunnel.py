@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit import labels, ssh, tunnels
+from kit import labels
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import picked, print_json, print_table, say
 from kit.engine import connect
 from kit.errors import BadInputError, NoSuchContainerError
+from kit.remote import ssh, tunnels
 from kit.run import containers
 
 if TYPE_CHECKING:
     from kit.engine import Container, Engine
-    from kit.tunnels import Tunnel
+    from kit.remote.tunnels import Tunnel
 
 
 @click.group("tunnel", invoke_without_command=True)

@@ -18,9 +18,9 @@ from kit.errors import BadInputError, CheckFailedError
 from kit.verify.junit import junit
 
 if TYPE_CHECKING:
-    from kit.build.ensure import ImageOptions
+    from kit.image.build.ensure import ImageOptions
     from kit.spec.gpu_request import GpuRequest
-    from kit.verify.model import Check, Report
+    from kit.verify.report import Check, Report
 
 DETAIL_WIDTH = 100
 WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}

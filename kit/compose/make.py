@@ -6,18 +6,19 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from kit import compat, layout
-from kit.build.ensure import choose_image, network_on
+from kit import layout
 from kit.catalog import Catalog, load_catalog
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.compose.start import version_problem
 from kit.compose.written import stamped, write, write_token
 from kit.config import read_env_file
+from kit.decide import compat
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoEngineError
 from kit.facts.engine import EngineFacts, GpuForm
 from kit.frozen import dataclass
 from kit.host import read_gpus
+from kit.image.build.ensure import choose_image, network_on
 from kit.network import NetworkSettings
 from kit.run.containers import caller, user_inside, user_of
 from kit.run.lease import no_gpus

@@ -16,7 +16,7 @@ from kit.config import files
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
-    from kit.config.model import Config
+    from kit.config.settings import Config
 
 
 def is_there() -> bool:
@@ -41,7 +41,7 @@ def load(start: Path | None = None, environment: Mapping[str, str] | None = None
 
 def read(start: Path | None = None, environment: Mapping[str, str] | None = None) -> Config:
     """As `load`, but with what is wrong in `problems` instead of raised; what is in such a file is left out."""
-    from kit.config.model import Config, from_environment, from_file, merged
+    from kit.config.settings import Config, from_environment, from_file, merged
 
     env = os.environ if environment is None else environment
     problems: list[BadInputError] = []

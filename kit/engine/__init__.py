@@ -9,8 +9,8 @@ alone takes longer than `kit run` may add to `docker run` (`make bench-cli` meas
 
 from __future__ import annotations
 
+from kit.engine.container import Container
 from kit.engine.docker import Engine
 from kit.engine.find import connect
-from kit.engine.model import Container
 
 __all__ = ["Container", "Engine", "connect"]

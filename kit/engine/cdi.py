@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kit.facts.engine import CDI_KIND
 
 if TYPE_CHECKING:
-    from kit.ssh import Connection
+    from kit.remote.ssh import Connection
 
 # Prints the specifications of the folders it is given, for machines behind SSH.
 _READ_SCRIPT = r"""

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kit import labels, process, unix_http
 from kit.engine import cdi, stream
+from kit.engine.container import Container, from_inspect, from_list
 from kit.engine.info import parse_info
 from kit.engine.messages import NO_HINTS, Hints, translate
-from kit.engine.model import Container, from_inspect, from_list
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 from kit.facts.engine import FEATURES, EngineFacts, Features
 from kit.targets import docker as target
 
 if TYPE_CHECKING:
     from kit.engine.stream import Frames
+    from kit.remote.ssh import Connection
     from kit.spec.container import ContainerSpec
-    from kit.ssh import Connection
 
 # /images/json, filtered by reference=kit/*
 OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"

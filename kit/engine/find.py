@@ -15,7 +15,7 @@ from kit.facts import sockets
 from kit.facts.sockets import ENGINE_VARIABLE, Candidate, docker_config
 
 if TYPE_CHECKING:
-    from kit.ssh import Account
+    from kit.remote.ssh import Account
 
 
 def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
@@ -57,8 +57,8 @@ def _connect_there(target: str, may_ask: bool | None) -> Engine:
     Raises NetworkError when the machine cannot be reached, NoEngineError when no engine answers there, or when this
     account may use none.
     """
-    from kit import ssh  # of all commands only those with --host need it
     from kit.engine import remote
+    from kit.remote import ssh  # of all commands only those with --host need it
 
     was_open = ssh.is_connected(target)
     connection = ssh.connect(target, may_ask=may_ask)

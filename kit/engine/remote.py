@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from kit import process, ssh, unix_http
+from kit import process, unix_http
 from kit.engine.docker import Engine
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
+from kit.remote import ssh
 from kit.spec.container import ContainerSpec
 
 PING_S = 5.0

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Literal
 
-from kit import process, ssh
+from kit import process
 from kit.engine import Engine, find
 from kit.host.sections import Sections, split
+from kit.remote import ssh
 
 Group = Literal["gpu", "use", "engine", "machine", "network"]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from kit import paths
 from kit.catalog import Catalog
-from kit.catalog.model import LAYERS, Image
+from kit.catalog.rows import LAYERS, Image
 from kit.errors import CheckFailedError, LockError, UnlockedError
 from kit.locks.format import (
     LOCK_FILE,

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from kit.catalog.model import LAYERS, Image
+from kit.catalog.rows import LAYERS, Image
 from kit.errors import CatalogError, LockError, UnlockedError
 from kit.frozen import dataclass
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kit import process
 from kit.catalog import Catalog
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.network import read_settings

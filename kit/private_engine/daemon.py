@@ -17,7 +17,7 @@ from typing import Any
 
 from kit import apt, files, mounts, paths, process, procs
 from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
-from kit.private_engine import is_up, machine, network, places, processes, programs, programs_of, read_state
+from kit.private_engine import is_up, machine, places, processes, programs, programs_of, read_state, subnet
 from kit.private_engine.settings import STORES, Places, Programs, Store, daemon_configuration
 
 START_TIMEOUT_S = 90
@@ -113,9 +113,9 @@ def _start(
 ) -> None:
     before, iptables = read_state(here), _iptables(ready)
     store = store or before.get("store") or "containerd"
-    pool = network.choose_pool(network.taken_networks(), str(before.get("pool", "")))
-    plan = network.Plan(bridge=here.bridge, chain=here.chain, pool=pool)
-    mtu = network.uplink_mtu()
+    pool = subnet.choose_pool(subnet.taken_networks(), str(before.get("pool", "")))
+    plan = subnet.Plan(bridge=here.bridge, chain=here.chain, pool=pool)
+    mtu = subnet.uplink_mtu()
     search_path = os.pathsep.join([str(ready.bin), apt.search_path()])
     for folder in (here.folder, here.run, here.data(store).parent):
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,8 +143,8 @@ def _start(
     if here.log_file.is_file():
         here.log_file.replace(here.log_file.with_suffix(".log.1"))
     machine.enter(here.id, os.getpid())
-    network.add_bridge(plan, mtu)
-    network.add_rules(plan, iptables)
+    subnet.add_bridge(plan, mtu)
+    subnet.add_rules(plan, iptables)
     mark, _, value = here.mark.partition("=")
     pid = process.start_daemon(
         ["unshare", "--mount", "--propagation", "slave", "--", "/bin/sh", "-ec", start_script(here)],
@@ -174,7 +174,7 @@ def start_script(here: Places) -> str:
 
 def _iptables(ready: Programs) -> str:
     own = [str(ready.bin / name) for name in ("iptables", "iptables-legacy") if (ready.bin / name).exists()]
-    return network.working_iptables([*own, *filter(None, [shutil.which("iptables", path=apt.search_path())])])
+    return subnet.working_iptables([*own, *filter(None, [shutil.which("iptables", path=apt.search_path())])])
 
 
 def _start_error(here: Places) -> KitError:
@@ -198,17 +198,17 @@ def _clear(here: Places, found: Programs) -> None:
         processes.wait_until(lambda: not procs.is_alive(pid), STOP_TIMEOUT_S)
     procs.kill(lambda: processes.belonging_to(here.mark, here.cgroup), within_s=20)  # a shim may be starting another
     processes.remove_cgroups(here.cgroup)
-    names = [entry.name for entry in network.CLASS_NET.iterdir()]
+    names = [entry.name for entry in subnet.CLASS_NET.iterdir()]
     for store in STORES:
         with contextlib.suppress(OSError):
             database = (here.data(store) / "network/files/local-kv.db").read_bytes()
-            for bridge in network.bridges_of(names, database):
-                network.remove_bridge(bridge)
-    network.remove_bridge(here.bridge)
+            for bridge in subnet.bridges_of(names, database):
+                subnet.remove_bridge(bridge)
+    subnet.remove_bridge(here.bridge)
     state = read_state(here)
     if state.get("iptables"):
         with contextlib.suppress(KitError):
-            network.remove_rules(here.chain, _iptables(found))
+            subnet.remove_rules(here.chain, _iptables(found))
     for store in STORES:
         mounts.unmount_below(here.data(store))
     mounts.remove_tree(here.run)

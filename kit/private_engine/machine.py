@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kit import files, procs
 from kit.paths import write_text
-from kit.private_engine import network
+from kit.private_engine import subnet
 
 RUN = Path("/run")
 USERS = RUN / "kit-engines"
@@ -24,10 +24,10 @@ def enter(engine: str, pid: int) -> None:
         before = USERS / "before.json"
         if not others or not before.is_file():
             made = [str(folder) for folder in SHADOWED if not folder.exists()]
-            write_text(before, json.dumps({"ip_forward": network.forwarding(), "made": made}))
+            write_text(before, json.dumps({"ip_forward": subnet.forwarding(), "made": made}))
         for folder in SHADOWED:
             folder.mkdir(exist_ok=True, mode=0o711)
-        network.set_forwarding("1")
+        subnet.set_forwarding("1")
         _write(engine, pid)
 
 
@@ -46,7 +46,7 @@ def leave(engine: str) -> None:
             return
         with contextlib.suppress(OSError, ValueError, KeyError):
             before = json.loads((USERS / "before.json").read_text())
-            network.set_forwarding(before["ip_forward"])
+            subnet.set_forwarding(before["ip_forward"])
             for folder in before["made"]:
                 # A folder that something else uses by now is not empty, and stays.
                 with contextlib.suppress(OSError):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from kit.frozen import dataclass
 
 if TYPE_CHECKING:
-    from kit.private_engine.network import Plan
+    from kit.private_engine.subnet import Plan
 
 Store = Literal["containerd", "overlay2"]
 STORES: tuple[Store, ...] = get_args(Store)
@@ -133,7 +133,7 @@ def daemon_configuration(
         "default-address-pools": [{"base": str(plan.later_networks), "size": 24}],
         "mtu": mtu,
         "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": str(mtu)}},
-        # kit makes the rules itself: see kit/private_engine/network.py.
+        # kit makes the rules itself: see kit/private_engine/subnet.py.
         "iptables": False,
         "ip6tables": False,
         "ip-forward": False,

@@ -93,7 +93,7 @@ def _described(
         if granted.note:
             on_message(granted.note)
         if granted.devices:
-            from kit import gpu_check
+            from kit.run import gpu_check
 
             on_gpus(gpu_check.check_before(engine, spec))
         yield spec, release

@@ -15,7 +15,7 @@ from kit.frozen import dataclass
 from kit.spec.gpu_grant import read_label
 
 if TYPE_CHECKING:
-    from kit.tunnels import Tunnel
+    from kit.remote.tunnels import Tunnel
 
 # Of a container's log, which the engine hands over whole.
 CONTAINER_LINES = 100_000
@@ -154,7 +154,7 @@ def _tunnel_ports(engine: Engine) -> dict[str, int]:
     """The local port that leads to each container of a machine behind SSH."""
     if not engine.target:
         return {}
-    from kit import tunnels
+    from kit.remote import tunnels
 
     # By the container alone: the same machine may have been named in another way when it was opened.
     return {t.container: t.local_port for t in tunnels.listed()}
@@ -236,7 +236,8 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
     remote_port = next(iter(container.ports.values()), 0)
     if not engine.target or not service or not remote_port or container.status != "running":
         return None
-    from kit import layout, tunnels
+    from kit import layout
+    from kit.remote import tunnels
 
     target = next((t.target for t in tunnels.listed() if t.container == container.name), engine.target)
     return tunnels.open_tunnel(
@@ -252,7 +253,7 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
 def close_tunnels(name: str, engine: Engine) -> None:
     """Close what leads from here to a container of a machine behind SSH."""
     if engine.target:
-        from kit import tunnels
+        from kit.remote import tunnels
 
         tunnels.close_for(name)
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import files, gpus, labels
+from kit import files, labels
+from kit.decide import gpus
 from kit.engine import Engine
 from kit.errors import GpuUnavailableError, UnsupportedHostError
 from kit.frozen import dataclass
@@ -23,9 +24,9 @@ from kit.run.containers import sweep
 from kit.spec.gpu_grant import HIDDEN, HIDDEN_GPUS, GpuGrant, grant, refuse_cpu_image
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Image
+    from kit.catalog.rows import Image
+    from kit.decide.gpus import Unit
     from kit.facts.host import GpuContainer, Host
-    from kit.gpus import Unit
     from kit.spec.gpu_request import GpuRequest
 
 # Only folders that every user of the machine may write to: all must come to the same file.

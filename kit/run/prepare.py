@@ -8,24 +8,25 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import compat, paths
-from kit.build.ensure import ImageOptions, choose_image, ensure_image, network_on
+from kit import paths
 from kit.catalog import Catalog, load_catalog
+from kit.decide import compat
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoSuchImageError
 from kit.frozen import dataclass
+from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for, user_name
 from kit.spec.container import Place, passwd_lines
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Image
+    from kit.catalog.rows import Image
     from kit.network import NetworkSettings
+    from kit.remote.ssh import Connection
     from kit.screen import Screen
     from kit.spec.container import Mount
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import RunRequest
-    from kit.ssh import Connection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def folder_on(engine: Engine, folder: Path, remote_folder: str, screen: Screen) 
     if engine.connection is None:
         return folder
     if not remote_folder:
-        from kit.sync import push
+        from kit.remote.sync import push
 
         with screen.sending(folder) as progress:
             done = push(engine.connection, folder, progress=progress)

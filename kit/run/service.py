@@ -48,7 +48,7 @@ def start_service(
             on_message(line)
     try:
         if engine.target:
-            from kit import tunnels
+            from kit.remote import tunnels
 
             tunnel = tunnels.open_tunnel(
                 engine.target,

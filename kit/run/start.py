@@ -110,7 +110,7 @@ def start_services(planned: Planned, on_message: Callable[[str], None]) -> dict[
 
 def check_gpus(planned: Planned, started: dict[Service, Started]) -> tuple[str, str] | None:
     """Whether the GPUs that the first service was given are there and compute, as `gpu_check.check` says it."""
-    from kit import gpu_check
+    from kit.run import gpu_check
 
     found = next(iter(started.values()))
     return gpu_check.check(planned.engine, found.name, found.gpus.devices)

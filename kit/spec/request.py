@@ -11,7 +11,7 @@ from kit.spec.container import Mount
 from kit.spec.gpu_grant import GpuGrant
 
 if TYPE_CHECKING:
-    from kit.catalog.model import Image
+    from kit.catalog.rows import Image
     from kit.network import NetworkSettings
 
 Service = Literal["jupyter", "tensorboard"]

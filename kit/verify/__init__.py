@@ -13,15 +13,15 @@ from importlib import resources
 from pathlib import Path
 
 from kit import layout, paths
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.frozen import dataclass
-from kit.gpu_check import asked_for, script
 from kit.locks.format import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
 from kit.run.containers import close_tunnels, user_inside, user_of
+from kit.run.gpu_check import asked_for, script
 from kit.run.lease import no_gpus, reserved
 from kit.run.prepare import Ready, Wanted, bring, new_name, place_on, prepare
 from kit.run.service import start_service
@@ -29,7 +29,7 @@ from kit.screen import Screen
 from kit.spec.container import Mount, describe, volume_mounts
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.request import RunRequest, Service, Started
-from kit.verify.model import SCRIPTS, Check, Report, Subject
+from kit.verify.report import SCRIPTS, Check, Report, Subject
 
 # In the order they run and are shown.
 GROUPS = tuple(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kit.errors import KitError
-from kit.verify.model import Check, Outcome, Subject
+from kit.verify.report import Check, Outcome, Subject
 
 FACT = "fact"
 SUBJECT = pytest.StashKey["Subject | None"]()

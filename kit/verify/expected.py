@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from kit import redact
-from kit.catalog.model import Release
+from kit.catalog.rows import Release
 from kit.locks.format import Lock, parse_requirements
 
 # Where a `devel` base keeps the CUDA Toolkit: for nvcc, beside the libraries that the framework loads.

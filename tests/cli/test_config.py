@@ -498,7 +498,7 @@ def test_without_a_file_nothing_that_reads_one_is_loaded(project):
     )
     loaded = set(done.stdout.split())
     assert {"kit.config", "kit.config.files"} <= loaded
-    assert not {"kit.config.model", "kit.config.keys", "tomllib", "tomli", "difflib"} & loaded
+    assert not {"kit.config.settings", "kit.config.keys", "tomllib", "tomli", "difflib"} & loaded
 
 
 def test_options_made_by_hand_read_the_configuration_too(project, user_file):

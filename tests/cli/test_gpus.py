@@ -10,9 +10,9 @@ import pytest
 
 from kit.cli import gpus as gpus_command
 from kit.cli.gpus import print_units
+from kit.decide.gpus import units
 from kit.errors import NetworkError
 from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance, PciGpu
-from kit.gpus import units
 
 A100 = HostGpu(
     index=0,

@@ -20,7 +20,7 @@ def test_help_lists_every_command_and_imports_none_of_them():
     loaded = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
     assert "kit.cli" in loaded
     assert not {
-        m for m in loaded if m.startswith(("kit.catalog", "kit.engine", "kit.build", "kit.run", "jinja2", "rich"))
+        m for m in loaded if m.startswith(("kit.catalog", "kit.engine", "kit.image.build", "kit.run", "jinja2", "rich"))
     }
 
 

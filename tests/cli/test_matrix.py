@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kit import matrix
 from kit.catalog import load_catalog
+from kit.decide import matrix
 from tests.conftest import Result
 
 Kit = Callable[..., Result]

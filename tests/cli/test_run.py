@@ -3,7 +3,7 @@ import json
 import pytest
 
 from kit import layout, ports
-from kit.build.inputs import fingerprint
+from kit.image.build.inputs import fingerprint
 from tests.fake_docker import info
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 import pytest
 
-from kit import ssh, sync
 from kit.cli import sending
 from kit.cli.options import Options
 from kit.cli.screen import CommandScreen
 from kit.engine import Engine
+from kit.remote import ssh, sync
+from kit.remote.sync import Synced
 from kit.run.prepare import folder_on
-from kit.sync import Synced
 
 CONNECTION = ssh.Connection(
     target="lab",

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from kit import tunnels
 from kit.engine import Engine
-from kit.tunnels import state
+from kit.remote import tunnels
+from kit.remote.tunnels import state
 from tests import fake_ssh
 from tests.fake_docker import container
 

@@ -8,12 +8,13 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kit import gpu_check, verify
+from kit import verify
 from kit.cli.options import Options
 from kit.cli.output import print_gpus
 from kit.errors import EngineError
+from kit.run import gpu_check
 from kit.spec.gpu_request import NO_GPUS
-from kit.verify.model import Check, Report
+from kit.verify.report import Check, Report
 
 PASSED = (
     Check(name="packages.locked", outcome="passed", detail="140 packages"),

@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import kit
-from kit import apt, base, paths
+from kit import apt, paths
+from kit.image import base
 from tests.engine.remote.accounts import Account, add_account, remove_account
 from tests.engine.sshd import Server
 

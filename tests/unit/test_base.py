@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from kit import apt, base
+from kit import apt
 from kit.apt import Source
-from kit.base import bootstrap, image
-from kit.base.bootstrap import Mirror
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError, NetworkError, NoEngineError
+from kit.image import base
+from kit.image.base import bootstrap, image
+from kit.image.base.bootstrap import Mirror
 from kit.process import Completed
 
 STATUS = """\
@@ -208,7 +209,7 @@ def test_a_failed_make_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path:
     def no_space(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kit.base.bootstrap.mmdebstrap", no_space)
+    monkeypatch.setattr("kit.image.base.bootstrap.mmdebstrap", no_space)
     archive = tmp_path / "base/bookworm-amd64.tar"
     with pytest.raises(DiskFullError, match=str(tmp_path)):
         base.make("bookworm", archive)

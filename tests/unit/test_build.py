@@ -12,15 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import base as base_module
 from kit import paths
-from kit.build import images
-from kit.build.images import build, build_error, choose_base
-from kit.build.inputs import STEP_SCRIPTS, current, fingerprint, kit_context, read_inputs
-from kit.build.model import SILENT, BuildOptions, ChosenBase, Progress
-from kit.build.podman import for_podman
-from kit.build.transfer import push_image
-from kit.buildlog import BuildLog, PodmanLog
 from kit.engine.podman import Podman
 from kit.errors import (
     BaseNotFoundError,
@@ -32,6 +24,14 @@ from kit.errors import (
     NetworkError,
     UnlockedError,
 )
+from kit.image import base as base_module
+from kit.image.build import images
+from kit.image.build.images import build, build_error, choose_base
+from kit.image.build.inputs import STEP_SCRIPTS, current, fingerprint, kit_context, read_inputs
+from kit.image.build.options import SILENT, BuildOptions, ChosenBase, Progress
+from kit.image.build.podman import for_podman
+from kit.image.build.transfer import push_image
+from kit.image.buildlog import BuildLog, PodmanLog
 from kit.locks.format import parse_requirements, split_layers
 from kit.network import NetworkSettings
 from tests.conftest import REPOSITORY

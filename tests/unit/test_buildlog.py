@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit.buildlog import EXPORT, KEPT_LINES, BuildLog, PodmanLog, step_title
+from kit.image.buildlog import EXPORT, KEPT_LINES, BuildLog, PodmanLog, step_title
 
 RECORDED = Path(__file__).parent / "data/buildx"
 

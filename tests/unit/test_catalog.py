@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kit.catalog import Catalog, load_catalog, tables
-from kit.catalog.model import version_key
+from kit.catalog.rows import version_key
 from kit.errors import CatalogError, NoSuchImageError
 
 RELEASE = """

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import compat
 from kit.catalog import Catalog, load_catalog
-from kit.catalog.model import Framework, Image, version_key
 from kit.catalog.names import ImageRequest
-from kit.compat import declared_host, resolve
+from kit.catalog.rows import Framework, Image, version_key
+from kit.decide import compat
+from kit.decide.compat import declared_host, resolve
 from kit.errors import BadInputError, IncompatibleError, NoSuchImageError
 from kit.facts.host import Host, HostGpu, PciGpu
 

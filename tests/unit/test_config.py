@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kit import config, paths, redact
 from kit.config import files
 from kit.config.keys import KEYS, FolderMount
-from kit.config.model import Setting, merged
+from kit.config.settings import Setting, merged
 from kit.errors import BadInputError
 
 

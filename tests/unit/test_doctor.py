@@ -1,4 +1,4 @@
-"""kit.doctor: healthy machines give nothing wrong; each finding comes and goes with the one fact it is about."""
+"""kit.decide.doctor: healthy machines give nothing wrong; each finding comes and goes with the one fact it is about."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kit import doctor
 from kit.catalog import load_catalog
-from kit.catalog.model import version_key
-from kit.doctor import CHECKS, Finding, Situation, examine, identifier
-from kit.doctor.fixes import install_driver, install_engine, trust_ca
-from kit.doctor.model import joined, parse_version
+from kit.catalog.rows import version_key
+from kit.decide import doctor
+from kit.decide.doctor import CHECKS, Finding, Situation, examine, identifier
+from kit.decide.doctor.fixes import install_driver, install_engine, trust_ca
+from kit.decide.doctor.report import joined, parse_version
 from kit.facts.engine import EngineFacts
 from kit.facts.host import (
     CdiSpec,

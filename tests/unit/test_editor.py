@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from kit import editor
 from kit.engine import Engine
 from kit.engine.podman import Podman
 from kit.engine.remote import RemotePodman
 from kit.errors import CommandError, MissingProgramError, UnsupportedHostError
-from kit.ssh import Account, Connection
+from kit.remote.ssh import Account, Connection
+from kit.run import vscode as editor
 
 NAME = "kit-tf-cpu-jupyter-ab12"
 
@@ -19,7 +19,7 @@ def decoded(uri: str) -> tuple[dict[str, object], str]:
 
 
 def test_a_known_address() -> None:
-    # The hex of {"containerName":"/box"}, as `printf … | od -A n -t x1` gives it in the issues named in kit/editor.py.
+    # The hex of {"containerName":"/box"}, as `printf … | od -A n -t x1` gives it in the issues named in run/vscode.py.
     known = "vscode-remote://attached-container+7b22636f6e7461696e65724e616d65223a222f626f78227d/workspace"
     assert editor.attach_uri("box") == known
     assert editor.attach_uri("/box") == known, "as `docker inspect` writes a name"

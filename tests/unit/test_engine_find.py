@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from kit import ssh
 from kit.engine import connect
 from kit.engine.remote import RemoteEngine, RemotePodman
 from kit.errors import NoEngineError
+from kit.remote import ssh
 
 SSH = """#!/bin/sh
 for word; do

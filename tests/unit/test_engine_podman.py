@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from kit import private_engine, ssh
+from kit import private_engine
 from kit.engine import connect, find
 from kit.engine.podman import Podman
 from kit.engine.remote import RemotePodman
@@ -20,6 +20,7 @@ from kit.errors import (
     NoSuchContainerError,
 )
 from kit.facts.sockets import Candidate
+from kit.remote import ssh
 from kit.spec.container import ContainerSpec
 
 _has_podman_alone = find._has_podman_alone  # the tests' own machine has none

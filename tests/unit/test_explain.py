@@ -1,4 +1,4 @@
-"""kit.explain and its table: each recorded line is recognised for what it is, and healthy logs for nothing."""
+"""kit.decide.explain and its table: each recorded line is recognised for what it is, and healthy logs for nothing."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import explain as module
 from kit import redact
 from kit.catalog import load_catalog
-from kit.catalog.model import Problem
+from kit.catalog.rows import Problem
 from kit.cli import COMMANDS, group
-from kit.doctor import CHECKS, identifier
-from kit.explain import PIECE_BYTES, Match, explain_lines, numbered_lines
+from kit.decide import explain as module
+from kit.decide.doctor import CHECKS, identifier
+from kit.decide.explain import PIECE_BYTES, Match, explain_lines, numbered_lines
 
 PROBLEMS = load_catalog().problems
 EXAMPLES = [(problem, example) for problem in PROBLEMS for example in problem.examples]

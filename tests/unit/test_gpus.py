@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import gpus
+from kit.decide import gpus
 from kit.errors import GpuUnavailableError
 from kit.facts.host import GpuContainer, GpuProcess, Host, HostGpu, MigInstance
 from kit.spec.gpu_request import parse_request

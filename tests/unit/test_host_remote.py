@@ -6,11 +6,12 @@ import shutil
 
 import pytest
 
-from kit import process, ssh
+from kit import process
 from kit.engine import find
 from kit.errors import BadInputError, MissingProgramError, NetworkError
 from kit.facts import sockets
 from kit.host import probe, read_gpus, read_host
+from kit.remote import ssh
 
 
 # ssh's own words, as OpenSSH 9 prints them.

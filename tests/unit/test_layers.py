@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -13,25 +13,23 @@ import kit
 
 PACKAGE = Path(kit.__file__).parent
 
-# The parts of the package, lowest first. A part is a module of kit, or a package with all that is in it.
-LAYERS: dict[str, tuple[str, ...]] = {
-    "base": (
-        *("__init__", "buildlog", "catalog", "config", "errors", "files", "frozen", "labels"),
-        *("facts", "layout", "network", "paths", "ports", "process", "procs", "redact", "unix_http"),
+# The rooms of the package, lowest first, floor by floor. A room is a module of kit, or a package with all that is in
+# it; it imports only what stands before it here.
+FLOORS: dict[str, tuple[str, ...]] = {
+    "ground": (
+        *("__init__", "errors", "frozen", "labels", "layout", "paths", "redact", "process", "procs", "files", "ports"),
+        *("unix_http", "network", "templates", "screen"),
     ),
-    "adapters": ("apt", "engine", "gpu", "host", "mounts", "private_engine", "ssh", "tunnels"),
-    "decisions": ("compat", "compose", "doctor", "editor", "explain", "gpu_check", "gpus", "locks", "matrix", "render"),
-    "actions": ("base", "bench", "build", "lease", "run", "sync", "verify"),
-    "cli": ("__main__", "cli"),
+    "facts": ("facts", "catalog", "config", "spec", "targets"),
+    "decisions": ("locks", "render", "decide"),
+    "machines": ("remote", "mounts", "apt", "private_engine", "engine", "host"),
+    "actions": ("image", "run", "compose", "verify", "bench"),
+    "cli": ("cli", "__main__"),
 }
-RANK = {part: rank for rank, parts in enumerate(LAYERS.values()) for part in parts}
-# Actions leave each other alone, so that each can be changed by itself, but for these.
-BETWEEN_ACTIONS = {
-    ("build", "base"),  # a build without a registry first makes the base it stands on
-    ("bench", "run"),  # what is measured is a container as `kit run` starts it
-    ("verify", "run"),  # what is proven is a container as `kit run` starts it
-    ("run", "lease"),  # a container that leases GPUs is started under the lock they were chosen under
-}
+ROOMS = tuple(room for rooms in FLOORS.values() for room in rooms)
+# These ask no machine, start no program and open no connection: what they say follows from what they are given.
+PURE = ("facts", "spec", "targets", "decide")
+MACHINES = ("process", "procs", "unix_http", *FLOORS["machines"], *FLOORS["actions"])
 PROCESS_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn", "os.fork")
 # Only here; every other module goes through the one named.
 ONLY_IN = {
@@ -39,7 +37,7 @@ ONLY_IN = {
     "jinja2": ("templates",),
     "click": ("cli",),
     "rich": ("cli",),
-    "uv": ("build", "locks"),
+    "uv": ("image", "locks"),
     "docker": (),
 }
 
@@ -48,7 +46,7 @@ def files() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def part_of(file: Path) -> str:
+def room_of(file: Path) -> str:
     return file.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
@@ -74,41 +72,65 @@ def imports(file: Path) -> Iterator[str]:
             waiting += ast.iter_child_nodes(node)
 
 
-def kit_parts(file: Path) -> set[str]:
-    """The parts of kit a file imports; `from kit import __version__` is `__init__`."""
+def kit_rooms(file: Path) -> set[str]:
+    """The rooms of kit a file imports; `from kit import __version__` is `__init__`."""
     found = set()
     for name in imports(file):
         words = name.split(".")
         if words[0] == "kit" and len(words) > 1:
-            is_part = (PACKAGE / words[1]).is_dir() or (PACKAGE / f"{words[1]}.py").is_file()
-            found.add(words[1] if is_part else "__init__")
-    return found - {part_of(file)}
+            is_room = (PACKAGE / words[1]).is_dir() or (PACKAGE / f"{words[1]}.py").is_file()
+            found.add(words[1] if is_room else "__init__")
+    return found - {room_of(file)}
 
 
-@pytest.mark.parametrize("part", sorted({part_of(file) for file in files()}))
-def test_every_part_has_a_layer(part: str) -> None:
-    assert part in RANK, f"say in LAYERS where kit/{part} belongs"
-
-
-def test_every_named_part_exists() -> None:
-    assert set(RANK) == {part_of(file) for file in files()}
+def test_every_room_has_its_floor() -> None:
+    assert set(ROOMS) == {room_of(file) for file in files()}, "say in FLOORS where it belongs"
 
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_imports_go_downwards(file: Path) -> None:
-    mine = part_of(file)
-    upwards = {part for part in kit_parts(file) if RANK[part] > RANK[mine]}
+    mine = room_of(file)
+    upwards = {room for room in kit_rooms(file) if ROOMS.index(room) > ROOMS.index(mine)}
     assert not upwards, f"kit/{mine} is below {', '.join(sorted(upwards))}"
-    if mine in LAYERS["actions"]:
-        beside = {part for part in kit_parts(file) if part in LAYERS["actions"] and (mine, part) not in BETWEEN_ACTIONS}
-        assert not beside, f"kit/{mine} uses another action: {', '.join(sorted(beside))}"
+    if mine in PURE:
+        assert not kit_rooms(file) & set(MACHINES), f"kit/{mine} asks no machine"
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def modules_imported(file: Path, known: Mapping[str, Path]) -> set[str]:
+    """The modules of kit that a file imports: of `from kit.a import b` kit.a.b, or kit.a where b is a name in it."""
+    return {name if name in known else name.rpartition(".")[0] for name in imports(file)} & set(known)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    files_of = {module_of(file): file for file in files()}
+    below = {name: modules_imported(file, files_of) - {name} for name, file in files_of.items()}
+    # Whatever imports only what is taken away already is taken away; a circle is what remains.
+    while free := [name for name, found in below.items() if not found & set(below)]:
+        for name in free:
+            del below[name]
+    assert not below, f"among these: {', '.join(sorted(below))}"
+
+
+def lazy_imports(file: Path) -> Iterator[str]:
+    """The modules that a file imports inside functions."""
+    for function in ast.walk(tree_of(file)):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    yield from (alias.name for alias in node.names)
+                elif isinstance(node, ast.ImportFrom):
+                    yield str(node.module)
 
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_some_libraries_have_one_user(file: Path) -> None:
     for library, users in ONLY_IN.items():
         if library in {name.split(".")[0] for name in imports(file)}:
-            assert part_of(file) in users, f"{library} is for {', '.join(users) or 'nobody'}"
+            assert room_of(file) in users, f"{library} is for {', '.join(users) or 'nobody'}"
 
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
@@ -116,9 +138,9 @@ def test_only_cli_prints_or_exits_and_only_paths_looks_at_its_own_file(file: Pat
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Call):
             called, where = ast.unparse(node.func), f"line {node.lineno}"
-            assert part_of(file) == "cli" or called not in ("print", "exit", "sys.exit", "os._exit"), where
+            assert room_of(file) == "cli" or called not in ("print", "exit", "sys.exit", "os._exit"), where
             assert not called.startswith(PROCESS_CALLS), where
-        if part_of(file) != "paths" and isinstance(node, ast.Name):
+        if room_of(file) != "paths" and isinstance(node, ast.Name):
             assert node.id != "__file__", f"line {node.lineno}"
 
 
@@ -139,7 +161,7 @@ def compares_kinds_of_engines(tree: ast.Module) -> Iterator[int]:
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
 def test_only_the_engine_package_asks_which_kind_of_engine_it_has(file: Path) -> None:
-    if part_of(file) != "engine":
+    if room_of(file) != "engine":
         lines = list(compares_kinds_of_engines(tree_of(file)))
         assert not lines, f"lines {lines}: ask for a feature (kit.facts.engine.Features)"
 
@@ -162,7 +184,7 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
     file = tmp_path / "module.py"
     file.write_text(
         "import os.path\nif TYPE_CHECKING:\n    from kit.cli import Options\n"
-        "def function():\n    from kit import build, run\n",
+        "def function():\n    from kit.image import build, base\n",
         encoding="utf-8",
     )
-    assert sorted(imports(file)) == ["kit.build", "kit.run", "os.path"]
+    assert sorted(imports(file)) == ["kit.image.base", "kit.image.build", "os.path"]

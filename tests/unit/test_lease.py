@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kit import gpus
 from kit.catalog import load_catalog
+from kit.decide import gpus
 from kit.errors import GpuUnavailableError, UnsupportedHostError
 from kit.facts.host import GpuProcess, Host, HostGpu
 from kit.network import NetworkSettings
@@ -410,7 +410,7 @@ def test_a_command_lets_the_lock_go_when_the_engine_has_its_container(
 ):
     """Not before, or two would choose the same GPU; and not at its end, or nobody could start for days."""
     fake_docker.reply("run", sleep=3, code=5)
-    monkeypatch.setattr("kit.gpu_check.check_before", lambda *_: None)
+    monkeypatch.setattr("kit.run.gpu_check.check_before", lambda *_: None)
     codes = []
     gpus = wanted("free", engine)
     command = threading.Thread(target=lambda: codes.append(run_command(request_, gpus, engine, print)))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kit import locks, paths, render
 from kit.catalog import Catalog, load_catalog
-from kit.catalog.model import LAYERS, Image
+from kit.catalog.rows import LAYERS, Image
 from kit.errors import CheckFailedError, LockError, UnlockedError
 from kit.locks import solver
 from kit.locks.format import read_requirements

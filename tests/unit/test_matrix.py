@@ -1,4 +1,4 @@
-"""kit.matrix: which images CI builds, and the README's table."""
+"""kit.decide.matrix: which images CI builds, and the README's table."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from kit import matrix, paths
+from kit import paths
 from kit.catalog import Catalog
+from kit.decide import matrix
 from kit.errors import BadInputError, NoSuchImageError, UnlockedError
 
 REASON = "its index cannot be reached"

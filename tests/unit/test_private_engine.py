@@ -11,11 +11,11 @@ import pytest
 
 from kit import apt, mounts, private_engine, procs
 from kit.errors import EngineError, UnsupportedHostError
-from kit.private_engine import daemon, network, processes, programs
+from kit.private_engine import daemon, processes, programs, subnet
 from kit.private_engine.settings import Places, daemon_configuration
 
 PLACES = Places(folder=Path("/var/lib/kit"))
-PLAN = network.Plan(bridge=PLACES.bridge, chain=PLACES.chain, pool=ipaddress.IPv4Network("172.31.0.0/16"))
+PLAN = subnet.Plan(bridge=PLACES.bridge, chain=PLACES.chain, pool=ipaddress.IPv4Network("172.31.0.0/16"))
 
 ROUTES = """\
 Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
@@ -89,25 +89,25 @@ def test_bridge_and_later_networks_do_not_overlap() -> None:
 
 
 def test_routes() -> None:
-    assert [str(n) for n in network.parse_routes(ROUTES)] == ["192.0.2.0/24", "172.17.0.0/16"]
-    assert network.parse_routes("") == network.parse_routes("header\nshort line\n") == []
+    assert [str(n) for n in subnet.parse_routes(ROUTES)] == ["192.0.2.0/24", "172.17.0.0/16"]
+    assert subnet.parse_routes("") == subnet.parse_routes("header\nshort line\n") == []
 
 
 def test_pool_avoids_what_is_taken() -> None:
     taken = [ipaddress.IPv4Network(text) for text in ("172.31.4.0/24", "172.16.0.0/12")]
-    assert str(network.choose_pool([])) == "172.31.0.0/16"
-    assert str(network.choose_pool(taken[:1])) == "172.30.0.0/16"
-    assert str(network.choose_pool(taken)).startswith("10.")
+    assert str(subnet.choose_pool([])) == "172.31.0.0/16"
+    assert str(subnet.choose_pool(taken[:1])) == "172.30.0.0/16"
+    assert str(subnet.choose_pool(taken)).startswith("10.")
 
 
 def test_pool_keeps_the_one_used_before() -> None:
-    assert str(network.choose_pool([], "10.222.0.0/16")) == "10.222.0.0/16"
-    assert str(network.choose_pool([ipaddress.IPv4Network("10.222.1.0/24")], "10.222.0.0/16")) == "172.31.0.0/16"
+    assert str(subnet.choose_pool([], "10.222.0.0/16")) == "10.222.0.0/16"
+    assert str(subnet.choose_pool([ipaddress.IPv4Network("10.222.1.0/24")], "10.222.0.0/16")) == "172.31.0.0/16"
 
 
 def test_no_pool_left() -> None:
     with pytest.raises(EngineError, match="no private address range"):
-        network.choose_pool([ipaddress.IPv4Network("0.0.0.0/0")])
+        subnet.choose_pool([ipaddress.IPv4Network("0.0.0.0/0")])
 
 
 def test_rules_are_undone_from_their_listing() -> None:
@@ -129,12 +129,12 @@ def test_rules_are_undone_from_their_listing() -> None:
 -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE
 -A POSTROUTING -s {pool} ! -d {pool} -m comment --comment {chain} -j MASQUERADE
 """
-    assert network.removals("filter", filter_listing, chain) == [
+    assert subnet.removals("filter", filter_listing, chain) == [
         ("-t", "filter", "-D", "FORWARD", "-m", "comment", "--comment", chain, "-j", chain),
         ("-t", "filter", "-F", chain),
         ("-t", "filter", "-X", chain),
     ]
-    assert network.removals("nat", nat_listing, chain) == [
+    assert subnet.removals("nat", nat_listing, chain) == [
         (
             "-t",
             "nat",
@@ -153,18 +153,18 @@ def test_rules_are_undone_from_their_listing() -> None:
             "MASQUERADE",
         )
     ]
-    assert network.removals("nat", "", chain) == network.removals("filter", filter_listing, "KIT-none") == []
+    assert subnet.removals("nat", "", chain) == subnet.removals("filter", filter_listing, "KIT-none") == []
 
 
 def test_every_rule_names_its_engine() -> None:
-    for rule in network.rules(PLAN):
+    for rule in subnet.rules(PLAN):
         assert PLAN.chain in rule
 
 
 def test_bridges_of_custom_networks() -> None:
     database = b'\0junk{"id":"0123456789abcdef0123"}'
     names = ["lo", "docker0", "br-0123456789ab", "br-ffffffffffff", "br-lan"]
-    assert network.bridges_of(names, database) == ["br-0123456789ab"]
+    assert subnet.bridges_of(names, database) == ["br-0123456789ab"]
 
 
 def test_mount_points() -> None:

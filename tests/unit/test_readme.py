@@ -9,9 +9,10 @@ import subprocess
 import click
 import pytest
 
-from kit import errors, matrix, paths
+from kit import errors, paths
 from kit.catalog import load_catalog
 from kit.cli import COMMANDS, INTERRUPTED, group
+from kit.decide import matrix
 from kit.errors import KitError
 
 ROOT = paths.root_dir()

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from kit import layout, render
-from kit.catalog.model import LAYERS
+from kit.catalog.rows import LAYERS
 
 
 @pytest.fixture

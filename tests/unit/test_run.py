@@ -227,7 +227,7 @@ def test_a_kernel_runs_on_the_gpus_before_a_command_does(request_, engine, fake_
         asked.append((spec.gpus.devices, len(fake_docker.called("run"))))
         return "NVIDIA H200", ""
 
-    monkeypatch.setattr("kit.gpu_check.check_before", check)
+    monkeypatch.setattr("kit.run.gpu_check.check_before", check)
     said = []
     image = catalog.find("torch-cu126")
     wanted = change(request_, image=image, service=None, command=("true",))

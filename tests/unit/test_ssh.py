@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kit import ssh
 from kit.errors import NetworkError, UnsupportedHostError
-from kit.ssh import parse_account
+from kit.remote import ssh
+from kit.remote.ssh import parse_account
 
 MARK = "@@0123"
 LINES = ("user\talice", "uid\t1000", "gid\t1001", "home\t/home/alice", "hostname\tlab1")

@@ -11,12 +11,23 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import sync
 from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramError, NetworkError
-from kit.ssh import Account, Connection
-from kit.sync import ignored, place, there, watch
-from kit.sync.place import Record, Version
-from kit.sync.rsync import Observer, Rsync, Transfer, _Reader, check, escaped, in_bytes, in_line, machine, unescaped
+from kit.remote import sync
+from kit.remote.ssh import Account, Connection
+from kit.remote.sync import ignored, place, there, watch
+from kit.remote.sync.place import Record, Version
+from kit.remote.sync.rsync import (
+    Observer,
+    Rsync,
+    Transfer,
+    _Reader,
+    check,
+    escaped,
+    in_bytes,
+    in_line,
+    machine,
+    unescaped,
+)
 
 needs_programs = pytest.mark.skipif(
     not (shutil.which("rsync") and shutil.which("git")), reason="needs rsync and git: install them"
@@ -419,7 +430,7 @@ def test_the_scripts_suit_any_login_shell(script):
 
 def test_clocks_that_differ_are_told(tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("kit.sync.watch.time.time", lambda: 10_000.0)
+    monkeypatch.setattr("kit.remote.sync.watch.time.time", lambda: 10_000.0)
     seen = watch.Watch(RSYNC, None, sync.Progress(message=said.append))
     for seconds in (10_030, 9_950, 13_600, 6_400):
         seen.note(f"clock {seconds}")

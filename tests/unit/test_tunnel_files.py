@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import ports, process, procs, tunnels
+from kit import ports, process, procs
 from kit.errors import PortTakenError
-from kit.tunnels import forward, state, supervisor
+from kit.remote import tunnels
+from kit.remote.tunnels import forward, state, supervisor
 
 
 def record(**changes):

@@ -14,14 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kit import ports, procs, tunnels
+from kit import ports, procs
 from kit.errors import BadInputError, MissingProgramError, NetworkError, PortTakenError
-from kit.tunnels import state
+from kit.remote import tunnels
+from kit.remote.tunnels import state
 from tests import fake_ssh
 
 OPEN = """
 import sys
-from kit import tunnels
+from kit.remote import tunnels
 tunnel = tunnels.open_tunnel("machine", container=sys.argv[1], service="jupyter", remote_port=int(sys.argv[2]),
                              first_port=int(sys.argv[3]))
 print(tunnel.local_port)

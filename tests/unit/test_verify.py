@@ -21,7 +21,7 @@ from kit.run.prepare import Ready
 from kit.verify import expected
 from kit.verify.collector import is_chosen, words
 from kit.verify.junit import junit
-from kit.verify.model import Check, Report
+from kit.verify.report import Check, Report
 from kit.verify.suite.conftest import read_answer
 from kit.verify.suite.test_security import listening
 
@@ -224,7 +224,7 @@ def test_an_image_that_the_engine_does_not_have(ready, fake_docker):
 
 def test_scripts_for_inside_are_of_python_3_8_and_need_nothing_of_kit():
     inside = Path(str(resources.files("kit.verify.suite"))) / "inside"
-    files = [*inside.glob("*.py"), Path(str(resources.files("kit.gpu_check"))) / "driver.py"]
+    files = [*inside.glob("*.py"), Path(str(resources.files("kit.run.gpu_check"))) / "driver.py"]
     assert len(files) >= 8
     for file in files:
         tree = ast.parse(file.read_text(), feature_version=(3, 8))

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from kit import gpu_check, locks, paths
-from kit.gpu_check import Answer, Asked, Device
+from kit import locks, paths
+from kit.run import gpu_check
+from kit.run.gpu_check import Answer, Asked, Device
 from kit.spec.container import ContainerSpec, Mount
 from kit.spec.gpu_grant import GpuGrant
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite import conftest, test_gpu, test_training
 
 UUID = "5f0e0000-0000-0000-0000-000000000001"
@@ -196,7 +197,7 @@ def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ask(folder: Path, *arguments: str, **variables: str) -> Answer:
-    script = Path(str(resources.files("kit.gpu_check"))) / "driver.py"
+    script = Path(str(resources.files("kit.run.gpu_check"))) / "driver.py"
     done = subprocess.run(
         [sys.executable, str(script), *arguments],
         env={**os.environ, "LD_LIBRARY_PATH": str(folder), **variables},

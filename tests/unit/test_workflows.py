@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from kit import paths
-from kit.matrix import Job
+from kit.decide.matrix import Job
 
 ROOT = paths.root_dir()
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))

@@ -19,7 +19,7 @@ from kit.spec.container import Mount
 from kit.spec.request import Started
 from kit.targets.docker import mount_value
 from kit.verify.collector import FACT, SUBJECT
-from kit.verify.model import SCRIPTS, Subject
+from kit.verify.report import SCRIPTS, Subject
 
 __all__ = ["LOGS", "PYTHON", "SCRIPTS", "Answer", "Fact", "Host", "Inside"]
 

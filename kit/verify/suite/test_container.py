@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit import layout
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import Fact, Host
 
 

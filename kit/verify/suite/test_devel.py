@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import SCRIPTS, Fact, Host
 
 

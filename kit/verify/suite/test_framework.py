@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kit.verify import expected
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import Answer, Fact, Host
 
 NO_CUDA = "the image is built for the CPU"

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from kit import gpu_check
+from kit.run import gpu_check
 from kit.verify import expected
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import PYTHON, SCRIPTS, Answer, Fact, Host, Inside
 
 # The largest relative error (Frobenius norm) of a matrix product, by how many digits the format has.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kit import labels
 from kit.verify import expected
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import Answer, Fact
 
 

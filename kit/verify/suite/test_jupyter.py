@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 
 from kit.spec.request import Started
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import Answer
 
 KERNEL_PATIENCE_S = 60

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kit.verify import expected
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import Answer, Fact
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kit import layout
 from kit.verify import expected
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import Answer, Host
 
 # World-writable folders, each sticky: what any user's containers write to.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kit.verify.model import Subject
+from kit.verify.report import Subject
 from kit.verify.suite.conftest import Answer, Fact, Inside
 
 # Of the largest difference between what a model says before it was saved and after it was loaded.

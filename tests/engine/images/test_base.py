@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from kit import base, paths, process
+from kit import paths, process
 from kit.engine import Engine, connect
 from kit.errors import DiskFullError, NetworkError, NoEngineError
+from kit.image import base
 from tests.engine import witness
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="making a base needs root")]

@@ -17,12 +17,12 @@ from docker import DockerClient
 
 from bench.registry import local_registry
 from kit import locks, paths, render
-from kit.build.images import build
-from kit.build.model import BuildOptions
 from kit.catalog import load_catalog
 from kit.catalog.update import Registry, update
 from kit.engine import Engine
 from kit.errors import LockError
+from kit.image.build.images import build
+from kit.image.build.options import BuildOptions
 from kit.network import read_settings
 from tests.engine import witness
 from tests.engine.conftest import CA_MARK, Kit, as_environment

@@ -6,10 +6,10 @@ import pytest
 from docker import DockerClient
 
 from kit import verify
-from kit.build.inputs import current
-from kit.build.model import BuildOptions
 from kit.catalog import Catalog
 from kit.engine import connect
+from kit.image.build.inputs import current
+from kit.image.build.options import BuildOptions
 
 pytestmark = pytest.mark.engine
 

@@ -26,7 +26,7 @@ from kit.run.prepare import Ready
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.gpu_request import NO_GPUS
 from kit.spec.request import Service, Started
-from kit.verify.model import Report, Subject
+from kit.verify.report import Report, Subject
 from tests.engine import witness
 from tests.engine.conftest import KIT, Kit
 from tests.engine.remote.client import eventually

@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from kit import ssh
 from kit.engine import Engine, connect, stream
 from kit.engine.remote import RemotePodman
 from kit.errors import (
@@ -32,6 +31,7 @@ from kit.errors import (
     NoSuchContainerError,
     PortTakenError,
 )
+from kit.remote import ssh
 from kit.run.command import follow_job
 from kit.run.containers import user_inside
 from kit.spec.container import ContainerSpec, Mount

@@ -15,14 +15,14 @@ from docker import DockerClient
 
 from bench.registry import local_registry
 from kit import paths
-from kit.build import images
-from kit.build.images import choose_base
-from kit.build.model import SILENT, BuildOptions, Built
-from kit.build.transfer import pull_image, push_image, transfer_image
 from kit.catalog import load_catalog
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.engine import Engine, connect
 from kit.errors import BaseNotFoundError, KitError, NetworkError
+from kit.image.build import images
+from kit.image.build.images import choose_base
+from kit.image.build.options import SILENT, BuildOptions, Built
+from kit.image.build.transfer import pull_image, push_image, transfer_image
 from tests.engine.conftest import KIT, Kit, as_environment
 from tests.engine.podman_host import BASE, PodmanHost
 from tests.engine.remote.test_remote_engine import Named

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kit import paths, ssh
-from kit.build.inputs import fingerprint
+from kit import paths
 from kit.catalog import load_catalog
+from kit.image.build.inputs import fingerprint
+from kit.remote import ssh
 from tests.engine.conftest import Kit
 from tests.engine.podman_host import BASE, PodmanHost
 from tests.engine.sshd import needs_sshd

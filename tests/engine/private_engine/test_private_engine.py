@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kit import base, files, mounts, private_engine, process, procs
+from kit import files, mounts, private_engine, process, procs
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
-from kit.private_engine import daemon, network, processes
+from kit.image import base
+from kit.private_engine import daemon, processes, subnet
 from kit.private_engine.settings import Store
 
 pytestmark = [pytest.mark.engine, pytest.mark.skipif(os.geteuid() != 0, reason="the private engine needs root")]
@@ -64,8 +65,8 @@ def traces(folder: Path) -> Traces:
         processes=frozenset(running),
         rules=rules(),
         mounts=frozenset(m for m in mounts.parse_mounts(mounts.MOUNTS.read_text()) if own in m),
-        interfaces=frozenset(e.name for e in network.CLASS_NET.iterdir() if not e.name.startswith("veth")),
-        forwarding=network.forwarding(),
+        interfaces=frozenset(e.name for e in subnet.CLASS_NET.iterdir() if not e.name.startswith("veth")),
+        forwarding=subnet.forwarding(),
         cgroups=frozenset(groups),
         folders=frozenset(str(p) for p in (*Path("/run").iterdir(), *Path("/opt").iterdir())),
     )
@@ -220,7 +221,7 @@ def test_two_engines_do_not_touch_each_other(folder: Path, tmp_path: Path, monke
         daemon.down(purge=True)
     assert private_engine.is_up()
     assert rules() == first
-    assert network.forwarding() == "1"
+    assert subnet.forwarding() == "1"
 
 
 def test_another_store_needs_a_restart(folder: Path) -> None:

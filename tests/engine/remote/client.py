@@ -177,4 +177,4 @@ class Client:
 
 def is_of_a_tunnel(words: str) -> bool:
     """True for a tunnel's supervisor, and for its ssh."""
-    return "-m kit.tunnels" in words or ("ssh" in words and " -N " in f"{words} " and " -L" in words)
+    return "-m kit.remote.tunnels" in words or ("ssh" in words and " -N " in f"{words} " and " -L" in words)

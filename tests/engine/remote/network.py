@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from kit.private_engine.network import taken_networks
+from kit.private_engine.subnet import taken_networks
 
 Result = TypeVar("Result")
 # A hardware address that nobody has: packets to it are lost without a word.

@@ -14,13 +14,13 @@ import pytest
 from docker import DockerClient
 
 from bench.registry import local_registry
-from kit import ssh
-from kit.build.transfer import pull_image, transfer_image
 from kit.catalog import load_catalog
-from kit.catalog.model import Image
+from kit.catalog.rows import Image
 from kit.engine import Engine, connect
 from kit.errors import GpuUnavailableError, KitError, NoEngineError
+from kit.image.build.transfer import pull_image, transfer_image
 from kit.network import NetworkSettings
+from kit.remote import ssh
 from kit.run import lease
 from kit.run.command import follow_job, start_job
 from kit.run.containers import user_of

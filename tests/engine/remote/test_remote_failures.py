@@ -91,7 +91,7 @@ def test_killed_while_a_notebook_starts(host: Host, client: Client, project: Pat
         eventually(lambda: not client.leftovers(), f"no orphan of a kit killed after {seconds} s", timeout_s=30)
 
         def all_are_known() -> bool:
-            supervisors = [words for words in client.link.processes().values() if "-m kit.tunnels" in words]
+            supervisors = [words for words in client.link.processes().values() if "-m kit.remote.tunnels" in words]
             return len(supervisors) == len(client.json("tunnel", "ls"))
 
         # A supervisor that was just started has no file yet, and ends when it sees that its opener is gone.

@@ -59,7 +59,9 @@ class Notebook:
     def processes(self, *, supervisor: bool) -> list[int]:
         """The tunnel's supervisor, or its ssh."""
         found = self.lab.client.link.processes().items()
-        return [pid for pid, words in found if is_of_a_tunnel(words) and ("-m kit.tunnels" in words) == supervisor]
+        return [
+            pid for pid, words in found if is_of_a_tunnel(words) and ("-m kit.remote.tunnels" in words) == supervisor
+        ]
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from kit import process, ssh
+from kit import process
 from kit.engine import connect
+from kit.remote import ssh
 from tests.engine.conftest import Kit, as_environment
 from tests.engine.sshd import Server, needs_sshd
 

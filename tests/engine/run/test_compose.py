@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from kit import paths, ports, process, ssh
+from kit import paths, ports, process
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import KitError
+from kit.remote import ssh
 from kit.render import compose_examples
 from tests.engine import witness
 from tests.engine.conftest import Kit

@@ -21,8 +21,8 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from kit import ssh
 from kit.labels import LEASE
+from kit.remote import ssh
 from tests.engine import witness
 from tests.engine.conftest import KIT, Kit
 from tests.engine.sshd import Server, needs_sshd

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kit import ssh, sync
 from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramError, NetworkError
+from kit.remote import ssh, sync
 from tests.engine.sshd import USER, Server, needs_sshd
 
 pytestmark = [needs_sshd, pytest.mark.skipif(not shutil.which("rsync"), reason="needs rsync: install rsync")]
@@ -47,7 +47,8 @@ ODD_NAMES = (
 PUSH = """
 import dataclasses, sys
 from pathlib import Path
-from kit import ssh, sync
+from kit.remote import ssh
+from kit.remote import sync
 from kit.errors import KitError
 found = ssh.connect("machine")
 found = dataclasses.replace(found, account=dataclasses.replace(found.account, home=sys.argv[2]))

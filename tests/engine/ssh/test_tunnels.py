@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kit import ports, procs, ssh, tunnels
+from kit import ports, procs
 from kit.errors import NetworkError, PortTakenError
-from kit.tunnels import state
+from kit.remote import ssh, tunnels
+from kit.remote.tunnels import state
 from tests import fake_ssh
 from tests.engine.remote.accounts import add_account, remove_account
 from tests.engine.remote.network import Link, why_not
@@ -25,7 +26,7 @@ pytestmark = needs_sshd
 PASSWORD = "correct horse"
 OPEN = """
 import sys
-from kit import tunnels
+from kit.remote import tunnels
 print(tunnels.open_tunnel("machine", container=sys.argv[1], service="jupyter", remote_port=int(sys.argv[2]),
                           first_port=int(sys.argv[3]), timeout_s=60).local_port)
 """

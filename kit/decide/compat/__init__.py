@@ -1,0 +1,226 @@
+"""Which image works on a host, and the exact reason why each other one does not. Pure: no engine, no network."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from kit.catalog.names import ImageRequest
+from kit.catalog.rows import SHORT_NAMES, Image, version_key
+from kit.decide.compat.declare import capability_of as capability_of
+from kit.decide.compat.declare import class_of, label_of, pair
+from kit.decide.compat.declare import declared_host as declared_host
+from kit.decide.compat.declare import gpu_by_name as gpu_by_name
+from kit.decide.compat.declare import parse_driver as parse_driver
+from kit.decide.compat.declare import unknown_host as unknown_host
+from kit.decide.compat.rules import Verdict as Verdict
+from kit.decide.compat.rules import archive_refusal as archive_refusal
+from kit.decide.compat.rules import code_for as code_for
+from kit.decide.compat.rules import judge as judge
+from kit.decide.compat.rules import pythons as pythons
+from kit.errors import IncompatibleError
+from kit.frozen import dataclass
+
+if TYPE_CHECKING:
+    from kit.catalog import Catalog
+    from kit.facts.host import Host
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolution:
+    """The image for a host, or None with every reason in `refused` and the smallest change that helps in `hint`."""
+
+    image: Image | None
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    alternatives: tuple[Image, ...] = ()  # others that work too, best first
+    refused: tuple[Verdict, ...] = ()
+    hint: str = ""
+
+
+def resolve(request: ImageRequest, catalog: Catalog, host: Host) -> Resolution:
+    """The newest release that works on every GPU of the host with its driver, its CUDA the newest of those.
+
+    The order of releases does not depend on the host, so that a newer driver can only add better answers.
+    """
+    verdicts = [
+        _with_request(judge(catalog, image, host), request, catalog, host) for image in _named(request, catalog)
+    ]
+    fitting = sorted((v for v in verdicts if not v.refusals), key=lambda v: _rank(v.image, host), reverse=True)
+    refused = tuple(sorted((v for v in verdicts if v.refusals), key=lambda v: _rank(v.image, host), reverse=True))
+    if not fitting:
+        return Resolution(image=None, refused=refused, hint=_smallest_change(request, catalog, host))
+    best = fitting[0]
+    return Resolution(
+        image=best.image,
+        reasons=best.reasons,
+        warnings=best.warnings,
+        alternatives=tuple(v.image for v in fitting[1:]),
+        refused=refused,
+    )
+
+
+def objection(catalog: Catalog, image: Image, host: Host) -> IncompatibleError | None:
+    """Why an image that was named outright cannot work on the host, with what would help; None when it can."""
+    refusals = judge(catalog, image, host).refusals
+    if not refusals:
+        return None
+    other = resolve(ImageRequest(framework=image.framework, flavor=image.flavor), catalog, host)
+    helps = f"`{other.image.name}` works here" if other.image else other.hint
+    hint = f"{helps}; or go on with --force" if helps else "go on with --force"
+    return IncompatibleError(f"{image.name} cannot work on this host: {refusals[0]}", details=refusals[1:], hint=hint)
+
+
+def parse_name(catalog: Catalog, name: str) -> ImageRequest | Image:
+    """A request when the name leaves the CUDA open (`torch`, `tf2.19`, `torch-devel`), else the image it names.
+
+    Raises NoSuchImageError when nothing has that name.
+    """
+    image, asked = catalog.find(name), ImageRequest.parse(name)
+    return image if asked is None or asked.tag else asked
+
+
+def request_for(image: Image) -> ImageRequest:
+    """The request that only this image answers."""
+    release = image.release
+    return ImageRequest(framework=image.framework, version=release.version, tag=release.cuda_tag, flavor=image.flavor)
+
+
+def choose(catalog: Catalog, name: str, host: Host) -> tuple[Image, Resolution | None]:
+    """The image a name stands for on the host, and how it was found; None when the name says it outright.
+
+    Raises NoSuchImageError, and IncompatibleError with every reason when nothing fits.
+    """
+    asked = parse_name(catalog, name)
+    if isinstance(asked, Image):
+        return asked, None
+    found = resolve(asked, catalog, host)
+    if found.image is None:
+        raise no_fit(name, found, host)
+    return found.image, found
+
+
+def no_fit(name: str, resolution: Resolution, host: Host) -> IncompatibleError:
+    """The error for a request that nothing fits."""
+    return IncompatibleError(
+        f"no image for `{name}` works with {describe(host)}",
+        details=refusal_lines(resolution.refused),
+        hint=resolution.hint,
+    )
+
+
+def refusal_lines(refused: tuple[Verdict, ...]) -> tuple[str, ...]:
+    """Each reason once, with the images it stands against, in the order of the images."""
+    images: dict[str, list[str]] = {}
+    for verdict in refused:
+        for reason in verdict.refusals:
+            images.setdefault(reason, []).append(verdict.image.name)
+    return tuple(f"{', '.join(names)}: {reason}" for reason, names in images.items())
+
+
+def describe(host: Host) -> str:
+    """The host in a few words: `driver 550.54.14, NVIDIA GeForce RTX 4090 (8.9)`."""
+    if not host.has_gpu:
+        return f"no NVIDIA GPU, {host.platform}"
+    names: dict[str, int] = {}
+    for gpu in host.gpus:
+        label = label_of(gpu)
+        names[label] = names.get(label, 0) + 1
+    gpus = [f"{count} x {label}" if count > 1 else label for label, count in names.items()]
+    driver = "driver unknown" if host.driver is None else f"driver {host.driver}" if host.driver else "no driver"
+    return ", ".join(
+        [driver, *(gpus or ["an NVIDIA GPU"]), *([host.platform] if host.platform != "linux/amd64" else [])]
+    )
+
+
+def _named(request: ImageRequest, catalog: Catalog) -> list[Image]:
+    return [i for i in catalog.images() if i.flavor == request.flavor and request.admits(i.release)]
+
+
+def _with_request(verdict: Verdict, request: ImageRequest, catalog: Catalog, host: Host) -> Verdict:
+    """The verdict with what speaks against the image when kit chooses: no lock, the Python, code nobody listed."""
+    image, release = verdict.image, verdict.image.release
+    refusals, reasons = list(verdict.refusals), list(verdict.reasons)
+    if not image.is_gpu and host.has_gpu and request.tag != "cpu":
+        refusals.append("it is for the CPU, and this host has an NVIDIA GPU")
+    if catalog.unlocked_reason(image):
+        refusals.append("it has no lock yet, so it cannot be built: `kit lock` makes one where its index answers")
+    if image.is_gpu and host.gpus and not release.compute_capabilities:
+        refusals.append("which GPUs its wheel has code for is not known")
+    if request.python:
+        available = pythons(catalog, image)
+        if request.python not in available:
+            refusals.append(
+                f"no base gives it Python {request.python}, only {', '.join(sorted(available, key=version_key))}"
+            )
+        elif available[request.python] == "archive":
+            reasons.append(f"Python {request.python} is that of the registry-free base: build it with --base archive")
+        else:
+            reasons.append(f"Python {request.python} is that of its base image")
+    return replace(verdict, refusals=tuple(refusals), reasons=tuple(reasons))
+
+
+def _rank(image: Image, host: Host) -> tuple[object, ...]:
+    release = image.release
+    # Without a GPU the image for the CPU is the smaller one that does the same.
+    return (
+        not image.is_gpu if not host.has_gpu else image.is_gpu,
+        version_key(release.version),
+        version_key(release.cuda or "0"),
+    )
+
+
+def _best(request: ImageRequest, catalog: Catalog, host: Host) -> Image | None:
+    """What `resolve` would choose, without asking what would help if there is nothing."""
+    verdicts = (
+        _with_request(judge(catalog, image, host), request, catalog, host) for image in _named(request, catalog)
+    )
+    return max((v.image for v in verdicts if not v.refusals), key=lambda image: _rank(image, host), default=None)
+
+
+def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str:
+    """What would make an image fit, the least first: another driver, another version, another Python, fewer GPUs."""
+    changes: list[str] = []
+    for driver in _newer_drivers(catalog, host):
+        if image := _best(request, catalog, replace(host, driver=driver)):
+            what = "upgrade the driver to" if host.driver else "install driver"
+            changes.append(f"{what} {driver} or newer: `{image.name}` then works")
+            break
+    wider = ImageRequest(framework=request.framework, flavor=request.flavor, python=request.python)
+    if wider != request and (image := _best(wider, catalog, host)):
+        changes.append(f"take {SHORT_NAMES[request.framework]} {image.release.version}: `{image.name}` works here")
+    if request.python and (image := _best(replace(request, python=""), catalog, host)):
+        have = ", ".join(sorted(pythons(catalog, image), key=version_key))
+        changes.append(f"take Python {have}: `{image.name}` works here")
+    if len(host.gpus) > 1:
+        alone = ((gpu, _best(request, catalog, replace(host, gpus=(gpu,)))) for gpu in host.gpus)
+        uses = [f"`{image.name}` with --gpus device={gpu.index} ({label_of(gpu)})" for gpu, image in alone if image]
+        if uses:
+            changes.append(f"use one GPU alone: {', '.join(uses)}")
+    if request.flavor and (image := _best(replace(request, flavor=""), catalog, host)):
+        changes.append(f"do without the compiler: `{image.name}` works here")
+    if any(class_of(catalog, gpu) == "jetson" for gpu in host.gpus):
+        changes.append("take an image made for JetPack (github.com/dusty-nv/jetson-containers)")
+    elif host.driver == "":
+        changes.append("run on the CPU: --gpus none")
+    elif not changes and request.framework == "tensorflow":
+        if _is_newer_than_tensorflow(catalog, host):
+            # github.com/tensorflow/tensorflow/issues/99592: the only way found to work on the RTX 50 series.
+            changes.append("take NVIDIA's own build of TensorFlow from NGC, nvcr.io/nvidia/tensorflow")
+        if image := _best(ImageRequest(framework="torch", flavor=request.flavor), catalog, host):
+            changes.append(f"take PyTorch: `{image.name}` works here")
+    return "; or ".join(changes)
+
+
+def _newer_drivers(catalog: Catalog, host: Host) -> list[str]:
+    """The drivers the tables name that are newer than the host's, oldest first; none when no driver is the matter."""
+    if not host.has_gpu or host.driver is None:
+        return []
+    known = {d for t in catalog.toolkits for d in (t.min_driver, *(pair[1] for pair in t.drivers[:1])) if d}
+    return sorted((d for d in known if not host.driver or version_key(d) > version_key(host.driver)), key=version_key)
+
+
+def _is_newer_than_tensorflow(catalog: Catalog, host: Host) -> bool:
+    limits = [pair(r.ptx_newest) for r in catalog.releases if r.framework == "tensorflow" and r.ptx_newest]
+    found = [pair(c) for gpu in host.gpus if (c := capability_of(catalog, gpu))]
+    return bool(limits) and any(capability > max(limits) for capability in found)

@@ -1,0 +1,149 @@
+"""A host as it is declared, and GPUs by their names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from kit.catalog.rows import Gpu, version_key
+from kit.errors import BadInputError
+
+if TYPE_CHECKING:
+    from kit.catalog import Catalog
+    from kit.facts.host import Host, HostGpu
+
+
+def unknown_host() -> Host:
+    """A host nobody has said anything about."""
+    from kit.facts.host import Host
+
+    return Host(driver=None, is_declared=True)
+
+
+def declared_host(
+    catalog: Catalog, *, driver: str = "", gpus: tuple[str, ...] = (), platform: str = "", base: Host | None = None
+) -> Host:
+    """A host as the user declares it; what is not declared is taken from `base`, or unknown.
+
+    Raises BadInputError for a driver, GPU or platform that cannot be one.
+    """
+    from kit.facts.host import HostGpu
+
+    host = base or unknown_host()
+    if platform:
+        known = [row for row in catalog.platforms if any(row.name in r.platforms for r in catalog.releases)]
+        named = [row.name for row in known if platform in (row.name, row.machine, row.debian)]
+        if not named:
+            names = " or ".join(row.name for row in known)
+            raise BadInputError(f"--platform {platform}: not a platform kit knows", hint=f"give {names}")
+        host = replace(host, platform=named[0])
+    if gpus:
+        found = [gpu_by_name(catalog, text) for text in gpus]
+        host = replace(
+            host,
+            gpus=tuple(HostGpu(name=name, compute_capability=cc, index=i) for i, (name, cc) in enumerate(found)),
+            pci_gpus=(),
+            driver=host.driver or None,
+        )
+    if driver:
+        host = replace(host, driver=parse_driver(driver))
+        if not host.has_gpu:
+            host = replace(host, gpus=(HostGpu(name="a GPU that was not named"),))
+    return replace(host, is_declared=True, driver_problem="")
+
+
+def parse_driver(text: str) -> str:
+    """A driver version as NVIDIA writes it: `550.54.14`, or Windows' own `31.0.15.3640`, which is 536.40.
+
+    Raises BadInputError.
+    """
+    words = text.strip()
+    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words):
+        # Windows numbers: the last five digits of the last two parts are NVIDIA's.
+        digits = (match[1] + match[2])[-5:]
+        return f"{digits[:3]}.{digits[3:]}"
+    if re.fullmatch(r"\d{3}(\.\d{1,3}){0,2}", words):
+        return words
+    raise BadInputError(
+        f"--driver {text}: not a driver version", hint="give it as `nvidia-smi` prints it, such as 550.54.14"
+    )
+
+
+def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
+    """(name, compute capability) of a GPU written as nvidia-smi prints it, shortened, or as `sm_89` or `8.9`.
+
+    Raises BadInputError with the nearest names when it is none, or when GPUs of several capabilities fit.
+    """
+    words = text.strip()
+    if match := re.fullmatch(r"(?:sm_|compute_)(\d{1,2})(\d)[af]?|(\d{1,2})\.(\d)", words, re.IGNORECASE):
+        capability = f"{match[1] or match[3]}.{match[2] or match[4]}"
+        return capability, capability
+    matches = gpu_rows(catalog, words)
+    capabilities = sorted({gpu.compute_capability for gpu in matches}, key=version_key)
+    if len(capabilities) == 1:
+        exact = next((name for gpu in matches for name in gpu.names if _words(name) == _words(words)), "")
+        return exact or words, capabilities[0]
+    names = [name for gpu in catalog.gpus for name in gpu.names]
+    if capabilities:
+        fitting = ", ".join(f"{gpu.names[0]} ({gpu.compute_capability})" for gpu in matches)
+        raise BadInputError(f"--gpu {text}: several GPUs are called that: {fitting}", hint="give the whole name")
+    import difflib
+
+    near = difflib.get_close_matches(words, names, n=3, cutoff=0.5)
+    raise BadInputError(
+        f"--gpu {text}: no GPU of the catalog is called that",
+        hint=(f"nearest: {', '.join(near)}; " if near else "") + "or give its compute capability, such as sm_89",
+    )
+
+
+def capability_of(catalog: Catalog, gpu: HostGpu) -> str:
+    """The compute capability of a host's GPU: the driver's word, else the catalog's by its name; empty if unknown."""
+    if gpu.compute_capability:
+        return gpu.compute_capability
+    found = {row.compute_capability for row in gpu_rows(catalog, gpu.name)}
+    return found.pop() if len(found) == 1 else ""
+
+
+def class_of(catalog: Catalog, gpu: HostGpu) -> str:
+    """The catalog's class of a GPU, by its name, else by a compute capability that only one class has."""
+    rows = gpu_rows(catalog, gpu.name) or tuple(
+        row for row in catalog.gpus if gpu.compute_capability and row.compute_capability == gpu.compute_capability
+    )
+    found = {row.gpu_class for row in rows}
+    return found.pop() if len(found) == 1 else ""
+
+
+def label_of(gpu: HostGpu) -> str:
+    if gpu.name in ("", gpu.compute_capability):
+        return f"GPU {gpu.compute_capability or gpu.index}"
+    return f"{gpu.name} ({gpu.compute_capability})" if gpu.compute_capability else gpu.name
+
+
+@cache
+def _words(name: str) -> tuple[str, ...]:
+    """A GPU's name to compare by: drivers before R470 leave out `NVIDIA`, people leave out the brand."""
+    text = name.lower().partition(" mig ")[0]
+    return tuple(w for w in re.split(r"[\s\-_/()]+", text) if w and w not in ("nvidia", "geforce", "tesla", "quadro"))
+
+
+@cache
+def gpu_rows(catalog: Catalog, name: str) -> tuple[Gpu, ...]:
+    """The catalog's GPUs of that name; if there are none, those whose names have these words in a row."""
+    wanted = _words(name)
+    if not wanted:
+        return ()
+    exact = tuple(gpu for gpu in catalog.gpus if any(_words(n) == wanted for n in gpu.names))
+    if exact:
+        return exact
+
+    def has(words: tuple[str, ...]) -> bool:
+        return any(words[i : i + len(wanted)] == wanted for i in range(len(words) - len(wanted) + 1))
+
+    return tuple(gpu for gpu in catalog.gpus if any(has(_words(n)) for n in gpu.names))
+
+
+def pair(capability: str) -> tuple[int, int]:
+    major, _, minor = capability.partition(".")
+    return int(major), int(minor or 0)

@@ -1,0 +1,1 @@
+"""Images: their bases, building them, bringing them where they run."""

@@ -1,0 +1,60 @@
+"""Building with BuildKit, by buildx."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from kit import paths
+from kit.engine import Engine
+from kit.image.build.inputs import Plan, kit_context
+from kit.image.buildlog import BuildLog, Log
+
+
+def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[int, Log]:
+    """Build into the engine's store, or where `output` (arguments of buildx) says; the exit code, and the log."""
+    if output is None:
+        reference = plan.image.reference
+        output = ["--tag", reference]
+        if engine.info.is_containerd_store:
+            output = ["--output", f"type=image,name={reference},unpack=true,compression=zstd,oci-mediatypes=true"]
+    log = BuildLog()
+    with _contexts(plan) as arguments:
+        code = engine.stream(
+            [
+                "buildx",
+                "build",
+                "--progress=rawjson",
+                "--provenance=false",
+                "--sbom=false",
+                f"--build-arg=BASE={plan.base.reference}",
+                *plan.arguments,
+                *output,
+                *arguments,
+            ],
+            lambda line: plan.progress.log(log, log.feed(line)),
+        )
+    return code, log
+
+
+@contextlib.contextmanager
+def _contexts(plan: Plan) -> Iterator[list[str]]:
+    """The arguments for what a build gets: its folder, uv, and as secrets the CA, proxies and index."""
+    network = plan.options.network
+    arguments = [f"--build-context=kit={kit_context()}"]
+    if network.ca_file:
+        arguments.append(f"--secret=id=ca,src={network.ca_file}")
+    if network.needs_host_network:
+        arguments.append("--allow=network.host")
+    with tempfile.TemporaryDirectory(prefix="kit-build-") as folder:
+        if script := network.shell_script():
+            file = Path(folder) / "environment"
+            paths.write_text(file, script, mode=0o600)
+            arguments.append(f"--secret=id=environment,src={file}")
+        # The image's own folder has its Dockerfile, but of a lock with a parent only what that adds.
+        context = Path(folder) / plan.image.name
+        paths.write_text(context / "Dockerfile", plan.inputs.dockerfile)
+        paths.write_text(context / "requirements.lock", plan.inputs.lock.requirements)
+        yield [*arguments, str(context)]

@@ -1,0 +1,172 @@
+"""One image: check its inputs, choose its base, have the engine build it, and say what went wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from kit.catalog import Catalog
+from kit.catalog.rows import Image
+from kit.decide.compat import archive_refusal
+from kit.engine import Engine
+from kit.engine.messages import NO_HINTS, REGISTRY, Hints, recognise
+from kit.errors import (
+    BaseNotFoundError,
+    BuildFailedError,
+    EngineFeatureError,
+    IncompatibleError,
+    KitError,
+    NetworkError,
+)
+from kit.image import base
+from kit.image.build import buildkit, podman
+from kit.image.build.inputs import Plan, current, read_inputs
+from kit.image.build.options import SILENT, BuildOptions, Built, ChosenBase, Progress
+from kit.image.buildlog import Log
+
+# How long `--base auto` waits for a registry before it takes the archive.
+REGISTRY_PATIENCE_S = 8
+# Podman 4 reads the manifest of an image that is for one platform alone, and then refuses it: it is there.
+ANSWERED = ("parsing manifest blob", "is not a manifest list")
+WITHOUT_REGISTRY = "give a mirror with --registry-mirror, or build without a registry: --base archive"
+
+
+def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress = SILENT) -> Built:
+    """Build one image into the engine's store, unless it is up to date.
+
+    Raises BuildFailedError with the failed step and its last lines, or the kind of error the engine's text stands for.
+    """
+    inputs = read_inputs(catalog, image)
+    if not options.force and not options.no_cache and (done := current(catalog, image, engine, options)):
+        return done
+    started = time.monotonic()
+    if engine.features.has_buildkit:
+        engine.require_buildx()
+    chosen = choose_base(catalog, image, engine, options, progress)
+    plan = Plan(image=image, inputs=inputs, base=chosen, options=options, progress=progress)
+    code, log = (buildkit if engine.features.has_buildkit else podman).run(engine, plan)
+    if code != 0:
+        raise build_error(image.name, log, code, hints=engine.hints)
+    return Built(
+        image=image.name,
+        reference=image.reference,
+        base=chosen.reference,
+        fingerprint=plan.fingerprint,
+        is_new=True,
+        seconds=time.monotonic() - started,
+    )
+
+
+def build_digest(
+    catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress = SILENT
+) -> str:
+    """Build the image from nothing into an OCI archive and return its manifest's digest; the store is untouched.
+
+    Raises EngineFeatureError where the engine has no BuildKit, and what `build` does.
+    """
+    inputs = read_inputs(catalog, image)
+    if not engine.features.has_equal_digests:
+        raise EngineFeatureError(
+            f"{engine.features.title} does not promise the same digest twice, so two of its builds are not compared",
+            hint="compare them where BuildKit is: `--host local`, or a machine with Docker",
+        )
+    engine.require_buildx()
+    chosen = choose_base(catalog, image, engine, options, progress)
+    plan = Plan(image=image, inputs=inputs, base=chosen, options=replace(options, no_cache=True), progress=progress)
+    with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
+        archive = Path(folder) / "image.tar"
+        output = f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"
+        code, log = buildkit.run(engine, plan, ["--output", output])
+        if code != 0:
+            raise build_error(image.name, log, code)
+        with tarfile.open(archive) as tar:
+            index = tar.extractfile("index.json")
+            assert index is not None
+            found: str = json.load(index)["manifests"][0]["digest"]
+            return found
+
+
+def choose_base(
+    catalog: Catalog, image: Image, engine: Engine, options: BuildOptions, progress: Progress
+) -> ChosenBase:
+    """The base to build on, made first when it comes from the archive.
+
+    Raises BaseNotFoundError when the registry answers and does not have it, NetworkError when it does not answer and
+    was asked for, IncompatibleError when no base can carry the image.
+    """
+    row = catalog.base_for(image)
+    reference = row.reference
+    if options.registry_mirror:
+        # Docker Hub's own images have no owner in their name there, and `library` everywhere else.
+        host = options.registry_mirror.partition("://")[2] or options.registry_mirror
+        reference = f"{host.rstrip('/')}/{'' if '/' in row.repository else 'library/'}{reference}"
+    suites = catalog.suites_for(image)
+    if refusal := archive_refusal(catalog, image):
+        suites = []
+        if options.base == "archive":
+            raise IncompatibleError(
+                f"{image.name} cannot be built on a registry-free base: {refusal}",
+                hint="build it where a container registry can be reached, with --base registry",
+            )
+    if options.base != "archive":
+        problem = _registry_problem(engine, reference, row.digest_status)
+        if problem is None:
+            return ChosenBase(source="registry", reference=reference, python=row.python, identity=row.reference)
+        if options.base == "registry" or not suites or isinstance(problem, BaseNotFoundError):
+            raise problem
+        progress.message(f"the container registry does not answer: building on a registry-free {suites[0].distro} base")
+    suite = suites[0]
+    made = base.ensure(suite.name, engine, mirror=options.apt_mirror, on_message=progress.message)
+    return ChosenBase(source="archive", reference=made.reference, python=suite.python, identity=f"archive:{suite.name}")
+
+
+def _registry_problem(engine: Engine, reference: str, digest_status: str) -> KitError | None:
+    """None when the registry has this base, else what to tell the user."""
+    try:
+        engine.call(engine.manifest_command(reference), timeout_s=REGISTRY_PATIENCE_S)
+    except KitError as e:
+        if any(part in line for part in ANSWERED for line in e.details):
+            return None
+        found = recognise((e.message, *e.details), REGISTRY)
+        if isinstance(found, BaseNotFoundError):
+            hint = "NVIDIA rebuilds and deletes tags: `kit update` asks for the present digests"
+            if digest_status != "confirmed":
+                hint += f" (this one is {digest_status})"
+            return BaseNotFoundError(
+                f"the registry does not have the base {reference}", hint=hint, details=found.details
+            )
+        return NetworkError(
+            f"the registry of {reference} does not answer",
+            details=e.details[-1:],
+            hint=WITHOUT_REGISTRY,
+        )
+    return None
+
+
+def build_error(name: str, log: Log, code: int, *, hints: Hints = NO_HINTS) -> KitError:
+    """What a failed build is reported as: the kind its text stands for, else the failed step and its last lines.
+
+    `hints`: what to do about some kinds with this engine.
+    """
+    step = log.failed
+    lines = [line for line in (step.lines if step else log.other) if line.strip()]
+    text = [*(lines if step else []), step.error if step else "", *log.other]
+    if known := recognise(text, hints=hints):
+        return known
+    if step and re.search(r"^\[[^]]*\] (FROM|load metadata) ", step.name) and (known := recognise(text, REGISTRY)):
+        hint = "`kit update` asks the registry for the present digests; `--base archive` needs none"
+        if isinstance(known, NetworkError):
+            hint = WITHOUT_REGISTRY
+        return type(known)(known.message, details=known.details, hint=hint)
+    where = f'in the step "{step.title}"' if step else f"with exit code {code}"
+    details = lines[-15:] or ([step.error] if step else [])
+    return BuildFailedError(
+        f"the build of {name} failed {where}",
+        details=tuple(details),
+        hint="the same command goes on from the last finished step; -vv shows every command",
+    )

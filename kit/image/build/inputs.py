@@ -1,0 +1,160 @@
+"""What an image is built from, and whether the engine's image still is what that says."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kit import paths
+from kit.catalog import Catalog
+from kit.catalog.rows import Image
+from kit.engine import Engine
+from kit.errors import LockError
+from kit.frozen import dataclass
+from kit.image.build.options import BuildOptions, Built, ChosenBase, Progress
+from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
+
+if TYPE_CHECKING:
+    from kit.locks.format import Lock
+
+# They open and close each step of a build.
+STEP_SCRIPTS = ("begin.sh", "end.sh")
+
+
+def step_scripts() -> str:
+    """The text of the scripts that every step sources: what they do is part of what an image is."""
+    return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in STEP_SCRIPTS)
+
+
+def kit_context() -> Path:
+    """A folder with the uv program, and the scripts that open and close a step."""
+    import shutil
+    import tempfile
+
+    import uv
+
+    program = Path(uv.find_uv_bin())
+    stat = program.stat()
+    mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
+    folder = paths.cache_dir() / "build-context" / mark
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder.parent))
+        shutil.copy(program, beside / "uv")
+        for name in STEP_SCRIPTS:
+            shutil.copy(paths.templates_dir() / name, beside / name)
+        # Another kit process may have been faster: then its folder is as good as this one.
+        try:
+            beside.rename(folder)
+        except OSError:
+            shutil.rmtree(beside)
+    return folder
+
+
+def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
+    """A hash of all that decides what is in the image: equal fingerprint, nothing to build."""
+    digest = hashlib.sha256()
+    for part in (dockerfile, step_scripts(), requirements, base_identity):
+        digest.update(hashlib.sha256(part.encode()).digest())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The committed files an image is built from, checked against each other and the catalog."""
+
+    dockerfile: str
+    lock: Lock
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One build, decided in full: what a builder is told."""
+
+    image: Image
+    inputs: Inputs
+    base: ChosenBase
+    options: BuildOptions
+    progress: Progress
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.inputs.dockerfile, self.inputs.lock.requirements, self.base.identity)
+
+    @property
+    def arguments(self) -> list[str]:
+        """What every builder is told; the image's labels say what it was built from, beside those of its Dockerfile."""
+        labels = {
+            FINGERPRINT: self.fingerprint,
+            BASE: self.base.reference,
+            BASE_SOURCE: self.base.source,
+            BASE_IDENTITY: self.base.identity,
+            PYTHON: self.base.python,
+        }
+        return [
+            f"--build-arg=SOURCE_DATE_EPOCH={self.inputs.lock.source_date_epoch}",
+            *(f"--label={name}={value}" for name, value in labels.items()),
+            *(["--network=host"] if self.options.network.needs_host_network else []),
+            *(["--no-cache"] if self.options.no_cache else []),
+        ]
+
+
+def read_inputs(catalog: Catalog, image: Image) -> Inputs:
+    """The image's committed lock and Dockerfile.
+
+    Raises UnlockedError, or LockError when the lock does not fit the catalog or the Dockerfile is not the templates'.
+    """
+    from kit.locks import differences
+    from kit.locks.format import read_lock
+    from kit.render import render_dockerfile
+
+    folder = paths.images_dir() / image.name
+    lock = read_lock(folder, image)
+    if differences(lock, catalog, image):
+        raise LockError(
+            f"the lock of {image.name} is stale: the catalog has changed since it was solved",
+            hint=f"solve it again: `kit lock {image.name}`",
+        )
+    dockerfile = render_dockerfile(catalog, image, lock)
+    file = folder / "Dockerfile"
+    if not file.is_file() or file.read_text(encoding="utf-8") != dockerfile:
+        raise LockError(
+            f"{file} is not what the templates and the catalog say", hint=f"write it again: `kit render {image.name}`"
+        )
+    return Inputs(dockerfile=dockerfile, lock=lock)
+
+
+def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:
+    """The image as the engine has it, if it is what its committed files say (and on the base that was asked for).
+
+    Quick, for `kit run`: it compares fingerprints and checks nothing else, which `build` does.
+    """
+    labels = engine.image_labels(image.reference)
+    if labels is None or FINGERPRINT not in labels or options.base not in ("auto", labels.get(BASE_SOURCE)):
+        return None
+    from kit.locks.format import read_requirements
+
+    folder = paths.images_dir() / image.name
+    try:
+        dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
+        requirements, _ = read_requirements(folder)
+    except (OSError, LockError):
+        return None
+    identity = labels.get(BASE_IDENTITY, "")
+    # The base's identity is taken from the label, so it must be one this image can have today.
+    mark = fingerprint(dockerfile, requirements, identity)
+    if labels[FINGERPRINT] != mark or identity not in _identities(catalog, image):
+        return None
+    return Built(
+        image=image.name,
+        reference=image.reference,
+        base=labels.get(BASE, ""),
+        fingerprint=mark,
+        is_new=False,
+        seconds=0.0,
+    )
+
+
+def _identities(catalog: Catalog, image: Image) -> list[str]:
+    return [catalog.base_for(image).reference, *(f"archive:{suite.name}" for suite in catalog.suites_for(image))]

@@ -1,0 +1,70 @@
+"""Bring an image that is built already to where it is needed: to a registry, from one, or from engine to engine."""
+
+from __future__ import annotations
+
+import time
+
+from kit import process
+from kit.catalog.rows import Image
+from kit.engine import Engine
+from kit.engine.messages import REGISTRY, recognise
+from kit.errors import BuildFailedError, CommandError, EngineError
+from kit.image.build.options import SILENT, Built, Progress
+
+TRANSFER_NOTICE_S = 5.0
+
+
+def push_image(engine: Engine, built: Built, repository: str, progress: Progress = SILENT) -> str:
+    """Push a built image to `repository/NAME`; returns the reference. Layers the registry has are not sent again."""
+    reference = f"{repository.rstrip('/')}/{built.image}:latest"
+    engine.call(["tag", engine.full_name(built.reference), engine.full_name(reference)])
+    lines: list[str] = []
+    if engine.stream(["push", engine.full_name(reference)], lines.append) != 0:
+        known = recognise(lines, REGISTRY)
+        raise known or BuildFailedError(
+            f"{reference} could not be pushed",
+            details=tuple(lines[-5:]),
+            hint=f"log in first: `{engine.kind} login {reference.split('/')[0]}`",
+        )
+    progress.message(f"pushed {reference}")
+    return reference
+
+
+def pull_image(engine: Engine, image: Image, repository: str, progress: Progress = SILENT) -> None:
+    """Pull an image that `push_image` pushed, on the engine's own machine."""
+    reference = f"{repository.rstrip('/')}/{image.name}:latest"
+    progress.message(f"pulling {reference}")
+    lines: list[str] = []
+    if engine.stream(["pull", engine.full_name(reference)], lines.append) != 0:
+        raise recognise(lines, REGISTRY) or EngineError(
+            f"{reference} could not be pulled",
+            details=tuple(lines[-5:]),
+            hint=f"can that machine reach {reference.split('/')[0]}, and is it logged in (`{engine.kind} login`)?",
+        )
+    engine.call(["tag", engine.full_name(reference), engine.full_name(image.reference)])
+
+
+def transfer_image(source: Engine, engine: Engine, image: Image, progress: Progress = SILENT) -> int:
+    """Send an image from one engine to another, and say how many bytes that took.
+
+    Raises the kind of error that the text of the engine that failed stands for.
+    """
+    started = told = time.monotonic()
+    sent = 0
+
+    def on_bytes(total: int) -> None:
+        nonlocal sent, told
+        sent = total
+        if time.monotonic() - told > TRANSFER_NOTICE_S:
+            told = time.monotonic()
+            progress.message(f"  {total / 1e6:.0f} MB sent in {told - started:.0f} s")
+
+    with (
+        source.prepared(["image", "save", source.full_name(image.reference)]) as (save, save_variables),
+        engine.prepared(["image", "load", "--quiet"]) as (load, load_variables),
+    ):
+        try:
+            process.pipe(save, load, source_env=save_variables, sink_env=load_variables, on_bytes=on_bytes)
+        except CommandError as e:
+            raise (source if e.command == tuple(save) else engine).failure(e) from e
+    return sent

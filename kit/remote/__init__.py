@@ -1,0 +1,1 @@
+"""Other machines over SSH: one shared connection, folders that follow, tunnels that stay."""

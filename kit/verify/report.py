@@ -1,0 +1,59 @@
+"""What is verified and what came of it: frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from kit.catalog.rows import Image
+from kit.engine import Engine
+from kit.frozen import dataclass
+from kit.locks.format import Lock
+from kit.run.gpu_check import Asked
+from kit.spec.request import Service, Started
+
+Outcome = Literal["passed", "failed", "not_run"]
+
+SCRIPTS = "/run/kit/verify"  # where the container that is verified has what runs inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check and what came of it."""
+
+    name: str  # `packages.locked`
+    outcome: Outcome
+    detail: str = ""  # what was found, why it failed, or why it was not run
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All checks of one image."""
+
+    image: str
+    reference: str  # the engine's name for what was verified
+    checks: tuple[Check, ...]
+
+    def count(self, outcome: Outcome) -> int:
+        return sum(check.outcome == outcome for check in self.checks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A running container of the image that is verified, and what the catalog and the lock promise of it."""
+
+    image: Image
+    lock: Lock
+    engine: Engine
+    reference: str
+    container: str
+    config: Mapping[str, Any]  # the image's own configuration, as the engine has it
+    platform: str  # in docker's spelling
+    labels: Mapping[str, str]  # those the image must have
+    environment: Mapping[str, str]  # the variables it must set
+    scripts: str  # on the engine's machine, what is at SCRIPTS inside
+    asked: Asked | None  # the GPUs the container was given; None: none
+    no_gpu: str  # why there is none; empty when there is one
+    shm_bytes: int
+    start_service: Callable[[Service], tuple[Started, str]]  # a service of the image as `kit run` starts it, its token
