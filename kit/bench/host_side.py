@@ -67,10 +67,14 @@ def gpus_for(device: str, gpus: GpuRequest | None) -> GpuRequest | None:
     return gpus
 
 
+def require_gpu_image(image: Image) -> None:
+    """Raise IncompatibleError for an image that no GPU works with."""
+    if not image.is_gpu:
+        raise IncompatibleError(f"{image.name} is built for the CPU: there is no GPU to measure", hint=CPU_HINT)
+
+
 def require_gpu(ready: Ready) -> None:
     """Raise IncompatibleError when a container of the image would get no GPU."""
-    if not ready.image.is_gpu:
-        raise IncompatibleError(f"{ready.image.name} is built for the CPU: there is no GPU to measure", hint=CPU_HINT)
     if not ready.gpus.grant.devices:
         raise IncompatibleError("this host has no NVIDIA GPU that a container could use", hint=CPU_HINT)
 
@@ -202,23 +206,22 @@ def package_folder() -> Path:
     return Path(kit.__path__[0])
 
 
-def host_python(request: BenchRequest, wanted: str) -> str:
-    """A Python of this machine that has the framework. Raises BadInputError with how to make one."""
-    module = request.image.framework
+def require_host_python(image: Image, python: str) -> None:
+    """Raise BadInputError, with how to make one, when a Python of this machine lacks the image's framework."""
+    module = image.framework
     try:
         done = process.run(
-            [wanted, "-c", f"import importlib.util as u; print(bool(u.find_spec('{module}')))"], timeout_s=60
+            [python, "-c", f"import importlib.util as u; print(bool(u.find_spec('{module}')))"], timeout_s=60
         )
     except KitError as e:
-        raise BadInputError(f"--host-python {wanted}: {e.message}") from None
-    if done.stdout.strip() == "True":
-        return wanted
-    lock = f"images/{request.image.name}/requirements.lock"
-    raise BadInputError(
-        f"{wanted} has no {module}, so there is nothing to compare the container with",
-        hint=f"install the same lock outside: `uv venv host && uv pip install --python host/bin/python "
-        f"--require-hashes -r {lock}`, then --host-python host/bin/python",
-    )
+        raise BadInputError(f"--host-python {python}: {e.message}") from None
+    if done.stdout.strip() != "True":
+        lock = f"images/{image.name}/requirements.lock"
+        raise BadInputError(
+            f"{python} has no {module}, so there is nothing to compare the container with",
+            hint=f"install the same lock outside: `uv venv host && uv pip install --python host/bin/python "
+            f"--require-hashes -r {lock}`, then --host-python host/bin/python",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kit.bench.host_side import BenchRequest
+    from kit.catalog.rows import Image
     from kit.image.build.ensure import ImageOptions
     from kit.run.prepare import Ready
     from kit.spec.gpu_request import GpuRequest
@@ -111,16 +112,22 @@ def image_command(
     tests = _tests(only)
     screen = CommandScreen(options)
     asked = host_side.gpus_for(device, gpus)
-    ready = prepare(Wanted(name=name, target=options.host, image=image, gpus=asked), screen)
+
+    def check(chosen: Image) -> None:
+        if device == "cuda":
+            host_side.require_gpu_image(chosen)
+        if host_compare:
+            host_side.require_host_python(chosen, host_python)
+
+    ready = prepare(Wanted(name=name, target=options.host, image=image, gpus=asked), screen, check)
     if device == "cuda":
         host_side.require_gpu(ready)
     request = host_side.BenchRequest(
         image=ready.image, device=device, only=tests, shapes=shapes, soak_minutes=soak_minutes
     )
-    outside = host_side.host_python(request, host_python) if host_compare else ""
     ready = bring(ready, screen)
     if host_compare:
-        _host_compare(options, request, ready, outside, pairs, save)
+        _host_compare(options, request, ready, host_python, pairs, save)
     else:
         _measure(options, request, ready, save)
 

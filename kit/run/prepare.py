@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,8 +54,9 @@ class Ready:
     options: ImageOptions = field(default_factory=ImageOptions)
 
 
-def prepare(wanted: Wanted, screen: Screen) -> Ready:
-    """What is wanted, chosen and decided, before anything is brought to the machine.
+def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lambda _: None) -> Ready:
+    """What is wanted, chosen and decided, before anything is brought to the machine. `check` gets the image before an
+    engine is asked, to refuse it.
 
     Raises NoSuchImageError, IncompatibleError, NoEngineError and NetworkError, and what stands against the GPUs.
     """
@@ -64,6 +66,7 @@ def prepare(wanted: Wanted, screen: Screen) -> Ready:
     image = choose_image(catalog, wanted.name, host, screen, force=wanted.force)
     if wanted.gpus_are_optional and not image.is_gpu:
         gpus = None
+    check(image)
     engine = connect(wanted.target)
     return Ready(
         catalog=catalog,

@@ -96,14 +96,14 @@ def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
     ((port, inner),) = spec.ports
     secrets = {variable: _from_caller(variable) for variable in spec.secret_environment}
     token = {variable: secrets.pop(variable) for variable in ("JUPYTER_TOKEN",) if variable in secrets}
-    own = (layout.WORKSPACE, layout.PASSWD_FILE)
+    _workspace, _passwd, *more = spec.mounts  # these two the file says in its own way
     return {
         "name": name,
         "image": spec.image,
         "command": spec.command,
         "environment": {**secrets, **{key: _plain(value) for key, value in spec.environment.items()}, **token},
         "published": f"127.0.0.1:${{{name.upper()}_PORT:-{port}}}:{inner}",
-        "mounts": [mount for mount in spec.mounts if not mount.is_volume and mount.target not in own],
+        "mounts": [mount for mount in more if not mount.is_volume],
         "shm": f"${{SHM_SIZE:-{spec.shm_bytes or SHM}}}",
         "restart": f"${{RESTART:-{spec.restart or 'no'}}}",
         "has_healthcheck": spec.healthcheck,
