@@ -202,10 +202,9 @@ def _volumes(image: Image, engine: Engine) -> tuple[Mount, ...]:
     But the CUDA cache is the user's own: what the driver compiled for this GPU takes minutes to compile again.
     """
     uid = _user(engine).partition(":")[0]
-    kept = {f"{layout.HOME}/.cache/cuda"}
-    return tuple(
-        mount if mount.target in kept else replace(mount, source="") for mount in volume_mounts(image.name, uid)
-    )
+    kept = f"{layout.HOME}/.cache/cuda"
+    mounts = volume_mounts(image.name, uid)
+    return tuple(mount if mount.target == kept else replace(mount, source="") for mount in mounts)
 
 
 def _no_gpu(ready: Ready, granted: GpuGrant) -> str:

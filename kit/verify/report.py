@@ -56,4 +56,4 @@ class Subject:
     asked: Asked | None  # the GPUs the container was given; None: none
     no_gpu: str  # why there is none; empty when there is one
     shm_bytes: int
-    start_service: Callable[[Service], tuple[Started, str]]  # a service of the image as `kit run` starts it, its token
+    start_service: Callable[[Service], tuple[Started, str]]  # as `kit run` does, and its token; gone with the subject

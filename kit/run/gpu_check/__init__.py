@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import time
@@ -155,8 +156,6 @@ def _judged(asked: Asked, ask: Callable[[], str]) -> tuple[str, str]:
 
 def _proof_file(engine: Engine, spec: ContainerSpec) -> Path:
     """Where it is noted that these GPUs work in this image, on this boot of this machine."""
-    import hashlib
-
     boot = Path("/proc/sys/kernel/random/boot_id")
     where = engine.target or (boot.read_text(encoding="ascii").strip() if boot.is_file() else "")
     mark = "\0".join((where, spec.image, spec.user, *spec.gpus.devices))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,17 +161,13 @@ def files(subject: Subject) -> Answer:
 
 
 @pytest.fixture(scope="session")
-def jupyter(subject: Subject) -> Iterator[tuple[Started, str]]:
+def jupyter(subject: Subject) -> tuple[Started, str]:
     """A JupyterLab of the image that has answered, and its token."""
-    started, token = subject.start_service("jupyter")
-    yield started, token
-    subject.engine.remove(started.name, force=True)
+    return subject.start_service("jupyter")
 
 
 @pytest.fixture(scope="session")
-def tensorboard(subject: Subject, model: Answer) -> Iterator[Started]:
+def tensorboard(subject: Subject, model: Answer) -> Started:
     """A TensorBoard of the image that has answered, after the framework has written a scalar."""
     model.value("scalar")
-    started, _ = subject.start_service("tensorboard")
-    yield started
-    subject.engine.remove(started.name, force=True)
+    return subject.start_service("tensorboard")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,43 +31,33 @@ plt.show()
 """
 
 
-class Kernel:
-    """A kernel of the image's own, started the first time it is used."""
+@lru_cache
+def kernel() -> Any:
+    """The manager and the client of a kernel of the image's own, started the first time it is asked for."""
+    from jupyter_client.manager import start_new_kernel
 
-    def __init__(self) -> None:
-        self.started: Any = None
-
-    def messages(self, code: str) -> list[dict[str, Any]]:
-        """What a cell published; raises what the cell raised."""
-        from jupyter_client.manager import start_new_kernel
-
-        if self.started is None:
-            self.started = start_new_kernel(startup_timeout=PATIENCE_S)
-        client = self.started[1]
-        found: list[dict[str, Any]] = []
-        reply = client.execute_interactive(code, timeout=PATIENCE_S, output_hook=found.append)
-        if reply["content"]["status"] != "ok":
-            raise RuntimeError(f"{reply['content'].get('ename')}: {reply['content'].get('evalue')}")
-        return found
-
-    def stop(self) -> None:
-        if self.started is not None:
-            self.started[1].stop_channels()
-            self.started[0].shutdown_kernel(now=True)
+    return start_new_kernel(startup_timeout=PATIENCE_S)
 
 
-kernel = Kernel()
+def messages(code: str) -> list[dict[str, Any]]:
+    """What a cell published; raises what the cell raised."""
+    client = kernel()[1]
+    found: list[dict[str, Any]] = []
+    reply = client.execute_interactive(code, timeout=PATIENCE_S, output_hook=found.append)
+    if reply["content"]["status"] != "ok":
+        raise RuntimeError(f"{reply['content'].get('ename')}: {reply['content'].get('evalue')}")
+    return found
 
 
 def runs() -> str:
     """What a cell printed."""
-    found = kernel.messages("print(6 * 7)")
+    found = messages("print(6 * 7)")
     return "".join(m["content"]["text"] for m in found if m["msg_type"] == "stream")
 
 
 def progress() -> dict[str, Any]:
     """The widget's model as it was opened, its last value, its view, and the part of JupyterLab that draws it."""
-    found = kernel.messages(PROGRESS)
+    found = messages(PROGRESS)
     opened = [m["content"]["data"].get("state", {}) for m in found if m["msg_type"] == "comm_open"]
     values = [m["content"]["data"]["state"]["value"] for m in found
               if m["msg_type"] == "comm_msg" and "value" in m["content"]["data"].get("state", {})]  # fmt: skip
@@ -81,7 +72,7 @@ def progress() -> dict[str, Any]:
 def plot() -> dict[str, bool]:
     """Whether the notebook got a PNG, and whether the file is one."""
     signature = b"\x89PNG\r\n\x1a\n"
-    shown = [m["content"]["data"] for m in kernel.messages(PLOT) if m["msg_type"] == "display_data"]
+    shown = [m["content"]["data"] for m in messages(PLOT) if m["msg_type"] == "display_data"]
     pictures = [base64.b64decode(data["image/png"]) for data in shown if "image/png" in data]
     picture = Path("verify-plot.png")
     start = picture.read_bytes()[: len(signature)]
@@ -93,4 +84,7 @@ if __name__ == "__main__":
     try:
         give({"runs": runs, "progress": progress, "plot": plot})
     finally:
-        kernel.stop()
+        if kernel.cache_info().currsize:
+            manager, client = kernel()
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
