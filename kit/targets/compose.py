@@ -17,6 +17,8 @@ from kit.spec.gpu_grant import GpuGrant
 
 # Of a machine nobody has looked at. It is a limit and takes no memory by itself.
 SHM = "8gb"
+# What a description begins with, and the file says in its own way.
+OWN_MOUNTS = (layout.WORKSPACE, layout.PASSWD_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +98,13 @@ def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
     ((port, inner),) = spec.ports
     secrets = {variable: _from_caller(variable) for variable in spec.secret_environment}
     token = {variable: secrets.pop(variable) for variable in ("JUPYTER_TOKEN",) if variable in secrets}
-    _workspace, _passwd, *more = spec.mounts  # these two the file says in its own way
     return {
         "name": name,
         "image": spec.image,
         "command": spec.command,
         "environment": {**secrets, **{key: _plain(value) for key, value in spec.environment.items()}, **token},
         "published": f"127.0.0.1:${{{name.upper()}_PORT:-{port}}}:{inner}",
-        "mounts": [mount for mount in more if not mount.is_volume],
+        "mounts": [mount for mount in spec.mounts[len(OWN_MOUNTS) :] if not mount.is_volume],
         "shm": f"${{SHM_SIZE:-{spec.shm_bytes or SHM}}}",
         "restart": f"${{RESTART:-{spec.restart or 'no'}}}",
         "has_healthcheck": spec.healthcheck,
