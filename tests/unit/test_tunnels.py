@@ -167,7 +167,7 @@ def test_eight_at_once_get_eight_ports_and_the_same_one_gets_one(faults, service
     assert {t.local_port for t in found} == set(printed)
     assert all(works(t) for t in found)
     with ThreadPoolExecutor(4) as pool:  # concurrent closes, of the same ones too
-        list(pool.map(tunnels.close_tunnel, [*found, *found]))
+        list(pool.map(lambda tunnel: tunnels.close([tunnel]), [*found, *found]))
     assert tunnels.listed() == []
 
 
