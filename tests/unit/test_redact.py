@@ -13,8 +13,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import kit
-from kit import paths, redact
+from kit import paths, process, redact
 from kit.catalog import load_catalog
+from kit.cli.output import print_error
+from kit.errors import KitError
 
 PACKAGE = Path(kit.__file__).parent
 WORD = string.ascii_letters + string.digits
@@ -231,6 +233,21 @@ def test_addresses_without_users_and_queries() -> None:
     text = "see https://me@a.test/x?token=1#y and ssh://me:x@b.test, http://c.test:80/p@q"
     assert redact.without_users(text) == "see https://a.test/x?token=1#y and ssh://b.test, http://c.test:80/p@q"
     assert redact.without_queries("at https://a.test/x?token=1#y or b?c") == "at https://a.test/x or b?c"
+
+
+def test_errors_and_the_log_of_programs_are_without_secrets(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "https://me:hunter22@mirror.test"
+    key = ("-----BEGIN PRIVATE KEY-----", "MIIEvQIBADANBgkqhkiG9w0B", "-----END PRIVATE KEY-----", "the end")
+    print_error(KitError(f"{secret} does not answer", details=(f"GET {secret}", *key), hint=f"ask {secret}"))
+    with caplog.at_level("DEBUG", logger="kit.process"):
+        process.run(["true", secret, "--password", "two words"])
+    told = "https://***@mirror.test"
+    assert capsys.readouterr().err == (
+        f"error: {told} does not answer\n  GET {told}\n  ***\n  the end\nhint: ask {told}\n"
+    )
+    assert caplog.messages == [f"run: true {told} --password ***"]
 
 
 # It looks for secrets inside an image, where there is no kit.
