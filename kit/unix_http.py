@@ -67,9 +67,9 @@ def get(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, dic
     return (found[0], data) if found and isinstance(data, dict) else None
 
 
-def get_list(path: Path | None, url: str, *, timeout_s: float = 20) -> list[dict[str, Any]] | None:
+def get_list(path: Path | None, url: str) -> list[dict[str, Any]] | None:
     """The list of objects that the engine answers to GET `url`; None when it answers anything else, or nothing."""
-    found = ask(path, url, timeout_s=timeout_s)
+    found = ask(path, url)
     data = _json(found[1]) if found and found[0] == 200 else None
     return data if isinstance(data, list) else None
 
