@@ -80,8 +80,13 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included; at the end: what was skipped and why
-	@$(need_engine)
+test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included, or those that PYTEST_ARGS chooses
+	@if [ -z "$(PYTEST_ARGS)" ]; then
+	    $(MAKE) test-unit
+	    $(MAKE) test-engine
+	    exit
+	fi
+	$(need_engine)
 	$(engine_ends_with_recipe)
 	# An engine is there now: a test that does not find it fails instead of being skipped.
 	KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -115,6 +115,38 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not below, f"among these: {', '.join(sorted(below))}"
 
 
+# What may be imported inside a function, and why there. Everything else stands at the top of its file.
+LAZY = {
+    "what a short command seldom needs, at some milliseconds each": (
+        *("concurrent.futures", "configparser", "ctypes", "difflib", "email.utils", "fnmatch", "gc", "hashlib"),
+        *(
+            "http.client",
+            "importlib",
+            "io",
+            "logging",
+            "packaging.markers",
+            "packaging.version",
+            "pwd",
+            "re",
+            "secrets",
+        ),
+        *("select", "selectors", "shutil", "socket", "statistics", "subprocess", "tarfile", "tempfile", "textwrap"),
+        *("threading", "traceback", "urllib.error", "urllib.parse", "urllib.request"),
+    ),
+    "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.markup", "uv"),
+    "rooms that a short command may leave dark": (
+        *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.sending", "kit.config"),
+        *("kit.config.settings", "kit.decide.compat", "kit.engine", "kit.engine.podman", "kit.facts.host", "kit.host"),
+        *("kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.layout", "kit.locks"),
+        *("kit.locks.format", "kit.locks.solver", "kit.private_engine", "kit.process", "kit.remote", "kit.remote.sync"),
+        *("kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),
+    ),
+    "pytest must not run twice in one process unasked": ("kit.verify.collector",),
+}
+# Programs that run in containers, where a framework may be missing, and what starts them.
+PROGRAMS = ("bench/", "cli/bench.py", "verify/suite/inside/")
+
+
 def lazy_imports(file: Path) -> Iterator[str]:
     """The modules that a file imports inside functions."""
     for function in ast.walk(tree_of(file)):
@@ -123,7 +155,20 @@ def lazy_imports(file: Path) -> Iterator[str]:
                 if isinstance(node, ast.Import):
                     yield from (alias.name for alias in node.names)
                 elif isinstance(node, ast.ImportFrom):
-                    yield str(node.module)
+                    names = [f"kit.{alias.name}" for alias in node.names]
+                    yield from names if node.module == "kit" else [str(node.module)]
+
+
+def test_imports_stand_at_the_top_but_for_those_that_cost_time() -> None:
+    allowed = {name for names in LAZY.values() for name in names}
+    found = {
+        (file.relative_to(PACKAGE).as_posix(), name)
+        for file in files()
+        if not file.relative_to(PACKAGE).as_posix().startswith(PROGRAMS)
+        for name in lazy_imports(file)
+    }
+    assert not {(where, name) for where, name in found if name not in allowed}
+    assert allowed == {name for _, name in found}, "this list has no more than there is"
 
 
 @pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
