@@ -122,7 +122,7 @@ def stream(
 
 
 @contextlib.contextmanager
-def pieces(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Iterator[tuple[int, bytes]]]:
+def stream_bytes(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> Iterator[Iterator[tuple[int, bytes]]]:
     """Run a program and read what it prints as it comes: 1 for stdout or 2 for stderr, and the bytes.
 
     Its input is empty and ends when the block does, or this process. It is then told to end (SIGTERM, then SIGKILL
@@ -186,7 +186,7 @@ def _lines(printed: IO[bytes]) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def beside(
+def coprocess(
     args: Sequence[str], *, input: str, env: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Callable[[float], str | None], Callable[[], str]]]:
     """A program that runs beside the block, with its input left open after `input`.
@@ -201,7 +201,7 @@ def beside(
 
     with tempfile.TemporaryFile() as errors:
         # Without a buffer, so that `select` sees all there is.
-        child = _start("beside", args, env=env, stdin=PIPE, stdout=PIPE, stderr=errors, bufsize=0)
+        child = _start("coprocess", args, env=env, stdin=PIPE, stdout=PIPE, stderr=errors, bufsize=0)
         assert child.stdin is not None
         assert child.stdout is not None
         printed, lines = child.stdout, child.stdin

@@ -82,7 +82,9 @@ def down_command(options: Options, *, purge: bool) -> None:
     """Stop the engine and its containers; nothing of it stays on the machine but its folder."""
     if purge and not options.yes:
         click.confirm(
-            f"Delete all images, containers and volumes in {private_engine.places().folder}?", abort=True, err=True
+            f"Delete all images, containers and volumes in {private_engine.engine_paths().folder}?",
+            abort=True,
+            err=True,
         )
     stopped = daemon.down(purge=purge, say=lambda text: say(options, text))
     say(options, "private engine stopped" if stopped else "private engine was not up")

@@ -289,7 +289,7 @@ class Engine:
         arguments = ["logs", *(["--follow"] if follow else []), name]
         with (
             self.prepared(arguments, ends_with_input=True) as (command, variables),
-            process.pieces(command, env=variables) as frames,
+            process.stream_bytes(command, env=variables) as frames,
         ):
             yield self._translated(frames, arguments)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from kit import mounts, paths, unix_http
 from kit.frozen import dataclass
-from kit.private_engine.settings import Places, Programs
+from kit.private_engine.settings import EnginePaths, Programs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,24 +29,24 @@ class Status:
     programs: str
 
 
-def places() -> Places:
+def engine_paths() -> EnginePaths:
     """The files of the engine that KIT_ENGINE_DIR names, or the machine's."""
-    return Places(folder=paths.engine_dir().absolute(), root=mounts.changed_root())
+    return EnginePaths(folder=paths.engine_dir().absolute(), root=mounts.changed_root())
 
 
 def socket_path() -> Path:
     """The engine's socket, whether it is there or not."""
-    return places().socket
+    return engine_paths().socket
 
 
 def is_up() -> bool:
     """True when the engine answers; takes milliseconds."""
-    return unix_http.is_answering(places().socket)
+    return unix_http.is_answering(engine_paths().socket)
 
 
 def docker_program() -> Path | None:
     """The engine's own docker CLI, or None when its programs were never downloaded."""
-    found = programs_of(places()).bin / "docker"
+    found = programs_of(engine_paths()).bin / "docker"
     return found if found.exists() else None
 
 
@@ -56,7 +56,7 @@ def environment() -> dict[str, str]:
     DOCKER_CONFIG is a folder of kit's (its CLI plugins are there), so logins made with it are kept apart from the
     user's own.
     """
-    here = places()
+    here = engine_paths()
     found = programs_of(here)
     return {
         "DOCKER_HOST": f"unix://{here.socket}",
@@ -70,7 +70,7 @@ def environment() -> dict[str, str]:
 
 def status() -> Status:
     """The state of the engine, without changing anything."""
-    here = places()
+    here = engine_paths()
     state = read_state(here)
     answer = unix_http.get(here.socket, "/version", timeout_s=5)
     version = answer[1] if answer and answer[0] == 200 else None
@@ -86,12 +86,12 @@ def status() -> Status:
     )
 
 
-def programs_of(here: Places) -> Programs:
+def programs_of(here: EnginePaths) -> Programs:
     """The engine's programs: its own, or those another engine's folder shares (KIT_ENGINE_PROGRAMS)."""
     return Programs(folder=Path(os.environ.get("KIT_ENGINE_PROGRAMS") or here.programs))
 
 
-def read_state(here: Places) -> dict[str, Any]:
+def read_state(here: EnginePaths) -> dict[str, Any]:
     try:
         state = json.loads(here.state_file.read_text())
     except (OSError, ValueError):
@@ -99,7 +99,7 @@ def read_state(here: Places) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _client_folder(here: Places, found: Programs) -> Path:
+def _client_folder(here: EnginePaths, found: Programs) -> Path:
     """A DOCKER_CONFIG whose plugins are the engine's: in its folder for root, in the user's state folder otherwise."""
     folder = here.folder / "client" if os.access(here.folder, os.W_OK) else paths.state_dir() / f"client-{here.id}"
     link = folder / "cli-plugins"

@@ -17,8 +17,8 @@ from typing import Any
 
 from kit import apt, files, mounts, paths, process, procs
 from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
-from kit.private_engine import is_up, machine, places, processes, programs, programs_of, read_state, subnet
-from kit.private_engine.settings import STORES, Places, Programs, Store, daemon_configuration
+from kit.private_engine import engine_paths, is_up, machine, processes, programs, programs_of, read_state, subnet
+from kit.private_engine.settings import STORES, EnginePaths, Programs, Store, daemon_configuration
 
 START_TIMEOUT_S = 90
 STOP_TIMEOUT_S = 45
@@ -43,7 +43,7 @@ def up(
         return False
     programs.check_host()
     _require_root("up")
-    here = places()
+    here = engine_paths()
     here.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the lock's; every user may use what is in it
     with files.locked(here.lock_file):
         if is_up():
@@ -75,7 +75,7 @@ def down(*, purge: bool = False, say: Callable[[str], None] = lambda _: None) ->
 
     Images and stopped containers are kept for the next `up`, unless `purge` deletes everything in its folder.
     """
-    here = places()
+    here = engine_paths()
     if not here.folder.is_dir():
         return False
     _require_root("down")
@@ -105,7 +105,7 @@ def _require_root(command: str) -> None:
 
 
 def _start(
-    here: Places,
+    here: EnginePaths,
     ready: Programs,
     store: Store | None,
     registry_mirrors: Sequence[str],
@@ -160,12 +160,12 @@ def _start(
         os.chown(here.socket, int(user), -1)
 
 
-def shadow(here: Places, folder: Path) -> Path:
+def shadow(here: EnginePaths, folder: Path) -> Path:
     """What the engine sees in place of one of the folders that every Docker would share."""
     return here.run / f"{folder.parent.name}-{folder.name}"
 
 
-def start_script(here: Places) -> str:
+def start_script(here: EnginePaths) -> str:
     """The shell script that becomes the daemon, inside its own mount namespace."""
     lines = ["umask 022", "cd /"]
     lines += [f"mount -n --bind {shlex.quote(str(shadow(here, folder)))} {folder}" for folder in machine.SHADOWED]
@@ -177,7 +177,7 @@ def _iptables(ready: Programs) -> str:
     return subnet.working_iptables([*own, *filter(None, [shutil.which("iptables", path=apt.search_path())])])
 
 
-def _start_error(here: Places) -> KitError:
+def _start_error(here: EnginePaths) -> KitError:
     lines = here.log_file.read_text(errors="replace").splitlines() if here.log_file.is_file() else []
     last = tuple(line[-300:] for line in lines[-8:])
     if any("no space left on device" in line.lower() for line in lines):
@@ -189,7 +189,7 @@ def _start_error(here: Places) -> KitError:
     return EngineError("the private engine did not start", details=last, hint=f"its log is {here.log_file}")
 
 
-def _clear(here: Places, found: Programs) -> None:
+def _clear(here: EnginePaths, found: Programs) -> None:
     """End everything of the engine's and remove what it made; whatever state it is in, and again if need be."""
     pid = _daemon_pid(here)
     if pid:
@@ -217,13 +217,13 @@ def _clear(here: Places, found: Programs) -> None:
         paths.write_text(here.state_file, json.dumps({k: v for k, v in state.items() if k != "pid"}))
 
 
-def _daemon_pid(here: Places) -> int:
+def _daemon_pid(here: EnginePaths) -> int:
     """The daemon's PID, 0 when it is not running: a recycled PID is some other program's, and is not taken for it."""
     pid = int(read_state(here).get("pid", 0))
     return pid if pid and pid in processes.belonging_to(here.mark, here.cgroup) and procs.is_alive(pid) else 0
 
 
-def _delete(here: Places) -> None:
+def _delete(here: EnginePaths) -> None:
     for entry in here.folder.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             mounts.remove_tree(entry)

@@ -39,7 +39,7 @@ class Programs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Places:
+class EnginePaths:
     """The files of the engine in one folder; every name that must differ between engines derives from the folder."""
 
     folder: Path
@@ -110,7 +110,7 @@ class Places:
 
 
 def daemon_configuration(
-    places: Places,
+    places: EnginePaths,
     plan: Plan,
     *,
     store: Store,

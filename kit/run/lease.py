@@ -111,7 +111,7 @@ def held(engine: Engine, *, on_wait: Callable[[str], None] = lambda _: None) -> 
     connection = engine.connection
     script = f"wait={LOCK_WAIT_S:g}\nname={LOCK_NAME}\nfolders='{' '.join(map(str, LOCK_FOLDERS))}'\n{_REMOTE_LOCK}"
     # The lock is let go when its input ends: then at the latest when this process, or the connection, does.
-    with process.beside(connection.command("sh -s", "-T"), input=script, env={"LC_ALL": "C"}) as (next_line, end):
+    with process.coprocess(connection.command("sh -s", "-T"), input=script, env={"LC_ALL": "C"}) as (next_line, end):
         line = next_line(LOCK_NOTICE_S)
         if line is None:
             on_wait(f"waiting for another `kit run` on {engine.target} that is choosing its GPUs")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kit.catalog import load_catalog
 from kit.catalog.rows import version_key
 from kit.decide import doctor
-from kit.decide.doctor import CHECKS, Finding, Situation, examine, identifier
+from kit.decide.doctor import CHECKS, Finding, HostReport, examine, identifier
 from kit.decide.doctor.fixes import install_driver, install_engine, trust_ca
 from kit.decide.doctor.report import joined, parse_version
 from kit.facts.engine import EngineFacts
@@ -545,8 +545,8 @@ def test_podman_has_no_service_to_start_again() -> None:
 
 def test_every_finding_is_named_after_its_check() -> None:
     for _, healthy, change, *_ in CASES:
-        situation = Situation(host=change(healthy), catalog=CATALOG)
-        named = [replace(finding, check=identifier(check)) for check in CHECKS for finding in check(situation)]
+        report = HostReport(host=change(healthy), catalog=CATALOG)
+        named = [replace(finding, check=identifier(check)) for check in CHECKS for finding in check(report)]
         found = examine(change(healthy), CATALOG)
         assert len(found) == len(named)
         assert all(finding in named for finding in found)
@@ -597,7 +597,7 @@ def test_the_image_that_is_wanted_decides_what_disk_is_enough() -> None:
 
 
 def test_a_check_that_crashes_is_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    def disk_full(situation: Situation) -> typing.Iterator[Finding]:
+    def disk_full(report: HostReport) -> typing.Iterator[Finding]:
         raise ZeroDivisionError("no reason")
         yield
 

@@ -12,9 +12,9 @@ import pytest
 from kit import apt, mounts, private_engine, procs
 from kit.errors import EngineError, UnsupportedHostError
 from kit.private_engine import daemon, processes, programs, subnet
-from kit.private_engine.settings import Places, daemon_configuration
+from kit.private_engine.settings import EnginePaths, daemon_configuration
 
-PLACES = Places(folder=Path("/var/lib/kit"))
+PLACES = EnginePaths(folder=Path("/var/lib/kit"))
 PLAN = subnet.Plan(bridge=PLACES.bridge, chain=PLACES.chain, pool=ipaddress.IPv4Network("172.31.0.0/16"))
 
 ROUTES = """\
@@ -40,16 +40,16 @@ def configuration(**changes: object) -> dict[str, object]:
 
 
 def test_two_engines_share_no_name() -> None:
-    other = Places(folder=Path("/srv/other"))
+    other = EnginePaths(folder=Path("/srv/other"))
     for name in ("id", "bridge", "chain", "cgroup", "mark", "socket", "run"):
         assert getattr(other, name) != getattr(PLACES, name)
 
 
 def test_names_fit_their_limits() -> None:
-    deep = Places(folder=Path("/" + "deep/" * 40))
+    deep = EnginePaths(folder=Path("/" + "deep/" * 40))
     assert len(deep.bridge) <= 15, "the kernel's limit for an interface"
     assert len(deep.chain) <= 28, "iptables' limit for a chain"
-    for places in (deep, PLACES, Places(folder=Path("/" + "x" * 51))):
+    for places in (deep, PLACES, EnginePaths(folder=Path("/" + "x" * 51))):
         assert len(f"{places.run}/exec/containerd/containerd-debug.sock.ttrpc") <= 107
 
 
@@ -180,7 +180,7 @@ def test_a_chroot_is_told_from_the_machine_around_it() -> None:
     assert mounts.changed_root(machine) == ""
     assert mounts.changed_root(machine.replace("/ / rw", "/tmp/root / rw")) == "/tmp/root"
     assert mounts.changed_root("26 25 0:5 / /proc rw - proc proc rw\n").startswith("@")
-    assert Places(folder=PLACES.folder, root="/tmp/root").id != PLACES.id
+    assert EnginePaths(folder=PLACES.folder, root="/tmp/root").id != PLACES.id
 
 
 def test_own_process_is_alive_and_belongs_to_no_engine() -> None:
@@ -190,7 +190,7 @@ def test_own_process_is_alive_and_belongs_to_no_engine() -> None:
 
 
 def test_start_script_shadows_shared_folders() -> None:
-    script = daemon.start_script(Places(folder=Path("/tmp/a b")))
+    script = daemon.start_script(EnginePaths(folder=Path("/tmp/a b")))
     assert "mount -n --bind '/tmp/a b/run/run-containerd' /run/containerd" in script
     assert script.splitlines()[-1] == "exec dockerd --config-file '/tmp/a b/run/daemon.json'"
 

@@ -101,7 +101,7 @@ def test_stream_does_not_wait_for_the_end_to_hand_on_a_line():
 
 
 def test_pieces_are_what_was_printed_and_where():
-    with process.pieces(["sh", "-c", "printf 'a\\rb\\377'; echo err >&2; cat; printf end"]) as frames:
+    with process.stream_bytes(["sh", "-c", "printf 'a\\rb\\377'; echo err >&2; cat; printf end"]) as frames:
         kinds = {1: b"", 2: b""}
         for kind, data in frames:
             kinds[kind] += data
@@ -111,14 +111,14 @@ def test_pieces_are_what_was_printed_and_where():
 
 
 def test_pieces_come_before_the_line_and_the_program_end():
-    with process.pieces(["sh", "-c", "printf begun; sleep 60"]) as frames:
+    with process.stream_bytes(["sh", "-c", "printf begun; sleep 60"]) as frames:
         began = time.monotonic()
         assert next(frames) == (1, b"begun")
         assert time.monotonic() - began < 5
 
 
 def test_what_is_read_in_pieces_ends_with_the_block_and_all_that_it_started():
-    with process.pieces(["sh", "-c", FAMILY]) as frames:
+    with process.stream_bytes(["sh", "-c", FAMILY]) as frames:
         group = int(next(frames)[1])
         assert is_alive(group)
     assert wait_until_gone(group)
@@ -127,14 +127,14 @@ def test_what_is_read_in_pieces_ends_with_the_block_and_all_that_it_started():
 def test_a_program_read_in_pieces_has_an_input_until_the_block_ends(tmp_path):
     ended = tmp_path / "ended"
     script = f"trap '' TERM; echo begun; cat; touch {ended}"
-    with process.pieces(["sh", "-c", script]) as frames:
+    with process.stream_bytes(["sh", "-c", script]) as frames:
         assert next(frames) == (1, b"begun\n")
         assert not ended.exists()
     assert ended.exists()
 
 
 def test_a_program_that_fails_is_told_after_its_last_piece():
-    with process.pieces(["sh", "-c", "printf out; exit 7"]) as frames:
+    with process.stream_bytes(["sh", "-c", "printf out; exit 7"]) as frames:
         assert next(frames) == (1, b"out")
         with pytest.raises(CommandError) as caught:
             next(frames)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from kit.catalog import Catalog
 from kit.decide.doctor import engine, gpus, injection, machine, reach
-from kit.decide.doctor.report import IMAGE_BYTES, SEVERITIES, Check, Finding, Severity, Situation
+from kit.decide.doctor.report import IMAGE_BYTES, SEVERITIES, Check, Finding, HostReport, Severity
 from kit.facts.host import Host
 
 # In the order to read and to put right: what a later one needs comes first. A check's identifier is its function's
@@ -62,11 +62,11 @@ def examine(host: Host, catalog: Catalog, *, image_bytes: int = IMAGE_BYTES) -> 
 
     A check that crashes is a finding of its own (`unread`): the others are still made.
     """
-    situation = Situation(host=host, catalog=catalog, image_bytes=image_bytes)
+    report = HostReport(host=host, catalog=catalog, image_bytes=image_bytes)
     found: list[Finding] = []
     for check in CHECKS:
         try:
-            found += [replace(finding, check=identifier(check)) for finding in check(situation)]
+            found += [replace(finding, check=identifier(check)) for finding in check(report)]
         except Exception as e:
             found.append(
                 Finding(
@@ -84,4 +84,4 @@ def identifier(check: Check) -> str:
     return check.__name__.replace("_", "-")
 
 
-__all__ = ["CHECKS", "SEVERITIES", "Check", "Finding", "Severity", "Situation", "examine", "identifier"]
+__all__ = ["CHECKS", "SEVERITIES", "Check", "Finding", "HostReport", "Severity", "examine", "identifier"]

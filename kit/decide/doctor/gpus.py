@@ -9,7 +9,7 @@ from kit.catalog.names import ImageRequest
 from kit.catalog.rows import SHORT_NAMES, version_key
 from kit.decide.compat import capability_of, judge, resolve
 from kit.decide.doctor import fixes
-from kit.decide.doctor.report import VM_DRIVER, Finding, Situation, block, finding, joined, note, warn
+from kit.decide.doctor.report import VM_DRIVER, Finding, HostReport, block, finding, joined, note, warn
 from kit.facts.host import GpuProcess, Host, HostGpu
 
 # A desktop session holds some hundred MiB; from this share on a training run is likely not to fit.
@@ -18,19 +18,19 @@ BUSY_SHARE = 0.25
 POWER_SLACK_W = 1.0
 
 
-def gpu_missing(situation: Situation) -> Iterator[Finding]:
+def gpu_missing(report: HostReport) -> Iterator[Finding]:
     """No NVIDIA GPU at all: everything works, on the CPU."""
-    host = situation.host
-    if not (situation.has_gpu or host.pci_gpus or host.has_nouveau or host.is_wsl or host.driver is None):
+    host = report.host
+    if not (report.has_gpu or host.pci_gpus or host.has_nouveau or host.is_wsl or host.driver is None):
         yield note(
             "no NVIDIA GPU on this machine: images run on the CPU",
             "take a CPU image, which is smaller (`kit list` shows them), or a machine with a GPU: `--host USER@SERVER`",
         )
 
 
-def driver_missing(situation: Situation) -> Iterator[Finding]:
+def driver_missing(report: HostReport) -> Iterator[Finding]:
     """A GPU on the PCI bus, and no NVIDIA driver for it."""
-    host = situation.host
+    host = report.host
     # What nouveau drives is that check's; None means that nobody could say.
     if host.driver != "" or not host.pci_gpus or host.gpus or host.has_nouveau or host.is_wsl or _is_mismatch(host):
         return
@@ -50,9 +50,9 @@ def driver_missing(situation: Situation) -> Iterator[Finding]:
         yield block(f"there is an NVIDIA GPU at {where}, but no NVIDIA driver", fixes.install_driver(host))
 
 
-def driver_mismatch(situation: Situation) -> Iterator[Finding]:
+def driver_mismatch(report: HostReport) -> Iterator[Finding]:
     """The loaded module and the library on disk differ, as they do after an upgrade until the machine is restarted."""
-    host = situation.host
+    host = report.host
     if _is_mismatch(host):
         library = f"library {host.driver_library}" if host.driver_library else "the library on disk"
         module = f"module {host.driver}" if host.driver else "module"
@@ -62,9 +62,9 @@ def driver_mismatch(situation: Situation) -> Iterator[Finding]:
         )
 
 
-def nouveau(situation: Situation) -> Iterator[Finding]:
+def nouveau(report: HostReport) -> Iterator[Finding]:
     """The open nouveau driver holds the GPU; CUDA needs NVIDIA's."""
-    host = situation.host
+    host = report.host
     if host.has_nouveau and not (host.driver or host.is_wsl or _is_mismatch(host)):
         yield block(
             "the nouveau driver is loaded; CUDA works with NVIDIA's own driver only",
@@ -72,9 +72,9 @@ def nouveau(situation: Situation) -> Iterator[Finding]:
         )
 
 
-def wsl_library(situation: Situation) -> Iterator[Finding]:
+def wsl_library(report: HostReport) -> Iterator[Finding]:
     """WSL2 without the driver's library that Windows lends it."""
-    host = situation.host
+    host = report.host
     if host.is_wsl and not host.gpus and host.driver == "":
         yield warn(
             "WSL2 has no /usr/lib/wsl/lib/libcuda.so.1: Windows shares no NVIDIA GPU, so images run on the CPU",
@@ -82,22 +82,22 @@ def wsl_library(situation: Situation) -> Iterator[Finding]:
         )
 
 
-def wsl_driver(situation: Situation) -> Iterator[Finding]:
+def wsl_driver(report: HostReport) -> Iterator[Finding]:
     """A Linux driver inside WSL2 hides the library that Windows lends it."""
-    if situation.host.is_wsl and situation.host.has_linux_driver_in_wsl:
+    if report.host.is_wsl and report.host.has_linux_driver_in_wsl:
         yield block(
             "a Linux NVIDIA driver is installed inside WSL2, where the one of Windows must be used",
-            f"{fixes.remove_driver(situation.host)}, then `wsl --shutdown` in Windows",
+            f"{fixes.remove_driver(report.host)}, then `wsl --shutdown` in Windows",
         )
 
 
-def driver_old(situation: Situation) -> Iterator[Finding]:
+def driver_old(report: HostReport) -> Iterator[Finding]:
     """The driver is too old for every image, or for the newest."""
-    host = _with_usable_gpus(situation)
+    host = _with_usable_gpus(report)
     if not host.driver or not host.gpus:
         return
-    if not _runs_something(situation, host) and _runs_something(situation, replace(host, driver=None)):
-        needed = _oldest_that_helps(situation, host)
+    if not _runs_something(report, host) and _runs_something(report, replace(host, driver=None)):
+        needed = _oldest_that_helps(report, host)
         yield block(
             f"driver {host.driver} is too old for every GPU image"
             + (f": the first that works needs {needed}" if needed else ""),
@@ -105,11 +105,11 @@ def driver_old(situation: Situation) -> Iterator[Finding]:
         )
         return
     for framework in SHORT_NAMES:
-        present = resolve(ImageRequest(framework=framework), situation.catalog, host)
-        possible = resolve(ImageRequest(framework=framework), situation.catalog, replace(host, driver=None))
+        present = resolve(ImageRequest(framework=framework), report.catalog, host)
+        possible = resolve(ImageRequest(framework=framework), report.catalog, replace(host, driver=None))
         if not present.image or not possible.image:
             continue
-        floor = situation.catalog.min_driver(possible.image)
+        floor = report.catalog.min_driver(possible.image)
         if present.image != possible.image and version_key(floor) > version_key(host.driver):
             yield note(
                 f"driver {host.driver} runs `{present.image.name}`; driver {floor} or newer would run "
@@ -118,21 +118,21 @@ def driver_old(situation: Situation) -> Iterator[Finding]:
             )
 
 
-def gpu_unsupported(situation: Situation) -> Iterator[Finding]:
+def gpu_unsupported(report: HostReport) -> Iterator[Finding]:
     """A GPU that no image has code for, whatever the driver; or GPUs that no image has code for together."""
-    host, catalog = situation.host, situation.catalog
+    host, catalog = report.host, report.catalog
     strangers = [
-        gpu for gpu in situation.usable_gpus if not _runs_something(situation, replace(host, gpus=(gpu,), driver=None))
+        gpu for gpu in report.usable_gpus if not _runs_something(report, replace(host, gpus=(gpu,), driver=None))
     ]
-    if not strangers and not _runs_something(situation, replace(_with_usable_gpus(situation), driver=None)):
-        kinds = {capability_of(catalog, gpu): gpu for gpu in reversed(situation.usable_gpus)}
+    if not strangers and not _runs_something(report, replace(_with_usable_gpus(report), driver=None)):
+        kinds = {capability_of(catalog, gpu): gpu for gpu in reversed(report.usable_gpus)}
         if len(kinds) > 1:
             yield warn(
                 f"no image has code for all the GPUs at once ({joined(sorted(kinds))}), only for each kind",
                 f"use GPUs of one kind alone, such as `--gpus device={min(gpu.index for gpu in kinds.values())}`",
             )
     names = joined([f"GPU {g.index}, {g.name} ({capability_of(catalog, g) or 'unknown'})" for g in strangers])
-    others = ",".join(str(gpu.index) for gpu in situation.usable_gpus if gpu not in strangers)
+    others = ",".join(str(gpu.index) for gpu in report.usable_gpus if gpu not in strangers)
     if strangers and others:
         yield warn(f"no image has code for {names}", f"leave it out: `--gpus device={others}`")
     elif strangers:
@@ -142,13 +142,13 @@ def gpu_unsupported(situation: Situation) -> Iterator[Finding]:
         )
 
 
-def gpu_lost(situation: Situation) -> Iterator[Finding]:
+def gpu_lost(report: HostReport) -> Iterator[Finding]:
     """A GPU that the driver reports an error for, or a driver that answers nothing."""
-    host = situation.host
+    host = report.host
     for gpu in host.gpus:
         if gpu.problem:
             yield finding(
-                "warn" if situation.usable_gpus else "block",
+                "warn" if report.usable_gpus else "block",
                 f"GPU {gpu.index}{f', {gpu.name}' if gpu.name else ''}: the driver says: {gpu.problem}",
                 "`sudo reboot`; if it comes back, `sudo dmesg | grep Xid` says what the card reports",
             )
@@ -161,21 +161,21 @@ def gpu_lost(situation: Situation) -> Iterator[Finding]:
         )
 
 
-def mig_empty(situation: Situation) -> Iterator[Finding]:
+def mig_empty(report: HostReport) -> Iterator[Finding]:
     """MIG is on and nobody made an instance: the GPU cannot be used."""
-    empty = [gpu for gpu in situation.usable_gpus if gpu.is_mig_enabled and not gpu.mig_instances]
+    empty = [gpu for gpu in report.usable_gpus if gpu.is_mig_enabled and not gpu.mig_instances]
     for gpu in empty:
         yield finding(
-            "block" if len(empty) == len(situation.usable_gpus) else "warn",
+            "block" if len(empty) == len(report.usable_gpus) else "warn",
             f"GPU {gpu.index}, {gpu.name}: MIG is on, but there is no MIG instance",
             f"turn MIG off: `sudo nvidia-smi -i {gpu.index} -mig 0` (or create instances: `nvidia-smi mig -lgip`)",
         )
 
 
-def gpu_busy(situation: Situation) -> Iterator[Finding]:
+def gpu_busy(report: HostReport) -> Iterator[Finding]:
     """Memory of a GPU that others hold."""
-    busy = [gpu for gpu in situation.usable_gpus if _is_busy(gpu)]
-    free = ",".join(str(gpu.index) for gpu in situation.usable_gpus if gpu not in busy)
+    busy = [gpu for gpu in report.usable_gpus if _is_busy(gpu)]
+    free = ",".join(str(gpu.index) for gpu in report.usable_gpus if gpu not in busy)
     for gpu in busy:
         holders = joined([_holder(process) for process in gpu.processes or ()])
         said = f"GPU {gpu.index}, {gpu.name}: {gpu.memory_used_mib} of {gpu.memory_mib} MiB are in use"
@@ -186,9 +186,9 @@ def gpu_busy(situation: Situation) -> Iterator[Finding]:
             yield warn(said, "wait, or ask who runs it: `kit gpus` shows everyone")
 
 
-def power_limit(situation: Situation) -> Iterator[Finding]:
+def power_limit(report: HostReport) -> Iterator[Finding]:
     """A power limit below the default: everything works, slower."""
-    for gpu in situation.usable_gpus:
+    for gpu in report.usable_gpus:
         limit, default = gpu.power_limit_w, gpu.power_default_w
         if limit is not None and default is not None and limit < default - POWER_SLACK_W:
             yield note(
@@ -209,8 +209,8 @@ def _is_busy(gpu: HostGpu) -> bool:
     return gpu.memory_used_mib > BUSY_SHARE * gpu.memory_mib
 
 
-def _with_usable_gpus(situation: Situation) -> Host:
-    return replace(situation.host, gpus=situation.usable_gpus)
+def _with_usable_gpus(report: HostReport) -> Host:
+    return replace(report.host, gpus=report.usable_gpus)
 
 
 def _is_mismatch(host: Host) -> bool:
@@ -220,9 +220,9 @@ def _is_mismatch(host: Host) -> bool:
     return differ or "version mismatch" in host.driver_problem.lower()
 
 
-def _runs_something(situation: Situation, host: Host) -> bool:
+def _runs_something(report: HostReport, host: Host) -> bool:
     """True when a GPU image that can be built works on all the GPUs of the host."""
-    catalog = situation.catalog
+    catalog = report.catalog
     return any(
         image.is_gpu and not catalog.unlocked_reason(image) and not judge(catalog, image, host).refusals
         for image in catalog.images()
@@ -230,10 +230,10 @@ def _runs_something(situation: Situation, host: Host) -> bool:
     )
 
 
-def _oldest_that_helps(situation: Situation, host: Host) -> str:
+def _oldest_that_helps(report: HostReport, host: Host) -> str:
     """The oldest driver with which some image works; empty when none in the catalog does."""
-    known = {d for row in situation.catalog.toolkits for d in (row.min_driver, *(d for _, d in row.drivers)) if d}
+    known = {d for row in report.catalog.toolkits for d in (row.min_driver, *(d for _, d in row.drivers)) if d}
     for driver in sorted(known, key=version_key):
-        if _runs_something(situation, replace(host, driver=driver)):
+        if _runs_something(report, replace(host, driver=driver)):
             return driver
     return ""

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kit.decide.doctor import fixes
-from kit.decide.doctor.report import Finding, Situation, joined, note, warn
+from kit.decide.doctor.report import Finding, HostReport, joined, note, warn
 from kit.facts.host import Endpoint, EndpointKind
 
 CERTIFICATE = "certificate"
 
 
-def proxy_engine(situation: Situation) -> Iterator[Finding]:
+def proxy_engine(report: HostReport) -> Iterator[Finding]:
     """A proxy in the shell that the engine, a service of its own, knows nothing of."""
-    host = situation.host
+    host = report.host
     names = [name for name in host.shell_proxies if name.lower() != "no_proxy"]
     # An engine without a service takes the shell's.
-    if not names or host.engine.has_proxy or not situation.has_engine or not host.engine.features.has_service:
+    if not names or host.engine.has_proxy or not report.has_engine or not host.engine.features.has_service:
         return
     if host.engine.is_private:
         fix = f"`{fixes.restart(host)}` in this shell"
@@ -32,10 +32,10 @@ def proxy_engine(situation: Situation) -> Iterator[Finding]:
     )
 
 
-def registry_unreachable(situation: Situation) -> Iterator[Finding]:
+def registry_unreachable(report: HostReport) -> Iterator[Finding]:
     """Docker Hub does not answer: a mirror may, and a base can be made without any registry."""
-    for endpoint in _failed(situation, "registry"):
-        mirrors = [e.url for e in situation.host.endpoints if e.kind == "mirror" and e.is_reachable]
+    for endpoint in _failed(report, "registry"):
+        mirrors = [e.url for e in report.host.endpoints if e.kind == "mirror" and e.is_reachable]
         said = f"the registry {endpoint.url} does not answer{_why(endpoint)}"
         if mirrors:
             yield note(f"{said}; the mirror {mirrors[0]} does", "nothing, the mirror stands in")
@@ -46,34 +46,34 @@ def registry_unreachable(situation: Situation) -> Iterator[Finding]:
             )
 
 
-def mirror_unreachable(situation: Situation) -> Iterator[Finding]:
+def mirror_unreachable(report: HostReport) -> Iterator[Finding]:
     """A registry mirror does not answer."""
-    for endpoint in _failed(situation, "mirror"):
-        is_engines = endpoint.url.rstrip("/") in [url.rstrip("/") for url in situation.engine.mirrors]
+    for endpoint in _failed(report, "mirror"):
+        is_engines = endpoint.url.rstrip("/") in [url.rstrip("/") for url in report.engine.mirrors]
         yield warn(
             f"the registry mirror {endpoint.url} does not answer{_why(endpoint)}: each pull waits for it first",
-            f"take it out of `registry-mirrors` in {fixes.engine_config(situation.engine)}, then "
-            f"`{fixes.restart(situation.host)}`"
+            f"take it out of `registry-mirrors` in {fixes.engine_config(report.engine)}, then "
+            f"`{fixes.restart(report.host)}`"
             if is_engines
             else "set KIT_REGISTRY_MIRROR to one that answers, or unset it",
         )
 
 
-def index_unreachable(situation: Situation) -> Iterator[Finding]:
+def index_unreachable(report: HostReport) -> Iterator[Finding]:
     """The Python package index does not answer: images that are built still run, none can be built."""
-    for endpoint in _failed(situation, "index"):
+    for endpoint in _failed(report, "index"):
         yield warn(
             f"the package index {endpoint.url} does not answer{_why(endpoint)}: no image can be built",
             "set UV_DEFAULT_INDEX to a mirror of PyPI that answers",
         )
 
 
-def ca_missing(situation: Situation) -> Iterator[Finding]:
+def ca_missing(report: HostReport) -> Iterator[Finding]:
     """Certificates that this machine does not trust, as behind a proxy that opens TLS."""
-    refused = [e.url for e in situation.host.endpoints if e.is_reachable is False and e.problem == CERTIFICATE]
+    refused = [e.url for e in report.host.endpoints if e.is_reachable is False and e.problem == CERTIFICATE]
     if not refused:
         return
-    host = situation.host
+    host = report.host
     have = "a proxy with a certificate authority of its own is likely in between"
     if host.has_private_ca:
         have = "the certificate authorities added to this system are not theirs"
@@ -86,11 +86,9 @@ def ca_missing(situation: Situation) -> Iterator[Finding]:
     )
 
 
-def _failed(situation: Situation, kind: EndpointKind) -> list[Endpoint]:
+def _failed(report: HostReport, kind: EndpointKind) -> list[Endpoint]:
     """Those that were asked and did not answer, but for their certificate, which is a finding of its own."""
-    return [
-        e for e in situation.host.endpoints if e.kind == kind and e.is_reachable is False and e.problem != CERTIFICATE
-    ]
+    return [e for e in report.host.endpoints if e.kind == kind and e.is_reachable is False and e.problem != CERTIFICATE]
 
 
 def _why(endpoint: Endpoint) -> str:

@@ -42,7 +42,7 @@ block, warn, note = partial(finding, "block"), partial(finding, "warn"), partial
 
 
 @dataclass(frozen=True)
-class Situation:
+class HostReport:
     """What the checks look at: a machine, the catalog, and the size of the image that is wanted."""
 
     host: Host
@@ -95,7 +95,7 @@ class Situation:
         return row is not None and have is not None and have < version_key(row.version)
 
 
-Check = Callable[[Situation], Iterator[Finding]]
+Check = Callable[[HostReport], Iterator[Finding]]
 
 
 def parse_version(text: str) -> tuple[int, ...] | None:

@@ -116,7 +116,7 @@ def _run(engine: Engine, arguments: list[str], secrets: dict[str, str], log: Pod
         command = engine.connection.command(shlex.join(command), "-T")
     code = None
     input = "".join(f"{line}\n" for line in given)
-    with process.beside(command, input=input, env={**engine.environment, "LC_ALL": "C"}) as (next_line, end):
+    with process.coprocess(command, input=input, env={**engine.environment, "LC_ALL": "C"}) as (next_line, end):
         while code is None:
             asked = time.monotonic()
             line = next_line(QUIET_S)

@@ -34,7 +34,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_full_disk_has_its_own_error_and_leaves_a_working_engine(kit: Kit, small_disk: Path, tmp_path: Path) -> None:
-    shared = programs.ensure(private_engine.places().programs, say=lambda _: None)
+    shared = programs.ensure(private_engine.engine_paths().programs, say=lambda _: None)
     short = Short(kit, tmp_path / "root")
     short.write("head -c 4G /dev/zero > /big")
     environment = short.environment | dict(

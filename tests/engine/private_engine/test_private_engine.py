@@ -54,7 +54,7 @@ def rules() -> tuple[str, ...]:
 
 
 def traces(folder: Path) -> Traces:
-    own, here = str(folder), private_engine.places()
+    own, here = str(folder), private_engine.engine_paths()
     running = set(map(str, processes.belonging_to(here.mark, here.cgroup)))
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -112,7 +112,7 @@ def test_up_serves_and_down_leaves_nothing(folder: Path, store: Store) -> None:
     assert docker("compose", "version")
     during = traces(folder)
     assert not during.mounts, "the engine's mounts are in its own namespace"
-    assert private_engine.places().bridge in during.interfaces
+    assert private_engine.engine_paths().bridge in during.interfaces
     docker("network", "create", "own")
 
     started = time.monotonic()
@@ -182,7 +182,7 @@ def test_killed_daemon_is_cleared_and_started_again(folder: Path) -> None:
     os.kill(first, signal.SIGKILL)
     assert processes.wait_until(lambda: not procs.is_alive(first), 10)
     assert not private_engine.is_up()
-    assert private_engine.places().socket.exists(), "a stale socket"
+    assert private_engine.engine_paths().socket.exists(), "a stale socket"
     assert daemon.up()
     assert private_engine.status().pid != first
     os.kill(private_engine.status().pid, signal.SIGKILL)

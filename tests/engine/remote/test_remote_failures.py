@@ -106,7 +106,7 @@ def test_killed_while_a_notebook_starts(host: Host, client: Client, project: Pat
 
 def restart(lab: Lab) -> None:
     """Stop the engine and start it as it was."""
-    settings = json.loads(private_engine.places().daemon_file.read_text())
+    settings = json.loads(private_engine.engine_paths().daemon_file.read_text())
     added = [name for name in settings["insecure-registries"] if name not in daemon.INSECURE_REGISTRIES]
     daemon.down()
     daemon.up(registry_mirrors=settings["registry-mirrors"], insecure_registries=added)
