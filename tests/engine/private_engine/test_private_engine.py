@@ -213,11 +213,13 @@ def test_calls_at_once_start_one_engine(folder: Path) -> None:
 def test_two_engines_do_not_touch_each_other(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     daemon.up()
     first = rules()
-    subnet = docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}")
+    addresses = docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}")
     with monkeypatch.context() as other:
         other.setenv("KIT_ENGINE_DIR", str(tmp_path / "f"))
         daemon.up(store="overlay2")
-        assert docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}") != subnet
+        assert (
+            docker("network", "inspect", "bridge", "--format", "{{range .IPAM.Config}}{{.Subnet}}{{end}}") != addresses
+        )
         daemon.down(purge=True)
     assert private_engine.is_up()
     assert rules() == first

@@ -46,11 +46,16 @@ def test_why_a_server_cannot_be_reached(client: Client, project: Path, host: str
 def test_host_keys_are_checked_by_everything_that_connects(client: Client) -> None:
     """Neither kit's own options nor its tunnels' switch off what ssh's configuration says."""
     client.kit("--host", "server", "ps")
-    code = "from kit import ssh; print(ssh.own_command('unknown-key')); print(ssh.connect('server').command('true'))"
+    code = (
+        "from kit.remote import ssh; print(ssh.own_command('unknown-key')); "
+        "print(ssh.connect('server').command('true'))"
+    )
     said = client.python(code)
     for option in ("StrictHostKeyChecking", "UserKnownHostsFile", "NoHostAuthentication"):
         assert option not in said
-    words = client.python("import json; from kit import ssh; print(json.dumps(ssh.own_command('unknown-key', '-N')))")
+    words = client.python(
+        "import json; from kit.remote import ssh; print(json.dumps(ssh.own_command('unknown-key', '-N')))"
+    )
     done = client.run(*json.loads(words))
     assert done.returncode == 255
     assert "Host key verification failed" in done.stderr
