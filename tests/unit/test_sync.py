@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramError, NetworkError
 from kit.remote import sync
 from kit.remote.ssh import Account, Connection
-from kit.remote.sync import ignored, place, remote_folder, watch
+from kit.remote.sync import ignored, place, scripts, watch
 from kit.remote.sync.place import Record, Version
 from kit.remote.sync.rsync import (
     Observer,
@@ -420,7 +420,7 @@ def test_files_that_failed_are_named_and_few():
     check(RSYNC, Transfer(code=24, complaints=["file has vanished"]), to_host=True)
 
 
-@pytest.mark.parametrize("script", [remote_folder.RECEIVE, remote_folder.RECEIVE_DRY, remote_folder.SEND])
+@pytest.mark.parametrize("script", [scripts.RECEIVE, scripts.RECEIVE_DRY, scripts.SEND])
 def test_the_scripts_suit_any_login_shell(script):
     assert "'" not in script
     assert "\n" not in script

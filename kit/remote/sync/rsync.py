@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from kit import process
 from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramError, NetworkError
 from kit.remote import ssh
-from kit.remote.sync import remote_folder
+from kit.remote.sync import scripts
 from kit.remote.sync.place import Place, Version
 
 # Where a file that was half sent waits for the next time.
@@ -80,13 +80,11 @@ class Rsync:
 
     def send(self, done: Transfer, *options: str, dry_run: bool = False, observer: Observer | None = None) -> None:
         """Run it towards the host; `done` takes what it tells, exit code included."""
-        self._run(
-            done, remote_folder.RECEIVE_DRY if dry_run else remote_folder.RECEIVE, options, True, dry_run, observer
-        )
+        self._run(done, scripts.RECEIVE_DRY if dry_run else scripts.RECEIVE, options, True, dry_run, observer)
 
     def receive(self, done: Transfer, *options: str, dry_run: bool = False, observer: Observer | None = None) -> None:
         """Run it towards here."""
-        self._run(done, remote_folder.SEND, options, False, dry_run, observer)
+        self._run(done, scripts.SEND, options, False, dry_run, observer)
 
     def versions(self, names: Sequence[str], done: Transfer | None = None) -> dict[str, Version]:
         """Of these files (names as rsync prints them), those that are on the host, as they are there."""
@@ -134,8 +132,8 @@ class _Reader:
 
     def part(self, text: str) -> None:
         done = self.done
-        if text.startswith(remote_folder.MARK):
-            self.note(text.removeprefix(remote_folder.MARK))
+        if text.startswith(scripts.MARK):
+            self.note(text.removeprefix(scripts.MARK))
         elif item := _ITEM.fullmatch(text):
             what, size, changed, name = item.groups()
             found = Item(
