@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,15 +10,12 @@ from kit import paths
 from kit.catalog import load_catalog
 from kit.cli.options import Options, json_option
 from kit.cli.output import picked, print_facts, print_json, print_table, say
-from kit.engine import connect
-from kit.errors import KitError, LockError, UnlockedError
-from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
+from kit.engine.built import ask_built
+from kit.errors import LockError, UnlockedError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.rows import Image
-
-ENGINE_WAIT_S = 1.0
 
 
 @click.command("list")
@@ -102,39 +95,6 @@ def describe(catalog: Catalog, image: Image) -> dict[str, Any]:
         "locked": not reason,
         "unlocked_reason": reason,
     }
-
-
-def ask_built() -> Callable[[], frozenset[str] | None]:
-    """Ask the engine for the names of its images, while the command does its own work. What is returned waits for
-    them; None when no engine answers, or not soon.
-    """
-    found: list[frozenset[str]] = []
-
-    def ask() -> None:
-        with suppress(KitError):
-            # `kit/NAME:latest`
-            names = (tag.rpartition("/")[2].partition(":")[0] for tag in connect().tags() if tag.startswith("kit/"))
-            found.append(frozenset(names))
-
-    # A daemon: an engine that hangs must not keep the command from ending.
-    thread = threading.Thread(target=ask, daemon=True)
-    is_likely = _engine_is_likely()
-    if is_likely:
-        thread.start()
-
-    def answer() -> frozenset[str] | None:
-        if is_likely:
-            thread.join(timeout=ENGINE_WAIT_S)
-        return found[0] if found else None
-
-    return answer
-
-
-def _engine_is_likely() -> bool:
-    """False where no engine can answer, which takes less to see than to ask."""
-    if any(os.environ.get(name) for name in ("DOCKER_HOST", "DOCKER_CONTEXT", ENGINE_VARIABLE)):
-        return True
-    return any(path.exists() for path in (*(candidate.path() for candidate in CANDIDATES), docker_config()))
 
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,12 @@ import click
 
 from kit import redact
 from kit.catalog import load_catalog
-from kit.catalog.update import Registry
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_facts, print_json, say
 from kit.decide.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
-from kit.host import read_host
+from kit.host import build_endpoints, read_host
 from kit.host.report import to_json
-from kit.network import index_url
 
 if TYPE_CHECKING:
     from kit.decide.doctor import Finding, Severity
@@ -38,7 +35,9 @@ def doctor_command(options: Options) -> None:
     """
     host = read_host(
         options.host,
-        endpoints=endpoints(os.environ, mirror=options.setting("registry_mirror"), index=options.setting("index_url")),
+        endpoints=build_endpoints(
+            os.environ, mirror=options.setting("registry_mirror"), index=options.setting("index_url")
+        ),
     )
     # The facts they name are what programs printed.
     findings = [
@@ -51,18 +50,6 @@ def doctor_command(options: Options) -> None:
         print_facts([(name, redact.text(value)) for name, value in facts(host)])
         print_findings(options, findings)
     click.get_current_context().exit(1 if any(finding.severity == "block" for finding in findings) else 0)
-
-
-def endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = "") -> tuple[Endpoint, ...]:
-    """What a build would ask: Docker Hub, and the registry mirror and package index that the environment names, else
-    these.
-    """
-    found = [Endpoint(kind="registry", url=Registry().url)]
-    if mirror := environment.get("KIT_REGISTRY_MIRROR") or mirror:
-        found.append(Endpoint(kind="mirror", url=redact.without_users(Registry(mirror).url)))
-    if index := index_url(environment, index):
-        found.append(Endpoint(kind="index", url=redact.without_users(index)))
-    return tuple(found)
 
 
 def facts(host: Host) -> list[tuple[str, str]]:

@@ -13,7 +13,6 @@ import click
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import picked, print_json, print_table
 from kit.decide import gpus
-from kit.errors import GpuUnavailableError
 from kit.host import read_gpus
 from kit.run.lease import user_name
 
@@ -36,7 +35,7 @@ def gpus_command(options: Options) -> None:
     `kit run --gpus free` takes the emptiest GPU that is not leased, `--gpus 2` two that nobody uses.
     """
     host = read_gpus(options.host, with_use=True)
-    require_answer(host)
+    gpus.require_answer(host)
     if options.json:
         print_json([as_json(gpu, [unit for unit in gpus.units(host) if unit.gpu == gpu]) for gpu in host.gpus])
         return
@@ -46,22 +45,6 @@ def gpus_command(options: Options) -> None:
     if not options.host:
         host = replace(host, containers=gpus.with_user_names(host.containers, user_name))
     print_units(host, gpus.units(host))
-
-
-def require_answer(host: Host) -> None:
-    """Raises GpuUnavailableError when the machine has an NVIDIA GPU, or may have one, and its driver says nothing."""
-    if host.gpus:
-        return
-    where = host.target or "this host"
-    hint = f"`kit doctor{f' --host {host.target}' if host.target else ''}` says what is wrong and how to mend it"
-    if host.driver_problem:
-        lines = tuple(host.driver_problem.strip().splitlines())
-        raise GpuUnavailableError(f"the NVIDIA driver of {where} does not answer", details=lines, hint=hint)
-    if host.pci_gpus:
-        addresses = ", ".join(gpu.address for gpu in host.pci_gpus)
-        raise GpuUnavailableError(f"{where} has an NVIDIA GPU ({addresses}), but no driver that answers", hint=hint)
-    if host.driver is None:
-        raise GpuUnavailableError(f"the GPUs of {where} could not be read", details=host.unread, hint=hint)
 
 
 def as_json(gpu: HostGpu, units: Sequence[Unit]) -> dict[str, Any]:

@@ -180,13 +180,8 @@ def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: 
 def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, timeout_s: int, force: bool) -> None:
     """Stop containers. What they wrote to the mounted folder and volumes stays; `kit rm` removes the rest."""
     engine = connect(options.host)
-    targets = containers.targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
-    if not force:
-        containers.require_own(targets, engine, action="stop")
-    for target in targets:
-        engine.stop(target.name, timeout_s=timeout_s)
-        containers.close_tunnels(target.name, engine)
-        say(options, f"stopped {target.name}")
+    for name in containers.stop(engine, names, everything=everything, force=force, timeout_s=timeout_s):
+        say(options, f"stopped {name}")
 
 
 @click.command("rm")
@@ -198,15 +193,5 @@ def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, 
 def rm_command(options: Options, *, names: tuple[str, ...], everything: bool, force: bool) -> None:
     """Remove stopped containers."""
     engine = connect(options.host)
-    stopped = ("created", "exited", "dead")
-    targets = containers.targets(engine, names, everything=everything, statuses=() if force else stopped)
-    if not force:
-        containers.require_own(targets, engine, action="remove")
-    for target in targets:
-        if not force and target.status not in stopped:
-            raise BadInputError(
-                f"{target.name} is {target.status}", hint=f"stop it first (`kit stop {target.name}`), or give --force"
-            )
-        engine.remove(target.name, force=force)
-        containers.close_tunnels(target.name, engine)
-        say(options, f"removed {target.name}")
+    for name in containers.remove(engine, names, everything=everything, force=force):
+        say(options, f"removed {name}")

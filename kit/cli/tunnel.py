@@ -11,7 +11,7 @@ from kit import labels
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import picked, print_json, print_table, say
 from kit.engine import connect
-from kit.errors import BadInputError, NoSuchContainerError
+from kit.errors import BadInputError
 from kit.remote import ssh, tunnels
 from kit.run import containers
 
@@ -101,7 +101,7 @@ def close_command(options: Options, *, names: tuple[str, ...], everything: bool)
             hint="name one or more (`kit tunnel` lists them), or give --all",
         )
     there = _on_host(options, tunnels.listed())
-    wanted = there if everything else list(dict.fromkeys(t for name in names for t in matching(there, name)))
+    wanted = there if everything else list(dict.fromkeys(t for name in names for t in tunnels.matching(there, name)))
     for tunnel in tunnels.close(wanted):
         say(options, f"closed {tunnel.container} on {tunnel.target} (127.0.0.1:{tunnel.local_port})")
     if everything:
@@ -111,35 +111,6 @@ def close_command(options: Options, *, names: tuple[str, ...], everything: bool)
             ssh.close_all()
         if not wanted:
             say(options, "no tunnels")
-
-
-def matching(found: Sequence[Tunnel], name: str) -> list[Tunnel]:
-    """The tunnels that a name stands for: an ID, a local port, or a container as `kit stop` takes it.
-
-    Raises NoSuchContainerError when there is none, also when the name stands for several containers.
-    """
-    whole = (name, f"kit-{name}")
-    tests = (
-        lambda t: name in (t.id, str(t.local_port)),
-        lambda t: t.container in whole,
-        lambda t: t.container.startswith(whole),
-    )
-    for test in tests:
-        fit = [t for t in found if test(t)]
-        containers = dict.fromkeys((t.target, t.container) for t in fit)
-        if len(containers) > 1:
-            raise NoSuchContainerError(
-                f"'{name}' stands for {len(containers)} containers",
-                details=tuple(f"{container} on {target}" for target, container in containers),
-                hint="give the port, or one whole name and --host",
-            )
-        if fit:
-            return fit
-    raise NoSuchContainerError(
-        f"there is no tunnel '{name}'",
-        details=tuple(f"{t.container} on {t.target} (127.0.0.1:{t.local_port})" for t in found),
-        hint="`kit tunnel` lists them",
-    )
 
 
 def as_json(tunnel: Tunnel) -> dict[str, Any]:

@@ -211,3 +211,19 @@ def with_user_names(containers: Iterable[GpuContainer], look_up: Callable[[int],
         name = look_up(int(uid)) if uid.isascii() and uid.isdecimal() else ""
         found.append(replace(container, user=name or container.user))
     return tuple(found)
+
+
+def require_answer(host: Host) -> None:
+    """Raises GpuUnavailableError when the machine has an NVIDIA GPU, or may have one, and its driver says nothing."""
+    if host.gpus:
+        return
+    where = host.target or "this host"
+    hint = f"`kit doctor{f' --host {host.target}' if host.target else ''}` says what is wrong and how to mend it"
+    if host.driver_problem:
+        lines = tuple(host.driver_problem.strip().splitlines())
+        raise GpuUnavailableError(f"the NVIDIA driver of {where} does not answer", details=lines, hint=hint)
+    if host.pci_gpus:
+        addresses = ", ".join(gpu.address for gpu in host.pci_gpus)
+        raise GpuUnavailableError(f"{where} has an NVIDIA GPU ({addresses}), but no driver that answers", hint=hint)
+    if host.driver is None:
+        raise GpuUnavailableError(f"the GPUs of {where} could not be read", details=host.unread, hint=hint)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # Of a container's log, which the engine hands over whole.
 CONTAINER_LINES = 100_000
 
+STOPPED = ("created", "exited", "dead")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
@@ -198,6 +200,35 @@ def targets(engine: Engine, names: Sequence[str], *, everything: bool, statuses:
         return [find(engine, name) for name in names]
     found = [c for c in engine.containers(label=labels.CLIENT) if not statuses or c.status in statuses]
     return [c for c in found if is_own(c, engine)]
+
+
+def stop(engine: Engine, names: Sequence[str], *, everything: bool, force: bool, timeout_s: int) -> Iterator[str]:
+    """Stop containers; each one's name when it has. Raises BadInputError for another user's, without `force`."""
+    chosen = targets(engine, names, everything=everything, statuses=("running", "restarting", "paused"))
+    if not force:
+        require_own(chosen, engine, action="stop")
+    for container in chosen:
+        engine.stop(container.name, timeout_s=timeout_s)
+        close_tunnels(container.name, engine)
+        yield container.name
+
+
+def remove(engine: Engine, names: Sequence[str], *, everything: bool, force: bool) -> Iterator[str]:
+    """Remove containers; each one's name when it is gone. Raises BadInputError for another user's and for one that
+    runs, without `force`.
+    """
+    chosen = targets(engine, names, everything=everything, statuses=() if force else STOPPED)
+    if not force:
+        require_own(chosen, engine, action="remove")
+    for container in chosen:
+        if not force and container.status not in STOPPED:
+            raise BadInputError(
+                f"{container.name} is {container.status}",
+                hint=f"stop it first (`kit stop {container.name}`), or give --force",
+            )
+        engine.remove(container.name, force=force)
+        close_tunnels(container.name, engine)
+        yield container.name
 
 
 def find(engine: Engine, name: str) -> Container:

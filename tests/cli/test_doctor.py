@@ -12,9 +12,9 @@ import pytest
 
 import kit.cli
 from kit import redact
-from kit.cli.doctor import endpoints
 from kit.facts.engine import EngineFacts
 from kit.facts.host import CdiSpec, Endpoint, Host, HostGpu, PciGpu
+from kit.host import build_endpoints as endpoints
 from tests.unit.test_doctor import ADA, CPU_ONLY, SPEC, UBUNTU, WSL
 
 Read = Callable[[Host], list[Any]]

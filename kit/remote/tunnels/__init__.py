@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kit import ports, process, procs
-from kit.errors import BadInputError, MissingProgramError, NetworkError, PortTakenError
+from kit.errors import BadInputError, MissingProgramError, NetworkError, NoSuchContainerError, PortTakenError
 from kit.remote import ssh
 from kit.remote.tunnels import forward, state
 from kit.remote.tunnels.state import Record, Status, Tunnel
@@ -286,3 +286,32 @@ def _signal(record: Record, number: signal.Signals) -> None:
 
 
 __all__ = ["Status", "Tunnel", "close", "close_for", "listed", "open_tunnel"]
+
+
+def matching(found: Sequence[Tunnel], name: str) -> list[Tunnel]:
+    """The tunnels that a name stands for: an ID, a local port, or a container as `kit stop` takes it.
+
+    Raises NoSuchContainerError when there is none, also when the name stands for several containers.
+    """
+    whole = (name, f"kit-{name}")
+    tests = (
+        lambda t: name in (t.id, str(t.local_port)),
+        lambda t: t.container in whole,
+        lambda t: t.container.startswith(whole),
+    )
+    for test in tests:
+        fit = [t for t in found if test(t)]
+        containers = dict.fromkeys((t.target, t.container) for t in fit)
+        if len(containers) > 1:
+            raise NoSuchContainerError(
+                f"'{name}' stands for {len(containers)} containers",
+                details=tuple(f"{container} on {target}" for target, container in containers),
+                hint="give the port, or one whole name and --host",
+            )
+        if fit:
+            return fit
+    raise NoSuchContainerError(
+        f"there is no tunnel '{name}'",
+        details=tuple(f"{t.container} on {t.target} (127.0.0.1:{t.local_port})" for t in found),
+        hint="`kit tunnel` lists them",
+    )
