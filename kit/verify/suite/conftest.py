@@ -125,7 +125,7 @@ def libraries(inside: Inside, subject: Subject) -> Answer:
 @pytest.fixture(scope="session")
 def model(inside: Inside, subject: Subject) -> Answer:
     # On a GPU that TensorFlow has no machine code for, the driver compiles every kernel first: minutes, once.
-    return inside("model.py", subject.image.framework, LOGS, timeout_s=1800 if subject.asked else 300)
+    return inside("training.py", subject.image.framework, LOGS, timeout_s=1800 if subject.asked else 300)
 
 
 @pytest.fixture(scope="session")

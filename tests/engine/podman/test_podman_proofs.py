@@ -159,7 +159,7 @@ def test_gpus_get_into_a_container(
     there("run", "-C", str(workspace), "--gpus", "device=1", "--detach", gpu_image, "--", "sleep", "100")
     (name,) = podman_host.account.containers()
     labels = podman_host.run(f"podman inspect --format '{{{{json .Config.Labels}}}}' {name}").stdout
-    assert json.loads(labels)["kit.gpus"] == "--device=nvidia.com/gpu=1"
+    assert json.loads(labels)["kit.gpus"] == "nvidia.com/gpu=1"
     assert podman_host.run(f"podman exec {name} sh -c 'ls -d /dev/kit-podman*'").stdout == "/dev/kit-podman-1\n"
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from answer import Absent, give
-from model import tensorflow_compiles, torch_compiles
+from training import tensorflow_compiles, torch_compiles
 
 SIZE = 256
 
