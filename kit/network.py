@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from kit.errors import BadInputError
@@ -23,7 +24,15 @@ class NetworkSettings:
 
     ca_file: Path | None = None
     proxies: Mapping[str, str]
-    index_url: str = ""
+    named_index: str = ""  # of the environment or kit's configuration
+    pip_files: tuple[Path, ...] = ()  # where pip would look for one otherwise
+
+    @cached_property
+    def index_url(self) -> str:
+        """The Python package index to use; empty for the default one. Pip's files are read when it is asked for, which
+        takes more than anything else here: `kit run` needs it for builds alone.
+        """
+        return self.named_index or _pip_index(self.pip_files)
 
     @property
     def needs_host_network(self) -> bool:
@@ -58,8 +67,14 @@ def read_settings(
     Raises BadInputError when `ca_cert` is no certificate.
     """
     env = os.environ if environment is None else environment
+    names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+    home = Path(env.get("HOME", "/"))
+    own = (Path(env["PIP_CONFIG_FILE"]),) if env.get("PIP_CONFIG_FILE") else ()
     return NetworkSettings(
-        ca_file=ca_file(ca_cert, env), proxies=proxies(env), index_url=index_url(env, configured_index)
+        ca_file=ca_file(ca_cert, env),
+        proxies=proxies(env),
+        named_index=next((env[name] for name in names if env.get(name)), configured_index),
+        pip_files=(*own, home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")),
     )
 
 
@@ -95,18 +110,9 @@ def proxies(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def index_url(env: Mapping[str, str], configured: str = "") -> str:
-    """The Python package index to use: of the environment, kit's configuration, or pip's; empty for the default one."""
-    for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"):
-        if env.get(name):
-            return env[name]
-    if configured:
-        return configured
+def _pip_index(files: tuple[Path, ...]) -> str:
     import configparser
 
-    home = Path(env.get("HOME", "/"))
-    files = [Path(env["PIP_CONFIG_FILE"])] if env.get("PIP_CONFIG_FILE") else []
-    files += [home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")]
     for file in files:
         parser = configparser.RawConfigParser()
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -40,7 +39,7 @@ def bundled(name: str, make: Callable[..., Any], *options: Callable[[Any], Any])
     def decorated(command: F) -> F:
         @wraps(command)
         def with_bundle(*args: Any, **values: Any) -> Any:
-            given = {parameter: values.pop(parameter) for parameter in inspect.signature(make).parameters}
+            given = {parameter: values.pop(parameter) for parameter in make.__annotations__.keys() - {"return"}}
             return command(*args, **values, **{name: make(**given)})
 
         for option in reversed(options):

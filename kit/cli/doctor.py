@@ -14,7 +14,8 @@ from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_facts, print_json, say
 from kit.decide.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
-from kit.host import build_endpoints, read_host
+from kit.host import read_host
+from kit.host.endpoints import build_endpoints
 from kit.host.report import to_json
 
 if TYPE_CHECKING:

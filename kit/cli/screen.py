@@ -16,9 +16,9 @@ from kit.cli.options import Options
 from kit.cli.output import print_error, say
 from kit.errors import KitError
 from kit.image.build.options import Progress
-from kit.image.buildlog import Log, Step
 
 if TYPE_CHECKING:
+    from kit.image.buildlog import Log, Step
     from kit.remote.sync import Progress as SyncProgress
     from kit.remote.sync import Synced
 

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kit import redact
-from kit.catalog.update import Registry
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, KitError
 from kit.facts.host import Endpoint, Host, PciGpu
 from kit.host.parse_machine import is_wsl, parse_uname
-from kit.network import index_url
 
 if TYPE_CHECKING:
     from kit.host.parse_gpus import Driver
@@ -31,18 +29,6 @@ DRIVER_TRACES = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Pa
 def host_has_gpu(traces: tuple[Path, ...] = DRIVER_TRACES) -> bool:
     """True when this host has an NVIDIA driver loaded."""
     return any(trace.exists() for trace in traces)
-
-
-def build_endpoints(environment: Mapping[str, str], *, mirror: str = "", index: str = "") -> tuple[Endpoint, ...]:
-    """What a build would ask: Docker Hub, and the registry mirror and package index that the environment names, else
-    these.
-    """
-    found = [Endpoint(kind="registry", url=Registry().url)]
-    if mirror := environment.get("KIT_REGISTRY_MIRROR") or mirror:
-        found.append(Endpoint(kind="mirror", url=redact.without_users(Registry(mirror).url)))
-    if index := index_url(environment, index):
-        found.append(Endpoint(kind="index", url=redact.without_users(index)))
-    return tuple(found)
 
 
 def read_host(

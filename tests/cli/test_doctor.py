@@ -14,7 +14,7 @@ import kit.cli
 from kit import redact
 from kit.facts.engine import EngineFacts
 from kit.facts.host import CdiSpec, Endpoint, Host, HostGpu, PciGpu
-from kit.host import build_endpoints as endpoints
+from kit.host.endpoints import build_endpoints as endpoints
 from tests.unit.test_doctor import ADA, CPU_ONLY, SPEC, UBUNTU, WSL
 
 Read = Callable[[Host], list[Any]]

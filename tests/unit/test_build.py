@@ -237,7 +237,7 @@ def test_an_engine_without_buildx_builds_nothing(project, engine, buildx):
 def test_certificates_proxies_and_mirrors_are_secrets_and_in_no_argument(project, engine, buildx, tmp_path):
     ca = tmp_path / "ca.pem"
     network = NetworkSettings(
-        ca_file=ca, proxies={"https_proxy": "http://me:pass@proxy:1"}, index_url="https://user:word@mirror/simple"
+        ca_file=ca, proxies={"https_proxy": "http://me:pass@proxy:1"}, named_index="https://user:word@mirror/simple"
     )
     run_build(project, engine, network=network)
     args = build_args(buildx)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.errors import BadInputError
-from kit.network import NetworkSettings, ca_file, index_url, proxies, read_settings
+from kit.network import NetworkSettings, ca_file, proxies, read_settings
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
@@ -83,7 +83,7 @@ def test_the_lower_case_spelling_goes_first():
     ],
 )
 def test_the_index_of_the_environment(env, tmp_path):
-    assert index_url({"HOME": str(tmp_path), **env}) == "https://m/simple"
+    assert read_settings(environment={"HOME": str(tmp_path), **env}).index_url == "https://m/simple"
 
 
 def test_the_index_of_pips_files(tmp_path):
@@ -94,11 +94,14 @@ def test_the_index_of_pips_files(tmp_path):
 
     env = {"HOME": str(tmp_path)}
     write(".pip/pip.conf", "https://old/simple")
-    assert index_url(env) == "https://old/simple"
+    assert read_settings(environment=env).index_url == "https://old/simple"
     write(".config/pip/pip.conf", "https://new/simple")
-    assert index_url(env) == "https://new/simple"
+    assert read_settings(environment=env).index_url == "https://new/simple"
     write("own.conf", "https://own/simple")
-    assert index_url({**env, "PIP_CONFIG_FILE": str(tmp_path / "own.conf")}) == "https://own/simple"
+    assert (
+        read_settings(environment={**env, "PIP_CONFIG_FILE": str(tmp_path / "own.conf")}).index_url
+        == "https://own/simple"
+    )
 
 
 @pytest.mark.parametrize("content", [b"no section\n", b"\xff\xfe", b"[global\n", b"[other]\nx = 1\n"])
@@ -108,7 +111,10 @@ def test_a_broken_pip_file_is_passed_over(tmp_path, content):
     good = tmp_path / ".pip/pip.conf"
     good.parent.mkdir()
     good.write_text("[global]\nindex-url = https://good/simple\n")
-    assert index_url({"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(broken)}) == "https://good/simple"
+    assert (
+        read_settings(environment={"HOME": str(tmp_path), "PIP_CONFIG_FILE": str(broken)}).index_url
+        == "https://good/simple"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,8 +128,8 @@ def test_a_broken_pip_file_is_passed_over(tmp_path, content):
         (NetworkSettings(proxies={"http_proxy": "localhost:3128"}), True),
         (NetworkSettings(proxies={"all_proxy": "socks5://[::1]:1080"}), True),
         (NetworkSettings(proxies={"http_proxy": "http://[broken"}), False),
-        (NetworkSettings(proxies={}, index_url="http://localhost:8080/simple"), True),
-        (NetworkSettings(proxies={}, index_url="https://mirror.example/localhost/simple"), False),
+        (NetworkSettings(proxies={}, named_index="http://localhost:8080/simple"), True),
+        (NetworkSettings(proxies={}, named_index="https://mirror.example/localhost/simple"), False),
     ],
 )
 def test_what_listens_on_this_machines_loopback_needs_the_hosts_network(settings, expected):
@@ -136,7 +142,7 @@ def test_without_settings_there_is_no_script():
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\x1f"), min_size=1))
 def test_the_script_sets_exactly_the_values_whatever_is_in_them(value):
-    settings = NetworkSettings(proxies={"http_proxy": value}, index_url=value)
+    settings = NetworkSettings(proxies={"http_proxy": value}, named_index=value)
     done = subprocess.run(
         [
             "sh",
@@ -156,6 +162,5 @@ def test_read_settings_takes_this_process_environment_by_default(monkeypatch, ow
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
     monkeypatch.setenv("PIP_INDEX_URL", "https://m/simple")
     settings = read_settings(ca_cert=own)
-    assert settings == NetworkSettings(
-        ca_file=own, proxies={"https_proxy": "http://proxy:1"}, index_url="https://m/simple"
-    )
+    assert (settings.ca_file, settings.proxies) == (own, {"https_proxy": "http://proxy:1"})
+    assert settings.index_url == "https://m/simple"

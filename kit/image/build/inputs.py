@@ -133,12 +133,10 @@ def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOption
     labels = engine.image_labels(image.reference)
     if labels is None or FINGERPRINT not in labels or options.base not in ("auto", labels.get(BASE_SOURCE)):
         return None
-    from kit.locks.format import read_requirements
-
     folder = paths.images_dir() / image.name
     try:
         dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
-        requirements, _ = read_requirements(folder)
+        requirements = _requirements(image, folder)
     except (OSError, LockError):
         return None
     identity = labels.get(BASE_IDENTITY, "")
@@ -154,6 +152,16 @@ def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOption
         is_new=False,
         seconds=0.0,
     )
+
+
+def _requirements(image: Image, folder: Path) -> str:
+    """The whole text of an image's lock. Raises OSError and LockError."""
+    if not image.flavor:
+        # Nothing is added to another's lock: what reads those takes as long to import as all the rest of this.
+        return (folder / "requirements.lock").read_text(encoding="utf-8")
+    from kit.locks.format import read_requirements
+
+    return read_requirements(folder)[0]
 
 
 def _identities(catalog: Catalog, image: Image) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kit.frozen import dataclass
-from kit.image.buildlog import Log, Step
 from kit.network import NetworkSettings
+
+if TYPE_CHECKING:
+    from kit.image.buildlog import Log, Step
 
 BaseChoice = Literal["registry", "archive", "auto"]
 
