@@ -21,6 +21,7 @@ from kit.run.command import run_command
 from kit.run.containers import listed
 from kit.run.lease import host_for, reserved
 from kit.run.service import start_service
+from kit.run.start import RunAsk, plan
 from kit.spec.gpu_grant import HIDDEN_GPUS, GpuGrant
 from kit.spec.gpu_request import parse_request
 from kit.spec.request import RunRequest
@@ -505,3 +506,28 @@ def test_ps_says_what_is_leased(engine, fake_docker):
     (found,) = listed(engine, everything=False)
     assert found.lease == ("GPU-aa", "GPU-bb")
     assert found.status in gpus.HOLDING
+
+
+class Quiet:
+    """A screen that shows nothing; nothing is built or sent."""
+
+    def say(self, text: str) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("asked", "with_use"), [(None, False), ("device=1", False), ("free", True)])
+def test_kit_run_reads_the_machine_once(catalog, fake_docker, machine, monkeypatch, tmp_path, asked, with_use):
+    monkeypatch.setattr("kit.run.prepare.ensure_image", lambda *_: False)
+    monkeypatch.setattr("kit.run.gpu_check.check_before", lambda *_: None)
+    wanted = RunAsk(
+        name=next(image.name for image in catalog.images() if image.is_gpu),
+        words=("true",),
+        gpus=asked and parse_request(asked),
+        folder=tmp_path,
+        force=True,
+    )
+    planned = plan(wanted, Quiet())
+    with reserved(planned.gpus, planned.engine, lambda _: None) as (granted, release):
+        release()
+    assert granted.devices
+    assert machine == [with_use]
