@@ -7,9 +7,7 @@ import click
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json, say
 from kit.engine import connect
-from kit.errors import BadInputError, NoSuchContainerError
-from kit.run import containers
-from kit.run import vscode as editor
+from kit.run import vscode
 
 
 @click.command("code")
@@ -35,36 +33,14 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     VS Code needs the Dev Containers extension and, for a container on --host, a `docker` on this machine. With Podman
     here it must be told so, by its setting dev.containers.dockerPath; with Podman on --host it cannot attach.
     """
-    if not folder.startswith("/"):
-        raise BadInputError(f"--folder {folder}: not a whole path in the container", hint="give it as /workspace/src")
-    engine = connect(options.host)
-    editor.require_attachable(engine, name)
-    container = containers.find(engine, name)
-    if not force:
-        containers.require_own([container], engine, action="attach VS Code to")
-    if container.status != "running":
-        raise NoSuchContainerError(
-            f"{container.name} does not run (status: {container.status}), so VS Code cannot attach to it",
-            hint="`kit ps` lists what runs",
-        )
-    settings = editor.engine_settings(engine)
-    uri = editor.attach_uri(container.name, folder=folder, engine_settings=settings)
+    found = vscode.attach(connect(options.host), name, folder=folder, force=force)
     if opens:
-        editor.open_uri(uri, program=program)
-        say(options, f"opened {folder} of {container.name} in VS Code")
+        vscode.open_uri(found.uri, program=program)
+        say(options, f"opened {folder} of {found.container} in VS Code")
     if options.json:
-        print_json({"name": container.name, "folder": folder, "uri": uri, "opened": opens})
+        print_json({"name": found.container, "folder": folder, "uri": found.uri, "opened": opens})
     elif not opens:
-        click.echo(uri)
+        click.echo(found.uri)
         say(options, f"open it: {program} --folder-uri ADDRESS; or `kit code {name} --open` does")
-    if not engine.features.can_attach_by_uri:
-        say(
-            options,
-            f"note: VS Code must know of {engine.features.title}: "
-            f'"dev.containers.dockerPath": "{engine.program}" in its settings',
-        )
-    if not editor.is_lasting(settings):
-        say(
-            options,
-            f"note: it leads through kit's connection to {options.host}, which ends some time after its last use",
-        )
+    for note in found.notes:
+        say(options, f"note: {note}")

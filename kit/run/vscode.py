@@ -18,8 +18,10 @@ from urllib.parse import quote
 
 from kit import layout, process
 from kit.engine import Engine
-from kit.errors import MissingProgramError, UnsupportedHostError
+from kit.errors import BadInputError, MissingProgramError, NoSuchContainerError, UnsupportedHostError
+from kit.frozen import dataclass
 from kit.remote.ssh import SSH_VARIABLE, context_endpoint
+from kit.run.containers import find, require_own
 
 PROGRAM = "code"
 # Where docker looks by itself, on either end.
@@ -40,6 +42,42 @@ def attach_uri(
     # As JSON.stringify writes it: the hex is compared where VS Code looks for windows and folders it opened before.
     text = json.dumps(what, separators=(",", ":"), ensure_ascii=False)
     return f"vscode-remote://attached-container+{text.encode().hex()}{quote(folder)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attachment:
+    """How VS Code gets to a container, and what its user should know."""
+
+    container: str
+    uri: str
+    notes: tuple[str, ...] = ()
+
+
+def attach(engine: Engine, name: str, *, folder: str, force: bool = False) -> Attachment:
+    """The address of a running container that a name stands for, opened at a folder in it.
+
+    Raises BadInputError for a folder that is not a whole path, and for another user's container without `force`;
+    NoSuchContainerError when it does not run, UnsupportedHostError where VS Code cannot attach.
+    """
+    if not folder.startswith("/"):
+        raise BadInputError(f"--folder {folder}: not a whole path in the container", hint="give it as /workspace/src")
+    require_attachable(engine, name)
+    container = find(engine, name)
+    if not force:
+        require_own([container], engine, action="attach VS Code to")
+    if container.status != "running":
+        raise NoSuchContainerError(
+            f"{container.name} does not run (status: {container.status}), so VS Code cannot attach to it",
+            hint="`kit ps` lists what runs",
+        )
+    settings, notes = engine_settings(engine), []
+    if not engine.features.can_attach_by_uri:
+        title, program = engine.features.title, engine.program
+        notes.append(f'VS Code must know of {title}: "dev.containers.dockerPath": "{program}" in its settings')
+    if not is_lasting(settings):
+        notes.append(f"it leads through kit's connection to {engine.target}, which ends some time after its last use")
+    uri = attach_uri(container.name, folder=folder, engine_settings=settings)
+    return Attachment(container=container.name, uri=uri, notes=tuple(notes))
 
 
 def require_attachable(engine: Engine, name: str) -> None:
