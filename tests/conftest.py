@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -86,9 +87,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("needs an NVIDIA GPU: this host has no NVIDIA driver loaded")
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """New empty folders. Not of `mktemp`, which lists all that there are each time: thousands, after a while."""
+    parent = tmp_path_factory.mktemp("homes")
+    return (parent / f"home{number}" for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
 def own_machine(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
     """Tests other than `engine` and `gpu` ones see an empty home, no settings of their caller, no engine, 24 GB."""
     if request.node.get_closest_marker("engine") or request.node.get_closest_marker("gpu"):
@@ -99,7 +107,8 @@ def own_machine(
             monkeypatch.delenv(name)
     sysconf = os.sysconf
     monkeypatch.setattr(os, "sysconf", lambda name: MACHINE.get(name) or sysconf(name))
-    home = tmp_path_factory.mktemp("home")
+    home = next(homes)
+    home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
     monkeypatch.setattr(sockets, "CANDIDATES", tuple(replace(c, folder=str(home / "no")) for c in sockets.CANDIDATES))
