@@ -61,6 +61,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Lanes(config, log)
 
 
+# Files that wait for links, locks and ends of programs. They come first, so that none of them is left over at the end
+# of a run in several processes, when the others have nothing to do any more.
+WAITING = ("tests/engine/ssh/", "tests/unit/test_tunnels.py", "tests/unit/test_sync.py", "tests/unit/test_lease.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.nodeid.startswith(WAITING))
+
+
 @cache
 def engine_problem() -> str:
     """Why engine tests cannot run here; empty when a Docker answers. Those of Podman make a host of their own."""
