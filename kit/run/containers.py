@@ -236,6 +236,8 @@ def find(engine: Engine, name: str) -> Container:
     image's name, if only one container fits; the caller's own before others', and those that run before those that
     ended. Raises NoSuchContainerError, also when several do.
     """
+    if not name:  # every name begins with it, and a script's unset variable is nobody's choice
+        raise NoSuchContainerError("a container's name is empty", hint="`kit ps --all` lists them")
     all_of_them = engine.containers(label=labels.CLIENT)
     for test in (lambda c: c.name in (name, f"kit-{name}"), lambda c: c.name.startswith((name, f"kit-{name}"))):
         found = [c for c in all_of_them if test(c)]

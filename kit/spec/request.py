@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kit.config.keys import wrong_name
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.spec.container import Mount
@@ -88,6 +89,8 @@ def parse_variable(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not name or not sign:
         raise BadInputError(f"--env: '{text}' is not NAME=VALUE", hint="NAME= gives the variable an empty value")
+    if wrong := wrong_name(name):
+        raise BadInputError(f"--env: {wrong}", hint="names are of letters, digits and _, as a rule")
     return name, value
 
 

@@ -20,7 +20,7 @@ from kit.run.service import start_service
 from kit.spec.container import Mount, describe, service_command, shm_bytes, volume_mounts
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.gpu_request import parse_request
-from kit.spec.request import RunRequest, as_command, parse_user
+from kit.spec.request import RunRequest, as_command, parse_user, parse_variable
 from kit.targets.docker import arguments
 from tests.fake_docker import container, info
 
@@ -470,3 +470,18 @@ def test_what_runs_is_described_with_its_url(engine, some):
 def test_state_is_kept_under_the_users_state_folder(request_, engine):
     spec_of(request_, engine)
     assert (paths.state_dir() / "passwd/1000-1000").is_file()
+
+
+def test_an_empty_name_is_no_container(engine, fake_docker):
+    fake_docker.reply("ps", stdout="a\n")
+    fake_docker.reply("container", "inspect", stdout=json.dumps([container("kit-a")]))
+    with pytest.raises(NoSuchContainerError, match="empty"):
+        find(engine, "")
+    assert find(engine, "a").name == "kit-a"
+
+
+@pytest.mark.parametrize("text", ["A\nB=1", "A B=1", "A\t=1", "=1", "A"])
+def test_a_variable_has_a_name_that_a_file_can_have(text):
+    with pytest.raises(BadInputError, match="--env"):
+        parse_variable(text)
+    assert parse_variable("A.b=x\ny=z") == ("A.b", "x\ny=z")
