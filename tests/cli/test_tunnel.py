@@ -112,6 +112,7 @@ def test_close_all(kit, three, words, left):
         ([], 2, "no tunnel named"),
         (["x", "--all"], 2, "either tunnels or --all"),
         (["x"], 13, "there is no tunnel 'x'"),
+        ([""], 13, "a tunnel's name is empty"),
         (["tf-cpu"], 13, "'tf-cpu' stands for 2 containers"),
         ([NAMES[0], "--host", "other"], 13, "there is no tunnel"),
     ],

@@ -196,6 +196,15 @@ OTHER = {
 }
 
 
+@pytest.mark.parametrize("target", ["/workspace", "/etc/passwd", "/data"])
+def test_a_mount_of_the_users_own_is_in_the_file_wherever_it_goes(target: str) -> None:
+    own = Mount(source="/srv/mine", target=target)
+    assert "/srv/mine" not in written(described())
+    assert {"/srv/mine"} == {
+        m.get("source") for m in notebook(described(mounts=(own,)))["volumes"][1:] if isinstance(m, dict)
+    }
+
+
 def test_no_field_of_a_container_is_forgotten() -> None:
     assert {field.name for field in dataclasses.fields(ContainerSpec)} == UNSAID | set(OTHER)
     before = described()

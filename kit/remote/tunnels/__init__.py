@@ -293,6 +293,8 @@ def matching(found: Sequence[Tunnel], name: str) -> list[Tunnel]:
 
     Raises NoSuchContainerError when there is none, also when the name stands for several containers.
     """
+    if not name:  # every container's name begins with it
+        raise NoSuchContainerError("a tunnel's name is empty", hint="`kit tunnel` lists them")
     whole = (name, f"kit-{name}")
     tests = (
         lambda t: name in (t.id, str(t.local_port)),
