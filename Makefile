@@ -75,7 +75,7 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build $*
 
 ##@ Test
-.PHONY: setup browser sshd rsync iproute podman test test-unit test-engine check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute podman test test-unit test-engine fuzz check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
@@ -97,16 +97,21 @@ test-unit: .venv/ready ## Run the tests that need no engine
 	    $(PYTEST_ARGS)
 
 # Two at a time, as tests/conftest.py says; then those that must be alone, of which $(PYTEST_ARGS) may choose none.
-test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine
+test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine, or security
 	@$(need_engine)
 	$(engine_ends_with_recipe)
 	export KIT_REQUIRE_ENGINE=1
 	if [ -n "$(GROUP)" ]; then
-	    $(BIN)/python -m pytest -m "engine or gpu" "tests/engine/$(GROUP)" $(PYTEST_ARGS)
+	    $(BIN)/python -m pytest -m "engine or gpu" "$(if $(filter security,$(GROUP)),tests/security,tests/engine/$(GROUP))" $(PYTEST_ARGS)
 	else
 	    $(BIN)/python -m pytest -m "(engine or gpu) and not alone" -n 2 --dist loadscope $(PYTEST_ARGS)
 	    $(BIN)/python -m pytest -m "alone" $(PYTEST_ARGS) || [ $$? = 5 ]
 	fi
+
+# Part of test-unit for two seconds each; here for as long as is asked for.
+fuzz: .venv/ready ## Feed damaged files and replies to what reads them, KIT_FUZZ_SECONDS (60) each
+	@KIT_FUZZ_SECONDS="$${KIT_FUZZ_SECONDS:-60}" $(BIN)/python -m pytest -n "$$(getconf _NPROCESSORS_ONLN)" \
+	    tests/security/test_fuzz_*.py $(PYTEST_ARGS)
 
 check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine
 
