@@ -1,12 +1,16 @@
 """The `kit` program, and `python -m kit`."""
+# ruff: noqa: PTH100, PTH120
 
 from __future__ import annotations
 
+# Only what Python itself has loaded by now: until it starts again, a project's folder may stand before its library.
 import os
 import site
 import sys
-from pathlib import Path
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # What these say is for the user's own programs; here it would leave out checks, or take a project's files for kit's.
 NOT_FOR_KIT = {"PYTHONHOME", "PYTHONOPTIMIZE", "PYTHONPATH", "PYTHONPYCACHEPREFIX"}
@@ -30,10 +34,10 @@ def start() -> NoReturn:
 
 def _is_found_by_environment() -> bool:
     """Whether kit itself would not be found without the environment: modules of clusters set PYTHONPATH for that."""
-    here = Path(__file__).resolve().parent.parent
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     places += [str(site.USER_SITE)] if "PYTHONUSERBASE" in os.environ else []
-    return here in [Path(place).resolve() for place in places]
+    return here in [os.path.abspath(place) for place in places if place]
 
 
 if __name__ == "__main__":

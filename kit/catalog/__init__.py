@@ -25,6 +25,7 @@ from kit.catalog.rows import (
     LayerRule,
     Package,
     Platform,
+    Privileged,
     Problem,
     Rate,
     Reference,
@@ -62,6 +63,7 @@ class Catalog:
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)

@@ -129,6 +129,16 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Privileged:
+    """A file that a distribution's required packages ship with setuid or setgid."""
+
+    path: str
+    mode: str  # `4755`
+    package: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Platform:
     """A platform, in the words of those who name it."""
 

@@ -23,7 +23,7 @@ Row = TypeVar("Row")
 TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release",),
     "packages.toml": ("package", "system_package", "layer"),
-    "bases.toml": ("base", "suite"),
+    "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
     "cuda.toml": ("toolkit", "architecture"),
     "gpus.toml": ("gpu", "rate"),
