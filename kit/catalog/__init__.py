@@ -32,6 +32,7 @@ from kit.catalog.rows import (
     Release,
     Suite,
     SystemPackage,
+    Tool,
     Toolkit,
     version_key,
 )
@@ -61,6 +62,7 @@ class Catalog:
 
     packages = _table("packages.toml", "package", Package)
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
     privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
@@ -250,6 +252,11 @@ class Catalog:
             if any(fnmatch.fnmatchcase(package, pattern) for pattern in rule.patterns):
                 return rule.name
         return "apps"
+
+    @property
+    def uv_version(self) -> str:
+        """The only uv that may solve a lock or make an environment."""
+        return next(tool.version for tool in self.tools if tool.name == "uv")
 
     def toolkit(self, cuda: str) -> Toolkit:
         for toolkit in self.toolkits:

@@ -84,6 +84,15 @@ class LayerRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program that makes images, of which no other version may."""
+
+    name: str
+    version: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SystemPackage:
     """A distribution package that images carry."""
 

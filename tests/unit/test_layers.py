@@ -37,7 +37,7 @@ ONLY_IN = {
     "jinja2": ("templates",),
     "click": ("cli",),
     "rich": ("cli",),
-    "uv": ("image", "locks"),
+    "uv": ("locks",),
     "docker": (),
 }
 
@@ -138,7 +138,15 @@ LAZY = {
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.sending", "kit.config"),
         *("kit.config.settings", "kit.decide.compat", "kit.engine", "kit.engine.podman", "kit.facts.host", "kit.host"),
         *("kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.layout", "kit.locks"),
-        *("kit.locks.format", "kit.locks.solver", "kit.private_engine", "kit.process", "kit.remote", "kit.remote.sync"),
+        *(
+            "kit.locks.format",
+            "kit.locks.solver",
+            "kit.locks.uv",
+            "kit.private_engine",
+            "kit.process",
+            "kit.remote",
+            "kit.remote.sync",
+        ),
         *("kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),
     ),
     "pytest must not run twice in one process unasked": ("kit.verify.collector",),
