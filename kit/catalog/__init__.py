@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Callable
 from functools import cached_property
@@ -41,6 +42,7 @@ from kit.errors import CatalogError, NoSuchImageError
 from kit.frozen import dataclass
 
 PINS_FILE = "pins.json"
+_AGAIN = "delete it, then `kit update` writes it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +128,13 @@ class Catalog:
             return ()
         try:
             rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise CatalogError(
-                f"{path} cannot be read: {type(e).__name__}: {e}", hint="delete it, then `kit update` writes it anew"
-            ) from None
-        return tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}", hint=_AGAIN) from None
+        pins = tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+        for pin in pins:
+            if not re.fullmatch("sha256:[0-9a-f]{64}", pin.digest):
+                raise CatalogError(f"{path}: the digest of `{pin.tag}` is not one: `{pin.digest}`", hint=_AGAIN)
+        return pins
 
     def images(self) -> list[Image]:
         """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
