@@ -17,16 +17,19 @@ from pathlib import Path
 MIB = 2**20
 
 
-def read_bytes(path: Path, *, limit: int = 4 * MIB) -> bytes:
+def read_bytes(path: Path, *, limit: int = 4 * MIB, opened: Callable[[os.stat_result], None] = lambda _: None) -> bytes:
     """What is in a file that may be a stranger's: a pipe is not waited for, a device not opened, nothing read for ever.
 
-    Raises OSError, also for what is not a regular file (in it once links are followed) and for more than `limit` bytes;
-    its `strerror` says what is wrong, as the system's own do.
+    `opened` is told what the system says of the very file that is read. Raises OSError, also for what is not a regular
+    file (once links are followed) and for more than `limit` bytes; its `strerror` says what is wrong, as the system's
+    own do.
     """
     _must_be_regular(path, path.stat().st_mode)
     # What is there now may be another thing than what was looked at.
     with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:  # noqa: PTH123
-        _must_be_regular(path, os.fstat(file.fileno()).st_mode)
+        status = os.fstat(file.fileno())
+        _must_be_regular(path, status.st_mode)
+        opened(status)
         data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(errno.EFBIG, f"It has more than {limit:,} bytes", str(path))
