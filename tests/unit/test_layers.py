@@ -118,7 +118,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 # What may be imported inside a function, and why there. Everything else stands at the top of its file.
 LAZY = {
     "what a short command seldom needs, at some milliseconds each": (
-        *("concurrent.futures", "configparser", "ctypes", "difflib", "email.utils", "fnmatch", "gc", "hashlib"),
+        *("concurrent.futures", "configparser", "ctypes", "difflib", "email.utils", "fnmatch", "gc", "grp", "hashlib"),
         *(
             "http.client",
             "importlib",
@@ -139,7 +139,7 @@ LAZY = {
         *("kit.config.settings", "kit.decide.compat", "kit.engine", "kit.engine.podman", "kit.facts.host", "kit.host"),
         *("kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.layout", "kit.locks"),
         *("kit.locks.format", "kit.locks.solver", "kit.private_engine", "kit.process", "kit.remote", "kit.remote.sync"),
-        *("kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),
+        *("kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates", "kit.cli.trust"),
     ),
     "pytest must not run twice in one process unasked": ("kit.verify.collector",),
 }
