@@ -52,11 +52,11 @@ def hostile(tmp_path):
     plain = config.read_text()
 
     def with_settings(*names, value=str(program), url="ssh://x.invalid/y"):
-        sections = "".join(
-            f"[{name.split('.')[0]}{' ' + chr(34) + middle + chr(34) if (middle := '.'.join(name.split('.')[1:-1])) else ''}]\n"
-            f"  {name.split('.')[-1]} = {value}\n"
-            for name in names
-        )
+        sections = ""
+        for name in names:
+            first, *middle, last = name.split(".")
+            sections += f'[{first} "{".".join(middle)}"]\n' if middle else f"[{first}]\n"
+            sections += f"  {last} = {value}\n"
         config.write_text(
             f"{plain.replace('version = 0', 'version = 1')}[extensions]\n  partialClone = origin\n"
             f'[remote "origin"]\n  promisor = true\n  url = {url}\n[protocol]\n  allow = always\n{sections}'

@@ -1,7 +1,7 @@
 """What git would ignore in a folder, asked of git itself: nested files, exceptions and global rules count as in git.
 
-A repository's own configuration can make git run programs and read any file, and a stranger or a job may have written it.
-So git is shown a git directory of kit's, with the repository's index and exclude file in it, and no configuration.
+A repository's own configuration can make git run programs and read any file, and a stranger or a job may have written
+it. So git is shown a git directory of kit's, with the repository's index and exclude file, and no configuration.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _read_one(folder: Path, prefix: str, made: Path, found: list[Repository]) ->
 
 
 def _around(folder: Path) -> tuple[Path, Path | None]:
-    """The top of the working tree that a folder is in, and its git directory; the folder itself and None without one."""
+    """The top of the working tree that a folder is in, and its git directory; without one the folder itself, and None."""
     for top in (folder, *folder.parents):
         if directory := _git_directory(top):
             # What somebody else put around a folder is nothing of it.
