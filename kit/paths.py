@@ -67,6 +67,18 @@ def state_dir() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state")
 
 
+def state_folder(name: str) -> Path:
+    """A folder of that state, for this user alone whatever the umask; made where it is missing."""
+    folder = state_dir() / name
+    for each in (*reversed(folder.parents), folder):
+        with contextlib.suppress(FileExistsError):
+            each.mkdir(mode=0o700)
+    for each in (folder.parent, folder):
+        if each.stat().st_mode & 0o077:
+            each.chmod(0o700)
+    return folder
+
+
 def engine_dir() -> Path:
     """The private engine's own folder (`KIT_ENGINE_DIR`, or /var/lib/kit for root): programs, data, sockets, log."""
     if override := os.environ.get("KIT_ENGINE_DIR"):
