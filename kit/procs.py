@@ -65,6 +65,24 @@ def numbers() -> Iterator[int]:
     return (int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - a Path for each is of no use
 
 
+def describe(pid: int) -> str:
+    """A process for people, as `kit (PID 7, user ada)`; empty for one that has ended."""
+    with contextlib.suppress(OSError):
+        name, uid = (PROC / str(pid) / "comm").read_text(errors="replace").strip(), (PROC / str(pid)).stat().st_uid
+        return f"{name} (PID {pid}, user {user_name(uid) or uid})"
+    return ""
+
+
+def user_name(uid: int) -> str:
+    """The name of a user of this machine; empty when it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return ""
+
+
 def has_proc() -> bool:
     return (PROC / "self/stat").exists()
 

@@ -45,7 +45,7 @@ def up(
     _require_root("up")
     here = engine_paths()
     here.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the lock's; every user may use what is in it
-    with files.locked(here.lock_file):
+    with files.locked(here.lock_file, say=say):
         if is_up():
             running = str(read_state(here).get("store", ""))
             if store not in (None, running):
@@ -79,7 +79,7 @@ def down(*, purge: bool = False, say: Callable[[str], None] = lambda _: None) ->
     if not here.folder.is_dir():
         return False
     _require_root("down")
-    with files.locked(here.lock_file):
+    with files.locked(here.lock_file, say=say):
         was_up = is_up()
         if was_up:
             say("stopping the private engine and its containers")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from pathlib import Path
 
 from kit import files, procs
@@ -13,13 +12,15 @@ from kit.private_engine import subnet
 
 RUN = Path("/run")
 USERS = RUN / "kit-engines"
+LOCK = USERS / "lock"  # held for milliseconds
+LOCK_WAIT_S = 60.0
 # Folders that Docker and containerd use whatever they are told; each engine sees one of its own in their place.
 SHADOWED = (RUN / "containerd", RUN / "docker", RUN / "runc", Path("/opt/containerd"))
 
 
 def enter(engine: str, pid: int) -> None:
     """Prepare the machine for an engine that process `pid` is about to start; `settle` says who runs it then."""
-    with files.locked(RUN):  # itself, so that no lock file is left behind
+    with files.locked(LOCK, wait_s=LOCK_WAIT_S):
         others = _live()
         before = USERS / "before.json"
         if not others or not before.is_file():
@@ -33,13 +34,13 @@ def enter(engine: str, pid: int) -> None:
 
 def settle(engine: str, pid: int) -> None:
     """The engine runs, as process `pid`."""
-    with files.locked(RUN):
+    with files.locked(LOCK, wait_s=LOCK_WAIT_S):
         _write(engine, pid)
 
 
 def leave(engine: str) -> None:
     """The engine has ended: if it was the last, the machine is put back as it was before the first."""
-    with files.locked(RUN):
+    with files.locked(LOCK, wait_s=LOCK_WAIT_S):
         with contextlib.suppress(FileNotFoundError):
             (USERS / f"{engine}.engine").unlink()
         if _live():
@@ -51,8 +52,11 @@ def leave(engine: str) -> None:
                 # A folder that something else uses by now is not empty, and stays.
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()
-        if USERS.is_dir():
-            shutil.rmtree(USERS)
+        (USERS / "before.json").unlink(missing_ok=True)
+        # Last of all: whoever waits for it makes a new one then, with the folder.
+        LOCK.unlink()
+        with contextlib.suppress(OSError):
+            USERS.rmdir()
 
 
 def _write(engine: str, pid: int) -> None:

@@ -70,7 +70,7 @@ def ensure(
     folder = paths.cache_dir() / "base"
     # Not for this user alone, as the lock would make it: apt downloads as a user of its own, who must get in here.
     folder.mkdir(parents=True, exist_ok=True)
-    with files.locked(folder / f"{suite}.lock"):
+    with files.locked(folder / f"{suite}.lock", say=on_message):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None
         if archive.is_file() and not force and not mirror:
