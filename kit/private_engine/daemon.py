@@ -142,7 +142,7 @@ def _start(
     paths.write_text(here.state_file, json.dumps(state))
     if here.log_file.is_file():
         here.log_file.replace(here.log_file.with_suffix(".log.1"))
-    machine.enter(here.id, os.getpid())
+    machine.enter(here.id, os.getpid(), iptables)
     subnet.add_bridge(plan, mtu)
     subnet.add_rules(plan, iptables)
     mark, _, value = here.mark.partition("=")
@@ -206,13 +206,15 @@ def _clear(here: EnginePaths, found: Programs) -> None:
                 subnet.remove_bridge(bridge)
     subnet.remove_bridge(here.bridge)
     state = read_state(here)
+    iptables = ""
     if state.get("iptables"):
         with contextlib.suppress(KitError):
-            subnet.remove_rules(here.chain, _iptables(found))
+            iptables = _iptables(found)
+            subnet.remove_rules(here.chain, iptables)
     for store in STORES:
         mounts.unmount_below(here.data(store))
     mounts.remove_tree(here.run)
-    machine.leave(here.id)
+    machine.leave(here.id, iptables)
     if "pid" in state:
         paths.write_text(here.state_file, json.dumps({k: v for k, v in state.items() if k != "pid"}))
 
