@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from kit import process
+from kit import accounts, process
 
 PROC = Path("/proc")
 
@@ -69,18 +69,8 @@ def describe(pid: int) -> str:
     """A process for people, as `kit (PID 7, user ada)`; empty for one that has ended."""
     with contextlib.suppress(OSError):
         name, uid = (PROC / str(pid) / "comm").read_text(errors="replace").strip(), (PROC / str(pid)).stat().st_uid
-        return f"{name} (PID {pid}, user {user_name(uid) or uid})"
+        return f"{name} (PID {pid}, user {accounts.user_name(uid) or uid})"
     return ""
-
-
-def user_name(uid: int) -> str:
-    """The name of a user of this machine; empty when it has none."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return ""
 
 
 def has_proc() -> bool:

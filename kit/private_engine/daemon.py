@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kit import apt, files, mounts, paths, process, procs
+from kit import accounts, apt, files, mounts, paths, process, procs
 from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
 from kit.private_engine import engine_paths, is_up, machine, processes, programs, programs_of, read_state, subnet
 from kit.private_engine.settings import STORES, EnginePaths, Programs, Store, daemon_configuration
@@ -44,6 +44,7 @@ def up(
     programs.check_host()
     _require_root("up")
     here = engine_paths()
+    os.umask(0o022)  # other users have to get at the programs, and may write nothing; whatever root's is
     here.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the lock's; every user may use what is in it
     with files.locked(here.lock_file, say=say):
         if is_up():
@@ -137,6 +138,7 @@ def _start(
             insecure_registries=(*INSECURE_REGISTRIES, *insecure_registries),
             runtimes={"nvidia": runtime} if runtime else {},
         ),
+        mode=0o600,
     )
     state: dict[str, Any] = {"store": store, "pool": str(plan.pool), "iptables": iptables}
     paths.write_text(here.state_file, json.dumps(state))
@@ -156,8 +158,8 @@ def _start(
     processes.wait_until(lambda: is_up() or not procs.is_alive(pid), START_TIMEOUT_S)
     if not is_up():
         raise _start_error(here)
-    if user := os.environ.get("SUDO_UID"):
-        os.chown(here.socket, int(user), -1)
+    if user := accounts.sudo_user():
+        os.chown(here.socket, user[0], -1)
 
 
 def shadow(here: EnginePaths, folder: Path) -> Path:

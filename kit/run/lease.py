@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import files, labels, procs
+from kit import accounts, files, labels
 from kit.decide import gpus
 from kit.engine import Engine
 from kit.errors import GpuUnavailableError, UnsupportedHostError
@@ -186,7 +186,7 @@ def holders(engine: Engine) -> tuple[GpuContainer, ...]:
         for container in engine.containers(label=labels.LEASE)
         if container.status in gpus.HOLDING
     )
-    return gpus.with_user_names(found, procs.user_name)
+    return gpus.with_user_names(found, accounts.user_name)
 
 
 @dataclass(frozen=True, kw_only=True)

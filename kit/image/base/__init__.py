@@ -67,9 +67,7 @@ def ensure(
             "`kit base make --force` takes newer packages"
         )
         return present
-    folder = paths.cache_dir() / "base"
-    # Not for this user alone, as the lock would make it: apt downloads as a user of its own, who must get in here.
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = paths.cache_folder("base")
     with files.locked(folder / f"{suite}.lock", say=on_message):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None
