@@ -65,15 +65,16 @@ def _xdg(variable: str, fallback: str) -> Path:
     return folder / "kit"
 
 
-def _for_this_user(folder: Path) -> Path:
-    """A folder of kit's, for this user alone whatever the umask; made where it is missing."""
+def _made(folder: Path, mode: int) -> Path:
+    """A folder of kit's, made where it is missing, that has this mode whatever the umask, as has the one it is in."""
     for each in (*reversed(folder.parents), folder):
         with contextlib.suppress(FileExistsError):
             each.mkdir(mode=0o700)
+            each.chmod(mode)
     for each in (folder.parent, folder):
-        if each.stat().st_mode & 0o077:
+        if each.stat().st_mode & 0o777 & ~mode:
             with contextlib.suppress(PermissionError):  # another's, which several share
-                each.chmod(0o700)
+                each.chmod(mode)
     return folder
 
 
@@ -88,13 +89,13 @@ def state_dir() -> Path:
 
 
 def cache_folder(name: str) -> Path:
-    """A folder of the cache, for this user alone whatever the umask; made where it is missing."""
-    return _for_this_user(cache_dir() / name)
+    """A folder of the cache, which nobody else may change; apt, as a user of its own, gets at what is in it."""
+    return _made(cache_dir() / name, 0o755)
 
 
 def state_folder(name: str) -> Path:
-    """A folder of that state, for this user alone whatever the umask; made where it is missing."""
-    return _for_this_user(state_dir() / name)
+    """A folder of that state, for this user alone."""
+    return _made(state_dir() / name, 0o700)
 
 
 def engine_dir() -> Path:

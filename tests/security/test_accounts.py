@@ -104,18 +104,22 @@ def test_a_home_that_is_not_there_is_not_made(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_kits_own_folders_are_this_users_alone_whatever_the_umask(
+def test_kits_own_folders_have_their_modes_whatever_the_umask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "cache/kit").mkdir(parents=True)
-    (tmp_path / "cache/kit").chmod(0o777)  # as an earlier kit may have made it
+    for variable in ("XDG_CACHE_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+        (tmp_path / variable / "kit").mkdir(parents=True)
+        (tmp_path / variable / "kit").chmod(0o777)  # as an earlier kit may have made it
     before = os.umask(umask)
     try:
-        assert stat.S_IMODE(paths.cache_folder("build-context").stat().st_mode) == 0o700
+        folders = (paths.cache_folder("build-context"), paths.state_folder("ports"))
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "cache/kit").stat().st_mode) == 0o700
+    assert [stat.S_IMODE(each.stat().st_mode) for folder in folders for each in (folder.parent, folder)] == [
+        *(0o755, 0o755),
+        *(0o700, 0o700),
+    ]
 
 
 @pytest.fixture
