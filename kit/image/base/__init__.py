@@ -100,8 +100,8 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
     for stale in archive.parent.glob(f".{archive.stem}.*"):
         mounts.remove_tree(stale)
     work = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{archive.stem}."))
-    # apt downloads as a user of its own, who must get in here.
-    work.chmod(0o755)
+    # apt downloads as a user of its own, who must get in here; nobody sees the names of what has the mirror's password.
+    work.chmod(0o711)
     try:
         with _disk_full(archive.parent):
             program = bootstrap.mmdebstrap(work, on_message)
