@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # the user who runs them, the other those of other accounts, which wait a lot.
 OTHER_ACCOUNTS = ("tests/engine/podman/", "tests/engine/remote/")
 
-# Files that mostly wait for links, locks and ends of programs, as two lanes of about the same length (`make test-unit`).
+# Files that mostly wait for links, locks and ends of programs: two lanes of about the same length (`make test-unit`).
 # They come first and go on beside the others: whatever they wait for, there is a process with something to do.
 WAITING = (
     ("tests/engine/ssh/test_tunnels.py", "tests/unit/test_process.py", "tests/unit/test_sync.py", "tests/security/"),

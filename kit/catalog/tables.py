@@ -70,7 +70,7 @@ def _remembered(name: str, text: str) -> dict[str, Any]:
             return document
     document = _parse(text)
     with contextlib.suppress(*problems):
-        paths.write_text(paths.cache_dir() / "catalog" / f"{name}.json", json.dumps([text, document]), mode=0o600)
+        paths.write_text(paths.cache_folder("catalog") / f"{name}.json", json.dumps([text, document]), mode=0o600)
     return document
 
 

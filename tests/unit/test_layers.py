@@ -17,7 +17,20 @@ PACKAGE = Path(kit.__file__).parent
 # it; it imports only what stands before it here.
 FLOORS: dict[str, tuple[str, ...]] = {
     "ground": (
-        *("__init__", "errors", "frozen", "labels", "layout", "paths", "redact", "process", "procs", "files", "ports"),
+        *(
+            "__init__",
+            "accounts",
+            "errors",
+            "frozen",
+            "labels",
+            "layout",
+            "paths",
+            "redact",
+            "process",
+            "procs",
+            "files",
+            "ports",
+        ),
         *("unix_http", "network", "templates", "screen"),
     ),
     "facts": ("facts", "catalog", "config", "spec", "targets"),

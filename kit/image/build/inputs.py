@@ -37,9 +37,8 @@ def kit_context() -> Path:
     program = Path(uv.find_uv_bin())
     stat = program.stat()
     mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
-    folder = paths.cache_dir() / "build-context" / mark
+    folder = paths.cache_folder("build-context") / mark
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder.parent))
         shutil.copy(program, beside / "uv")
         for name in STEP_SCRIPTS:
