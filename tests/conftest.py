@@ -210,7 +210,7 @@ class Project:
                     },
                     "suites": list(self.image.release.suites),
                     "pythons": self.catalog.pythons_for(self.image),
-                    "uv": "0.0",
+                    "uv": self.catalog.uv_version,
                     "snapshot": "2026-11-21",
                     "source_date_epoch": 1795219200,
                     "packages": 1,
