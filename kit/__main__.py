@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import NoReturn
+
+from kit import signals
 
 
 def start() -> NoReturn:
@@ -11,9 +14,13 @@ def start() -> NoReturn:
 
     # What is imported stays; looking for garbage in it meanwhile is 5 % of the time of a short command.
     gc.set_threshold(20_000)
-    from kit.cli import run
+    try:
+        signals.listen()
+        from kit.cli import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while that was imported, or once more while it tidied up
+        os._exit(signals.exit_code())
 
 
 if __name__ == "__main__":
