@@ -26,12 +26,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
             "layout",
             "paths",
             "redact",
+            "signals",
             "process",
             "procs",
             "files",
-            "ports",
         ),
-        *("unix_http", "network", "templates", "screen"),
+        *("ports", "unix_http", "network", "templates", "screen"),
     ),
     "facts": ("facts", "catalog", "config", "spec", "targets"),
     "decisions": ("locks", "render", "decide"),
@@ -153,6 +153,7 @@ LAZY = {
         *("kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.layout", "kit.locks"),
         *("kit.locks.format", "kit.locks.solver", "kit.locks.uv", "kit.private_engine", "kit.process", "kit.remote"),
         *("kit.remote.sync", "kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),
+        "kit.signals",
         *("kit.cli.trust",),
     ),
     "pytest must not run twice in one process unasked": ("kit.verify.collector",),
@@ -198,7 +199,7 @@ def test_only_cli_prints_or_exits_and_only_paths_looks_at_its_own_file(file: Pat
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Call):
             called, where = ast.unparse(node.func), f"line {node.lineno}"
-            assert room_of(file) == "cli" or called not in ("print", "exit", "sys.exit", "os._exit"), where
+            assert room_of(file) in FLOORS["cli"] or called not in ("print", "exit", "sys.exit", "os._exit"), where
             assert (called == "os.execv" and is_start) or not called.startswith(PROCESS_CALLS), where
         if room_of(file) != "paths" and not is_start and isinstance(node, ast.Name):
             assert node.id != "__file__", f"line {node.lineno}"
