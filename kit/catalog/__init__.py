@@ -23,6 +23,7 @@ from kit.catalog.rows import (
     KnownBadToolkit,
     Layer,
     LayerRule,
+    OpenOnly,
     Package,
     Platform,
     Problem,
@@ -65,6 +66,7 @@ class Catalog:
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    open_only = _table("cuda.toml", "open_only", OpenOnly)
     gpus = _table("gpus.toml", "gpu", Gpu)
     rates = _table("gpus.toml", "rate", Rate)
     references = _table("references.toml", "reference", Reference)

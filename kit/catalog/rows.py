@@ -165,7 +165,19 @@ class Architecture:
     name: str = ""
     first_toolkit: str = ""
     dropped_in: str = ""
+    first_branch: int | None = None  # of drivers, 470; None: that of the driver that came with `first_toolkit`
+    last_branch: int | None = None  # None: drivers still support it
+    modules: Literal["proprietary", "either", "open", ""] = ""  # the kernel modules it works with; empty: not known
     note: str = ""
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenOnly:
+    """The driver branch from which there are open kernel modules alone."""
+
+    branch: int
     source: str
     verified: str
 

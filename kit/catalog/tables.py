@@ -25,7 +25,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "packages.toml": ("package", "system_package", "layer"),
     "bases.toml": ("base", "suite"),
     "platforms.toml": ("platform",),
-    "cuda.toml": ("toolkit", "architecture"),
+    "cuda.toml": ("toolkit", "architecture", "open_only"),
     "gpus.toml": ("gpu", "rate"),
     "references.toml": ("reference",),
     "toolkit.toml": ("known_bad", "engine_minimum"),

@@ -126,6 +126,7 @@ class Host:
     is_wsl: bool = False
     # The driver: None when nobody could say, empty when none is loaded.
     driver: str | None = ""
+    driver_modules: Literal["open", "proprietary", ""] = ""  # the flavor of its kernel modules; empty: not known
     driver_cuda: str = ""  # newest CUDA the driver itself supports, nvidia-smi's header
     driver_library: str = ""  # version of libnvidia-ml / libcuda on disk, to compare with the loaded module
     driver_problem: str = ""  # what nvidia-smi printed when it failed
