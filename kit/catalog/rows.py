@@ -183,6 +183,35 @@ class OpenOnly:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chip:
+    """Chips of one compute capability, by their names in the PCI ID database."""
+
+    names: tuple[str, ...]
+    compute_capability: str
+    memory: Literal["HBM", "GDDR", "shared"]  # shared: with the CPU
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vgpu:
+    """What the names of vGPUs call boards: `V100DX` of `GRID V100DX-32C`."""
+
+    boards: tuple[str, ...]
+    compute_capability: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tegra:
+    """Words in the names of GPUs inside an SoC, as L4T and people call them."""
+
+    words: tuple[str, ...]  # in lower case
+    compute_capability: str
+    is_jetson: bool = False  # it takes NVIDIA's own builds for JetPack
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Gpu:
     """A GPU as nvidia-smi names it. Rates are dense TFLOP/s, memory in GB, bandwidth in GB/s, all from the source."""
 

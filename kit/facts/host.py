@@ -46,6 +46,7 @@ class HostGpu:
     index: int = 0
     uuid: str = ""
     pci_address: str = ""
+    device_id: str = ""  # on the PCI bus, of vendor 10de: `2684`
     memory_mib: int | None = None
     memory_used_mib: int | None = None
     utilisation_percent: int | None = None
