@@ -1,8 +1,12 @@
-"""Locks on files between kit processes. The kernel frees one when its holder ends, however that happens."""
+"""Reading a file that somebody else may have put there, and locks on files and folders between kit processes.
+
+The kernel frees a lock when its holder ends, however that happens.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
@@ -13,10 +17,43 @@ from pathlib import Path
 from kit import procs
 from kit.errors import NotReadyError
 
+MIB = 2**20
 LOCKS = Path("/proc/locks")
 # Longer than what is done under a lock takes, but for a transfer or a download on a bad day.
 WAIT_S = 600.0
 NOTICE_S = 2.0
+
+
+def read_bytes(path: Path, *, limit: int = 4 * MIB, opened: Callable[[os.stat_result], None] = lambda _: None) -> bytes:
+    """What is in a file that may be a stranger's: a pipe is not waited for, a device not opened, nothing read for ever.
+
+    `opened` is told what the system says of the very file that is read. Raises OSError, also for what is not a regular
+    file (once links are followed) and for more than `limit` bytes; its `strerror` says what is wrong, as the system's
+    own do.
+    """
+    _must_be_regular(path, path.stat().st_mode)
+    # What is there now may be another thing than what was looked at.
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY), "rb") as file:  # noqa: PTH123
+        status = os.fstat(file.fileno())
+        _must_be_regular(path, status.st_mode)
+        opened(status)
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(errno.EFBIG, f"It has more than {limit:,} bytes", str(path))
+    return data
+
+
+def read_text(path: Path, *, limit: int = 4 * MIB, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """As `read_bytes`, as text with the line ends it has. Raises UnicodeDecodeError, too."""
+    return read_bytes(path, limit=limit).decode(encoding, errors)
+
+
+def _must_be_regular(path: Path, mode: int) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise OSError(errno.EINVAL, f"It is {kind} and not a file", str(path))
 
 
 def _open(path: Path) -> int:

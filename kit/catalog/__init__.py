@@ -25,12 +25,14 @@ from kit.catalog.rows import (
     LayerRule,
     Package,
     Platform,
+    Privileged,
     Problem,
     Rate,
     Reference,
     Release,
     Suite,
     SystemPackage,
+    Tool,
     Toolkit,
     version_key,
 )
@@ -60,8 +62,10 @@ class Catalog:
 
     packages = _table("packages.toml", "package", Package)
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
@@ -248,6 +252,11 @@ class Catalog:
             if any(fnmatch.fnmatchcase(package, pattern) for pattern in rule.patterns):
                 return rule.name
         return "apps"
+
+    @property
+    def uv_version(self) -> str:
+        """The only uv that may solve a lock or make an environment."""
+        return next(tool.version for tool in self.tools if tool.name == "uv")
 
     def toolkit(self, cuda: str) -> Toolkit:
         for toolkit in self.toolkits:

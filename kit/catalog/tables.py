@@ -22,8 +22,8 @@ Row = TypeVar("Row")
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release",),
-    "packages.toml": ("package", "system_package", "layer"),
-    "bases.toml": ("base", "suite"),
+    "packages.toml": ("package", "system_package", "layer", "tool"),
+    "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
     "cuda.toml": ("toolkit", "architecture"),
     "gpus.toml": ("gpu", "rate"),

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kit import accounts, labels
+from kit import accounts, labels, process
 from kit.engine import Container, Engine, connect
 from kit.errors import BadInputError, KitError, NoSuchContainerError
 from kit.frozen import dataclass
@@ -179,11 +179,16 @@ def listed_everywhere(
 
     with ThreadPoolExecutor(max_workers=32) as pool:
         waiting = {pool.submit(ask, host): host for host in hosts}
-        for answer in as_completed(waiting):
-            try:
-                yield waiting[answer], answer.result()
-            except KitError as e:
-                yield waiting[answer], e
+        try:
+            for answer in as_completed(waiting):
+                try:
+                    yield waiting[answer], answer.result()
+                except KitError as e:
+                    yield waiting[answer], e
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            process.end_running()
+            raise
 
 
 def targets(engine: Engine, names: Sequence[str], *, everything: bool, statuses: Sequence[str]) -> list[Container]:
