@@ -9,7 +9,7 @@ from typing import cast
 import click
 
 from kit import private_engine
-from kit.cli.options import Options, json_option
+from kit.cli.options import Options, json_option, without_login
 from kit.cli.output import print_json, say
 from kit.private_engine import daemon
 from kit.private_engine.settings import Store
@@ -36,6 +36,7 @@ def engine_command() -> None:
     "registry_mirrors",
     multiple=True,
     metavar="URL",
+    callback=without_login,
     help="Ask this registry for Docker Hub's images first; repeatable.",
 )
 @click.option(
@@ -43,6 +44,7 @@ def engine_command() -> None:
     "insecure_registries",
     multiple=True,
     metavar="HOST[:PORT]",
+    callback=without_login,
     help="A registry to reach over plain HTTP, beside this machine's own; repeatable.",
 )
 @click.option("--update", is_flag=True, help="Download the newest programs first.")
