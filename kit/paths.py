@@ -74,19 +74,49 @@ def engine_dir() -> Path:
     return Path("/var/lib/kit")
 
 
-def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all: beside its place first, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    import tempfile
-
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    beside = Path(name)
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents. What is made is its user's alone whatever the umask says, and so are kit's own
+    folders for state and cache when they are there already.
+    """
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(text)
-        beside.chmod(mode)
-        beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+        made = folder.stat()
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        made = folder.stat()
+    if made.st_mode & 0o077 and _is_private(folder) and made.st_uid == os.geteuid():
+        folder.chmod(0o700)
+    if folder.parent != folder and _is_private(folder.parent):
+        make_folder(folder.parent)
+
+
+def _is_private(path: Path) -> bool:
+    return any(path.is_relative_to(own) for own in (state_dir(), cache_dir()))
+
+
+def write_text(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Write a file whole or not at all: beside its place first, then renamed over it. It is its user's alone among what
+    kit keeps for itself, and for others to read elsewhere, unless `mode` says. Raises OSError with the path.
+    """
+    try:
+        if _is_private(path):
+            make_folder(path.parent)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        import tempfile
+
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = Path(name)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as out:
+                out.write(text)
+            beside.chmod(mode or (0o600 if _is_private(path) else 0o644))
+            beside.replace(path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()
+            raise
+    except OSError as e:
+        e.filename, e.filename2 = str(path), None
         raise

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kit.cli.output import show
+
 if TYPE_CHECKING:
     from kit.config.settings import Config
 
@@ -64,7 +66,7 @@ class Options:
         for line in self.config.notices(key):
             if line not in self._said:
                 self._said.add(line)
-                click.echo(line, err=True)
+                show(line, err=True)
         return self.config.value(key)
 
 

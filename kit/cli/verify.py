@@ -12,7 +12,7 @@ from kit import paths, verify
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.live import LiveLine
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import picked, print_json, print_table, say
+from kit.cli.output import picked, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
 from kit.verify.junit import junit
@@ -107,9 +107,9 @@ class VerifyDisplay(LiveLine):
         if self.is_live or self.options.quiet:
             return
         if check.outcome == "failed":
-            click.echo(f"  {count} of {total}: {check.name} failed", err=True)
+            show(f"  {count} of {total}: {check.name} failed", err=True)
         elif count == total or count % 10 == 0:
-            click.echo(f"  {count} of {total}", err=True)
+            show(f"  {count} of {total}", err=True)
 
 
 def _print_table(report: Report) -> None:

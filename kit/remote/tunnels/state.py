@@ -77,8 +77,7 @@ def identity_of(target: str, container: str, remote_port: int) -> str:
 
 def make_folder() -> None:
     """The folder, for this user alone."""
-    folder().mkdir(parents=True, exist_ok=True)
-    folder().chmod(0o700)
+    paths.make_folder(folder())
 
 
 def identities() -> list[str]:
