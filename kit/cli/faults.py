@@ -9,12 +9,8 @@ from pathlib import Path
 from kit import paths
 from kit.errors import DiskFullError, FilesError, KitError
 
-# What the system has to do with, and not kit's code.
-_FAULTS = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST),
-    *(errno.ENAMETOOLONG, errno.EIO, errno.ESTALE, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM),
-    *(errno.EBADF, errno.ENOTEMPTY, errno.EBUSY, errno.EXDEV, errno.ETXTBSY),
-)
+# What is the system's doing even where no path is named.
+_FAULTS = (errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.EIO, errno.EBADF, errno.EROFS, errno.ENOENT)
 _TEMPORARY = Path(os.environ.get("TMPDIR") or "/tmp")
 
 
@@ -29,13 +25,13 @@ def of_system(error: OSError) -> KitError | None:
             return FilesError("the current folder is gone or may not be entered", hint="`cd` to one that is there")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         what = "no space left" if error.errno == errno.ENOSPC else "the disk quota is used up"
-        where = path or _TEMPORARY
+        where = [path] if path else [_TEMPORARY, paths.state_dir()]
         return DiskFullError(
             f"{what}: cannot write {path}" if path else what,
-            details=tuple(_free(folder) for folder in dict.fromkeys(map(_existing, (where, paths.state_dir())))),
+            details=tuple(_free(folder) for folder in dict.fromkeys(map(_existing, where))),
             hint=f"free some space there, or {_elsewhere(path)}",
         )
-    if error.errno not in _FAULTS:
+    if path is None and error.errno not in _FAULTS:
         return None
     return FilesError(
         f"cannot use {path}: {error.strerror}" if path else str(error.strerror),

@@ -50,9 +50,9 @@ def show(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) ->
             raise kind(f"cannot write to standard output: {e.strerror}") from None
 
 
-def ask(text: str, **options: Any) -> None:
-    """A question on stderr. Raises click.Abort when the answer is no."""
-    click.confirm(harmless(text), abort=True, err=True, **options)
+def ask(text: str, *, abort: bool = True) -> bool:
+    """The answer to a question on stderr. Raises click.Abort when it is no, unless `abort` is not."""
+    return click.confirm(harmless(text), abort=abort, err=True)
 
 
 def print_error(error: KitError) -> None:

@@ -139,6 +139,7 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             platform=f"{described['Os']}/{described['Architecture']}",
             labels=image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
             environment=image_environment(image),
+            privileged={f"{row.path.removeprefix('/usr')} {row.mode}" for row in ready.catalog.privileged},
             scripts=scripts,
             asked=asked,
             no_gpu="" if asked else _no_gpu(ready, granted),
