@@ -20,6 +20,8 @@ PROJECT_FILE = "kit.toml"
 FILE_VARIABLE = "KIT_CONFIG"
 # More than anybody writes, and read in less than a second.
 LIMIT_BYTES = 2**18
+# Of keys and tables in each other. The standard library's reader takes time with the square of it.
+MAX_DEPTH = 50
 
 
 def home() -> Path | None:
@@ -149,13 +151,16 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[str, dict[str, Any
     # The standard library's, or what it was made of where Python is older.
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.count(".") > MAX_DEPTH and _unquoted_dots(line) > MAX_DEPTH:
+                raise ValueError(f"a key of more than {MAX_DEPTH} parts (at line {number})")
         return text, toml.loads(text), others
     except (ValueError, RecursionError) as e:  # ValueError: TOML's own kind of it, and numbers with too many digits
-        place = re.search(r"line (\d+)", str(e))
-        line = int(place[1]) if place else len(text.splitlines())
+        found = re.search(r"line (\d+)", str(e))
+        place = int(found[1]) if found else len(text.splitlines())
         problem = re.sub(r" \(at .*\)$", "", str(e)) if isinstance(e, ValueError) else "nested too deeply"
         raise BadInputError(
-            f"{path}:{line}: not valid TOML: {problem}", hint="correct the line; a text stands in quotes"
+            f"{path}:{place}: not valid TOML: {problem}", hint="correct the line; a text stands in quotes"
         ) from None
 
 
@@ -182,6 +187,10 @@ class Lines:
         first = self._keys.get(key, 0)
         # An entry of a table has a name; one of a list is itself.
         return (self._keys.get(f"{key}.{part}") or self._texts.get((key, part)) or first) if part else first
+
+
+def _unquoted_dots(line: str) -> int:
+    return re.sub(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*', "", line).count(".")
 
 
 def _unquoted(name: str) -> str:

@@ -73,7 +73,7 @@ def say(project: Path, text: str) -> None:
 def asked(project: Path) -> set[str]:
     """The keys whose values cannot be used before the user has said yes."""
     found = config.load(project)
-    return {key for key in KEYS if trust.is_needed(found, key)}
+    return {key for key in KEYS if trust.is_needed(found, key) and not trust.is_trusted(found)}
 
 
 def test_every_key_is_in_one_of_the_tables_or_both():
