@@ -43,6 +43,7 @@ def remember(config: Config) -> None:
     """Trust the project's file with what reaches out of the project in it now."""
     file = _file(config)
     record = {"file": str(file), "hash": _hash(config)}
+    paths.state_folder("trust")
     paths.write_text(_record(file), json.dumps(record) + "\n", mode=0o600)
 
 
