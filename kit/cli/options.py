@@ -32,6 +32,7 @@ class Options:
     debug: bool = False
     yes: bool = False
     asked_host: str | None = None  # by --host or KIT_HOST; None: what the configuration says
+    _is_trusted: bool = False  # the project's file, with what it says beyond the project
 
     @property
     def host(self) -> str:
@@ -63,10 +64,10 @@ class Options:
         The file of a project may be somebody else's: the user is asked before what it says beyond the project is used,
         and refusing is a BadInputError, as is a file that is wrong.
         """
-        if self.config.project:
+        if self.config.project and not self._is_trusted:
             from kit.cli.trust import see_to_trust
 
-            see_to_trust(self.config, key)
+            self._is_trusted = see_to_trust(self.config, key)
         return self.config.value(key)
 
 

@@ -11,13 +11,16 @@ from kit.config.settings import Config
 from kit.errors import BadInputError
 
 
-def see_to_trust(config: Config, key: str) -> None:
-    """Ask on the terminal before the value of a key is used; neither `--yes` nor a variable answers that.
+def see_to_trust(config: Config, key: str) -> bool:
+    """Ask on the terminal before the value of a key is used, if need be; neither `--yes` nor a variable answers that.
 
-    Raises BadInputError when the user says no, and without a terminal.
+    Returns False when that value needs no trust, and True when it does and all of the file is trusted. Raises
+    BadInputError when the user says no, and without a terminal.
     """
     if not trust.is_needed(config, key):
-        return
+        return False
+    if trust.is_trusted(config):
+        return True
     file = config.project_file
     problem = f"{file} reaches out of its project"
     if config.others:
@@ -30,3 +33,4 @@ def see_to_trust(config: Config, key: str) -> None:
     if not ask("Do you trust it with this? kit asks again when it changes.", abort=False):
         raise BadInputError(f"{file} is not trusted", hint="`kit config show` lists what each file says")
     trust.remember(config)
+    return True

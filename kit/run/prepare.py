@@ -137,10 +137,10 @@ def mount_on(mount: Mount, connection: Connection | None) -> Mount:
                 hint="give a whole path, or one with ~/",
             )
         return replace(mount, source=there)
-    source = Path(mount.source).expanduser().resolve()
-    if not source.exists():
+    source = os.path.realpath(os.path.expanduser(mount.source))  # noqa: PTH111 (raises nothing, whatever is written)
+    if not os.path.exists(source):  # noqa: PTH110
         raise BadInputError(f"--mount: {source} does not exist", hint="make it first, or correct the path")
-    return replace(mount, source=str(source))
+    return replace(mount, source=source)
 
 
 def _path_on(connection: Connection, path: str) -> str:
