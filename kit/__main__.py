@@ -25,11 +25,17 @@ def start() -> NoReturn:
         os.execv(sys.executable, [sys.executable, "-E", "-c", AGAIN, *sys.argv[1:]])
     import gc
 
+    from kit import signals
+
     # What is imported stays; looking for garbage in it meanwhile is 5 % of the time of a short command.
     gc.set_threshold(20_000)
-    from kit.cli import run
+    try:
+        signals.listen()
+        from kit.cli import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while that was imported, or once more while it tidied up
+        os._exit(signals.exit_code())
 
 
 def _is_found_by_environment() -> bool:

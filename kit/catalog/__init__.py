@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from kit import paths
+from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
     SHORT_NAMES,
     Architecture,
     Base,
+    Chip,
     EngineMinimum,
     Flavor,
     Gpu,
@@ -24,6 +26,8 @@ from kit.catalog.rows import (
     KnownBadToolkit,
     Layer,
     LayerRule,
+    Listed,
+    OpenOnly,
     Package,
     Platform,
     Privileged,
@@ -33,8 +37,10 @@ from kit.catalog.rows import (
     Release,
     Suite,
     SystemPackage,
+    Tegra,
     Tool,
     Toolkit,
+    Vgpu,
     version_key,
 )
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
@@ -71,6 +77,11 @@ class Catalog:
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    open_only = _table("cuda.toml", "open_only", OpenOnly)
+    chips = _table("chips.toml", "chip", Chip)
+    vgpus = _table("chips.toml", "vgpu", Vgpu)
+    listed = _table("chips.toml", "listed", Listed)
+    tegras = _table("chips.toml", "tegra", Tegra)
     gpus = _table("gpus.toml", "gpu", Gpu)
     rates = _table("gpus.toml", "rate", Rate)
     references = _table("references.toml", "reference", Reference)
@@ -82,6 +93,11 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """NVIDIA's devices on the PCI bus."""
+        return read_devices(self.folder)
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:
