@@ -18,6 +18,7 @@ from kit.catalog.rows import (
     Architecture,
     Base,
     Chip,
+    Elsewhere,
     EngineMinimum,
     Flavor,
     Gpu,
@@ -25,6 +26,7 @@ from kit.catalog.rows import (
     KnownBadToolkit,
     Layer,
     LayerRule,
+    Limit,
     Listed,
     OpenOnly,
     Package,
@@ -71,6 +73,8 @@ class Catalog:
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    limits = _table("cuda.toml", "limit", Limit)
+    elsewhere = _table("frameworks.toml", "elsewhere", Elsewhere)
     open_only = _table("cuda.toml", "open_only", OpenOnly)
     chips = _table("chips.toml", "chip", Chip)
     vgpus = _table("chips.toml", "vgpu", Vgpu)
@@ -337,6 +341,11 @@ def _check_release(row: Release) -> None:
         )
     if not row.version.replace(".", "").isdecimal():
         raise CatalogError(f"{where}: the version `{row.version}` is not numbers and dots")
+    if row.cuda and row.arm64_wheel and (row.arm64_wheel == "cuda") != ("linux/arm64" in row.platforms):
+        raise CatalogError(
+            f"{where}: arm64_wheel is `{row.arm64_wheel}`, but platforms are {', '.join(row.platforms)}",
+            hint="a release with CUDA is for linux/arm64 when its aarch64 wheel is a CUDA build, and only then",
+        )
     short, tag = SHORT_NAMES[row.framework], row.cuda_tag
     minor = ".".join(row.version.split(".")[:2])
     allowed = (f"{short}{minor}-{tag}", f"{short}-{tag}")

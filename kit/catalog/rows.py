@@ -37,6 +37,9 @@ class Release:
     pythons: tuple[str, ...]  # minor versions its wheels exist for
     platforms: tuple[str, ...]  # in docker's spelling; CUDA works on each
     compute_capabilities: tuple[str, ...] = ()  # machine code compiled in, `5.0`
+    arm64_wheel: Literal["cuda", "cpu", "none", ""] = (
+        ""  # what its aarch64 wheel is: CUDA, or the CPU's; empty: not known
+    )
     compute_capabilities_on: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (platform, those of its wheel) if others
     ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
     ptx_newest: str = ""  # newest compute capability its PTX works on; empty: no limit is known
@@ -57,6 +60,21 @@ class Release:
     def capabilities(self, platform: str) -> tuple[str, ...]:
         """The compute capabilities whose machine code is in the wheel of a platform."""
         return dict(self.compute_capabilities_on).get(platform, self.compute_capabilities)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Releases of a framework that exist for some GPUs and are not in the catalog."""
+
+    framework: Framework
+    oldest: str  # minor versions, `2.8`
+    newest: str
+    cuda: str
+    index: str  # where the wheels are
+    compute_capabilities: tuple[str, ...]
+    platforms: tuple[str, ...]
+    source: str
+    verified: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +187,18 @@ class Architecture:
     last_branch: int | None = None  # None: drivers still support it
     modules: Literal["proprietary", "either", "open", ""] = ""  # the kernel modules it works with; empty: not known
     note: str = ""
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What GPUs cannot do: those below a compute capability, or all on a platform."""
+
+    what: str
+    below: str = ""  # compute capability; empty: any
+    platform: str = ""  # in docker's spelling; empty: any
+    framework: Framework | Literal[""] = ""  # empty: both
     source: str
     verified: str
 

@@ -9,8 +9,8 @@ from kit.catalog.names import ImageRequest
 from kit.catalog.rows import SHORT_NAMES, version_key
 from kit.decide.compat import capability_of, judge, resolve
 from kit.decide.doctor import fixes
-from kit.decide.doctor.report import VM_DRIVER, Finding, HostReport, block, finding, joined, note, warn
-from kit.facts.host import GpuProcess, Host, HostGpu
+from kit.decide.doctor.report import Finding, HostReport, block, finding, joined, note, warn
+from kit.facts.host import VM_DRIVER, GpuProcess, Host, HostGpu
 
 # A desktop session holds some hundred MiB; from this share on a training run is likely not to fit.
 BUSY_SHARE = 0.25

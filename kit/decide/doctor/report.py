@@ -11,14 +11,12 @@ from typing import Literal
 from kit.catalog import Catalog
 from kit.catalog.rows import EngineMinimum, version_key
 from kit.facts.engine import EngineFacts, GpuForm
-from kit.facts.host import Host, HostGpu
+from kit.facts.host import VM_DRIVER, Host, HostGpu
 
 # What it does to a GPU run on this host: it cannot work, it may go wrong, or it is good to know.
 Severity = Literal["block", "warn", "note"]
 SEVERITIES: tuple[Severity, ...] = ("block", "warn", "note")
 
-# The kernel driver that keeps a device for virtual machines.
-VM_DRIVER = "vfio-pci"
 # A GPU image of PyTorch 2.7 takes 9 GB in the engine's store, and 15 to 20 GB with the cache of its build (measured).
 IMAGE_BYTES = 9 * 10**9
 BUILD_FACTOR = 20 / 9
