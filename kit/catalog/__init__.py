@@ -18,6 +18,7 @@ from kit.catalog.rows import (
     Architecture,
     Base,
     Chip,
+    DriverPackage,
     Elsewhere,
     EngineMinimum,
     Flavor,
@@ -84,6 +85,7 @@ class Catalog:
     rates = _table("gpus.toml", "rate", Rate)
     references = _table("references.toml", "reference", Reference)
     known_bad_toolkits = _table("toolkit.toml", "known_bad", KnownBadToolkit)
+    driver_packages = _table("toolkit.toml", "driver_package", DriverPackage, lambda row: row.os_id)
     engine_minimums = _table(
         "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
     )

@@ -322,9 +322,20 @@ class KnownBadToolkit:
     engine: Literal["docker", "podman", ""] = ""
     engine_below: str = ""  # the first engine version that works with it
     injection: Literal["cdi", "runtime", ""] = ""  # how the engine passes GPUs
+    wsl_driver: str = ""  # in WSL2 alone, from this driver of Windows on
     severity: Literal["block", "warn", "note"]
     problem: str
     fix: str
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverPackage:
+    """The newest driver branch that a distribution itself has, in whichever of its releases."""
+
+    os_id: str
+    newest: int
     source: str
     verified: str
 

@@ -29,7 +29,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "gpus.toml": ("gpu", "rate"),
     "chips.toml": ("chip", "vgpu", "listed", "tegra"),
     "references.toml": ("reference",),
-    "toolkit.toml": ("known_bad", "engine_minimum"),
+    "toolkit.toml": ("known_bad", "engine_minimum", "driver_package"),
     "problems.toml": ("problem",),
 }
 

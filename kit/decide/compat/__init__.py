@@ -15,8 +15,10 @@ from kit.decide.compat.declare import gpu_by_name as gpu_by_name
 from kit.decide.compat.declare import parse_driver as parse_driver
 from kit.decide.compat.declare import unknown_host as unknown_host
 from kit.decide.compat.declare import with_pci_gpus as with_pci_gpus
-from kit.decide.compat.drivers import branch_of, is_older
+from kit.decide.compat.drivers import branch_of as branch_of
 from kit.decide.compat.drivers import driver_objection as driver_objection
+from kit.decide.compat.drivers import first_driver as first_driver
+from kit.decide.compat.drivers import is_older as is_older
 from kit.decide.compat.drivers import last_branch as last_branch
 from kit.decide.compat.drivers import modules_for as modules_for
 from kit.decide.compat.gpu_names import memory_of_device as memory_of_device
@@ -70,7 +72,7 @@ def resolve(request: ImageRequest, catalog: Catalog, host: Host) -> Resolution:
             refused=refused,
             hint=_smallest_change(request, catalog, host),
             limits=cannot,
-            newer=_newer_releases(request, catalog, host, ""),
+            newer=_newer_releases(request, catalog, host),
         )
     best = fitting[0]
     return Resolution(
@@ -80,7 +82,7 @@ def resolve(request: ImageRequest, catalog: Catalog, host: Host) -> Resolution:
         alternatives=tuple(v.image for v in fitting[1:]),
         refused=refused,
         limits=cannot if best.image.is_gpu else (),
-        newer=_newer_releases(request, catalog, host, best.image.release.version) if best.image.is_gpu else (),
+        newer=_newer_releases(request, catalog, host) if best.image.is_gpu else (),
     )
 
 
@@ -262,23 +264,27 @@ def _other_drivers(catalog: Catalog, host: Host) -> list[str]:
     return sorted((d for d in known if not host.driver or version_key(d) > version_key(host.driver)), key=version_key)
 
 
-def _newer_releases(request: ImageRequest, catalog: Catalog, host: Host, version: str) -> tuple[str, ...]:
-    """Releases newer than a version that have code for each of the host's GPUs, and no row to build them from."""
+def _newer_releases(request: ImageRequest, catalog: Catalog, host: Host) -> tuple[str, ...]:
+    """Releases with code for each of the host's GPUs that are newer than any image for them, and have no row."""
     capabilities = {capability_of(catalog, gpu) for gpu in host.gpus}
-    found = []
-    for row in catalog.elsewhere:
-        is_asked = row.framework == request.framework and not request.version and host.platform in row.platforms
-        has_code = bool(capabilities) and all(
-            capability and code_in(row.compute_capabilities, capability) for capability in capabilities
-        )
-        is_newer = not version or version_key(row.newest) > version_key(".".join(version.split(".")[:2]))
-        floor = catalog.toolkit(row.cuda).min_driver
-        if is_asked and has_code and is_newer and not (host.driver and is_older(host.driver, floor)):
-            found.append(
-                f"newer than the catalog: {TITLES[row.framework]} {row.oldest} to {row.newest} for CUDA {row.cuda} "
-                f"have code for {'this GPU' if len(host.gpus) == 1 else 'these GPUs'} too, on {row.index}"
-            )
-    return tuple(found)
+    rows = [
+        row
+        for row in catalog.elsewhere
+        if row.framework == request.framework
+        and not request.version
+        and host.platform in row.platforms
+        and capabilities
+        and all(capability and code_in(row.compute_capabilities, capability) for capability in capabilities)
+    ]
+    if not rows:
+        return ()
+    best = _best(ImageRequest(framework=request.framework), catalog, replace(host, driver=None, driver_modules=""))
+    return tuple(
+        f"not in the catalog: {TITLES[row.framework]} {row.oldest} to {row.newest} for CUDA {row.cuda} have code for "
+        f"{'this GPU' if len(host.gpus) == 1 else 'these GPUs'} too, on {row.index}"
+        for row in rows
+        if best is None or version_key(row.newest) > version_key(".".join(best.release.version.split(".")[:2]))
+    )
 
 
 def _is_newer_than_tensorflow(catalog: Catalog, host: Host) -> bool:

@@ -49,8 +49,8 @@ class _Known:
     text: str
     entries: tuple[tuple[str, str], ...]  # (name, compute capability), of each line
     starts: tuple[int, ...]  # where each line begins
-    whole: dict[str, list[tuple[str, str]]]  # by the name without `nvidia`
-    short: dict[str, list[tuple[str, str]]]  # by what people leave of it
+    whole: dict[str, list[tuple[str, str]]]  # by the name without `nvidia` and spaces
+    short: dict[str, list[tuple[str, str]]]  # by what people leave of it, without spaces
 
 
 def board_of(name: str) -> str:
@@ -134,7 +134,7 @@ def _exact(catalog: Catalog, plain: str) -> Named | None:
 
     Not `Quadro` and `Tesla`: a short name such as `RTX 6000` is that of professional cards of several generations.
     """
-    known, wanted = _known(catalog), plain.removeprefix("nvidia ")
+    known, wanted = _known(catalog), plain.removeprefix("nvidia ").replace(" ", "")
     whole = known.whole.get(wanted, []) if plain.split()[0] in _BRANDS else []
     found = _of(whole or known.short.get(wanted, []))
     return found and replace(found, is_exact=True)
@@ -208,9 +208,10 @@ def _known(catalog: Catalog) -> _Known:
         name = plain.removeprefix("nvidia ")
         if name in decided and entry not in listed:
             continue
-        whole.setdefault(name, []).append(entry)
+        whole.setdefault(name.replace(" ", ""), []).append(entry)
         if name.split()[0] not in _BRANDS or name.startswith("geforce "):
-            short.setdefault(name.removeprefix("geforce ").replace("gtx titan", "titan"), []).append(entry)
+            words = name.removeprefix("geforce ").replace("gtx titan", "titan")
+            short.setdefault(words.replace(" ", ""), []).append(entry)
         # `RTX 6000` may be an RTX PRO 6000.
         for line in dict.fromkeys((plain, plain.replace("rtx pro ", "rtx "))):
             lines.append(line)
