@@ -89,6 +89,7 @@ def named(catalog: Catalog, name: str) -> Named:
         return found
     if tegra := _tegra(catalog, plain):
         return tegra
+    plain = plain.removeprefix("nvidia ")
     if found := _containing(catalog, plain, ""):
         return found
     # A laptop's card of before 2016 has an M after its number, and may be another chip.
@@ -124,8 +125,10 @@ def _family(plain: str) -> tuple[str, str]:
     if not found:
         return ("", "")
     number = found[2]
-    # 4060 and 4090 are one series, 4000 and 6000 another.
-    series = "000" if number.endswith("000") else number[:2] if len(number) == 4 else str(len(number))
+    # 4060 and 4090 are one series, the professional 4000 and 4500 another.
+    series = (
+        "00" if number.endswith("00") and len(number) == 4 else number[:2] if len(number) == 4 else str(len(number))
+    )
     return found[1], series
 
 
