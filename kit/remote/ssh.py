@@ -400,9 +400,10 @@ def parse_account(text: str, mark: str) -> Account | None:
 def resolve_target(target: str) -> str:
     """What ssh is given: the target as it is, or the address of the docker context of that name.
 
-    Raises BadInputError when ssh could take it for an option.
+    Raises BadInputError when ssh could take it for an option, or a shell for a command: that of a ProxyCommand, or of
+    who copies a hint.
     """
-    if target.startswith("-") or not target.strip() or re.search(r"[\s\x00-\x1f]", target):
+    if target.startswith("-") or not target.strip() or re.search(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]|@-", target):
         raise BadInputError(
             f"--host {target!r} is no machine", hint="give user@server, a name of ~/.ssh/config, or a docker context"
         )
@@ -436,8 +437,7 @@ def context_endpoint(name: str) -> str:
 
 def failure(target: str, code: int, text: str, *, doing: str = "reached") -> NetworkError:
     """What ssh printed, as an error with its cause and what to do."""
-    # In commands that people copy.
-    words = {"target": shlex.quote(target), "host": shlex.quote(target.removeprefix("ssh://").rpartition("@")[2])}
+    host = target.removeprefix("ssh://").rpartition("@")[2]
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     what, hint = "it ran no shell for us", _NO_SHELL
     # ssh's own failure; any other code is that of what ran there.
@@ -446,6 +446,6 @@ def failure(target: str, code: int, text: str, *, doing: str = "reached") -> Net
         what, hint = next(known, ("ssh failed", "`ssh -v {target}` says why"))
     return NetworkError(
         f"{target} cannot be {doing} over SSH: {what}",
-        hint=hint.format(**words),
+        hint=hint.format(target=target, host=host),
         details=tuple(line for line in lines if not line.startswith("@@@"))[-4:],
     )

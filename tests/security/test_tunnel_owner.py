@@ -4,6 +4,7 @@
 import contextlib
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import threading
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from kit.engine import connect
 from kit.engine.docker import Engine
+from kit.engine.remote import RemoteEngine
 from kit.remote import ssh, tunnels
 from kit.remote.tunnels import forward, state
 from tests.engine.ssh.test_tunnels import PASSWORD, asking, first, machine, opened, server, until, works
@@ -188,3 +191,40 @@ def test_names_are_no_commands(tmp_path, name):
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20)
     assert done.stdout.rstrip("\n").endswith(name)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("program", ["docker", "curl"])
+def test_a_real_container_has_lives(tmp_path, program):
+    """By the docker command line there, and by the engine's interface where there is none."""
+    engine = connect()
+    account = ssh.Account(user="u", uid=0, gid=0, home="/", hostname="h", sockets=("/none", str(engine.socket_path)))
+    there = RemoteEngine(ssh.Connection(target="h", address="h", folder=tmp_path, account=account))
+    for name in ("sh", "curl", "tr", "grep", "head"):
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    path = str(tmp_path)
+    if program == "docker":
+        (tmp_path / "docker").symlink_to(shutil.which(engine.program) or engine.program)
+
+    def life(name):
+        # The folder of the engine's own programs is looked into as well.
+        script = there.life(name).replace("/programs/bin", "/none")
+        return subprocess.run(
+            ["sh", "-c", script], env={"PATH": path}, capture_output=True, text=True, timeout=30
+        ).stdout
+
+    name = f"kit-test-{os.urandom(4).hex()}"
+    engine.call(["run", "-d", f"--name={name}", "kit/tf-cpu:latest", "sleep", "300"])
+    try:
+        first_life = life(name)
+        assert first_life.strip()
+        assert life(name) == first_life
+        engine.call(["restart", "--time=0", name])
+        second = life(name)
+        assert second.strip()
+        assert second != first_life
+        engine.call(["kill", name])
+        assert life(name).strip() == ""
+        assert life("kit-none").strip() == ""
+    finally:
+        engine.call(["rm", "-f", name])
