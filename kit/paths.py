@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from kit import accounts
 from kit.errors import BadInputError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -54,7 +58,27 @@ def compose_dir() -> Path:
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
     # The XDG specification: a relative path in these variables is to be ignored.
-    return (Path(value) if value.startswith("/") else Path.home() / fallback) / "kit"
+    home = Path(value) if value.startswith("/") else Path.home()
+    folder = home if value.startswith("/") else home / fallback
+    if os.geteuid() == 0:
+        # Not the home of who called `sudo -E`, where root's files would stand in their way, and none is made for it.
+        nearest = next((path for path in (home, *home.parents) if path.exists()), home) if value else home
+        if not (nearest.exists() and nearest.stat().st_uid == 0):
+            folder = Path(accounts.home_of_root()) / fallback
+    return folder / "kit"
+
+
+def _made(folder: Path, mode: int) -> Path:
+    """A folder of kit's, made where it is missing, that has this mode whatever the umask, as has the one it is in."""
+    for each in (*reversed(folder.parents), folder):
+        with contextlib.suppress(FileExistsError):
+            each.mkdir(mode=0o700)
+            each.chmod(mode)
+    for each in (folder.parent, folder):
+        if each.stat().st_mode & 0o777 & ~mode:
+            with contextlib.suppress(PermissionError):  # another's, which several share
+                each.chmod(mode)
+    return folder
 
 
 def cache_dir() -> Path:
@@ -67,16 +91,40 @@ def state_dir() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state")
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of the cache, which nobody else may change; apt, as a user of its own, gets at what is in it."""
+    return _made(cache_dir() / name, 0o755)
+
+
 def state_folder(name: str) -> Path:
-    """A folder of that state, for this user alone whatever the umask; made where it is missing."""
-    folder = state_dir() / name
-    for each in (*reversed(folder.parents), folder):
-        with contextlib.suppress(FileExistsError):
-            each.mkdir(mode=0o700)
-    for each in (folder.parent, folder):
-        if each.stat().st_mode & 0o077:
-            each.chmod(0o700)
-    return folder
+    """A folder of that state, for this user alone."""
+    return _made(state_dir() / name, 0o700)
+
+
+def usable_folder(folder_of: Callable[[str], Path], name: str) -> Path:
+    """`state_folder` or `cache_folder` of what can be made again at any time. Where that cannot be written to, as the
+    home on many a cluster's node, it is one of this user's alone beside the temporary files. Raises OSError.
+    """
+    try:
+        if os.access(folder := folder_of(name), os.W_OK):
+            return folder
+        failure = OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        failure = e
+    runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR") or "/tmp"
+    for above in (*([Path(runtime, "kit")] if runtime else []), Path(temporary, f"kit-{os.geteuid()}")):
+        folder = above / name
+        with contextlib.suppress(OSError):
+            for each in (above, folder):
+                with contextlib.suppress(FileExistsError):
+                    each.mkdir(mode=0o700)
+            found = above.lstat()
+            # Another user may have been there first, in a folder that all may write to.
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+                return folder
+    raise failure
 
 
 def engine_dir() -> Path:
@@ -87,18 +135,25 @@ def engine_dir() -> Path:
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all: beside its place first, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    import tempfile
-
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    beside = Path(name)
+    """Write a file whole or not at all: beside its place first, then renamed over it. Raises OSError with the path."""
+    beside = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        import tempfile
+
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
-        beside.chmod(mode)
+            os.fchmod(out.fileno(), mode)
+            user, folder = accounts.sudo_user(), path.parent.stat()
+            if user and user[0] == folder.st_uid:  # a file in the folder of who called sudo is theirs
+                os.fchown(out.fileno(), folder.st_uid, folder.st_gid)
         beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    except BaseException as e:
+        if beside:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        if isinstance(e, OSError):
+            e.filename, e.filename2 = str(path), None
         raise

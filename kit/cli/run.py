@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kit import signals
 from kit.cli.arguments import (
     content_options,
     gpus_option,
@@ -16,7 +17,7 @@ from kit.cli.arguments import (
     user_option,
 )
 from kit.cli.options import Options, configured, host_option, is_configured, json_option
-from kit.cli.output import print_gpus, print_json, say, write_out
+from kit.cli.output import print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
 from kit.run.command import run_command as run_attached
 from kit.run.command import start_job
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from kit.run.start import Planned
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import Contents
-
-DETACHED = 130
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -135,7 +134,7 @@ def _start_services(options: Options, planned: Planned) -> None:
         print_json({**rows[0], **({"beside": rows[1:]} if rows[1:] else {})})
     else:
         for found in started.values():
-            click.echo(found.url)
+            show(found.url)
     on, at = (f" on {target}", f" --host {target}") if target else ("", "")
     for service, found in started.items():
         say(
@@ -171,11 +170,11 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
         if not names:
             raise
         say(options, f"\n{names[0]} goes on: `{at} logs -f {names[0]}`, `{at} stop {names[0]}`")
-        click.get_current_context().exit(DETACHED)
+        click.get_current_context().exit(signals.exit_code())
     if code is not None:
         click.get_current_context().exit(code)
     if options.json:
         print_json({"name": name, "image": planned.request.image.name, "service": "", "url": "", "host": target})
     else:
-        click.echo(name)
+        show(name)
     say(options, f"`{at} logs -f {name}` shows what it prints and ends with its exit code; `{at} stop {name}` ends it")

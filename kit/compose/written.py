@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from kit import paths
+from kit import files, paths
 from kit.errors import BadInputError
 
 STAMP = "# sha256:"
@@ -37,17 +37,17 @@ def write(file: Path, text: str, *, force: bool = False) -> bool:
     Raises BadInputError when a file is there that kit did not write, or that was changed since; not with `force`.
     """
     try:
-        there = file.read_text(encoding="utf-8", errors="replace") if file.exists() else None
-        if there == text:
-            return False
-        if there is not None and not force and not is_untouched(there):
-            raise BadInputError(
-                f"{file} was not written by kit, or was changed since",
-                hint="--force replaces it, --output FILE writes another one, --output - prints",
-            )
-        paths.write_text(file, text)
-    except OSError as e:
-        raise BadInputError(f"{file} cannot be written: {e.strerror}", hint="--output FILE names another one") from None
+        there = files.read_text(file, errors="replace")
+    except FileNotFoundError:
+        there = None
+    if there == text:
+        return False
+    if there is not None and not force and not is_untouched(there):
+        raise BadInputError(
+            f"{file} was not written by kit, or was changed since",
+            hint="--force replaces it, --output FILE writes another one, --output - prints",
+        )
+    paths.write_text(file, text)
     return True
 
 
@@ -55,14 +55,16 @@ def write_token(folder: Path) -> Literal["written", "there", "missing"]:
     """See to the notebook's token, in `.env` beside a compose file, where Compose looks for it.
 
     `written`: a new file with a random token, for its owner's eyes only. A file that is there is never changed:
-    `there` when it has a token, `missing` when it has none.
+    `there` when it has a token, `missing` when it has none. Raises BadInputError when it cannot be read.
     """
     file = folder / ENVIRONMENT_FILE
     if file.exists() or file.is_symlink():
         try:
-            text = file.read_text(encoding="utf-8", errors="replace")
-        except OSError:
+            text = files.read_text(file, errors="replace")
+        except FileNotFoundError:  # a link that leads nowhere
             return "missing"
+        except OSError as e:
+            raise BadInputError(f"{file} cannot be read: {e.strerror}", hint="move it away, or correct it") from None
         return "there" if re.search(r"^\s*(export\s+)?JUPYTER_TOKEN\s*=\s*\S", text, re.MULTILINE) else "missing"
     import secrets
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kit import files
+from kit import config, files
+from kit.compose.written import write, write_token
+from kit.errors import BadInputError
 
 
 def make_odd(path: Path, kind: str) -> None:
@@ -62,3 +64,54 @@ def test_a_file_is_read_whole_up_to_the_limit(tmp_path):
     assert files.read_text(tmp_path / "link", limit=6) == "grü\r\n"
     with pytest.raises(OSError, match="more than 5 bytes"):
         files.read_bytes(file, limit=5)
+
+
+@pytest.mark.parametrize("kind", [*ODD, "nowhere"])
+@pytest.mark.parametrize("name", ["kit.toml", "../kit.toml", "config.toml", "KIT_CONFIG", "env_file", "--env-file"])
+def test_a_command_that_needs_a_file_is_refused_and_one_that_does_not_goes_on(kit, tmp_path, monkeypatch, name, kind):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    odd = {"config.toml": Path.home() / ".config/kit/config.toml", "env_file": folder / ".env"}.get(name, folder / name)
+    odd.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "nowhere":
+        odd.symlink_to("not there")
+    else:
+        make_odd(odd, kind)
+    flags = ["--env-file", str(odd)] if name == "--env-file" else []
+    if name == "KIT_CONFIG":
+        monkeypatch.setenv("KIT_CONFIG", str(odd))
+    elif name == "env_file":
+        (folder / "kit.toml").write_text('env_file = ".env"\n')
+    begun = time.monotonic()
+    result = kit("run", *flags, "tf-cpu", "true")
+    assert (result.code, result.out) == (2, "")
+    what = {"kit.toml": "kit.toml", "../kit.toml": "kit.toml", "config.toml": "config.toml"}.get(name, str(odd))
+    assert result.err.startswith("error: ")
+    assert what in result.err
+    assert kit("list").code == 0
+    assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", ".env"])
+@pytest.mark.parametrize("kind", ODD)
+def test_compose_waits_for_nothing_beside_its_file(tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)
+    make_odd(tmp_path / name, kind)
+    with pytest.raises(BadInputError, match=rf"{name} cannot be"):
+        write(tmp_path / name, "text\n") if name == "compose.yaml" else write_token(tmp_path)
+
+
+def test_the_users_file_may_be_none_at_all(tmp_path, monkeypatch):
+    file = Path.home() / ".config/kit/config.toml"
+    file.parent.mkdir(parents=True)
+    file.symlink_to(os.devnull)
+    assert config.load(tmp_path).problems == ()
+
+
+def test_a_pipe_that_the_caller_has_opened_is_read(tmp_path):
+    reading, writing = os.pipe()
+    os.write(writing, b"A=b\n")
+    os.close(writing)
+    assert config.read_env_file(Path(f"/dev/fd/{reading}")) == (("A", "b"),)
+    os.close(reading)

@@ -9,10 +9,14 @@ from kit.catalog.names import ImageRequest
 from kit.catalog.rows import SHORT_NAMES, Image, version_key
 from kit.decide.compat.declare import capability_of as capability_of
 from kit.decide.compat.declare import class_of, label_of, pair
+from kit.decide.compat.declare import declared_driver as declared_driver
 from kit.decide.compat.declare import declared_host as declared_host
 from kit.decide.compat.declare import gpu_by_name as gpu_by_name
 from kit.decide.compat.declare import parse_driver as parse_driver
 from kit.decide.compat.declare import unknown_host as unknown_host
+from kit.decide.compat.drivers import driver_objection as driver_objection
+from kit.decide.compat.drivers import last_branch as last_branch
+from kit.decide.compat.drivers import modules_for as modules_for
 from kit.decide.compat.rules import Verdict as Verdict
 from kit.decide.compat.rules import archive_refusal as archive_refusal
 from kit.decide.compat.rules import code_for as code_for

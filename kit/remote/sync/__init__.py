@@ -82,7 +82,7 @@ def push(
     folder = _checked(folder, force)
     where = place.find(connection, folder, remote_folder)
     rsync = Rsync(connection=connection, folder=folder, place=where)
-    with files.locked(where.lock), ignored.read(folder) as tree, _rules(tree, progress) as rules:
+    with files.locked(where.lock, say=progress.message), ignored.read(folder) as tree, _rules(tree, progress) as rules:
         deleted = _delete(rsync, tree, may_delete, dry_run=dry_run) if delete else ()
         watch = Watch(rsync, tree, progress)
         done = Transfer()
@@ -128,7 +128,7 @@ def fetch(
     rsync = Rsync(connection=connection, folder=folder, place=where)
     wanted = [_inside(name) for name in names]
     aside = f".before-fetch-{time.strftime('%Y%m%d-%H%M%S')}"
-    with files.locked(where.lock), _wanted(rsync, wanted, progress) as selected:
+    with files.locked(where.lock, say=progress.message), _wanted(rsync, wanted, progress) as selected:
         watch = Watch(rsync, None, progress)
         done = Transfer()
         put_aside: tuple[str, ...] = ()

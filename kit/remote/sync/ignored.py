@@ -160,7 +160,7 @@ def _read_one(folder: Path, prefix: str, made: Path, found: list[Repository]) ->
 
 
 def _around(folder: Path) -> tuple[Path, Path | None]:
-    """The top of the working tree that a folder is in, and its git directory; else the folder itself, and None."""
+    """The top of the working tree that a folder is in, and its git directory; without one the folder, and None."""
     for top in (folder, *folder.parents):
         if directory := _git_directory(top):
             # What somebody else put around a folder is nothing of it.
