@@ -168,7 +168,8 @@ def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
     # A handler that does nothing, and not an exception: raised in the middle of a wait, it can lose the exit code.
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
-        return _start("attach", args, env=env, stdin=None, start_new_session=False).wait()
+        code = _start("attach", args, env=env, stdin=None, start_new_session=False).wait()
+        return 128 - code if code < 0 else code  # of a signal, as shells say it
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from kit.frozen import dataclass
 
-Kind = Literal["text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "path", "there", "mounts", "env"]
+Kind = Literal[
+    "text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "limit", "path", "there", "mounts", "env"
+]
 
 # The word for this machine, where a file or a variable names another.
 LOCAL = "local"
@@ -46,6 +48,8 @@ KEYS: dict[str, Key] = {
         Key(name="logdir", default="."),
         Key(name="restart", kind="choice", default="no", choices=("no", "on-failure", "unless-stopped", "always")),
         Key(name="transfer", kind="flag", default=False),
+        Key(name="memory", kind="limit", is_told=True),
+        Key(name="pids_limit", kind="limit", is_told=True),
         Key(name="pull", default="", is_told=True),
         Key(
             name="base",
@@ -140,6 +144,9 @@ def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
         case "gpus":
             is_count = type(raw) is int and raw >= 1
             return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "free" or "0,3"')}
+        case "limit":
+            is_count = type(raw) is int and raw >= 1
+            return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "24g" or "none"')}
         case "port":
             if type(raw) is not int or not 1 <= raw <= 65535:
                 raise WrongValueError(f"must be a whole number from 1 to 65535, not {_seen(raw)}")
