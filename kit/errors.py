@@ -121,7 +121,7 @@ class GpuUnavailableError(KitError):
 
 
 class NotReadyError(KitError):
-    """A service did not answer in time, or its container ended."""
+    """A service did not answer in time, its container ended, or another process holds a lock for too long."""
 
     exit_code = 18
 

@@ -20,7 +20,7 @@ FRAMEWORK, FRAMEWORK_VERSION = "kit.framework", "kit.framework-version"
 CUDA, CUDNN, CUDA_PROVIDER = "kit.cuda", "kit.cudnn", "kit.cuda-provider"
 MIN_DRIVER = "kit.min-driver"
 COMPUTE_CAPABILITIES, PTX = "kit.compute-capabilities", "kit.ptx"
-LOCK_HASH = "kit.lock-hash"
+LOCK_HASH, UV = "kit.lock-hash", "kit.uv"
 
 # On images, from what they were built of.
 FINGERPRINT = "kit.fingerprint"

@@ -7,6 +7,7 @@ import os
 from functools import cache
 from pathlib import Path
 
+from kit import accounts
 from kit.errors import BadInputError
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -54,7 +55,27 @@ def compose_dir() -> Path:
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
     # The XDG specification: a relative path in these variables is to be ignored.
-    return (Path(value) if value.startswith("/") else Path.home() / fallback) / "kit"
+    home = Path(value) if value.startswith("/") else Path.home()
+    folder = home if value.startswith("/") else home / fallback
+    if os.geteuid() == 0:
+        # Not the home of who called `sudo -E`, where root's files would stand in their way, and none is made for it.
+        nearest = next((path for path in (home, *home.parents) if path.exists()), home) if value else home
+        if not (nearest.exists() and nearest.stat().st_uid == 0):
+            folder = Path(accounts.home_of_root()) / fallback
+    return folder / "kit"
+
+
+def _made(folder: Path, mode: int) -> Path:
+    """A folder of kit's, made where it is missing, that has this mode whatever the umask, as has the one it is in."""
+    for each in (*reversed(folder.parents), folder):
+        with contextlib.suppress(FileExistsError):
+            each.mkdir(mode=0o700)
+            each.chmod(mode)
+    for each in (folder.parent, folder):
+        if each.stat().st_mode & 0o777 & ~mode:
+            with contextlib.suppress(PermissionError):  # another's, which several share
+                each.chmod(mode)
+    return folder
 
 
 def cache_dir() -> Path:
@@ -65,6 +86,16 @@ def cache_dir() -> Path:
 def state_dir() -> Path:
     """Small files about what runs on this machine (port reservations, passwd files)."""
     return _xdg("XDG_STATE_HOME", ".local/state")
+
+
+def cache_folder(name: str) -> Path:
+    """A folder of the cache, which nobody else may change; apt, as a user of its own, gets at what is in it."""
+    return _made(cache_dir() / name, 0o755)
+
+
+def state_folder(name: str) -> Path:
+    """A folder of that state, for this user alone."""
+    return _made(state_dir() / name, 0o700)
 
 
 def engine_dir() -> Path:
@@ -84,7 +115,10 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
-        beside.chmod(mode)
+            os.fchmod(out.fileno(), mode)
+            user, folder = accounts.sudo_user(), path.parent.stat()
+            if user and user[0] == folder.st_uid:  # a file in the folder of who called sudo is theirs
+                os.fchown(out.fileno(), folder.st_uid, folder.st_gid)
         beside.replace(path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from kit import process
+from kit import accounts, process
 
 PROC = Path("/proc")
 
@@ -63,6 +63,14 @@ def has_mark(pid: int, mark: str) -> bool:
 def numbers() -> Iterator[int]:
     """Those of all processes, zombies too."""
     return (int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - a Path for each is of no use
+
+
+def describe(pid: int) -> str:
+    """A process for people, as `kit (PID 7, user ada)`; empty for one that has ended."""
+    with contextlib.suppress(OSError):
+        name, uid = (PROC / str(pid) / "comm").read_text(errors="replace").strip(), (PROC / str(pid)).stat().st_uid
+        return f"{name} (PID {pid}, user {accounts.user_name(uid) or uid})"
+    return ""
 
 
 def has_proc() -> bool:

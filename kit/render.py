@@ -65,6 +65,7 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
         labels.COMPUTE_CAPABILITIES: " ".join(release.compute_capabilities),
         labels.PTX: " ".join(release.ptx),
         labels.LOCK_HASH: lock_hash,
+        labels.UV: catalog.uv_version,
     }
     return {name: value for name, value in found.items() if value}
 

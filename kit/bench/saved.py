@@ -6,7 +6,7 @@ import json
 import math
 from pathlib import Path
 
-from kit import paths
+from kit import files, paths
 from kit.bench import SCHEMA
 from kit.bench.results import Measurement, Result, as_json
 from kit.catalog.tables import make
@@ -26,7 +26,7 @@ def save(path: Path, result: Result) -> None:
 def read(path: Path) -> Result:
     """A saved result. Raises BadInputError when it cannot be read, does not parse, or is of another schema."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path)
     except (OSError, UnicodeDecodeError) as e:
         raise BadInputError(f"{path} cannot be read: {e}", hint=HINT) from None
     return parse(text, str(path))

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from kit import paths
+from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
     SHORT_NAMES,
     Architecture,
     Base,
+    Chip,
     EngineMinimum,
     Flavor,
     Gpu,
@@ -23,15 +25,20 @@ from kit.catalog.rows import (
     KnownBadToolkit,
     Layer,
     LayerRule,
+    OpenOnly,
     Package,
     Platform,
+    Privileged,
     Problem,
     Rate,
     Reference,
     Release,
     Suite,
     SystemPackage,
+    Tegra,
+    Tool,
     Toolkit,
+    Vgpu,
     version_key,
 )
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
@@ -60,11 +67,17 @@ class Catalog:
 
     packages = _table("packages.toml", "package", Package)
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    open_only = _table("cuda.toml", "open_only", OpenOnly)
+    chips = _table("chips.toml", "chip", Chip)
+    vgpus = _table("chips.toml", "vgpu", Vgpu)
+    tegras = _table("chips.toml", "tegra", Tegra)
     gpus = _table("gpus.toml", "gpu", Gpu)
     rates = _table("gpus.toml", "rate", Rate)
     references = _table("references.toml", "reference", Reference)
@@ -76,6 +89,11 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """NVIDIA's devices on the PCI bus."""
+        return read_devices(self.folder)
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:
@@ -248,6 +266,11 @@ class Catalog:
             if any(fnmatch.fnmatchcase(package, pattern) for pattern in rule.patterns):
                 return rule.name
         return "apps"
+
+    @property
+    def uv_version(self) -> str:
+        """The only uv that may solve a lock or make an environment."""
+        return next(tool.version for tool in self.tools if tool.name == "uv")
 
     def toolkit(self, cuda: str) -> Toolkit:
         for toolkit in self.toolkits:

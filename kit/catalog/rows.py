@@ -84,6 +84,15 @@ class LayerRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program that makes images, of which no other version may."""
+
+    name: str
+    version: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SystemPackage:
     """A distribution package that images carry."""
 
@@ -129,6 +138,16 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Privileged:
+    """A file that a distribution's required packages ship with setuid or setgid."""
+
+    path: str
+    mode: str  # `4755`
+    package: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Platform:
     """A platform, in the words of those who name it."""
 
@@ -165,9 +184,50 @@ class Architecture:
     name: str = ""
     first_toolkit: str = ""
     dropped_in: str = ""
+    first_branch: int | None = None  # of drivers, 470; None: that of the driver that came with `first_toolkit`
+    last_branch: int | None = None  # None: drivers still support it
+    modules: Literal["proprietary", "either", "open", ""] = ""  # the kernel modules it works with; empty: not known
     note: str = ""
     source: str
     verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenOnly:
+    """The driver branch from which there are open kernel modules alone."""
+
+    branch: int
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """Chips of one compute capability, by their names in the PCI ID database."""
+
+    names: tuple[str, ...]
+    compute_capability: str
+    memory: Literal["HBM", "GDDR", "shared"]  # shared: with the CPU
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vgpu:
+    """What the names of vGPUs call boards: `V100DX` of `GRID V100DX-32C`."""
+
+    boards: tuple[str, ...]
+    compute_capability: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tegra:
+    """Words in the names of GPUs inside an SoC, as L4T and people call them."""
+
+    words: tuple[str, ...]  # in lower case
+    compute_capability: str
+    is_jetson: bool = False  # it takes NVIDIA's own builds for JetPack
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,12 @@ Row = TypeVar("Row")
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release",),
-    "packages.toml": ("package", "system_package", "layer"),
-    "bases.toml": ("base", "suite"),
+    "packages.toml": ("package", "system_package", "layer", "tool"),
+    "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
-    "cuda.toml": ("toolkit", "architecture"),
+    "cuda.toml": ("toolkit", "architecture", "open_only"),
     "gpus.toml": ("gpu", "rate"),
+    "chips.toml": ("chip", "vgpu", "tegra"),
     "references.toml": ("reference",),
     "toolkit.toml": ("known_bad", "engine_minimum"),
     "problems.toml": ("problem",),
@@ -70,7 +71,7 @@ def _remembered(name: str, text: str) -> dict[str, Any]:
             return document
     document = _parse(text)
     with contextlib.suppress(*problems):
-        paths.write_text(paths.cache_dir() / "catalog" / f"{name}.json", json.dumps([text, document]), mode=0o600)
+        paths.write_text(paths.cache_folder("catalog") / f"{name}.json", json.dumps([text, document]), mode=0o600)
     return document
 
 
@@ -85,7 +86,7 @@ def make_row(file: str, table: str, row_type: type[Row], values: Any, index: int
     """One row as its dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     if not isinstance(values, dict):
         raise CatalogError(f"{file}: row {index + 1} of `{table}` is not a table")
-    names = ("name", "tag", "id", "cuda", "major", "compute_capability", "names")
+    names = ("name", "tag", "id", "cuda", "major", "compute_capability", "names", "boards")
     label = next((f" (`{values[key]}`)" for key in names if key in values), "")
     return make(f"{file}: [[{table}]] row {index + 1}{label}", row_type, values)
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import click
 
-from kit import __version__, redact
+from kit import __version__, redact, signals
 from kit.cli.options import HERE, Options
 from kit.cli.output import print_error
 from kit.errors import BadInputError, KitError
@@ -52,8 +52,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
 LOCAL_COMMANDS = ("engine", "base")
 # The commands whose options have defaults in the configuration; kit/cli/defaults.py says which options.
 CONFIGURED = ("build", "run", "bench", "sync", "fetch", "compose", "verify", "update", "base")
-
-INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -140,7 +138,7 @@ def main() -> None:
         sys.exit(BadInputError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
-        sys.exit(INTERRUPTED)
+        sys.exit(signals.exit_code())
     except SystemExit:
         # click's own way out when the reader went away (`kit list | head`): nothing is wrong, and it says 1.
         if type(sys.stdout) is click.utils.PacifyFlushWrapper:
@@ -171,6 +169,8 @@ def run() -> NoReturn:
         main()
     except SystemExit as e:
         code = e.code
+    if process := sys.modules.get("kit.process"):
+        process.end_running()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # whoever read it has gone away, or it was closed
             stream.flush()

@@ -11,7 +11,9 @@ import click
 from kit import config
 from kit.cli.options import Options, json_option
 from kit.cli.output import print_error, print_json, print_table, say
+from kit.config import trust
 from kit.config.files import home
+from kit.errors import BadInputError
 
 if TYPE_CHECKING:
     from kit.config.settings import Config, Setting
@@ -68,6 +70,42 @@ def path_command(options: Options) -> None:
     click.echo(f"project  {found.project_file or 'none'}")
     for line in found.passed_over:
         say(options, f"not read: {line}")
+
+
+@config_command.command("trust")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--list", "listing", is_flag=True, help="Print the files that are trusted.")
+@click.option("--revoke", is_flag=True, help="Trust the file no more.")
+@click.pass_obj
+def trust_command(options: Options, *, file: Path | None, listing: bool, revoke: bool) -> None:
+    """Trust a project's file with what it says beyond the project: a host, folders, mounts, certificates, mirrors.
+
+    FILE is a kit.toml; without one it is the project's. Read it first. It is trusted until it says anything else beyond
+    the project; other commands then ask on a terminal, and are refused without one.
+    """
+    if listing:
+        for name in trust.trusted():
+            click.echo(name)
+        return
+    found = config.read(Path(os.path.abspath(file)).parent if file else None)  # noqa: PTH100 (keeps links)
+    named = Path(os.path.abspath(file)) if file else found.project_file  # noqa: PTH100
+    if named is None:
+        raise BadInputError("there is no kit.toml for this folder", hint="name the file: kit config trust FILE")
+    if revoke:
+        say(options, f"{named} is trusted no more" if trust.revoke(named) else f"{named} was not trusted")
+        return
+    if found.problems:
+        raise found.problems[0]
+    if found.project_file != named:
+        reasons = "; ".join(found.passed_over) or "there is no such file"
+        raise BadInputError(f"{named} is not the file of a project", hint=reasons)
+    if not (lines := trust.lines(found)):
+        say(options, f"{named} says nothing beyond its project: it needs no trust")
+        return
+    trust.remember(found)
+    say(options, f"{named} is trusted with:")
+    for line in lines:
+        say(options, f"  {line}")
 
 
 def _exists(found: Config) -> bool:

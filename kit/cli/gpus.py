@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kit.accounts import user_name
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import picked, print_json, print_table
 from kit.decide import gpus
 from kit.host import read_gpus
-from kit.run.lease import user_name
 
 if TYPE_CHECKING:
     from kit.decide.gpus import Unit

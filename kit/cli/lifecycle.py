@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit import labels
+from kit import labels, signals
 from kit.cli.options import HERE, Options, host_option, json_option
 from kit.cli.output import picked, print_error, print_json, print_table, say, write_out
 from kit.engine import connect
@@ -123,7 +123,7 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
             code = follow_job(engine, container.name, write_out, lambda text: say(options, text))
         except KeyboardInterrupt:
             say(options, f"\n{container.name} goes on")
-            click.get_current_context().exit(130)
+            click.get_current_context().exit(signals.exit_code())
         click.get_current_context().exit(code if is_command else 0)
     arguments = ["logs", *(["--follow"] if follow else []), *([f"--tail={tail}"] if tail is not None else [])]
     click.get_current_context().exit(engine.attach([*arguments, container.name]))

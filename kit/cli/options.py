@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +30,6 @@ class Options:
     debug: bool = False
     yes: bool = False
     asked_host: str | None = None  # by --host or KIT_HOST; None: what the configuration says
-    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def host(self) -> str:
@@ -57,14 +56,15 @@ class Options:
         return config.load()
 
     def setting(self, key: str) -> Any:
-        """The value of a key of the configuration, for a use of it. What a project's file changes beyond the project
-        is said on stderr, once, under --quiet too: the file may be somebody else's. Raises BadInputError when a file
-        is wrong.
+        """The value of a key of the configuration, for a use of it.
+
+        The file of a project may be somebody else's: the user is asked before what it says beyond the project is used,
+        and refusing is a BadInputError, as is a file that is wrong.
         """
-        for line in self.config.notices(key):
-            if line not in self._said:
-                self._said.add(line)
-                click.echo(line, err=True)
+        if self.config.project:
+            from kit.cli.trust import see_to_trust
+
+            see_to_trust(self.config, key)
         return self.config.value(key)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kit import signals
 from kit.cli.arguments import (
     content_options,
     gpus_option,
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from kit.run.start import Planned
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import Contents
-
-DETACHED = 130
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -172,7 +171,7 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
         if not names:
             raise
         say(options, f"\n{names[0]} goes on: `{at} logs -f {names[0]}`, `{at} stop {names[0]}`")
-        click.get_current_context().exit(DETACHED)
+        click.get_current_context().exit(signals.exit_code())
     if code is not None:
         click.get_current_context().exit(code)
     if options.json:

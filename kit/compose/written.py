@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from kit import layout, paths
+from kit import files, layout, paths
 from kit.errors import BadInputError
 
 STAMP = "# sha256:"
@@ -19,21 +19,16 @@ OVERRIDES = (
 )
 # Variables of a file of kit's that say which folder whose container may write to, and all those of Compose itself.
 REACHING = r"FOLDER|USER_ID|GROUP_ID|COMPOSE_\w+"
-LONGEST = 2**20
 
 
 def read(file: Path) -> str | None:
-    """The text of a file, None when there is none. Raises BadInputError for what is no text of a sensible length: a
-    pipe would be waited for, and a device never ends.
-    """
-    if not file.exists():
-        return "" if file.is_symlink() else None  # one that leads nowhere
+    """The text of a file, None when there is none. Raises BadInputError when it cannot be read."""
     try:
-        if file.is_file() and file.stat().st_size <= LONGEST:
-            return file.read_text(encoding="utf-8", errors="replace")
+        return files.read_text(file, errors="replace")
+    except FileNotFoundError:
+        return "" if file.is_symlink() else None  # one that leads nowhere
     except OSError as e:
-        raise BadInputError(f"{file} cannot be read: {e.strerror}", hint="correct its permissions") from None
-    raise BadInputError(f"{file} is not a file, or a very large one", hint="move it away, or give --output")
+        raise BadInputError(f"{file} cannot be read: {e.strerror}", hint="move it away, or give --output") from None
 
 
 def notes_on(file: Path, text: str, *, force: bool) -> list[str]:
@@ -102,7 +97,7 @@ def write_token(folder: Path) -> Literal["written", "there", "missing"]:
     """See to the notebook's token, in `.env` beside a compose file, where Compose looks for it.
 
     `written`: a new file with a random token, for its owner's eyes only. A file that is there is never changed:
-    `there` when it has a token, `missing` when it has none.
+    `there` when it has a token, `missing` when it has none. Raises BadInputError when it cannot be read.
     """
     file = folder / ENVIRONMENT_FILE
     if (text := read(file)) is not None:

@@ -15,6 +15,8 @@ Kind = Literal[
     "text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "limit", "path", "there", "mounts", "env"
 ]
 
+# What Linux takes of a path, and of a name in it.
+PATH_MAX, NAME_MAX = 4095, 255
 # The word for this machine, where a file or a variable names another.
 LOCAL = "local"
 
@@ -28,29 +30,29 @@ class Key:
     default: Any = None
     choices: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()  # of the environment, that say the same; the first that is set counts
-    # A project's file may be somebody else's, fetched with their code: kit says when it takes such a value from there.
-    is_told: bool = False
+    # A project's file may be somebody else's, fetched with their code: kit asks before it uses such a value of it.
+    reaches_out: bool = False
 
 
 KEYS: dict[str, Key] = {
     key.name: key
     for key in (
-        Key(name="host", kind="host", default=LOCAL, variables=("KIT_HOST",), is_told=True),
-        Key(name="hosts", kind="hosts", default=(), is_told=True),
+        Key(name="host", kind="host", default=LOCAL, variables=("KIT_HOST",), reaches_out=True),
+        Key(name="hosts", kind="hosts", default=(), reaches_out=True),
         Key(name="image"),
         Key(name="folder", kind="path"),
-        Key(name="remote_folder", kind="there", is_told=True),
+        Key(name="remote_folder", kind="there", reaches_out=True),
         Key(name="gpus", kind="gpus"),
         Key(name="port", kind="port"),
         Key(name="mounts", kind="mounts", default=()),
         Key(name="env", kind="env", default=()),
-        Key(name="env_file", kind="path", is_told=True),
+        Key(name="env_file", kind="path"),
         Key(name="logdir", default="."),
         Key(name="restart", kind="choice", default="no", choices=("no", "on-failure", "unless-stopped", "always")),
         Key(name="transfer", kind="flag", default=False),
-        Key(name="memory", kind="limit", is_told=True),
-        Key(name="pids_limit", kind="limit", is_told=True),
-        Key(name="pull", default="", is_told=True),
+        Key(name="memory", kind="limit", reaches_out=True),
+        Key(name="pids_limit", kind="limit", reaches_out=True),
+        Key(name="pull", default="", reaches_out=True),
         Key(
             name="base",
             kind="choice",
@@ -58,17 +60,17 @@ KEYS: dict[str, Key] = {
             choices=("auto", "registry", "archive"),
             variables=("KIT_BASE",),
         ),
-        Key(name="registry_mirror", default="", variables=("KIT_REGISTRY_MIRROR",), is_told=True),
+        Key(name="registry_mirror", default="", variables=("KIT_REGISTRY_MIRROR",), reaches_out=True),
         # Those that kit/network.py reads too.
         Key(
             name="index_url",
             kind="url",
             default="",
             variables=("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"),
-            is_told=True,
+            reaches_out=True,
         ),
-        Key(name="apt_mirror", kind="url", default="", is_told=True),
-        Key(name="ca_cert", kind="path", variables=("KIT_CA_CERT",), is_told=True),
+        Key(name="apt_mirror", kind="url", default="", reaches_out=True),
+        Key(name="ca_cert", kind="path", variables=("KIT_CA_CERT",), reaches_out=True),
     )
 }
 
@@ -201,12 +203,25 @@ def _mounts(raw: Any, folder: Path) -> dict[str, Any]:
         source, *rest = text.split(":")
         if not source or len(rest) not in (1, 2) or rest[1:] not in ([], ["ro"], ["rw"]) or not rest[0].startswith("/"):
             raise WrongValueError(f"`{text}` is not SOURCE:TARGET[:ro] with a TARGET from / on", text)
+        if problem := wrong_target(rest[0]):
+            raise WrongValueError(problem, text)
         target = posixpath.normpath(rest[0])
         if target in found:
             raise WrongValueError(f"two mounts at {target}", text)
         found[target] = FolderMount(source=source, target=rest[0], mode="".join(rest[1:]), folder=folder)
         resolved(source, folder)
     return found
+
+
+def wrong_target(path: str) -> str:
+    """What is wrong with a place in a container, which is a whole path; empty when nothing is."""
+    if posixpath.normpath(path) in ("/", "//"):
+        return "the root of a container takes no mount"
+    if not path.isprintable() or set(path) & set(',"'):
+        return "a place in a container has a comma, a quote or a character that cannot be printed in it"
+    if len(path.encode()) > PATH_MAX or any(len(name.encode()) > NAME_MAX for name in path.split("/")):
+        return f"a place in a container of more than {PATH_MAX} bytes, or with a name of more than {NAME_MAX}"
+    return ""
 
 
 def _variables(raw: Any) -> dict[str, Any]:

@@ -388,12 +388,17 @@ class Engine:
         `on_created` is called, from another thread, when the engine has the container, which is before it starts.
         """
         args = ["run", "--pull=never", *self.arguments(spec)]
-        if on_created is None:
-            return self.attach(args, spec.variables)
-        # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has 125,
-        # 126 and 127, and leave the container where this process is killed in between.
-        with _watched(lambda: self.is_listed(spec.name), on_created):
-            return self.attach(args, spec.variables)
+        code = -1
+        try:
+            # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has
+            # 125, 126 and 127, and leave the container where this process is killed in between.
+            with _watched(lambda: self.is_listed(spec.name), on_created) if on_created else contextlib.nullcontext():
+                code = self.attach(args, spec.variables)
+        finally:
+            # Interrupted, or what ended is not the command but the program that waited for it.
+            if code < 0 or (code and self.is_listed(spec.name)):
+                self.remove(spec.name, force=True)
+        return code
 
     def is_listed(self, name: str) -> bool:
         """True when the engine has a container of this name, running or not."""

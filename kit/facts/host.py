@@ -46,6 +46,7 @@ class HostGpu:
     index: int = 0
     uuid: str = ""
     pci_address: str = ""
+    device_id: str = ""  # on the PCI bus, of vendor 10de: `2684`
     memory_mib: int | None = None
     memory_used_mib: int | None = None
     utilisation_percent: int | None = None
@@ -126,6 +127,7 @@ class Host:
     is_wsl: bool = False
     # The driver: None when nobody could say, empty when none is loaded.
     driver: str | None = ""
+    driver_modules: Literal["open", "proprietary", ""] = ""  # the flavor of its kernel modules; empty: not known
     driver_cuda: str = ""  # newest CUDA the driver itself supports, nvidia-smi's header
     driver_library: str = ""  # version of libnvidia-ml / libcuda on disk, to compare with the loaded module
     driver_problem: str = ""  # what nvidia-smi printed when it failed

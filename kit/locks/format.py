@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from kit import files
 from kit.catalog.rows import LAYERS, Image
 from kit.errors import CatalogError, LockError, UnlockedError
 from kit.frozen import dataclass
@@ -182,7 +183,7 @@ def _again(folder: Path) -> str:
 def _read(path: Path) -> str:
     try:
         # Bytes, not text mode: a line ending that git or an editor changed must change the hash.
-        return path.read_bytes().decode("utf-8")
+        return files.read_text(path)
     except FileNotFoundError:
         raise LockError(f"{path} is missing", hint=_again(path.parent)) from None
     except (OSError, UnicodeDecodeError) as e:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import labels, layout
+from kit import accounts, labels, layout, process
 from kit.engine import Container, Engine, connect
 from kit.errors import BadInputError, KitError, NoSuchContainerError
 from kit.frozen import dataclass
@@ -43,10 +43,8 @@ class Running:
 
 def caller(environment: dict[str, str] | None = None) -> str:
     """The caller's UID:GID; under sudo the user's who called it, so that files belong to a person and not to root."""
-    env = os.environ if environment is None else environment
-    if os.geteuid() == 0 and env.get("SUDO_UID") and env.get("SUDO_GID"):
-        return f"{env['SUDO_UID']}:{env['SUDO_GID']}"
-    return f"{os.getuid()}:{os.getgid()}"
+    uid, gid = accounts.sudo_user(environment) or (os.getuid(), os.getgid())
+    return f"{uid}:{gid}"
 
 
 def user_of(engine: Engine) -> str:
@@ -191,11 +189,16 @@ def listed_everywhere(
 
     with ThreadPoolExecutor(max_workers=32) as pool:
         waiting = {pool.submit(ask, host): host for host in hosts}
-        for answer in as_completed(waiting):
-            try:
-                yield waiting[answer], answer.result()
-            except KitError as e:
-                yield waiting[answer], e
+        try:
+            for answer in as_completed(waiting):
+                try:
+                    yield waiting[answer], answer.result()
+                except KitError as e:
+                    yield waiting[answer], e
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            process.end_running()
+            raise
 
 
 def targets(engine: Engine, names: Sequence[str], *, everything: bool, statuses: Sequence[str]) -> list[Container]:

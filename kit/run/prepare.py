@@ -9,7 +9,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import paths
+from kit import accounts, paths
 from kit.catalog import Catalog, load_catalog
 from kit.decide import compat
 from kit.engine import Engine, connect
@@ -17,7 +17,7 @@ from kit.errors import BadInputError, NoSuchImageError
 from kit.frozen import dataclass
 from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
-from kit.run.lease import GpuDecision, decide, host_for, user_name
+from kit.run.lease import GpuDecision, decide, host_for
 from kit.spec.container import Place, passwd_lines
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def new_name(request: RunRequest, *, use: str = "") -> str:
 def place_on(engine: Engine, request: RunRequest) -> Place:
     """What a container's description takes from the engine's machine; the files it mounts are there afterwards."""
     owner = user_of(engine).partition(":")[0]
-    name = engine.connection.account.user if engine.connection else user_name(int(owner))
+    name = engine.connection.account.user if engine.connection else accounts.user_name(int(owner))
     ca_file = request.network.ca_file
     return Place(
         memory_bytes=engine.memory_bytes,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -96,7 +95,6 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
         raise EngineError(f"the engine has no image {reference}", hint=f"`kit build {image.name}` builds it")
     described = json.loads(engine.call(["image", "inspect", engine.full_name(reference)], timeout_s=30))[0]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_interrupted_by_signals())
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="kit-verify-", ignore_cleanup_errors=True))
         )
@@ -142,6 +140,7 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             platform=f"{described['Os']}/{described['Architecture']}",
             labels=image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
             environment=image_environment(image),
+            privileged={f"{row.path.removeprefix('/usr')} {row.mode}" for row in ready.catalog.privileged},
             scripts=scripts,
             asked=asked,
             no_gpu="" if asked else _no_gpu(ready, granted),
@@ -203,16 +202,3 @@ def _no_gpu(ready: Ready, granted: GpuGrant) -> str:
     if ready.gpus.request and ready.gpus.request.is_none:
         return "no GPU: --gpus none"
     return f"no GPU: {granted.note.partition(':')[0] or 'none was given'}"
-
-
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Being told to end, or losing the terminal, is an interruption: what was started is removed then too."""
-    # What the caller has it ignore (nohup) stays ignored.
-    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

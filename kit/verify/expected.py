@@ -118,6 +118,5 @@ def secret_variables(environment: Mapping[str, str]) -> list[str]:
 
 def variables(config: Mapping[str, object]) -> dict[str, str]:
     """The variables an image sets, from the engine's description of it."""
-    entries = config.get("Env") or []
-    assert isinstance(entries, list)
-    return dict(entry.partition("=")[::2] for entry in entries)
+    entries = config.get("Env")
+    return dict(str(entry).partition("=")[::2] for entry in entries) if isinstance(entries, list) else {}

@@ -286,7 +286,7 @@ def test_waiting_for_the_lock_is_said_and_has_an_end(lock, monkeypatch):
     handle = hold(lock)
     started = time.monotonic()
     try:
-        with pytest.raises(GpuUnavailableError, match=r"another process has held .* for 0\.3 s") as caught:  # noqa: SIM117
+        with pytest.raises(GpuUnavailableError, match=r"\(PID \d+, .* has held .* for 0\.3 s") as caught:  # noqa: SIM117
             with lease.locked(lock, wait_s=0.3, on_wait=said.append):
                 raise AssertionError("another process holds it")
     finally:

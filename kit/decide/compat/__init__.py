@@ -13,6 +13,9 @@ from kit.decide.compat.declare import declared_host as declared_host
 from kit.decide.compat.declare import gpu_by_name as gpu_by_name
 from kit.decide.compat.declare import parse_driver as parse_driver
 from kit.decide.compat.declare import unknown_host as unknown_host
+from kit.decide.compat.drivers import driver_objection as driver_objection
+from kit.decide.compat.drivers import last_branch as last_branch
+from kit.decide.compat.drivers import modules_for as modules_for
 from kit.decide.compat.rules import Verdict as Verdict
 from kit.decide.compat.rules import archive_refusal as archive_refusal
 from kit.decide.compat.rules import code_for as code_for

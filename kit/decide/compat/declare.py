@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from kit.catalog.rows import Gpu, version_key
+from kit.catalog.rows import Gpu
+from kit.decide.compat.gpu_names import capability_of_device, device, named, nearest
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -77,21 +78,24 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
     Raises BadInputError with the nearest names when it is none, or when GPUs of several capabilities fit.
     """
     words = text.strip()
-    if match := re.fullmatch(r"(?:sm_|compute_)(\d{1,2})(\d)[af]?|(\d{1,2})\.(\d)", words, re.IGNORECASE):
+    if match := re.fullmatch(
+        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE
+    ):
         capability = f"{match[1] or match[3]}.{match[2] or match[4]}"
         return capability, capability
-    matches = gpu_rows(catalog, words)
-    capabilities = sorted({gpu.compute_capability for gpu in matches}, key=version_key)
-    if len(capabilities) == 1:
-        exact = next((name for gpu in matches for name in gpu.names if _words(name) == _words(words)), "")
-        return exact or words, capabilities[0]
-    names = [name for gpu in catalog.gpus for name in gpu.names]
-    if capabilities:
-        fitting = ", ".join(f"{gpu.names[0]} ({gpu.compute_capability})" for gpu in matches)
-        raise BadInputError(f"--gpu {text}: several GPUs are called that: {fitting}", hint="give the whole name")
-    import difflib
-
-    near = difflib.get_close_matches(words, names, n=3, cutoff=0.5)
+    if match := re.fullmatch(r"(?:10de:)?([0-9a-f]{4})", words, re.IGNORECASE):
+        if (found := device(catalog, match[1])) and (capability := capability_of_device(catalog, match[1])):
+            return next(iter(found.names), found.chip), capability
+    meant = named(catalog, words)
+    if len(meant.capabilities) == 1:
+        return words, meant.capabilities[0]
+    if meant.capabilities:
+        fitting = ", ".join(f"{name} ({capability})" for name, capability in meant.names)
+        raise BadInputError(
+            f"--gpu {text}: several GPUs are called that: {fitting}",
+            hint="give the whole name, or the PCI ID that `lspci -nn` shows, such as 10de:2684",
+        )
+    near = nearest(catalog, words)
     raise BadInputError(
         f"--gpu {text}: no GPU of the catalog is called that",
         hint=(f"nearest: {', '.join(near)}; " if near else "") + "or give its compute capability, such as sm_89",
@@ -99,15 +103,19 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
 
 
 def capability_of(catalog: Catalog, gpu: HostGpu) -> str:
-    """The compute capability of a host's GPU: the driver's word, else the catalog's by its name; empty if unknown."""
+    """The compute capability of a host's GPU: the driver's word, else by its PCI ID, else by its name; empty: unknown."""
     if gpu.compute_capability:
         return gpu.compute_capability
-    found = {row.compute_capability for row in gpu_rows(catalog, gpu.name)}
-    return found.pop() if len(found) == 1 else ""
+    if gpu.device_id and (capability := capability_of_device(catalog, gpu.device_id)):
+        return capability
+    found = named(catalog, gpu.name).capabilities
+    return found[0] if len(found) == 1 else ""
 
 
 def class_of(catalog: Catalog, gpu: HostGpu) -> str:
     """The catalog's class of a GPU, by its name, else by a compute capability that only one class has."""
+    if named(catalog, gpu.name).is_jetson:
+        return "jetson"
     rows = gpu_rows(catalog, gpu.name) or tuple(
         row for row in catalog.gpus if gpu.compute_capability and row.compute_capability == gpu.compute_capability
     )

@@ -5,6 +5,7 @@
 - Machine code for `X.y` runs on compute capability `X.z` with z >= y and on no other major (CUDA C++ Programming Guide,
   binary compatibility). PTX is compiled by the driver for anything newer, if the driver is at least as new as the
   toolkit that wrote it (`cudaErrorUnsupportedPtxVersion`).
+- Each architecture has a first and a last driver branch (`drivers.py`): a newer driver does not know the card any more.
 - Forward compatibility (`cuda-compat`) exists for data-centre GPUs only, and kit's images do not use it:
   https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html
 - The aarch64 wheels are for servers (SBSA), not for JetPack: https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1941
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from kit.catalog.rows import Image, Release, version_key
 from kit.decide.compat.declare import capability_of, class_of, label_of, pair
+from kit.decide.compat.drivers import architecture_of, driver_objection
 from kit.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -140,13 +142,9 @@ def _judge_gpu(
             f"{label}: a Jetson runs NVIDIA's own builds for JetPack; the aarch64 wheels are for servers (SBSA)"
         )
         return
-    first = next((a.first_toolkit for a in catalog.architectures if a.compute_capability == capability), "")
-    if host.driver and first and (drivers := catalog.toolkit(first).drivers):
-        oldest = drivers[0][1]
-        # By branch: the first driver for a GPU is often some builds older than the one released with the toolkit.
-        if version_key(host.driver)[0] < version_key(oldest)[0]:
-            refusals.append(f"{label}: driver {host.driver} is older than the branch that brought it, {oldest}")
-            return
+    if host.driver and (objection := driver_objection(catalog, capability, host.driver, host.driver_modules)):
+        refusals.append(f"{label}: {objection}")
+        return
     if not release.compute_capabilities:
         warnings.append(f"{label}: which GPUs the wheel has code for is not known")
         return
@@ -174,7 +172,7 @@ def _judge_gpu(
 def _no_code(catalog: Catalog, release: Release, capability: str, platform: str) -> str:
     has = release.capabilities(platform)
     listed = ", ".join(has)
-    architecture = next((a for a in catalog.architectures if a.compute_capability == capability), None)
+    architecture = architecture_of(catalog, capability)
     wanted = pair(capability)
     if architecture and architecture.dropped_in and version_key(architecture.dropped_in) <= version_key(release.cuda):
         name = f"{architecture.name} ({capability})" if architecture.name else capability

@@ -67,10 +67,8 @@ def ensure(
             "`kit base make --force` takes newer packages"
         )
         return present
-    folder = paths.cache_dir() / "base"
-    # Not for this user alone, as the lock would make it: apt downloads as a user of its own, who must get in here.
-    folder.mkdir(parents=True, exist_ok=True)
-    with files.locked(folder / f"{suite}.lock"):
+    folder = paths.cache_folder("base")
+    with files.locked(folder / f"{suite}.lock", say=on_message):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None
         if archive.is_file() and not force and not mirror:
@@ -103,8 +101,8 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
     for stale in archive.parent.glob(f".{archive.stem}.*"):
         mounts.remove_tree(stale)
     work = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{archive.stem}."))
-    # apt downloads as a user of its own, who must get in here.
-    work.chmod(0o755)
+    # apt downloads as a user of its own, who must get in here; nobody sees the names of what has the mirror's password.
+    work.chmod(0o711)
     try:
         with _disk_full(archive.parent):
             program = bootstrap.mmdebstrap(work, on_message)

@@ -43,7 +43,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
 def _contexts(plan: Plan) -> Iterator[list[str]]:
     """The arguments for what a build gets: its folder, uv, and as secrets the CA, proxies and index."""
     network = plan.options.network
-    arguments = [f"--build-context=kit={kit_context()}"]
+    arguments = [f"--build-context=kit={kit_context(plan.inputs.uv)}"]
     if network.ca_file:
         arguments.append(f"--secret=id=ca,src={network.ca_file}")
     if network.needs_host_network:

@@ -28,19 +28,18 @@ def step_scripts() -> str:
     return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in STEP_SCRIPTS)
 
 
-def kit_context() -> Path:
-    """A folder with the uv program, and the scripts that open and close a step."""
+def kit_context(uv: str) -> Path:
+    """A folder with the uv program, of this version, and the scripts that open and close a step."""
     import shutil
     import tempfile
 
-    import uv
+    from kit.locks.uv import uv_program
 
-    program = Path(uv.find_uv_bin())
+    program = uv_program(uv)
     stat = program.stat()
     mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
-    folder = paths.cache_dir() / "build-context" / mark
+    folder = paths.cache_folder("build-context") / mark
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder.parent))
         shutil.copy(program, beside / "uv")
         for name in STEP_SCRIPTS:
@@ -67,6 +66,7 @@ class Inputs:
 
     dockerfile: str
     lock: Lock
+    uv: str  # its version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
         raise LockError(
             f"{file} is not what the templates and the catalog say", hint=f"write it again: `kit render {image.name}`"
         )
-    return Inputs(dockerfile=dockerfile, lock=lock)
+    return Inputs(dockerfile=dockerfile, lock=lock, uv=catalog.uv_version)
 
 
 def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:

@@ -36,7 +36,7 @@ def run(engine: Engine, plan: Plan) -> tuple[int, Log]:
     """Build into the engine's store; the exit code, and the log. Raises EngineFeatureError when Podman is too old."""
     image, network = plan.image, plan.options.network
     with tempfile.TemporaryDirectory(prefix="kit-build-") as scratch:
-        context = kit_context()
+        context = kit_context(plan.inputs.uv)
         folder = Path(scratch) / image.name
         folder.mkdir()
         layers = plan.inputs.lock.layers

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kit import ports, process, procs
+from kit import paths, ports, process, procs
 from kit.errors import BadInputError, MissingProgramError, NetworkError, NoSuchContainerError, PortTakenError
 from kit.remote import ssh
 from kit.remote.tunnels import forward, state
@@ -44,7 +44,7 @@ def open_tunnel(
     cannot be opened, and nothing is left then; PortTakenError when `exact` and `first_port` is in use (else the next
     free one is taken); BadInputError for a target that is none; MissingProgramError without ssh.
     """
-    state.make_folder()
+    paths.state_folder(state.folder().name)
     listed()
     identity = state.identity_of(target, container, remote_port)
     deadline = time.monotonic() + timeout_s

@@ -75,12 +75,6 @@ def identity_of(target: str, container: str, remote_port: int) -> str:
     return hashlib.sha256(words.encode()).hexdigest()[:10]
 
 
-def make_folder() -> None:
-    """The folder, for this user alone."""
-    folder().mkdir(parents=True, exist_ok=True)
-    folder().chmod(0o700)
-
-
 def identities() -> list[str]:
     """The tunnels that have a file of any kind."""
     try:
