@@ -36,7 +36,7 @@ def reference(suite: str) -> str:
 
 def find(suite: str, engine: Engine) -> BaseImage | None:
     """The base of that suite in the engine; None when it has none. Raises NoEngineError when no engine answers."""
-    labels = engine.image_labels(reference(suite))
+    labels = engine.made_labels(reference(suite))
     if not labels or labels.get(BASE_SUITE) != suite or BASE_PACKAGES not in labels:
         return None
     return BaseImage(reference=reference(suite), content_hash=labels[BASE_PACKAGES], suite=suite)
@@ -87,6 +87,7 @@ def ensure(
 
 def _load(suite: str, archive: Path, engine: Engine) -> BaseImage | None:
     engine.load_image(archive)
+    engine.note_made(reference(suite))
     return find(suite, engine)
 
 
