@@ -61,11 +61,11 @@ def parse_driver(text: str) -> str:
     Raises BadInputError.
     """
     words = text.strip()
-    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words):
+    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words, re.ASCII):
         # Windows numbers: the last five digits of the last two parts are NVIDIA's.
         digits = (match[1] + match[2])[-5:]
         return f"{digits[:3]}.{digits[3:]}"
-    if re.fullmatch(r"\d{3}(\.\d{1,3}){0,2}", words):
+    if re.fullmatch(r"\d{3}(\.\d{1,3}){0,2}", words, re.ASCII):
         return words
     raise BadInputError(
         f"--driver {text}: not a driver version", hint="give it as `nvidia-smi` prints it, such as 550.54.14"
@@ -79,7 +79,7 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
     """
     words = text.strip()
     if match := re.fullmatch(
-        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE
+        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE | re.ASCII
     ):
         capability = f"{match[1] or match[3]}.{match[2] or match[4]}"
         return capability, capability
