@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -109,6 +112,32 @@ def state_folder(name: str) -> Path:
     return _made(state_dir() / name, 0o700)
 
 
+def usable_folder(folder_of: Callable[[str], Path], name: str) -> Path:
+    """`state_folder` or `cache_folder` of what can be made again at any time. Where that cannot be written to, as the
+    home on many a cluster's node, it is one of this user's alone beside the temporary files. Raises OSError.
+    """
+    try:
+        if os.access(folder := folder_of(name), os.W_OK):
+            return folder
+        failure = OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        failure = e
+    runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR") or "/tmp"
+    for above in (*([Path(runtime, "kit")] if runtime else []), Path(temporary, f"kit-{os.geteuid()}")):
+        folder = above / name
+        with contextlib.suppress(OSError):
+            for each in (above, folder):
+                with contextlib.suppress(FileExistsError):
+                    each.mkdir(mode=0o700)
+            found = above.lstat()
+            # Another user may have been there first, in a folder that all may write to.
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+                return folder
+    raise failure
+
+
 def engine_dir() -> Path:
     """The private engine's own folder (`KIT_ENGINE_DIR`, or /var/lib/kit for root): programs, data, sockets, log."""
     if override := os.environ.get("KIT_ENGINE_DIR"):
@@ -117,13 +146,14 @@ def engine_dir() -> Path:
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all: beside its place first, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    import tempfile
-
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    beside = Path(name)
+    """Write a file whole or not at all: beside its place first, then renamed over it. Raises OSError with the path."""
+    beside = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        import tempfile
+
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
             os.fchmod(out.fileno(), mode)
@@ -131,7 +161,10 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
             if user and user[0] == folder.st_uid:  # a file in the folder of who called sudo is theirs
                 os.fchown(out.fileno(), folder.st_uid, folder.st_gid)
         beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    except BaseException as e:
+        if beside:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        if isinstance(e, OSError):
+            e.filename, e.filename2 = str(path), None
         raise

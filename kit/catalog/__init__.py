@@ -25,6 +25,7 @@ from kit.catalog.rows import (
     KnownBadToolkit,
     Layer,
     LayerRule,
+    Listed,
     OpenOnly,
     Package,
     Platform,
@@ -77,6 +78,7 @@ class Catalog:
     open_only = _table("cuda.toml", "open_only", OpenOnly)
     chips = _table("chips.toml", "chip", Chip)
     vgpus = _table("chips.toml", "vgpu", Vgpu)
+    listed = _table("chips.toml", "listed", Listed)
     tegras = _table("chips.toml", "tegra", Tegra)
     gpus = _table("gpus.toml", "gpu", Gpu)
     rates = _table("gpus.toml", "rate", Rate)

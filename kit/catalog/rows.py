@@ -221,6 +221,15 @@ class Vgpu:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Listed:
+    """Names whose compute capability NVIDIA's own lists say, whatever chips the PCI ID database has them on."""
+
+    names: tuple[str, ...]
+    compute_capability: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tegra:
     """Words in the names of GPUs inside an SoC, as L4T and people call them."""
 

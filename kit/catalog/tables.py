@@ -27,7 +27,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "platforms.toml": ("platform",),
     "cuda.toml": ("toolkit", "architecture", "open_only"),
     "gpus.toml": ("gpu", "rate"),
-    "chips.toml": ("chip", "vgpu", "tegra"),
+    "chips.toml": ("chip", "vgpu", "listed", "tegra"),
     "references.toml": ("reference",),
     "toolkit.toml": ("known_bad", "engine_minimum"),
     "problems.toml": ("problem",),

@@ -14,7 +14,7 @@ import click
 from kit import paths
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.options import Decimal, Options, Whole, host_option, json_option
-from kit.cli.output import count, print_json, print_table, say
+from kit.cli.output import count, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
 
@@ -155,7 +155,7 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
     if options.json:
         print_json(as_json(result))
     else:
-        click.echo("\n".join(lines(result)))
+        show("\n".join(lines(result)))
     if result.summary.outcome == "FAIL":
         sys.exit(1)
 
@@ -194,7 +194,7 @@ def _host_compare(
         ],
     )
     for line in found.differences:
-        click.echo(f"differs beside the container: {line}")
+        show(f"differs beside the container: {line}")
 
 
 @bench_command.command("compare")
@@ -225,7 +225,7 @@ def compare_command(options: Options, *, first: Path, second: Path, fail_below: 
             ],
         )
         for line in beside:
-            click.echo(f"differs: {line}")
+            show(f"differs: {line}")
     slow = [row for row in found if fail_below is not None and row.ratio is not None and row.ratio < fail_below]
     if slow:
         raise CheckFailedError(

@@ -9,7 +9,7 @@ import click
 
 from kit.cli.arguments import content_options, gpus_option, network_settings, restart_option, user_option
 from kit.cli.options import Options, Whole, configured, host_option, json_option
-from kit.cli.output import print_json, say
+from kit.cli.output import print_json, say, show
 from kit.cli.screen import CommandScreen
 from kit.compose import start
 from kit.compose.make import ComposeRequest, make
@@ -110,7 +110,7 @@ def compose_command(
     )
     made = make(request, CommandScreen(options))
     if output == STDOUT:
-        click.echo(made.text, nl=False)
+        show(made.text, nl=False)
         return
     if options.json:
         print_json(

@@ -9,7 +9,7 @@ import click
 
 from kit import labels, signals
 from kit.cli.options import HERE, Options, Whole, host_option, json_option
-from kit.cli.output import picked, print_error, print_json, print_table, say, write_out
+from kit.cli.output import picked, print_error, print_json, print_table, say, show, write_out
 from kit.engine import connect
 from kit.errors import BadInputError, KitError, NetworkError, NoEngineError, NoSuchContainerError
 from kit.run import containers
@@ -62,12 +62,12 @@ def _ps_all_hosts(options: Options, *, everything: bool) -> None:
             continue
         rows += [as_json(r, host) for r in found]
         if not options.json:
-            click.secho(host or "this machine", bold=True)
+            show(host or "this machine", bold=True)
             if found:
                 print_running(found)
             else:
-                click.echo("nothing runs" if not everything else "no containers")
-            click.echo()
+                show("nothing runs" if not everything else "no containers")
+            show()
     if options.json:
         print_json(sorted(rows, key=lambda row: (row["host"], row["name"])))
     for failure in failures:
@@ -148,7 +148,7 @@ def url_command(options: Options, *, name: str) -> None:
     if options.json:
         print_json({"name": found.name, "url": found.url, "host": options.host})
     else:
-        click.echo(found.url)
+        show(found.url)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})

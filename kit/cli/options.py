@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kit.errors import BadInputError
+
 if TYPE_CHECKING:
     from kit.config.settings import Config
 
@@ -125,3 +127,12 @@ def host_option(command: Command) -> Command:
         metavar="[USER@]SERVER",
         help="Work on this machine, over SSH (or the one of a docker context); `local` is this one.",
     )(command)
+
+
+def without_login(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse a registry with a user in its name, which is shown and passed on; the engine has logins of its own."""
+    if any("@" in name for name in ((value,) if isinstance(value, str) else value or ())):
+        raise BadInputError(
+            f"{parameter.opts[0]} has a user in it", hint="give the host alone, and log in with `docker login HOST`"
+        )
+    return value

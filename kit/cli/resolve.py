@@ -11,7 +11,7 @@ import click
 from kit.catalog import load_catalog
 from kit.catalog.rows import Image
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, say, warn
+from kit.cli.output import print_json, say, show, warn
 from kit.decide import compat
 from kit.errors import BadInputError, IncompatibleError
 from kit.host import read_gpus
@@ -64,18 +64,18 @@ def resolve_command(
         click.get_current_context().exit(0 if found.image else IncompatibleError.exit_code)
     if found.image is None:
         raise compat.no_fit(name, found, host)
-    click.echo(found.image.name)
+    show(found.image.name)
     if options.quiet:
         return
     for line in (summary(catalog, found.image), *found.reasons):
-        click.echo(f"  {line}")
+        show(f"  {line}")
     for warning in found.warnings:
         warn(warning)
     if explain or options.verbose:
         if found.alternatives:
-            click.echo(f"works too: {', '.join(image.name for image in found.alternatives)}")
+            show(f"works too: {', '.join(image.name for image in found.alternatives)}")
         for line in compat.refusal_lines(found.refused):
-            click.echo(f"refused: {line}")
+            show(f"refused: {line}")
     elif found.refused or found.alternatives:
         say(
             options,

@@ -17,7 +17,7 @@ from kit.cli.arguments import (
     user_option,
 )
 from kit.cli.options import Options, Whole, configured, host_option, is_configured, json_option
-from kit.cli.output import print_gpus, print_json, say, write_out
+from kit.cli.output import print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
 from kit.run.command import run_command as run_attached
 from kit.run.command import start_job
@@ -134,7 +134,7 @@ def _start_services(options: Options, planned: Planned) -> None:
         print_json({**rows[0], **({"beside": rows[1:]} if rows[1:] else {})})
     else:
         for found in started.values():
-            click.echo(found.url)
+            show(found.url)
     on, at = (f" on {target}", f" --host {target}") if target else ("", "")
     for service, found in started.items():
         say(
@@ -176,5 +176,5 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
     if options.json:
         print_json({"name": name, "image": planned.request.image.name, "service": "", "url": "", "host": target})
     else:
-        click.echo(name)
+        show(name)
     say(options, f"`{at} logs -f {name}` shows what it prints and ends with its exit code; `{at} stop {name}` ends it")

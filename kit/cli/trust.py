@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 
-import click
-
+from kit.cli.output import ask, show
 from kit.config import trust
 from kit.config.settings import Config
 from kit.errors import BadInputError
@@ -30,8 +29,8 @@ def see_to_trust(config: Config, key: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         hint = f"if it may: kit config trust {shlex.quote(str(file))}"
         raise BadInputError(problem, details=lines, hint=hint)
-    click.echo("\n  ".join([f"{problem}:", *lines]), err=True)
-    if not click.confirm("Do you trust it with this? kit asks again when it changes.", err=True):
+    show("\n  ".join([f"{problem}:", *lines]), err=True)
+    if not ask("Do you trust it with this? kit asks again when it changes.", abort=False):
         raise BadInputError(f"{file} is not trusted", hint="`kit config show` lists what each file says")
     trust.remember(config)
     return True

@@ -9,7 +9,7 @@ import click
 
 from kit import labels
 from kit.cli.options import Options, Whole, host_option, json_option
-from kit.cli.output import picked, print_json, print_table, say
+from kit.cli.output import picked, print_json, print_table, say, show
 from kit.engine import connect
 from kit.errors import BadInputError
 from kit.remote import ssh, tunnels
@@ -81,7 +81,7 @@ def open_command(options: Options, *, names: tuple[str, ...], port: int | None) 
         print_json([{**as_json(tunnel), "url": url} for tunnel, url in zip(opened, urls, strict=True)])
         return
     for url in urls:
-        click.echo(url)
+        show(url)
     if not opened:
         say(options, f"no service of yours runs on {options.host}")
 

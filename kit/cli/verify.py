@@ -12,10 +12,10 @@ from kit import paths, verify
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.live import LiveLine
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import picked, print_json, print_table, say
+from kit.cli.output import picked, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
-from kit.errors import BadInputError, CheckFailedError
-from kit.verify.junit import junit
+from kit.errors import CheckFailedError
+from kit.verify.junit import junit as as_junit
 
 if TYPE_CHECKING:
     from kit.image.build.ensure import ImageOptions
@@ -76,7 +76,7 @@ def verify_command(
     else:
         _print_table(report)
     if junit:
-        _write_junit(junit, report)
+        paths.write_text(junit, as_junit(report))
     counts = ", ".join(f"{n} {word.lower()}" for outcome, word in WORDS.items() if (n := _count(report, outcome)))
     if failed := [c for c in report.checks if c.outcome == "failed"]:
         raise CheckFailedError(
@@ -107,9 +107,9 @@ class VerifyDisplay(LiveLine):
         if self.is_live or self.options.quiet:
             return
         if check.outcome == "failed":
-            click.echo(f"  {count} of {total}: {check.name} failed", err=True)
+            show(f"  {count} of {total}: {check.name} failed", err=True)
         elif count == total or count % 10 == 0:
-            click.echo(f"  {count} of {total}", err=True)
+            show(f"  {count} of {total}", err=True)
 
 
 def _print_table(report: Report) -> None:
@@ -133,12 +133,3 @@ def _shortened(detail: str) -> str:
 
 def _count(report: Report, outcome: str) -> int:
     return sum(check.outcome == outcome for check in report.checks)
-
-
-def _write_junit(file: Path, report: Report) -> None:
-    try:
-        paths.write_text(file, junit(report))
-    except OSError as e:
-        raise BadInputError(
-            f"--junit {file} cannot be written: {e.strerror}", hint="name a file in a folder that you may write to"
-        ) from None

@@ -37,20 +37,17 @@ def write(file: Path, text: str, *, force: bool = False) -> bool:
     Raises BadInputError when a file is there that kit did not write, or that was changed since; not with `force`.
     """
     try:
-        try:
-            there = files.read_text(file, errors="replace")
-        except FileNotFoundError:
-            there = None
-        if there == text:
-            return False
-        if there is not None and not force and not is_untouched(there):
-            raise BadInputError(
-                f"{file} was not written by kit, or was changed since",
-                hint="--force replaces it, --output FILE writes another one, --output - prints",
-            )
-        paths.write_text(file, text)
-    except OSError as e:
-        raise BadInputError(f"{file} cannot be written: {e.strerror}", hint="--output FILE names another one") from None
+        there = files.read_text(file, errors="replace")
+    except FileNotFoundError:
+        there = None
+    if there == text:
+        return False
+    if there is not None and not force and not is_untouched(there):
+        raise BadInputError(
+            f"{file} was not written by kit, or was changed since",
+            hint="--force replaces it, --output FILE writes another one, --output - prints",
+        )
+    paths.write_text(file, text)
     return True
 
 

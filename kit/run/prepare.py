@@ -170,8 +170,9 @@ def place_on(engine: Engine, request: RunRequest) -> Place:
 
 def _passwd_file(user: str) -> Path:
     """The passwd file of a user; made once."""
-    file = paths.state_dir() / "passwd" / user.replace(":", "-")
+    file = paths.usable_folder(paths.state_folder, "passwd") / user.replace(":", "-")
     text = "".join(f"{line}\n" for line in passwd_lines(user))
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
-        paths.write_text(file, text)
+        # Whom the container runs as reads it there; others cannot reach it.
+        paths.write_text(file, text, mode=0o600 if user.startswith(f"{os.getuid()}:") else 0o644)
     return file

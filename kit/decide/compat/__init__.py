@@ -9,6 +9,7 @@ from kit.catalog.names import ImageRequest
 from kit.catalog.rows import SHORT_NAMES, Image, version_key
 from kit.decide.compat.declare import capability_of as capability_of
 from kit.decide.compat.declare import class_of, label_of, pair
+from kit.decide.compat.declare import declared_driver as declared_driver
 from kit.decide.compat.declare import declared_host as declared_host
 from kit.decide.compat.declare import gpu_by_name as gpu_by_name
 from kit.decide.compat.declare import parse_driver as parse_driver

@@ -42,7 +42,7 @@ class Named:
 
 @dataclass(frozen=True, kw_only=True)
 class _Known:
-    """All names there are, written as `_plain` writes them: one a line, so that a pattern finds all that fit at once."""
+    """All names there are, as `_plain` writes them: one a line, so that a pattern finds all that fit at once."""
 
     text: str
     entries: tuple[tuple[str, str], ...]  # (name, compute capability), of each line
@@ -133,8 +133,8 @@ def _exact(catalog: Catalog, plain: str) -> Named | None:
     Not `Quadro` and `Tesla`: a short name such as `RTX 6000` is that of professional cards of several generations.
     """
     known, wanted = _known(catalog), plain.removeprefix("nvidia ")
-    found = known.whole.get(wanted) if plain.split()[0] in _BRANDS else None
-    return _of(found or known.short.get(wanted, ()))
+    whole = known.whole.get(wanted, []) if plain.split()[0] in _BRANDS else []
+    return _of(whole or known.short.get(wanted, []))
 
 
 def _containing(catalog: Catalog, plain: str, after: str) -> Named | None:
@@ -183,7 +183,10 @@ def _known(catalog: Catalog) -> _Known:
     chips = _chips(catalog)
     entries = [(name, gpu.compute_capability) for gpu in catalog.gpus for name in gpu.names]
     entries += [(name, chips[d.chip][0]) for d in catalog.devices if d.chip in chips for name in d.names]
-    entries = list(dict.fromkeys(entries))
+    decided = {_plain(name).removeprefix("nvidia ") for row in catalog.listed for name in row.names}
+    entries = [(name, row.compute_capability) for row in catalog.listed for name in row.names] + [
+        entry for entry in dict.fromkeys(entries) if _plain(entry[0]).removeprefix("nvidia ") not in decided
+    ]
     lines, listed = [], []
     whole: dict[str, list[tuple[str, str]]] = {}
     short: dict[str, list[tuple[str, str]]] = {}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from kit.catalog.rows import Image, Release, version_key
 from kit.decide.compat.declare import capability_of, class_of, label_of, pair
-from kit.decide.compat.drivers import architecture_of, driver_objection
+from kit.decide.compat.drivers import architecture_of, driver_objection, is_older
 from kit.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -106,11 +106,14 @@ def _judge_driver(
     toolkit = catalog.toolkit(release.cuda)
     major = release.cuda.partition(".")[0]
     scope = f"CUDA {major}.x" if toolkit.min_driver else f"CUDA {release.cuda}"
-    if version_key(host.driver) < version_key(floor):
+    if is_older(host.driver, floor):
         text = f"driver {host.driver} is older than {floor}, the oldest for {scope}"
         if host.gpus and all(class_of(catalog, gpu) in FORWARD_COMPATIBLE for gpu in host.gpus):
             text += "; forward compatibility (cuda-compat) could bridge it on data-centre GPUs, but no image uses it"
         refusals.append(text)
+        return
+    if version_key(host.driver) < version_key(floor):
+        warnings.append(f"R{host.driver} without its build: {scope} takes {floor} or newer of it")
         return
     released = toolkit.drivers[0][1] if toolkit.drivers else ""
     if toolkit.min_driver and released and version_key(host.driver) < version_key(released):
@@ -156,7 +159,7 @@ def _judge_gpu(
         reasons.append(f"{label}: the wheel has machine code for {code}{same}")
     else:
         toolkit = catalog.toolkit(release.cuda)
-        if host.driver and toolkit.drivers and version_key(host.driver) < version_key(toolkit.drivers[0][1]):
+        if host.driver and toolkit.drivers and is_older(host.driver, toolkit.drivers[0][1]):
             refusals.append(
                 f"{label}: only PTX for {code} would run on it, and driver {host.driver} cannot compile that of CUDA "
                 f"{release.cuda}, which takes {toolkit.drivers[0][1]} or newer"
