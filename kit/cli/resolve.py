@@ -46,7 +46,7 @@ def resolve_command(
     The host is this machine, or --host; --driver, --gpu and --platform declare what it has instead. Exit code 3 when
     nothing fits, with every reason and the smallest change that would help.
     """
-    if python and not re.fullmatch(r"3\.\d{1,2}", python):
+    if python and not re.fullmatch(r"3\.\d{1,2}", python, re.ASCII):
         raise BadInputError(f"--python {python}: not a Python version", hint="give it as 3.12")
     catalog = load_catalog()
     asked = compat.parse_name(catalog, name)

@@ -240,10 +240,17 @@ def _variables(raw: Any) -> dict[str, Any]:
             raise WrongValueError(problem, name)
         if type(value) not in (str, int):
             raise WrongValueError("must be a text in quotes, or a whole number", name)
-        if "\0" in str(value):
-            raise WrongValueError("has a NUL character in it", name)
+        if problem := wrong_value(str(value)):
+            raise WrongValueError(problem, name)
         found[name] = str(value)
     return found
+
+
+def wrong_value(value: str) -> str:
+    """What is wrong with the value of an environment variable, without the value; empty when nothing is."""
+    if "\0" in value:
+        return "a NUL character in the value"
+    return "" if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a value that is not UTF-8"
 
 
 def wrong_name(name: str) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
-from kit import process, unix_http
+from kit import paths, process, unix_http
 from kit.engine.docker import LIFE, Engine, with_variables
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
@@ -53,7 +53,7 @@ def _own_docker() -> tuple[str, dict[str, str]]:
 
 def _has_buildx() -> bool:
     """Whether docker on this machine has the plugin; looked up as docker does, without starting it."""
-    user = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "cli-plugins"
+    user = Path(os.environ.get("DOCKER_CONFIG") or paths.home() / ".docker") / "cli-plugins"
     return any((folder / "docker-buildx").exists() for folder in (user, *PLUGIN_FOLDERS))
 
 

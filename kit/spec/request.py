@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kit import layout
-from kit.config.keys import wrong_name, wrong_target
+from kit.config.keys import wrong_name, wrong_target, wrong_value
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.spec.container import Mount
@@ -123,6 +123,8 @@ def parse_variable(text: str) -> tuple[str, str]:
         raise BadInputError(f"--env: '{text}' is not NAME=VALUE", hint="NAME= gives the variable an empty value")
     if wrong := wrong_name(name):
         raise BadInputError(f"--env: {wrong}", hint="names are of letters, digits and _, as a rule")
+    if wrong := wrong_value(value):
+        raise BadInputError(f"--env {name}: {wrong}")
     return name, value
 
 

@@ -82,7 +82,7 @@ def parse_driver(text: str) -> str:
     `31.0.15.3640` is 536.40. Raises BadInputError.
     """
     words = text.strip()
-    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words):
+    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words, re.ASCII):
         # Windows numbers: the last five digits of the last two parts are NVIDIA's.
         digits = (match[1] + match[2])[-5:]
         return f"{digits[:3]}.{digits[3:]}"
@@ -98,7 +98,9 @@ def declared_driver(catalog: Catalog, text: str) -> DeclaredDriver:
 
     Raises BadInputError.
     """
-    if match := re.fullmatch(r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE):
+    if match := re.fullmatch(
+        r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE | re.ASCII
+    ):
         # A driver's CUDA may have had no toolkit, as 12.7.
         wanted = version_key(match[1])
         rows = [
@@ -125,7 +127,7 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
     """
     words = text.strip()
     if match := re.fullmatch(
-        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE
+        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE | re.ASCII
     ):
         capability = f"{match[1] or match[3]}.{match[2] or match[4]}"
         return capability, capability
