@@ -15,8 +15,13 @@ HINT = "`kit bench NAME --save FILE` writes one"
 
 
 def save(path: Path, result: Result) -> None:
-    """Write a result as JSON. Raises OSError when it cannot be written."""
-    paths.write_text(path, json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write a result as JSON, beside its place first. Raises BadInputError when it cannot be written."""
+    try:
+        paths.write_text(path, json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    except OSError as e:
+        if e.errno in paths.FULL:
+            raise
+        raise BadInputError(f"{path} cannot be written: {e.strerror}") from None
 
 
 def read(path: Path) -> Result:

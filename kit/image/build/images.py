@@ -52,6 +52,7 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
     code, log = (buildkit if engine.features.has_buildkit else podman).run(engine, plan)
     if code != 0:
         raise build_error(image.name, log, code, hints=engine.hints)
+    engine.note_made(image.reference)
     return Built(
         image=image.name,
         reference=image.reference,
