@@ -50,6 +50,7 @@ class RunRequest:
     has_input: bool = True
     reference: str = ""  # another image than the one `kit build` makes under this name
     volumes: tuple[Mount, ...] | None = None  # instead of the user's own
+    bound: str = ""  # the process that the container goes with
 
 
 @dataclass(frozen=True, kw_only=True)
