@@ -13,6 +13,9 @@ BOUND = "kit.bound"  # the process that it goes with, and is removed after if th
 # Who started it, by number and by name: another than the user it runs as (`kit run --user`).
 OWNER, OWNER_NAME = "kit.owner", "kit.owner-name"
 
+# On the volume beside an image that kit made: the ID the engine gave that image.
+IMAGE_ID = "kit.image-id"
+
 # On images, from the catalog and the lock: written into the Dockerfile.
 FRAMEWORK, FRAMEWORK_VERSION = "kit.framework", "kit.framework-version"
 CUDA, CUDNN, CUDA_PROVIDER = "kit.cuda", "kit.cudnn", "kit.cuda-provider"

@@ -1,6 +1,16 @@
-"""What the tests of `tests/engine` use, for those here that need an engine too."""
+"""What the tests here that need an engine share with those of `tests/engine`."""
 
-from tests.engine.conftest import began_cold, ca_bundle, docker, jupyter, tf_cpu, workspace
-from tests.engine.conftest import kit as engine_kit
+import subprocess
 
-__all__ = ["began_cold", "ca_bundle", "docker", "engine_kit", "jupyter", "tf_cpu", "workspace"]
+import pytest
+
+from tests.engine.conftest import KIT, docker, workspace
+
+__all__ = ["docker", "workspace"]
+
+
+@pytest.fixture(scope="session")
+def tf_cpu() -> str:
+    """The small image, built on a registry-free base."""
+    subprocess.run([KIT, "build", "tf-cpu", "--base", "archive"], check=True, capture_output=True, timeout=900)
+    return "tf-cpu"
