@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kit import labels, process, unix_http
+from kit import files, labels, process, unix_http
 from kit.engine import cdi, stream
 from kit.engine.container import Container, from_inspect, from_list
 from kit.engine.info import parse_info
@@ -286,15 +286,15 @@ class Engine:
         """An empty folder on the engine's machine that a container of `user` (UID:GID) may write to; gone after the
         block.
         """
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="kit-scratch-", ignore_cleanup_errors=True) as name:
+        with files.scratch("scratch") as outside:
+            folder = outside / "folder"
+            folder.mkdir()
             uid, _, gid = user.partition(":")
             if os.geteuid() == 0 and uid != "0":
-                os.chown(name, int(uid), int(gid))
+                os.chown(folder, int(uid), int(gid))
             elif self.is_rootless or os.geteuid() != int(uid):
-                Path(name).chmod(0o777)
-            yield name
+                folder.chmod(0o777)
+            yield str(folder)
 
     def read_text(self, path: str) -> str | None:
         """A text file of the engine's machine; None when it is not there."""
@@ -326,9 +326,11 @@ class Engine:
                 "or use kit's private engine: `kit engine up`",
             ) from None
 
-    def stream(self, args: Sequence[str], on_line: Callable[[str], None]) -> int:
+    def stream(
+        self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+    ) -> int:
         """Run one command of the engine, handing on each line as it comes; returns its exit code."""
-        with self.prepared(args) as (command, variables):
+        with self.prepared(args, environment) as (command, variables):
             return process.stream(command, on_line, env=variables)
 
     def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
