@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shlex
 import threading
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from kit import labels, process, unix_http
-from kit.engine import cdi, stream
+from kit.engine import answers, cdi, stream
+from kit.engine.answers import items, mapping, parsed, texts
 from kit.engine.container import Container, from_inspect, from_list
 from kit.engine.info import parse_info
 from kit.engine.messages import NO_HINTS, Hints, translate
@@ -180,7 +180,7 @@ class Engine:
         """The labels of a local image, or None when there is no such image."""
         answer = unix_http.get(self.socket_path, f"/images/{reference}/json")
         if answer and answer[0] in (200, 404):
-            return (answer[1]["Config"].get("Labels") or {}) if answer[0] == 200 else None
+            return texts(mapping(answer[1].get("Config")).get("Labels")) if answer[0] == 200 else None
         try:
             arguments = ["image", "inspect", "--format={{json .Config.Labels}}", self.full_name(reference)]
             text = self.call(arguments, timeout_s=30)
@@ -189,7 +189,7 @@ class Engine:
             if "no such image" in said or "image not known" in said:
                 return None
             raise
-        return json.loads(text) or {}
+        return texts(parsed(text))
 
     @property
     def target(self) -> str:
@@ -237,7 +237,7 @@ class Engine:
     def tags(self) -> list[str]:
         """The references of kit's own local images."""
         if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:
-            return [tag for image in answer for tag in image.get("RepoTags") or ()]
+            return [tag for image in answer for tag in items(image.get("RepoTags")) if isinstance(tag, str)]
         wanted = f"--filter=reference={self.full_name('kit/*')}"
         printed = self.call(["image", "ls", wanted, "--format={{.Repository}}:{{.Tag}}"], timeout_s=30)
         return [self.short_name(name) for name in printed.split()]
@@ -356,7 +356,10 @@ class Engine:
     def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
         answer = unix_http.get_list(self.socket_path, _listing("label", label))
-        if answer is not None and (raw := self._inspected([found["Id"] for found in answer])) is not None:
+        if (
+            answer is not None
+            and (raw := self._inspected([answers.text(found.get("Id")) for found in answer])) is not None
+        ):
             return [from_inspect(found) for found in raw]
         names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
         if not names:
@@ -365,7 +368,7 @@ class Engine:
         # One that ended and was removed since the list was made is no error: the rest is printed all the same.
         if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
-        return [self._container(raw) for raw in json.loads(done.stdout or "[]")]
+        return [self._container(raw) for raw in items(parsed(done.stdout))]
 
     def listed(self, *, label: str) -> list[Container]:
         """The same in one question, however many there are, but without their environment."""
@@ -387,9 +390,12 @@ class Engine:
         """One container by name. Raises NoSuchContainerError."""
         if (known := self._inspected([name])) and known[0].get("Name") == f"/{name}":
             return from_inspect(known[0])
-        return self._container(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
+        found = items(parsed(self.call(["container", "inspect", name], timeout_s=30)))
+        if not found:
+            raise EngineError(f"the container engine does not say what {name} is")
+        return self._container(found[0])
 
-    def _container(self, raw: dict[str, Any]) -> Container:
+    def _container(self, raw: Any) -> Container:
         found = from_inspect(raw)
         return replace(found, image=self.short_name(found.image))
 
