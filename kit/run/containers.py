@@ -137,7 +137,7 @@ def describe(container: Container, engine: Engine, ports: dict[str, int] | None 
     is_up = own and service and port and container.status == "running"
     return Running(
         name=container.name,
-        image=container.labels[labels.IMAGE],
+        image=container.labels.get(labels.IMAGE, ""),
         service=service,
         url=service_url(service, port, token) if is_up else "",
         status=container.status,
