@@ -223,16 +223,17 @@ class Engine:
             if "no such image" in said or "image not known" in said:
                 return None
             raise
-        found, end = json.JSONDecoder().raw_decode(text)
-        return text[end:].strip(), found or {}
+        labels, _, identity = text.strip().rpartition(" ")
+        return identity, _object(labels)
 
     def image_digest(self, reference: str) -> str:
         """The digest under which its registry has a local image; empty when there is no image, or it is from none."""
         name = self.full_name(reference)
         done = self.ask(["image", "inspect", "--format={{json .RepoDigests}}", name], timeout_s=30)
         of = name.partition("@")[0].removesuffix(":latest")
-        found = json.loads(done.stdout or "null") if done.returncode == 0 else None
-        return next((entry.removeprefix(f"{of}@") for entry in found or () if entry.startswith(f"{of}@")), "")
+        # Of names of images and digests: nothing in it that JSON would escape.
+        found = re.search(rf'"{re.escape(of)}@(sha256:[0-9a-f]{{64}})"', done.stdout)
+        return found[1] if found and done.returncode == 0 else ""
 
     def note_made(self, reference: str) -> None:
         """Keep in the engine that kit made the image that has this name now: in the label of a volume, which nothing
@@ -252,7 +253,7 @@ class Engine:
             noted = answer[1].get("Labels")
         else:
             done = self.ask(["volume", "inspect", "--format={{json .Labels}}", name], timeout_s=30)
-            noted = json.loads(done.stdout or "null") if done.returncode == 0 else None
+            noted = _object(done.stdout) if done.returncode == 0 else None
         return found[1] if (noted or {}).get(labels.IMAGE_ID) == found[0] else None
 
     @property
@@ -469,6 +470,15 @@ class Engine:
         done = self.ask(["rm", *(self.forced if force else ()), "--volumes", name])
         if done.returncode != 0 and not force:
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+
+
+def _object(text: str) -> dict[str, str]:
+    """The labels in an engine's answer; none in `null`, and in what is no such answer."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _record(reference: str) -> str:
