@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +70,8 @@ def test_what_is_no_count(text: str) -> None:
 def test_an_engine_without_the_means_is_asked_for_none(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert engine.can_limit == ("memory", "pids"), "Docker goes on without, with a warning"
     for controllers, can in ((["cpu", "memory", "pids"], ("memory", "pids")), (["cpu"], ()), (None, ())):
-        podman = Podman()
-        text = f'{{"host": {{"cgroupControllers": {str(controllers or "null").replace(chr(39), chr(34))}}}, "store": {{}}}}'
-        podman.__dict__["_said"] = replace(parse_info(text, "", "podman"))
+        podman, raw = Podman(), {"host": {"cgroupControllers": controllers}, "store": {}}
+        podman.__dict__["_said"] = parse_info(json.dumps(raw), "", "podman")
         assert podman.can_limit == can
 
 

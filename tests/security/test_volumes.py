@@ -85,7 +85,7 @@ def test_what_is_installed_stays_and_comes_after_the_lock(
     first, _ = folders
     (first / "plant.py").write_text(PLANT)
     engine_kit("run", "-C", str(first), tf_cpu, "python", "plant.py")
-    look = "new-program; command -v python jupyter pip"
+    look = "new-program; for name in python jupyter pip; do command -v $name; done"
     done = engine_kit("run", "-C", str(first), tf_cpu, "sh", "-c", look)
     found = done.stdout.splitlines()
     assert found[-4:] == ["HIJACKED", *(f"{layout.VENV}/bin/{name}" for name in ("python", "jupyter", "pip"))]
