@@ -210,7 +210,7 @@ podman:
 	END
 
 ##@ Upkeep
-.PHONY: lock requirements render update readme golden clean
+.PHONY: lock requirements render update devices readme golden clean
 
 lock: .venv/ready ## Solve the locks again of images whose rows changed
 	@$(KIT) lock
@@ -226,6 +226,9 @@ render: .venv/ready ## Write Dockerfiles from templates, catalog and locks
 
 update: .venv/ready ## Ask registries for the digests of base images
 	@$(KIT) update
+
+devices: .venv/ready ## Write the table of PCI devices from PCI_IDS (pci.ids) and OPEN_README (of NVIDIA's open modules)
+	@$(BIN)/python -c 'import sys; from kit.catalog.devices import write; write(*sys.argv[1:])' $(PCI_IDS) $(OPEN_README)
 
 readme: .venv/ready ## Write the README's table of images
 	@$(KIT) matrix --format markdown --into README.md

@@ -144,6 +144,12 @@ class MissingProgramError(KitError):
     exit_code = 21
 
 
+class FilesError(KitError):
+    """A file or folder cannot be read, made or written."""
+
+    exit_code = 22
+
+
 class CommandError(KitError):
     """A program kit called failed; carries the command, its exit code and what it printed."""
 

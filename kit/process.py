@@ -359,7 +359,7 @@ def start_daemon(
 
     It keeps the descriptors `pass_fds`, under the same numbers, and with them the locks that are on their files.
     """
-    with log_file.open("ab") as out:
+    with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
         return _start("start", args, env=env, cwd=cwd, stdout=out, stderr=out, pass_fds=pass_fds).pid
 
 

@@ -1,13 +1,12 @@
 """NVIDIA's devices on the PCI bus by their ID: chip and names (`devices.tsv`), and how that file is made.
 
-`python -m kit.catalog.devices PCI.IDS README.md` writes it anew from the PCI ID database and the table of the open
-kernel modules' README, whose names are those that nvidia-smi prints (`make devices`).
+`make devices` writes it anew from the PCI ID database and the table of the open kernel modules' README, whose names are
+those that nvidia-smi prints.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,10 +18,12 @@ FILE = "devices.tsv"
 
 _HEADER = (
     "# Made by `make devices`; do not edit. PCI device ID of NVIDIA (10de), chip, names. Sources: {sources}.\n"
-    "# The chips are of the PCI ID database, names with `NVIDIA` of NVIDIA's README; where both have a device, both do.\n"
+    "# The chips are of the PCI ID database, those names with `NVIDIA` of the README.\n"
 )
 # From the first chip with CUDA on; the letters after a chip's number say which boards it is for, and not what it is.
 _CHIP = re.compile(r"(G8\d|G9\d|GT2\d\d|G[FKMPVAHBR]\d\d\d|GB\d\d[A-Z]|TU\d\d\d|AD\d\d\d)([A-Za-z]*)$")
+# Names that say nothing: of samples, or what a driver calls a card it does not know.
+_NO_NAME = re.compile(r"Graphics Device|Desktop Device|Generic", re.IGNORECASE)
 _NO_GPU = re.compile(r"Audio|USB|UCSI|Switch|Host|FPGA|Bridge|Reserved", re.IGNORECASE)
 
 
@@ -99,13 +100,13 @@ def table(pci_ids: str, readme: str, sources: str) -> str:
     for device, chip, name in parse_pci_ids(pci_ids):
         chips[device] = chip
         # What NVIDIA names itself needs no second reading of several names in one.
-        if name and not (device in listed and "/" in name and "Mobile" not in name):
+        if name and not _NO_NAME.search(name) and not (device in listed and "/" in name and "Mobile" not in name):
             names.setdefault(device, {}).update(dict.fromkeys(names_of(name)))
     lines = [f"{device}\t{chips[device]}\t{'|'.join(names.get(device, ()))}" for device in sorted(chips)]
     return _HEADER.format(sources=sources) + "\n".join(lines) + "\n"
 
 
-def main(pci_ids: str, readme: str) -> None:
+def write(pci_ids: str, readme: str) -> None:
     """Writes the table from two files."""
     database, modules = (Path(path).read_text(encoding="utf-8") for path in (pci_ids, readme))
     date = re.search(r"^#\s+Version: (\S+)", database, re.MULTILINE)
@@ -117,7 +118,3 @@ def main(pci_ids: str, readme: str) -> None:
         f"NVIDIA/open-gpu-kernel-modules {version[1]}"
     )
     paths.write_text(paths.catalog_dir() / FILE, table(database, modules, sources))
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from kit.cli.defaults import AddingOption
-from kit.cli.options import configured
+from kit.cli.options import configured, without_login
 from kit.image.build.ensure import ImageOptions
 from kit.image.build.options import BuildOptions
 from kit.network import read_settings
@@ -81,6 +81,7 @@ _BUILD = (
         "--registry-mirror",
         default="",
         metavar="HOST",
+        callback=without_login,
         envvar="KIT_REGISTRY_MIRROR",
         help="Take base images from this registry.  [env: KIT_REGISTRY_MIRROR]",
     ),
@@ -101,6 +102,7 @@ _pull_option = click.option(
     "--pull",
     default="",
     metavar="REPOSITORY",
+    callback=without_login,
     help="Pull the image from there (`kit build --push`) and run it, without building one; REPOSITORY@sha256:… is "
     "exactly that image.",
 )

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kit.cli.arguments import content_options, gpus_option, network_settings, restart_option, user_option
-from kit.cli.options import Options, configured, host_option, json_option
-from kit.cli.output import print_json, say
+from kit.cli.options import Options, Whole, configured, host_option, json_option
+from kit.cli.output import print_json, say, show
 from kit.cli.screen import CommandScreen
 from kit.compose import start
 from kit.compose.make import ComposeRequest, make
@@ -45,7 +45,7 @@ FORMS: dict[str, GpuForm | None] = {"auto": None, "cdi": "cdi", "nvidia": "runti
     show_default=True,
     help="How Compose asks for the GPUs: by CDI, or by the NVIDIA runtime. auto: as the engine can.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="The notebook's port on 127.0.0.1.  [default: 8888]")
+@click.option("--port", type=Whole(1, 65535), help="The notebook's port on 127.0.0.1.  [default: 8888]")
 @user_option
 @content_options(env_file_help="File of environment variables.")
 @restart_option("Whether the engine starts the services again after a crash or a reboot.")
@@ -109,7 +109,7 @@ def compose_command(
     )
     made = make(request, CommandScreen(options))
     if output == STDOUT:
-        click.echo(made.text, nl=False)
+        show(made.text, nl=False)
         return
     if options.json:
         print_json(

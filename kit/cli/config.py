@@ -10,7 +10,7 @@ import click
 
 from kit import config
 from kit.cli.options import Options, json_option
-from kit.cli.output import print_error, print_json, print_table, say
+from kit.cli.output import print_error, print_json, print_table, say, show
 from kit.config import trust
 from kit.config.files import home
 from kit.errors import BadInputError
@@ -66,8 +66,8 @@ def path_command(options: Options) -> None:
         print_json(_files(found))
         return
     user = f"{found.user_file}{'' if _exists(found) else '  (not there)'}" if found.user_file else "none: no home"
-    click.echo(f"user     {user}")
-    click.echo(f"project  {found.project_file or 'none'}")
+    show(f"user     {user}")
+    show(f"project  {found.project_file or 'none'}")
     for line in found.passed_over:
         say(options, f"not read: {line}")
 
@@ -78,14 +78,14 @@ def path_command(options: Options) -> None:
 @click.option("--revoke", is_flag=True, help="Trust the file no more.")
 @click.pass_obj
 def trust_command(options: Options, *, file: Path | None, listing: bool, revoke: bool) -> None:
-    """Trust a project's file with what it says beyond the project: a host, folders, mounts, certificates, mirrors.
+    """Trust a project's file with what it says beyond it.
 
-    FILE is a kit.toml; without one it is the project's. Read it first. It is trusted until it says anything else beyond
-    the project; other commands then ask on a terminal, and are refused without one.
+    That is a host, other folders, mounts, certificates, mirrors. FILE is a kit.toml; without one it is the project's.
+    It is trusted until it says anything else of that kind: then kit asks on a terminal, and stops without one.
     """
     if listing:
         for name in trust.trusted():
-            click.echo(name)
+            show(name)
         return
     found = config.read(Path(os.path.abspath(file)).parent if file else None)  # noqa: PTH100 (keeps links)
     named = Path(os.path.abspath(file)) if file else found.project_file  # noqa: PTH100

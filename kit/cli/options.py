@@ -9,8 +9,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kit.errors import BadInputError
+
 if TYPE_CHECKING:
     from kit.config.settings import Config
+
+
+class Whole(click.IntRange):
+    """Whole numbers as people write them: Python takes digits of other scripts, and `1_000`, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not set(str(value)) <= set("-0123456789"):
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Decimal(click.FloatRange):
+    """Numbers as people write them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not set(str(value)) <= set("-.0123456789"):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return super().convert(value, param, ctx)
+
 
 # What --host is given for this machine, whatever the configuration says.
 HERE = ("", "local")
@@ -30,6 +51,7 @@ class Options:
     debug: bool = False
     yes: bool = False
     asked_host: str | None = None  # by --host or KIT_HOST; None: what the configuration says
+    _is_trusted: bool = False  # the project's file, with what it says beyond the project
 
     @property
     def host(self) -> str:
@@ -61,10 +83,10 @@ class Options:
         The file of a project may be somebody else's: the user is asked before what it says beyond the project is used,
         and refusing is a BadInputError, as is a file that is wrong.
         """
-        if self.config.project:
+        if self.config.project and not self._is_trusted:
             from kit.cli.trust import see_to_trust
 
-            see_to_trust(self.config, key)
+            self._is_trusted = see_to_trust(self.config, key)
         return self.config.value(key)
 
 
@@ -105,3 +127,12 @@ def host_option(command: Command) -> Command:
         metavar="[USER@]SERVER",
         help="Work on this machine, over SSH (or the one of a docker context); `local` is this one.",
     )(command)
+
+
+def without_login(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse a registry with a user in its name, which is shown and passed on; the engine has logins of its own."""
+    if any("@" in name for name in ((value,) if isinstance(value, str) else value or ())):
+        raise BadInputError(
+            f"{parameter.opts[0]} has a user in it", hint="give the host alone, and log in with `docker login HOST`"
+        )
+    return value

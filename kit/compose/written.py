@@ -89,6 +89,8 @@ def write(file: Path, text: str, *, force: bool = False) -> bool:
             )
         paths.write_text(file, text)
     except OSError as e:
+        if e.errno in paths.FULL:
+            raise
         raise BadInputError(f"{file} cannot be written: {e.strerror}", hint="--output FILE names another one") from None
     return True
 

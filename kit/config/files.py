@@ -9,9 +9,9 @@ import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from kit import files, paths
+from kit import accounts, files, paths
 from kit.errors import BadInputError
 
 USER_FILE = "config.toml"
@@ -20,13 +20,15 @@ PROJECT_FILE = "kit.toml"
 FILE_VARIABLE = "KIT_CONFIG"
 # More than anybody writes, and read in less than a second.
 LIMIT_BYTES = 2**18
+# Of keys and tables in each other. The standard library's reader takes time with the square of it.
+MAX_DEPTH = 50
 
 
 def home() -> Path | None:
     """The caller's home; None for an account that has none."""
     try:
-        return Path.home()
-    except RuntimeError:
+        return paths.home()
+    except BadInputError:
         return None
 
 
@@ -44,7 +46,7 @@ def user_file(environment: Mapping[str, str]) -> Path | None:
         return Path(named).absolute()
     try:
         return paths._xdg("XDG_CONFIG_HOME", ".config") / USER_FILE
-    except RuntimeError:
+    except BadInputError:
         return None
 
 
@@ -86,20 +88,20 @@ def _is_planted(file: Path, environment: Mapping[str, str]) -> bool:
 
 def _is_own(owner: int, environment: Mapping[str, str]) -> bool:
     """Whether an account is this one, root, or the one that became root by sudo."""
-    me = os.geteuid()
-    return owner in (0, me) or (me == 0 and str(owner) == environment.get("SUDO_UID"))
+    sudo = accounts.sudo_user(environment)
+    return owner in (0, os.geteuid()) or (sudo is not None and owner == sudo[0])
 
 
 def written_by_others(status: os.stat_result, environment: Mapping[str, str]) -> str:
     """Why somebody else has written a file, or may; empty when nobody but this account and root."""
     if not _is_own(status.st_uid, environment):
-        return f"it is {_name('pwd', status.st_uid)}'s"
+        return f"it is {accounts.user_name(status.st_uid) or status.st_uid}'s"
     if stat.S_ISLNK(status.st_mode):  # of which only the owner counts
         return ""
     if status.st_mode & stat.S_IWOTH:
         return "everybody may write to it"
     if status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid, status.st_uid):
-        return f"the group {_name('grp', status.st_gid)} may write to it"
+        return f"the group {status.st_gid} may write to it"
     return ""
 
 
@@ -113,14 +115,6 @@ def _is_private(gid: int, uid: int) -> bool:
     except KeyError:
         return False
     return user.pw_gid == gid and group.gr_name == user.pw_name and not set(group.gr_mem) - {user.pw_name}
-
-
-def _name(kind: Literal["pwd", "grp"], number: int) -> str:
-    module = importlib.import_module(kind)
-    try:
-        return str((module.getpwuid if kind == "pwd" else module.getgrgid)(number)[0])
-    except KeyError:
-        return str(number)
 
 
 def read(path: Path, environment: Mapping[str, str]) -> tuple[str, dict[str, Any], str]:
@@ -149,13 +143,16 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[str, dict[str, Any
     # The standard library's, or what it was made of where Python is older.
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.count(".") > MAX_DEPTH and _unquoted_dots(line) > MAX_DEPTH:
+                raise ValueError(f"a key of more than {MAX_DEPTH} parts (at line {number})")
         return text, toml.loads(text), others
     except (ValueError, RecursionError) as e:  # ValueError: TOML's own kind of it, and numbers with too many digits
-        place = re.search(r"line (\d+)", str(e))
-        line = int(place[1]) if place else len(text.splitlines())
+        found = re.search(r"line (\d+)", str(e))
+        place = int(found[1]) if found else len(text.splitlines())
         problem = re.sub(r" \(at .*\)$", "", str(e)) if isinstance(e, ValueError) else "nested too deeply"
         raise BadInputError(
-            f"{path}:{line}: not valid TOML: {problem}", hint="correct the line; a text stands in quotes"
+            f"{path}:{place}: not valid TOML: {problem}", hint="correct the line; a text stands in quotes"
         ) from None
 
 
@@ -182,6 +179,10 @@ class Lines:
         first = self._keys.get(key, 0)
         # An entry of a table has a name; one of a list is itself.
         return (self._keys.get(f"{key}.{part}") or self._texts.get((key, part)) or first) if part else first
+
+
+def _unquoted_dots(line: str) -> int:
+    return re.sub(r'"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*', "", line).count(".")
 
 
 def _unquoted(name: str) -> str:

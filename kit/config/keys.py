@@ -109,12 +109,15 @@ class WrongValueError(ValueError):
 def resolved(text: str, folder: Path) -> Path:
     """A path as it is written in a file of that folder, made absolute; links stay what they are.
 
-    Raises WrongValueError when it has a `~` that stands for no folder.
+    Raises WrongValueError when it has a `~` that stands for no folder, and when no path is that long.
     """
     try:
-        return Path(os.path.abspath(folder / Path(text).expanduser()))  # noqa: PTH100 (keeps links)
+        path = Path(os.path.abspath(folder / Path(text).expanduser()))  # noqa: PTH100 (keeps links)
     except RuntimeError:
         raise WrongValueError(f"`{text.partition('/')[0]}` stands for no folder here") from None
+    if is_too_long(str(path)):
+        raise WrongValueError(f"is of more than {PATH_MAX} bytes, or has a name of more than {NAME_MAX} in it")
+    return path
 
 
 def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
@@ -214,14 +217,18 @@ def _mounts(raw: Any, folder: Path) -> dict[str, Any]:
 
 
 def wrong_target(path: str) -> str:
-    """What is wrong with a place in a container, which is a whole path; empty when nothing is."""
-    if posixpath.normpath(path) in ("/", "//"):
-        return "the root of a container takes no mount"
+    """What is wrong with a place in a container for a mount; empty when nothing is."""
     if not path.isprintable() or set(path) & set(',"'):
-        return "a place in a container has a comma, a quote or a character that cannot be printed in it"
-    if len(path.encode()) > PATH_MAX or any(len(name.encode()) > NAME_MAX for name in path.split("/")):
-        return f"a place in a container of more than {PATH_MAX} bytes, or with a name of more than {NAME_MAX}"
-    return ""
+        return "a TARGET with a comma, a quote or a character that cannot be printed in it"
+    if is_too_long(path):
+        return f"a TARGET of more than {PATH_MAX} bytes, or with a name of more than {NAME_MAX} in it"
+    first = posixpath.normpath(path).split("/")[1]
+    return f"nothing can be mounted at /{first}" if first in ("", "proc", "sys") else ""
+
+
+def is_too_long(path: str) -> bool:
+    """Whether no file can have that path."""
+    return len(os.fsencode(path)) > PATH_MAX or any(len(os.fsencode(name)) > NAME_MAX for name in path.split("/"))
 
 
 def _variables(raw: Any) -> dict[str, Any]:
@@ -233,10 +240,17 @@ def _variables(raw: Any) -> dict[str, Any]:
             raise WrongValueError(problem, name)
         if type(value) not in (str, int):
             raise WrongValueError("must be a text in quotes, or a whole number", name)
-        if "\0" in str(value):
-            raise WrongValueError("has a NUL character in it", name)
+        if problem := wrong_value(str(value)):
+            raise WrongValueError(problem, name)
         found[name] = str(value)
     return found
+
+
+def wrong_value(value: str) -> str:
+    """What is wrong with the value of an environment variable, without the value; empty when nothing is."""
+    if "\0" in value:
+        return "a NUL character in the value"
+    return "" if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a value that is not UTF-8"
 
 
 def wrong_name(name: str) -> str:

@@ -13,6 +13,8 @@ from kit.config.keys import KEYS, FolderMount, WrongValueError, convert
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 
+# Of one file: more are not read.
+MAX_PROBLEMS = 20
 Source = Literal["default", "user", "project", "environment"]
 
 
@@ -103,6 +105,9 @@ def from_file(path: Path, source: Source, environment: Mapping[str, str]) -> tup
         return (f"{path}:{line}" if line else str(path)), line
 
     for name, raw in document.items():
+        if len(problems) > MAX_PROBLEMS:
+            problems.append(("there is more", ""))
+            break
         if name not in KEYS:
             problems.append((f"{place(name)[0]}: unknown key `{_printable(name)}`", _nearest(name)))
             continue

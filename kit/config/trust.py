@@ -29,9 +29,9 @@ def lines(config: Config) -> tuple[str, ...]:
 
 
 def is_needed(config: Config, key: str) -> bool:
-    """Whether the user has to be asked before the value of a key is used."""
+    """Whether trust is needed to use the value of a key."""
     used = [setting for setting in config.of(key) if setting.source == "project"]
-    return any(config.others or _reaches(setting) for setting in used) and not is_trusted(config)
+    return any(config.others or _reaches(setting) for setting in used)
 
 
 def is_trusted(config: Config) -> bool:
@@ -43,6 +43,7 @@ def remember(config: Config) -> None:
     """Trust the project's file with what reaches out of the project in it now."""
     file = _file(config)
     record = {"file": str(file), "hash": _hash(config)}
+    paths.state_folder("trust")
     paths.write_text(_record(file), json.dumps(record) + "\n", mode=0o600)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # /images/json, filtered by reference=kit/*
 OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"
+# What tells one life of a container from another.
+LIFE = 'container inspect --format "{{if .State.Running}}{{.Id}} {{.State.StartedAt}}{{end}}"'
 NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
 
 
@@ -109,6 +112,12 @@ class Engine:
         text, odd = target.env_file(environment)
         with _unlisted(text) as path:
             yield [self.program, *with_variables(args, path, odd)], {**self.environment, **odd}
+
+    def life(self, name: str) -> str:
+        """A POSIX script for the engine's machine: what it prints is the same as long as a container runs, another when
+        it was started anew, and nothing when it does not run.
+        """
+        return f"{self.program} {LIFE} {shlex.quote(name)}"
 
     def failure(self, error: CommandError) -> KitError:
         """A failed command of the engine as the kind of error its text stands for."""

@@ -12,9 +12,10 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
-from kit import process, unix_http
-from kit.engine.docker import Engine, with_variables
+from kit import paths, process, unix_http
+from kit.engine.docker import LIFE, Engine, with_variables
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
 from kit.remote import ssh
@@ -52,7 +53,7 @@ def _own_docker() -> tuple[str, dict[str, str]]:
 
 def _has_buildx() -> bool:
     """Whether docker on this machine has the plugin; looked up as docker does, without starting it."""
-    user = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "cli-plugins"
+    user = Path(os.environ.get("DOCKER_CONFIG") or paths.home() / ".docker") / "cli-plugins"
     return any((folder / "docker-buildx").exists() for folder in (user, *PLUGIN_FOLDERS))
 
 
@@ -113,6 +114,16 @@ class RemoteEngine(OtherMachine):
     def __init__(self, connection: ssh.Connection) -> None:
         self.socket_path = connection.folder / SOCKET
         self.connection = connection
+
+    def life(self, name: str) -> str:
+        sockets = " ".join(map(shlex.quote, self.connection.account.sockets))
+        # A private engine has its docker beside it; where there is none, what the engine itself says.
+        return (
+            f'for socket in {sockets}; do found=$(PATH="$PATH:${{socket%/run/*}}/programs/bin" '
+            f'docker --host "unix://$socket" {LIFE} {shlex.quote(name)} || curl -s --unix-socket "$socket" '
+            f'http://engine/containers/{quote(name)}/json | tr , "\\n" | grep -A 9 "\\"Running\\":true" | '
+            'grep -o "\\"StartedAt\\":\\"[^\\"]*" | head -n 1); [ -z "$found" ] || break; done; echo "$found"'
+        )
 
     @cached_property
     def _command_line(self) -> tuple[str, dict[str, str]]:

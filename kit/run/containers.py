@@ -291,6 +291,7 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
         service=service,
         remote_port=remote_port,
         first_port=port or layout.port_of(service),
+        life=engine.life(container.name),
         exact=port is not None,
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from kit import layout
-from kit.config.keys import wrong_name
+from kit.config.keys import wrong_name, wrong_target, wrong_value
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.spec.container import Mount
@@ -73,7 +73,8 @@ def parse_user(text: str) -> str:
     """`UID` or `UID:GID`, in numbers. Raises BadInputError."""
     uid, _, gid = text.partition(":")
     for number in (uid, gid or uid):
-        if not (number.isascii() and number.isdecimal()) or int(number) >= 2**32 - 1:
+        # Engines take no more than that.
+        if not re.fullmatch("[0-9]{1,10}", number) or int(number) >= 2**31:
             raise BadInputError(
                 f"--user {text}: not a UID or UID:GID in numbers",
                 hint="give numbers such as 1000:1000, or leave out --user to run as yourself",
@@ -84,7 +85,9 @@ def parse_user(text: str) -> str:
 def parse_mount(text: str) -> Mount:
     """The value of `--mount`, its source as it was written. Raises BadInputError."""
     parts = text.split(":")
-    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")) or not parts[1].startswith("/"):
+    if len(parts) > 1 and parts[1].startswith("/") and (wrong := wrong_target(parts[1])):
+        raise BadInputError(f"--mount: {wrong}", hint="choose another folder in the container")
+    if len(parts) not in (2, 3) or parts[2:] not in ([], ["ro"], ["rw"]) or not (parts[0] and parts[1].startswith("/")):
         raise BadInputError(
             f"--mount: '{text}' is not SOURCE:TARGET[:ro]",
             hint="TARGET is a whole path in the container: /srv/set1:/data",
@@ -120,6 +123,8 @@ def parse_variable(text: str) -> tuple[str, str]:
         raise BadInputError(f"--env: '{text}' is not NAME=VALUE", hint="NAME= gives the variable an empty value")
     if wrong := wrong_name(name):
         raise BadInputError(f"--env: {wrong}", hint="names are of letters, digits and _, as a rule")
+    if wrong := wrong_value(value):
+        raise BadInputError(f"--env {name}: {wrong}")
     return name, value
 
 

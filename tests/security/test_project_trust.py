@@ -73,7 +73,7 @@ def say(project: Path, text: str) -> None:
 def asked(project: Path) -> set[str]:
     """The keys whose values cannot be used before the user has said yes."""
     found = config.load(project)
-    return {key for key in KEYS if trust.is_needed(found, key)}
+    return {key for key in KEYS if trust.is_needed(found, key) and not trust.is_trusted(found)}
 
 
 def test_every_key_is_in_one_of_the_tables_or_both():
@@ -197,7 +197,7 @@ def test_what_is_remembered_is_for_the_owners_eyes(project):
     say(project, 'host = "gpu1"\n')
     trust.remember(config.load(project))
     (record,) = (paths.state_dir() / "trust").iterdir()
-    assert record.stat().st_mode & 0o777 == 0o600
+    assert (record.stat().st_mode & 0o777, record.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     for broken in ("", "[]", "nonsense", '{"hash": 1}', "\udcff"):
         record.write_text(broken, errors="surrogateescape")
         assert asked(project) == {"host"}
@@ -323,7 +323,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a fil
     [
         (4711, 0, 0o644, "it is 4711's"),
         (0, 4711, 0o664, "the group 4711 may write to it"),
-        (0, 1, 0o660, "the group daemon may write to it"),
+        (0, 1, 0o660, "the group 1 may write to it"),
         (0, 0, 0o646, "everybody may write to it"),
         (0, 0, 0o664, ""),
         (0, 4711, 0o644, ""),
@@ -355,6 +355,7 @@ def test_a_link_of_somebody_elses_to_a_file_of_ones_own_is_asked(project, tmp_pa
 @as_root
 def test_root_takes_the_file_of_who_became_root_and_nobody_elses(project, monkeypatch):
     own(project, 'image = "tf-cpu"\n', owner=4711)
+    monkeypatch.setenv("SUDO_GID", "4711")
     monkeypatch.setenv("SUDO_UID", "4711")
     assert asked(project) == set()
     own(project, 'image = "tf-cpu"\nhost = "gpu1"\n', owner=4711)
@@ -367,6 +368,7 @@ def test_root_takes_the_file_of_who_became_root_and_nobody_elses(project, monkey
 @as_root
 def test_somebody_else_is_not_believed_by_a_variable(project, monkeypatch):
     own(project, 'image = "tf-cpu"\n', owner=4711)
+    monkeypatch.setenv("SUDO_GID", "4711")
     monkeypatch.setenv("SUDO_UID", "4711")
     monkeypatch.setattr(os, "geteuid", lambda: 4712)
     assert asked(project) == {"image"}

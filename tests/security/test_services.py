@@ -176,11 +176,15 @@ def test_tensorboard_of_a_container(engine_kit: Any, tf_cpu: str, docker: Docker
 
 
 @pytest.mark.engine
-def test_jupyter_answers_under_a_name_of_this_machine_alone(jupyter: dict[str, str]) -> None:
-    request = urllib.request.Request(jupyter["url"], headers={"Host": "evil.test"})
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen(request, timeout=10)
-    assert get(jupyter["url"])[0] == 200
+def test_jupyter_answers_under_a_name_of_this_machine_alone(engine_kit: Any, tf_cpu: str, workspace: Path) -> None:
+    jupyter = json.loads(engine_kit("--json", "run", "-C", str(workspace), tf_cpu, "jupyter").stdout)
+    try:
+        request = urllib.request.Request(jupyter["url"], headers={"Host": "evil.test"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=10)
+        assert get(jupyter["url"])[0] == 200
+    finally:
+        engine_kit("rm", "--force", jupyter["name"])
 
 
 @pytest.mark.engine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,9 +14,9 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
+from kit import labels
 from tests.engine.conftest import KIT
 from tests.engine.remote.client import eventually
-from tests.engine.witness import containers
 from tests.fake_docker import FakeDocker
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -155,6 +156,12 @@ def test_what_the_caller_has_it_ignore_stays_ignored(attached, tmp_path: Path) -
         signal.signal(signal.SIGHUP, before)
 
 
+def of(child: subprocess.Popen[str], docker: DockerClient) -> set[str]:
+    """The containers that a `kit` of a test made."""
+    label = f"{labels.CLIENT}={socket.gethostname()}:{child.pid}"
+    return {container.name for container in docker.containers.list(all=True, filters={"label": label})}
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("number", NUMBERS)
 @pytest.mark.parametrize("words", [("sleep", "600"), ("jupyter",)], ids=lambda words: words[0])
@@ -162,18 +169,17 @@ def test_a_run_at_fifteen_points(
     tf_cpu: str, docker: DockerClient, workspace: Path, words: tuple[str, ...], number: int
 ) -> None:
     """Before the container is made, after it, while it is waited for, and in its command: nothing is left."""
-    before = containers(docker)
     for point in range(15 if number == signal.SIGTERM else 5):
         child = start("run", "-C", str(workspace), tf_cpu, *words)
         time.sleep(0.1 + point * (0.1 if number == signal.SIGTERM else 0.3))
         child.send_signal(number)
         out, err = child.communicate(timeout=30)
+        assert "Traceback" not in err
         if out:  # its URL was printed: it stays, as it was to
-            subprocess.run([KIT, "rm", "--force", *(containers(docker) - before)], check=True)
+            subprocess.run([KIT, "rm", "--force", *of(child, docker)], check=True)
         else:
             assert child.returncode == 128 + number, (point, err)
-            assert "Traceback" not in err
-        assert containers(docker) == before, point
+        assert not of(child, docker), point
 
 
 @pytest.mark.engine
@@ -182,16 +188,18 @@ def test_what_a_killed_run_leaves_is_listed_or_swept(
     tf_cpu: str, docker: DockerClient, workspace: Path, words: tuple[str, ...]
 ) -> None:
     """Nobody can tidy up after SIGKILL. A container that runs is in `kit ps`; any other the next start sweeps."""
-    before = containers(docker)
+    begun = []
     for point in range(15):
-        child = start("run", "-C", str(workspace), tf_cpu, *words)
+        begun.append(start("run", "-C", str(workspace), tf_cpu, *words))
         time.sleep(0.1 + point * 0.1)
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate(timeout=30)
+        os.killpg(begun[-1].pid, signal.SIGKILL)
+        begun[-1].communicate(timeout=30)
     time.sleep(2)
     listed = subprocess.run([KIT, "--json", "ps"], capture_output=True, text=True, check=True).stdout
     subprocess.run([KIT, "-q", "run", "-C", str(workspace), tf_cpu, "true"], check=True, timeout=60)
-    left = containers(docker) - before
-    assert all(f'"{name}"' in listed for name in left)
-    if left:
-        subprocess.run([KIT, "rm", "--force", *left], check=True)
+    left = [name for child in begun for name in of(child, docker)]
+    try:
+        assert all(f'"{name}"' in listed for name in left)
+    finally:
+        if left:
+            subprocess.run([KIT, "rm", "--force", *left], check=True)

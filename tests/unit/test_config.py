@@ -181,7 +181,7 @@ def test_a_file_that_anybody_could_have_put_there_is_not_taken(tmp_path, mode, f
     assert (found.value("host") == "theirs") is is_taken
     assert bool(found.passed_over) is not is_taken
     # Who became root by sudo works among their own files.
-    assert config.load(shared / "work", {**os.environ, "SUDO_UID": "4711"}).value("host") == "theirs"
+    assert config.load(shared / "work", {**os.environ, "SUDO_UID": "4711", "SUDO_GID": "1"}).value("host") == "theirs"
 
 
 def test_a_folder_that_was_deleted_has_no_project(tmp_path, monkeypatch, user_file):

@@ -21,6 +21,12 @@ def branch_of(driver: str) -> int:
     return major - major % 5 if major >= 390 else major
 
 
+def is_older(driver: str, than: str) -> bool:
+    """True when a driver is older than another; a branch alone, `535`, is not older than any build of its own."""
+    mine, other = version_key(driver), version_key(than)
+    return mine < (other[:1] if len(mine) == 1 else other)
+
+
 def architecture_of(catalog: Catalog, capability: str) -> Architecture | None:
     """The architecture of a compute capability."""
     return next((a for a in catalog.architectures if a.compute_capability == capability), None)

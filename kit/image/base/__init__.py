@@ -6,7 +6,6 @@ The same packages from the same mirror, laid out by the same mmdebstrap, give th
 from __future__ import annotations
 
 import contextlib
-import errno
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -133,7 +132,7 @@ def _disk_full(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno not in paths.FULL:
             raise
         raise DiskFullError(
             f"no space left in {folder} for making a base image",

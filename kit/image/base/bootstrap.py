@@ -140,7 +140,7 @@ def default_mirror(program: str) -> list[str]:
 def source_date_epoch(release: str) -> int:
     """SOURCE_DATE_EPOCH, else the date of the suite's release file: it changes only when a point release does."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
-        if not given.isdigit():
+        if not re.fullmatch("[0-9]{1,12}", given):
             raise BadInputError(f"SOURCE_DATE_EPOCH is `{given}`", hint="it is a number of seconds since 1970")
         return int(given)
     match = re.search(r"^Date: (.*)$", release, re.MULTILINE)

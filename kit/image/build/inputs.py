@@ -38,17 +38,18 @@ def kit_context(uv: str) -> Path:
     program = uv_program(uv)
     stat = program.stat()
     mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
-    folder = paths.cache_folder("build-context") / mark
+    folder = paths.usable_folder(paths.cache_folder, "build-context") / mark
     if not folder.is_dir():
-        beside = Path(tempfile.mkdtemp(dir=folder.parent))
-        shutil.copy(program, beside / "uv")
-        for name in STEP_SCRIPTS:
-            shutil.copy(paths.templates_dir() / name, beside / name)
-        # Another kit process may have been faster: then its folder is as good as this one.
-        try:
-            beside.rename(folder)
-        except OSError:
-            shutil.rmtree(beside)
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as beside:
+            shutil.copy(program, Path(beside) / "uv")
+            for name in STEP_SCRIPTS:
+                shutil.copy(paths.templates_dir() / name, beside)
+            try:
+                Path(beside).rename(folder)
+            except OSError:
+                # Another kit process may have been faster: then its folder is as good as this one.
+                if not folder.is_dir():
+                    raise
     return folder
 
 
