@@ -242,8 +242,9 @@ class Engine:
         name = self.full_name(reference)
         done = self.ask(["image", "inspect", "--format={{json .RepoDigests}}", name], timeout_s=30)
         of = name.partition("@")[0].removesuffix(":latest")
-        found = [str(entry) for entry in items(parsed(done.stdout))] if done.returncode == 0 else []
-        return next((entry.removeprefix(f"{of}@") for entry in found if entry.startswith(f"{of}@")), "")
+        # Of names of images and digests: nothing in it that JSON would escape.
+        found = re.search(rf'"{re.escape(of)}@(sha256:[0-9a-f]{{64}})"', done.stdout)
+        return found[1] if found and done.returncode == 0 else ""
 
     def note_made(self, reference: str) -> None:
         """Keep in the engine that kit made the image that has this name now: in the label of a volume, which nothing
