@@ -97,7 +97,9 @@ def declared_driver(catalog: Catalog, text: str) -> DeclaredDriver:
 
     Raises BadInputError.
     """
-    if match := re.fullmatch(r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE | re.ASCII):
+    if match := re.fullmatch(
+        r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE | re.ASCII
+    ):
         # A driver's CUDA may have had no toolkit, as 12.7.
         wanted = version_key(match[1])
         rows = [
