@@ -12,6 +12,9 @@ CLIENT = "kit.client"  # "compose", or host name and PID of the kit that started
 # Who started it, by number and by name: another than the user it runs as (`kit run --user`).
 OWNER, OWNER_NAME = "kit.owner", "kit.owner-name"
 
+# On the volume beside an image that kit made: the ID the engine gave that image.
+IMAGE_ID = "kit.image-id"
+
 # On images, from the catalog and the lock: written into the Dockerfile.
 FRAMEWORK, FRAMEWORK_VERSION = "kit.framework", "kit.framework-version"
 CUDA, CUDNN, CUDA_PROVIDER = "kit.cuda", "kit.cudnn", "kit.cuda-provider"

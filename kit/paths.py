@@ -14,6 +14,7 @@ from kit import accounts
 from kit.errors import BadInputError
 
 _PACKAGE = Path(__file__).resolve().parent
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a disk, or an account's share of it, that takes no more
 
 
 def catalog_dir() -> Path:
@@ -121,7 +122,7 @@ def usable_folder(folder_of: Callable[[str], Path], name: str) -> Path:
             return folder
         failure = OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno in FULL:
             raise
         failure = e
     runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR") or "/tmp"

@@ -21,15 +21,15 @@ Row = TypeVar("Row")
 
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
-    "frameworks.toml": ("release",),
+    "frameworks.toml": ("release", "elsewhere"),
     "packages.toml": ("package", "system_package", "layer", "tool"),
     "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
-    "cuda.toml": ("toolkit", "architecture", "open_only"),
+    "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),
     "gpus.toml": ("gpu", "rate"),
     "chips.toml": ("chip", "vgpu", "listed", "tegra"),
     "references.toml": ("reference",),
-    "toolkit.toml": ("known_bad", "engine_minimum"),
+    "toolkit.toml": ("known_bad", "engine_minimum", "driver_package"),
     "problems.toml": ("problem",),
 }
 

@@ -138,7 +138,7 @@ def url_command(options: Options, *, name: str) -> None:
     """Print the URL of a running service, with its token; behind --host the tunnel to it is opened if it is not."""
     engine = connect(options.host)
     container = containers.find(engine, name)
-    containers.require_own([container], engine, action="show the token of")
+    containers.require_own([container], engine, action="show the token of", hint="ask them for it")
     containers.open_tunnel(container, engine)
     found = containers.describe(container, engine)
     if not found.url:

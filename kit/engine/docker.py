@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +21,7 @@ from kit.engine.info import parse_info
 from kit.engine.messages import NO_HINTS, Hints, translate
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 from kit.facts.engine import FEATURES, EngineFacts, Features
+from kit.spec.container import LIMITS, Limit
 from kit.targets import docker as target
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 # /images/json, filtered by reference=kit/*
 OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"
+# What tells one life of a container from another.
+LIFE = 'container inspect --format "{{if .State.Running}}{{.Id}} {{.State.StartedAt}}{{end}}"'
 NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
 
 
@@ -96,11 +101,23 @@ class Engine:
         on_terminal: bool = False,
         ends_with_input: bool = False,
     ) -> Iterator[tuple[list[str], dict[str, str]]]:
-        """One command of the engine as a program to start, and its variables; those of `environment` are in no
-        argument list. `on_terminal`: for a terminal, and not for pipes. `ends_with_input`: it is over when its input
-        is, wherever it runs; nothing is printed then but what it prints itself.
+        """One command of the engine as a program to start, and its variables. `environment`: a container's, for `run`
+        and `create`; they are in no argument list. `on_terminal`: for a terminal, and not for pipes.
+        `ends_with_input`: it is over when its input is, wherever it runs; nothing is printed then but what it prints
+        itself.
         """
-        yield [self.program, *args], {**self.environment, **(environment or {})}
+        if not environment:
+            yield [self.program, *args], self.environment
+            return
+        text, odd = target.env_file(environment)
+        with _unlisted(text) as path:
+            yield [self.program, *with_variables(args, path, odd)], {**self.environment, **odd}
+
+    def life(self, name: str) -> str:
+        """A POSIX script for the engine's machine: what it prints is the same as long as a container runs, another when
+        it was started anew, and nothing when it does not run.
+        """
+        return f"{self.program} {LIFE} {shlex.quote(name)}"
 
     def failure(self, error: CommandError) -> KitError:
         """A failed command of the engine as the kind of error its text stands for."""
@@ -169,18 +186,83 @@ class Engine:
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
+        found = self._image(reference)
+        return found[1] if found else None
+
+    def image_id(self, reference: str) -> str:
+        """What names the content of a local image and no other's; empty when there is no such image."""
+        found = self._image(reference)
+        return found[0] if found else ""
+
+    @property
+    def can_limit(self) -> tuple[Limit, ...]:
+        """What it can limit in a container without failing."""
+        if self.features.limits_anyhow:
+            return LIMITS
+        return tuple(limit for limit in LIMITS if limit in self._said.controllers)
+
+    def own_network(self, owner: str) -> str:
+        """The network of a user's containers, which those of others do not reach, made if need be; empty where the
+        engine keeps them apart by itself.
+        """
+        if not self.features.shares_bridge:
+            return ""
+        name = f"kit-{owner}"
+        answer = unix_http.get(self.socket_path, f"/networks/{name}")
+        there = answer[0] == 200 if answer else self.ask(["network", "inspect", name], timeout_s=30).returncode == 0
+        if not there:
+            # A network of one's own does not have the packet size that an administrator gave the default one.
+            mtu = "com.docker.network.driver.mtu"
+            format = f'{{{{index .Options "{mtu}"}}}}'
+            size = self.ask(["network", "inspect", f"--format={format}", "bridge"], timeout_s=30).stdout.strip()
+            option = [f"--opt={mtu}={size}"] if size.isdecimal() else []
+            self.call(["network", "create", *option, name], timeout_s=60)
+        return name
+
+    def _image(self, reference: str) -> tuple[str, dict[str, str]] | None:
         answer = unix_http.get(self.socket_path, f"/images/{reference}/json")
         if answer and answer[0] in (200, 404):
-            return (answer[1]["Config"].get("Labels") or {}) if answer[0] == 200 else None
+            found = answer[1]
+            return (found["Id"], found["Config"].get("Labels") or {}) if answer[0] == 200 else None
         try:
-            arguments = ["image", "inspect", "--format={{json .Config.Labels}}", self.full_name(reference)]
+            arguments = ["image", "inspect", "--format={{json .Config.Labels}} {{.Id}}", self.full_name(reference)]
             text = self.call(arguments, timeout_s=30)
         except EngineError as e:
             said = " ".join((e.message, *e.details)).lower()
             if "no such image" in said or "image not known" in said:
                 return None
             raise
-        return json.loads(text) or {}
+        found, end = json.JSONDecoder().raw_decode(text)
+        return text[end:].strip(), found or {}
+
+    def image_digest(self, reference: str) -> str:
+        """The digest under which its registry has a local image; empty when there is no image, or it is from none."""
+        name = self.full_name(reference)
+        done = self.ask(["image", "inspect", "--format={{json .RepoDigests}}", name], timeout_s=30)
+        of = name.partition("@")[0].removesuffix(":latest")
+        found = json.loads(done.stdout or "null") if done.returncode == 0 else None
+        return next((entry.removeprefix(f"{of}@") for entry in found or () if entry.startswith(f"{of}@")), "")
+
+    def note_made(self, reference: str) -> None:
+        """Keep in the engine that kit made the image that has this name now: in the label of a volume, which nothing
+        that is pulled or loaded can bring along, as it can an image's labels and name.
+        """
+        name = _record(reference)
+        self.ask(["volume", "rm", "--force", name], timeout_s=30)
+        self.call(["volume", "create", f"--label={labels.IMAGE_ID}={self.image_id(reference)}", name], timeout_s=30)
+
+    def made_labels(self, reference: str) -> dict[str, str] | None:
+        """The labels of a local image that kit made; None when there is no such image, or it is anybody else's."""
+        if (found := self._image(reference)) is None:
+            return None
+        name = _record(reference)
+        answer = unix_http.get(self.socket_path, f"/volumes/{name}")
+        if answer and answer[0] in (200, 404):
+            noted = answer[1].get("Labels")
+        else:
+            done = self.ask(["volume", "inspect", "--format={{json .Labels}}", name], timeout_s=30)
+            noted = json.loads(done.stdout or "null") if done.returncode == 0 else None
+        return found[1] if (noted or {}).get(labels.IMAGE_ID) == found[0] else None
 
     @property
     def target(self) -> str:
@@ -267,7 +349,7 @@ class Engine:
                 yield frames
             return
         try:
-            self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment)
+            self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.variables)
             on_created()
             with stream.attached(self.socket_path, spec.name) as frames:
                 self.call(["start", spec.name])
@@ -320,7 +402,7 @@ class Engine:
             # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has
             # 125, 126 and 127, and leave the container where this process is killed in between.
             with _watched(lambda: self.is_listed(spec.name), on_created) if on_created else contextlib.nullcontext():
-                code = self.attach(args, spec.secret_environment)
+                code = self.attach(args, spec.variables)
         finally:
             # Interrupted, or what ended is not the command but the program that waited for it.
             if code < 0 or (code and self.is_listed(spec.name)):
@@ -337,9 +419,8 @@ class Engine:
     def run_detached(self, spec: ContainerSpec) -> str:
         """Start a container and leave it running; returns its ID. Nothing is left behind when it cannot start."""
         try:
-            return self.call(
-                ["run", "--detach", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment
-            ).strip()
+            args = ["run", "--detach", "--pull=never", *self.arguments(spec)]
+            return self.call(args, environment=spec.variables).strip()
         except BaseException:
             self.remove(spec.name, force=True)
             raise
@@ -397,6 +478,32 @@ class Engine:
         done = self.ask(["rm", *(self.forced if force else ()), "--volumes", name])
         if done.returncode != 0 and not force:
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+
+
+def _record(reference: str) -> str:
+    return f"kit-made-{re.sub('[/:]', '-', reference)}"
+
+
+def with_variables(args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
+    """A command of the engine that makes a container, with its variables: of a file, and of its own environment."""
+    return [args[0], f"--env-file={path}", *(f"--env={name}" for name in odd), *args[1:]]
+
+
+@contextlib.contextmanager
+def _unlisted(text: str) -> Iterator[str]:
+    """A file that only programs of this user can read, and that is gone with this process however that ends."""
+    if not hasattr(os, "memfd_create"):
+        import tempfile
+
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="kit-") as file:
+            file.write(text)
+            file.flush()
+            yield file.name
+        return
+    with os.fdopen(os.memfd_create("kit"), "w", encoding="utf-8") as memory:
+        memory.write(text)
+        memory.flush()
+        yield f"/proc/{os.getpid()}/fd/{memory.fileno()}"
 
 
 @contextlib.contextmanager

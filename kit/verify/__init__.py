@@ -12,7 +12,6 @@ from importlib import resources
 from pathlib import Path
 
 from kit import layout, paths
-from kit.catalog.rows import Image
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.frozen import dataclass
@@ -25,7 +24,7 @@ from kit.run.lease import no_gpus, reserved
 from kit.run.prepare import Ready, Wanted, bring, new_name, place_on, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.container import Mount, describe, volume_mounts
+from kit.spec.container import Mount, describe, fresh_volumes
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.request import RunRequest, Service, Started
 from kit.verify.report import SCRIPTS, Check, Report, Subject
@@ -53,7 +52,9 @@ def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
     Raises what `prepare` and `bring` raise.
     """
     ready = prepare(request, screen)
-    if request.reference or ready.engine.image_labels(ready.image.reference) is not None:
+    if request.reference:
+        return replace(ready, reference=request.reference)
+    if not request.image.pull and ready.engine.image_labels(ready.image.reference) is not None:
         return ready
     return bring(ready, screen)
 
@@ -80,7 +81,7 @@ def verify(
                 f"no check is named {', '.join(unknown)}",
                 hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
             )
-    with started(ready, request.reference, on_message) as subject:
+    with started(ready, ready.reference, on_message) as subject:
         return check(subject, only=request.only, on_check=on_check)
 
 
@@ -106,7 +107,7 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             folder=Path(workspace),
             user=_user(engine),
             mounts=(Mount(source=scripts, target=SCRIPTS, read_only=True),),
-            volumes=_volumes(image, engine),
+            volumes=fresh_volumes(_user(engine).partition(":")[0]),
             network=NetworkSettings(proxies={}),
             logdir="logs",
             has_input=False,
@@ -193,17 +194,6 @@ def _user(engine: Engine) -> str:
         return user_inside(engine)
     caller = user_of(engine)
     return f"{layout.UID}:{layout.UID}" if caller.startswith("0:") else caller
-
-
-def _volumes(image: Image, engine: Engine) -> tuple[Mount, ...]:
-    """Fresh volumes that go with the container: what the user added to theirs is not the image's.
-
-    But the CUDA cache is the user's own: what the driver compiled for this GPU takes minutes to compile again.
-    """
-    uid = _user(engine).partition(":")[0]
-    kept = f"{layout.HOME}/.cache/cuda"
-    mounts = volume_mounts(image.name, uid)
-    return tuple(mount if mount.target == kept else replace(mount, source="") for mount in mounts)
 
 
 def _no_gpu(ready: Ready, granted: GpuGrant) -> str:

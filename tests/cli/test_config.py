@@ -55,6 +55,8 @@ TEXT = {
     "env_file": ("{p}/user/env", "{p}/project/env", "", "{p}/flag/env"),
     "logdir": ("user", "project", "", "flag"),
     "restart": ("always", "on-failure", "", "unless-stopped"),
+    "memory": ("10g", "20g", "", "30g"),
+    "pids_limit": ("100", "200", "", "300"),
     "transfer": (True, False, "", ""),
     "pull": ("user.test/x", "project.test/x", "", "flag.test/x"),
     "base": ("registry", "archive", "registry", "archive"),

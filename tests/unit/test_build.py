@@ -296,7 +296,7 @@ def built_image(project, engine, buildx):
     labels = dict(
         a.removeprefix("--label=").partition("=")[::2] for a in build_args(buildx) if a.startswith("--label=")
     )
-    buildx.reply("image", "inspect", stdout=json.dumps(labels))
+    buildx.has_image(labels)
     return labels
 
 
@@ -319,7 +319,7 @@ def test_an_image_is_out_of_date_when_its_parents_lock_changes(project, engine, 
     identity = project.catalog.base_for(image).reference
     mark = fingerprint(inputs.dockerfile, inputs.lock.requirements, identity)
     labels = {"kit.fingerprint": mark, "kit.base-identity": identity, "kit.base-source": "registry"}
-    buildx.reply("image", "inspect", stdout=json.dumps(labels))
+    buildx.has_image(labels)
     assert current(project.catalog, image, engine, BuildOptions()).fingerprint == mark
     assert len((folder / "requirements.lock").read_text().splitlines()) < 30, "it holds what it adds"
     parent = project.root / "images" / image.release.name / "requirements.lock"
@@ -369,7 +369,7 @@ def test_an_image_is_out_of_date_when_any_input_changes(project, engine, built_i
 
 @pytest.mark.parametrize("labels", [{}, {"kit.fingerprint": "0"}, {"kit.base-identity": "elsewhere/ubuntu:24.04"}])
 def test_labels_that_do_not_fit_are_another_image(project, engine, buildx, built_image, labels):
-    buildx.reply("image", "inspect", stdout=json.dumps({**built_image, **labels} if labels else {}))
+    buildx.has_image({**built_image, **labels} if labels else {})
     assert not is_current(project, engine)
 
 
@@ -380,9 +380,7 @@ def test_a_base_the_image_no_longer_has_is_out_of_date_even_with_a_right_fingerp
     mark = fingerprint(
         (project.folder / "Dockerfile").read_text(), (project.folder / "requirements.lock").read_text(), identity
     )
-    buildx.reply(
-        "image", "inspect", stdout=json.dumps(built_image | {"kit.fingerprint": mark, "kit.base-identity": identity})
-    )
+    buildx.has_image(built_image | {"kit.fingerprint": mark, "kit.base-identity": identity})
     assert not is_current(project, engine)
 
 

@@ -294,8 +294,8 @@ def test_a_local_engine_is_asked_without_starting_a_program(fake_docker, serve):
     path = serve(
         {
             "/info": ok(info(Runtimes={"nvidia": {}})),
-            "/images/kit/x:latest/json": ok('{"Config": {"Labels": {"a": "b"}}}'),
-            "/images/kit/bare:latest/json": ok('{"Config": {"Labels": null}}'),
+            "/images/kit/x:latest/json": ok('{"Id": "sha256:1", "Config": {"Labels": {"a": "b"}}}'),
+            "/images/kit/bare:latest/json": ok('{"Id": "sha256:2", "Config": {"Labels": null}}'),
         }
     )
     engine = Engine(program=str(fake_docker.program), socket_path=path)

@@ -161,7 +161,14 @@ def waiting():
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
     yield supervisor.Supervisor(
-        record=record(), command=[], carrier=[], folder=Path("/"), lock=handle, reservation=-1, opener=None
+        record=record(),
+        command=[],
+        ending=[],
+        socket_path=Path("/none"),
+        folder=Path("/"),
+        lock=handle,
+        reservation=-1,
+        opener=None,
     )
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
@@ -203,21 +210,19 @@ def test_what_ssh_prints():
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     output = forward.Output(reader)
-    os.write(writer, b"bind [127.0.0.1]:88889: Address already in use\r\nchannel_setup_fwd_listener_tcpip: ")
+    os.write(writer, b"Welcome\r\nchannel 2: open failed: connect failed: Connection refused\n")
     output.read()
-    assert not output.cannot_listen(8888)
-    os.write(writer, b"cannot listen to port: 88889\nchannel 2: open failed: connect failed: Connection refused\n")
-    output.read()
-    assert output.cannot_listen(88889)
-    assert not output.cannot_listen(8888), "the forward of somebody's configuration"
-    assert "refused" not in output.text
+    assert output.text == "Welcome"
     assert not output.is_up
-    os.write(writer, f"\xff{forward.UP_LINE}\n{forward.UP_LINE}\nhalf a l".encode())
+    os.write(
+        writer, f"\xff{forward.UP_LINE}\n{forward.UP_LINE}\n{forward.LIFE}abc  2026\n{forward.LIFE}\nhalf a l".encode()
+    )
     output.read()
     assert output.is_up
+    assert list(output.lives) == ["abc  2026", ""]
     assert output.text.endswith("half a l")
     output.forget()
-    os.write(writer, b"line\n" * 10_000)
+    os.write(writer, b"line\n" * 10_000 + forward.LIFE.encode() + b"x" * 10_000 + b"\n")
     output.read()
     assert output.text.count("line") <= 30
     os.close(writer)

@@ -52,6 +52,7 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
     code, log = (buildkit if engine.features.has_buildkit else podman).run(engine, plan)
     if code != 0:
         raise build_error(image.name, log, code, hints=engine.hints)
+    engine.note_made(image.reference)
     return Built(
         image=image.name,
         reference=image.reference,
@@ -158,6 +159,12 @@ def build_error(name: str, log: Log, code: int, *, hints: Hints = NO_HINTS) -> K
     text = [*(lines if step else []), step.error if step else "", *log.other]
     if known := recognise(text, hints=hints):
         return known
+    if mismatch := re.search(r"Hash mismatch for `([^`]+)`", "\n".join(lines)):
+        return BuildFailedError(
+            f"the build of {name} failed: hash mismatch, the index sent another {mismatch[1]} than is locked",
+            details=tuple(lines[-15:]),
+            hint="a mirror that is out of date or changed does that: set PIP_INDEX_URL to another index",
+        )
     if step and re.search(r"^\[[^]]*\] (FROM|load metadata) ", step.name) and (known := recognise(text, REGISTRY)):
         hint = "`kit update` asks the registry for the present digests; `--base archive` needs none"
         if isinstance(known, NetworkError):

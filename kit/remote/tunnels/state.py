@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from kit import files, paths, procs
 from kit.frozen import dataclass
+from kit.remote import ssh
 
 Status = Literal["up", "connecting", "down"]
 STATUSES: tuple[Status, ...] = ("up", "connecting", "down")
@@ -65,6 +66,11 @@ def folder() -> Path:
 
 def file(identity: str, kind: Literal["json", "lock", "log"]) -> Path:
     return folder() / f"{identity}.{kind}"
+
+
+def sockets(identity: str) -> str:
+    """The name of the folder for what ssh forwards (`ssh.private_folder`)."""
+    return f"tunnel-{identity}"
 
 
 def identity_of(target: str, container: str, remote_port: int) -> str:
@@ -120,6 +126,7 @@ def give_up(identity: str, handle: int) -> None:
 
 
 def _remove(identity: str) -> None:
+    ssh.remove_folder(sockets(identity))
     # Also what a writer left that was killed between a file and its name.
     for left in (file(identity, "json"), file(identity, "log"), *folder().glob(f".{identity}.*")):
         left.unlink(missing_ok=True)
