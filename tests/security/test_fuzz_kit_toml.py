@@ -115,6 +115,8 @@ def as_toml(value: Any) -> str:
         return f"[{', '.join(map(as_toml, value))}]"
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**65:
+        return "0x" + "f" * 5000
     # TOML knows no halves of a character; the control that JSON leaves as it is is escaped.
     text = json.dumps(value, ensure_ascii=False) if value is not None else '""'
     return text.encode("utf-8", "replace").decode().replace("\x7f", "\\u007f")
