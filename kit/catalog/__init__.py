@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kit import paths
+from kit import files, paths
 from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
@@ -32,6 +33,7 @@ from kit.catalog.rows import (
     OpenOnly,
     Package,
     Platform,
+    Privileged,
     Problem,
     Rate,
     Reference,
@@ -39,6 +41,7 @@ from kit.catalog.rows import (
     Suite,
     SystemPackage,
     Tegra,
+    Tool,
     Toolkit,
     Vgpu,
     version_key,
@@ -48,6 +51,7 @@ from kit.errors import CatalogError, NoSuchImageError
 from kit.frozen import dataclass
 
 PINS_FILE = "pins.json"
+_AGAIN = "delete it, then `kit update` writes it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +73,10 @@ class Catalog:
 
     packages = _table("packages.toml", "package", Package)
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
@@ -140,15 +146,17 @@ class Catalog:
     def pins(self) -> tuple[Pin, ...]:
         """What `kit update` wrote; nothing when it never ran."""
         path = self.folder / PINS_FILE
-        if not path.is_file():
+        if not path.exists():
             return ()
         try:
-            rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise CatalogError(
-                f"{path} cannot be read: {type(e).__name__}: {e}", hint="delete it, then `kit update` writes it anew"
-            ) from None
-        return tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+            rows = list(json.loads(files.read_text(path))["pins"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}", hint=_AGAIN) from None
+        pins = tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+        for pin in pins:
+            if not re.fullmatch("sha256:[0-9a-f]{64}", pin.digest):
+                raise CatalogError(f"{path}: the digest of `{pin.tag}` is not one: `{pin.digest}`", hint=_AGAIN)
+        return pins
 
     def images(self) -> list[Image]:
         """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
@@ -270,6 +278,11 @@ class Catalog:
             if any(fnmatch.fnmatchcase(package, pattern) for pattern in rule.patterns):
                 return rule.name
         return "apps"
+
+    @property
+    def uv_version(self) -> str:
+        """The only uv that may solve a lock or make an environment."""
+        return next(tool.version for tool in self.tools if tool.name == "uv")
 
     def toolkit(self, cuda: str) -> Toolkit:
         for toolkit in self.toolkits:

@@ -102,6 +102,15 @@ class LayerRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program that makes images, of which no other version may."""
+
+    name: str
+    version: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class SystemPackage:
     """A distribution package that images carry."""
 
@@ -143,6 +152,16 @@ class Suite:
     distro: str  # `debian12`
     python: str
     glibc: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privileged:
+    """A file that a distribution's required packages ship with setuid or setgid."""
+
+    path: str
+    mode: str  # `4755`
+    package: str
     source: str
 
 

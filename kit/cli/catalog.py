@@ -10,7 +10,7 @@ from kit import paths
 from kit.catalog import load_catalog
 from kit.catalog.rows import version_key
 from kit.cli.options import Options, json_option
-from kit.cli.output import picked, print_facts, print_json, print_table, say
+from kit.cli.output import picked, print_facts, print_json, print_table, say, show
 from kit.engine.built import ask_built
 from kit.errors import LockError, UnlockedError
 
@@ -56,9 +56,9 @@ def list_command(options: Options, *, everything: bool) -> None:
         if row["unlocked_reason"]:
             reasons.setdefault(row["unlocked_reason"], []).append(row["name"])
     if reasons:
-        click.echo()
+        show()
     for reason, unlocked in reasons.items():
-        click.echo(f"unlocked: {', '.join(unlocked)}: {reason}")
+        show(f"unlocked: {', '.join(unlocked)}: {reason}")
     hidden = len(catalog.images()) - len(images)
     if hidden:
         say(options, f"{hidden} more with the compiler (-devel): kit list --all; everything about one: kit show NAME")

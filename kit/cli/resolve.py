@@ -11,7 +11,7 @@ import click
 from kit.catalog import load_catalog
 from kit.catalog.rows import Image
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, say, warn
+from kit.cli.output import print_json, say, show, warn
 from kit.decide import compat
 from kit.errors import BadInputError, IncompatibleError
 from kit.host import read_gpus
@@ -46,7 +46,7 @@ def resolve_command(
     The host is this machine, or --host; --driver, --gpu and --platform declare what it has instead. Exit code 3 when
     nothing fits, with every reason and the smallest change that would help.
     """
-    if python and not re.fullmatch(r"3\.\d{1,2}", python):
+    if python and not re.fullmatch(r"3\.\d{1,2}", python, re.ASCII):
         raise BadInputError(f"--python {python}: not a Python version", hint="give it as 3.12")
     catalog = load_catalog()
     asked = compat.parse_name(catalog, name)
@@ -69,18 +69,18 @@ def resolve_command(
         for warning in found.warnings:
             warn(warning)
         raise compat.no_fit(name, found, host)
-    click.echo(found.image.name)
+    show(found.image.name)
     if options.quiet:
         return
     for line in (summary(catalog, found.image), *found.reasons, *found.limits, *found.newer):
-        click.echo(f"  {line}")
+        show(f"  {line}")
     for warning in found.warnings:
         warn(warning)
     if explain or options.verbose:
         if found.alternatives:
-            click.echo(f"works too: {', '.join(image.name for image in found.alternatives)}")
+            show(f"works too: {', '.join(image.name for image in found.alternatives)}")
         for line in compat.refusal_lines(found.refused):
-            click.echo(f"refused: {line}")
+            show(f"refused: {line}")
     elif found.refused or found.alternatives:
         say(
             options,

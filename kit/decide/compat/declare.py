@@ -89,7 +89,7 @@ def parse_driver(text: str) -> str:
     words = text.strip()
     others: set[str] = set(_VERSION_INSIDE.findall(words))
     version = ""
-    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words):
+    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words, re.ASCII):
         # Windows numbers: the last five digits of the last two parts are NVIDIA's.
         digits = (match[1] + match[2])[-5:]
         version = f"{digits[:3]}.{digits[3:]}"
@@ -109,7 +109,7 @@ def declared_driver(catalog: Catalog, text: str) -> DeclaredDriver:
 
     Raises BadInputError.
     """
-    if match := re.fullmatch(_CUDA, text.strip(), re.IGNORECASE):
+    if match := re.fullmatch(_CUDA, text.strip(), re.IGNORECASE | re.ASCII):
         # A driver's CUDA may have had no toolkit, as 12.7.
         major, shown = match["major"], version_key(f"{match['major']}.{match['minor']}")
         rows = [
@@ -134,7 +134,7 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
     """
     words = text.strip()
     if match := re.fullmatch(
-        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE
+        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE | re.ASCII
     ):
         capability = f"{match[1] or match[3]}.{match[2] or match[4]}"
         return capability, capability
