@@ -14,6 +14,7 @@ from kit import accounts
 from kit.errors import BadInputError
 
 _PACKAGE = Path(__file__).resolve().parent
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a disk, or an account's share of it, that takes no more
 
 
 def catalog_dir() -> Path:
@@ -55,14 +56,25 @@ def compose_dir() -> Path:
     return root_dir() / "compose"
 
 
+def home() -> Path:
+    """The caller's home. Raises BadInputError for an account that has none."""
+    try:
+        found = Path.home()
+    except RuntimeError:
+        found = Path()
+    if not found.is_absolute():
+        raise BadInputError("this account has no home folder", hint="set HOME to the whole path of one")
+    return found
+
+
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
     # The XDG specification: a relative path in these variables is to be ignored.
-    home = Path(value) if value.startswith("/") else Path.home()
-    folder = home if value.startswith("/") else home / fallback
+    where = Path(value) if value.startswith("/") else home()
+    folder = where if value.startswith("/") else where / fallback
     if os.geteuid() == 0:
         # Not the home of who called `sudo -E`, where root's files would stand in their way, and none is made for it.
-        nearest = next((path for path in (home, *home.parents) if path.exists()), home) if value else home
+        nearest = next((path for path in (where, *where.parents) if path.exists()), where) if value else where
         if not (nearest.exists() and nearest.stat().st_uid == 0):
             folder = Path(accounts.home_of_root()) / fallback
     return folder / "kit"
@@ -110,7 +122,7 @@ def usable_folder(folder_of: Callable[[str], Path], name: str) -> Path:
             return folder
         failure = OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
     except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno in FULL:
             raise
         failure = e
     runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR") or "/tmp"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kit import paths
+from kit import files, paths
 from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
@@ -18,6 +19,8 @@ from kit.catalog.rows import (
     Architecture,
     Base,
     Chip,
+    DriverPackage,
+    Elsewhere,
     EngineMinimum,
     Flavor,
     Gpu,
@@ -25,6 +28,7 @@ from kit.catalog.rows import (
     KnownBadToolkit,
     Layer,
     LayerRule,
+    Limit,
     Listed,
     OpenOnly,
     Package,
@@ -47,6 +51,7 @@ from kit.errors import CatalogError, NoSuchImageError
 from kit.frozen import dataclass
 
 PINS_FILE = "pins.json"
+_AGAIN = "delete it, then `kit update` writes it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,8 @@ class Catalog:
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    limits = _table("cuda.toml", "limit", Limit)
+    elsewhere = _table("frameworks.toml", "elsewhere", Elsewhere)
     open_only = _table("cuda.toml", "open_only", OpenOnly)
     chips = _table("chips.toml", "chip", Chip)
     vgpus = _table("chips.toml", "vgpu", Vgpu)
@@ -84,6 +91,7 @@ class Catalog:
     rates = _table("gpus.toml", "rate", Rate)
     references = _table("references.toml", "reference", Reference)
     known_bad_toolkits = _table("toolkit.toml", "known_bad", KnownBadToolkit)
+    driver_packages = _table("toolkit.toml", "driver_package", DriverPackage, lambda row: row.os_id)
     engine_minimums = _table(
         "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
     )
@@ -138,15 +146,17 @@ class Catalog:
     def pins(self) -> tuple[Pin, ...]:
         """What `kit update` wrote; nothing when it never ran."""
         path = self.folder / PINS_FILE
-        if not path.is_file():
+        if not path.exists():
             return ()
         try:
-            rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise CatalogError(
-                f"{path} cannot be read: {type(e).__name__}: {e}", hint="delete it, then `kit update` writes it anew"
-            ) from None
-        return tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+            rows = list(json.loads(files.read_text(path))["pins"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}", hint=_AGAIN) from None
+        pins = tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+        for pin in pins:
+            if not re.fullmatch("sha256:[0-9a-f]{64}", pin.digest):
+                raise CatalogError(f"{path}: the digest of `{pin.tag}` is not one: `{pin.digest}`", hint=_AGAIN)
+        return pins
 
     def images(self) -> list[Image]:
         """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
@@ -346,6 +356,11 @@ def _check_release(row: Release) -> None:
         )
     if not row.version.replace(".", "").isdecimal():
         raise CatalogError(f"{where}: the version `{row.version}` is not numbers and dots")
+    if row.cuda and row.arm64_wheel and (row.arm64_wheel == "cuda") != ("linux/arm64" in row.platforms):
+        raise CatalogError(
+            f"{where}: arm64_wheel is `{row.arm64_wheel}`, but platforms are {', '.join(row.platforms)}",
+            hint="a release with CUDA is for linux/arm64 when its aarch64 wheel is a CUDA build, and only then",
+        )
     short, tag = SHORT_NAMES[row.framework], row.cuda_tag
     minor = ".".join(row.version.split(".")[:2])
     allowed = (f"{short}{minor}-{tag}", f"{short}-{tag}")

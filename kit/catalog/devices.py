@@ -22,6 +22,8 @@ _HEADER = (
 )
 # From the first chip with CUDA on; the letters after a chip's number say which boards it is for, and not what it is.
 _CHIP = re.compile(r"(G8\d|G9\d|GT2\d\d|G[FKMPVAHBR]\d\d\d|GB\d\d[A-Z]|TU\d\d\d|AD\d\d\d)([A-Za-z]*)$")
+# Names that say nothing: of samples, or what a driver calls a card it does not know.
+_NO_NAME = re.compile(r"Graphics Device|Desktop Device|Generic", re.IGNORECASE)
 _NO_GPU = re.compile(r"Audio|USB|UCSI|Switch|Host|FPGA|Bridge|Reserved", re.IGNORECASE)
 
 
@@ -98,7 +100,7 @@ def table(pci_ids: str, readme: str, sources: str) -> str:
     for device, chip, name in parse_pci_ids(pci_ids):
         chips[device] = chip
         # What NVIDIA names itself needs no second reading of several names in one.
-        if name and not (device in listed and "/" in name and "Mobile" not in name):
+        if name and not _NO_NAME.search(name) and not (device in listed and "/" in name and "Mobile" not in name):
             names.setdefault(device, {}).update(dict.fromkeys(names_of(name)))
     lines = [f"{device}\t{chips[device]}\t{'|'.join(names.get(device, ()))}" for device in sorted(chips)]
     return _HEADER.format(sources=sources) + "\n".join(lines) + "\n"

@@ -37,6 +37,9 @@ class Release:
     pythons: tuple[str, ...]  # minor versions its wheels exist for
     platforms: tuple[str, ...]  # in docker's spelling; CUDA works on each
     compute_capabilities: tuple[str, ...] = ()  # machine code compiled in, `5.0`
+    arm64_wheel: Literal["cuda", "cpu", "none", ""] = (
+        ""  # what its aarch64 wheel is: CUDA, or the CPU's; empty: not known
+    )
     compute_capabilities_on: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (platform, those of its wheel) if others
     ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
     ptx_newest: str = ""  # newest compute capability its PTX works on; empty: no limit is known
@@ -57,6 +60,21 @@ class Release:
     def capabilities(self, platform: str) -> tuple[str, ...]:
         """The compute capabilities whose machine code is in the wheel of a platform."""
         return dict(self.compute_capabilities_on).get(platform, self.compute_capabilities)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Releases of a framework that exist for some GPUs and are not in the catalog."""
+
+    framework: Framework
+    oldest: str  # minor versions, `2.8`
+    newest: str
+    cuda: str
+    index: str  # where the wheels are
+    compute_capabilities: tuple[str, ...]
+    platforms: tuple[str, ...]
+    source: str
+    verified: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +211,18 @@ class Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What GPUs cannot do: those below a compute capability, or all on a platform."""
+
+    what: str
+    below: str = ""  # compute capability; empty: any
+    platform: str = ""  # in docker's spelling; empty: any
+    framework: Framework | Literal[""] = ""  # empty: both
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class OpenOnly:
     """The driver branch from which there are open kernel modules alone."""
 
@@ -311,9 +341,20 @@ class KnownBadToolkit:
     engine: Literal["docker", "podman", ""] = ""
     engine_below: str = ""  # the first engine version that works with it
     injection: Literal["cdi", "runtime", ""] = ""  # how the engine passes GPUs
+    wsl_driver: str = ""  # in WSL2 alone, from this driver of Windows on
     severity: Literal["block", "warn", "note"]
     problem: str
     fix: str
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverPackage:
+    """The newest driver branch that a distribution itself has, in whichever of its releases."""
+
+    os_id: str
+    newest: int
     source: str
     verified: str
 

@@ -15,21 +15,21 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from kit import paths
-from kit.errors import CatalogError
+from kit.errors import BadInputError, CatalogError
 
 Row = TypeVar("Row")
 
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
-    "frameworks.toml": ("release",),
+    "frameworks.toml": ("release", "elsewhere"),
     "packages.toml": ("package", "system_package", "layer", "tool"),
     "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
-    "cuda.toml": ("toolkit", "architecture", "open_only"),
+    "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),
     "gpus.toml": ("gpu", "rate"),
     "chips.toml": ("chip", "vgpu", "listed", "tegra"),
     "references.toml": ("reference",),
-    "toolkit.toml": ("known_bad", "engine_minimum"),
+    "toolkit.toml": ("known_bad", "engine_minimum", "driver_package"),
     "problems.toml": ("problem",),
 }
 
@@ -64,7 +64,8 @@ def _remembered(name: str, text: str) -> dict[str, Any]:
     The text lies in the cache beside what it says, so that no other text's can be taken for it. Whatever is wrong with
     the cache, the text is parsed again.
     """
-    problems = (OSError, RuntimeError, TypeError, ValueError)  # RuntimeError: there is no home, or JSON without end
+    # BadInputError: there is no home; RuntimeError: JSON without end.
+    problems = (OSError, BadInputError, RuntimeError, TypeError, ValueError)
     with contextlib.suppress(*problems):
         parsed, document = json.loads((paths.cache_dir() / "catalog" / f"{name}.json").read_bytes())
         if parsed == text and isinstance(document, dict):

@@ -63,7 +63,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 def _require_web(url: str, before: str) -> None:
     """Raise ValueError for an address that is not on the web, or unencrypted where the one before it was not."""
     if not url.startswith("https://" if before.startswith("https://") else ("https://", "http://")):
-        raise ValueError(f"it names `{url}`")
+        raise ValueError(f"it names `{url[:200]}`")
 
 
 class Registry:
@@ -130,11 +130,11 @@ class Registry:
             raise ValueError("what it sends is not a manifest")
         digest = f"sha256:{hashlib.sha256(body).hexdigest()}"
         if said not in ("", digest):
-            raise ValueError(f"it says {said}, and what it sends has {digest}")
+            raise ValueError(f"it says {said[:80]}, and what it sends has {digest}")
         return digest
 
     def _token(self, challenge: str, name: str) -> str:
-        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge))
+        fields = dict(re.findall(r'(\w+)="([^"]*)"', challenge[:4096]))
         query = {"service": fields.get("service", ""), "scope": fields.get("scope", f"repository:{name}:pull")}
         realm = fields.get("realm", "")
         _require_web(realm, self.url)  # urllib would also open file: and ftp:

@@ -13,7 +13,7 @@ import click
 
 from kit import paths
 from kit.cli.arguments import gpus_option, image_options
-from kit.cli.options import Options, host_option, json_option
+from kit.cli.options import Decimal, Options, Whole, host_option, json_option
 from kit.cli.output import count, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
@@ -58,7 +58,7 @@ def bench_command() -> None:
 @click.option(
     "--soak",
     "soak_minutes",
-    type=click.FloatRange(0, 1440),
+    type=Decimal(0, 1440),
     default=0.0,
     metavar="MINUTES",
     help="A sustained run after the tests.",
@@ -72,7 +72,7 @@ def bench_command() -> None:
     metavar="PROGRAM",
     help="The Python outside, with the same framework.",
 )
-@click.option("--pairs", type=click.IntRange(2, 50), default=5, show_default=True, help="Of --host-compare.")
+@click.option("--pairs", type=Whole(2, 50), default=5, show_default=True, help="Of --host-compare.")
 @image_options
 @host_option
 @json_option
@@ -202,7 +202,7 @@ def _host_compare(
 @click.argument("second", type=FILE)
 @click.option(
     "--fail-below",
-    type=click.FloatRange(0, 10),
+    type=Decimal(0, 10),
     metavar="RATIO",
     help="Exit code 1 when the second is slower than this in a test.",
 )

@@ -78,10 +78,10 @@ def path_command(options: Options) -> None:
 @click.option("--revoke", is_flag=True, help="Trust the file no more.")
 @click.pass_obj
 def trust_command(options: Options, *, file: Path | None, listing: bool, revoke: bool) -> None:
-    """Trust a project's file with what it says beyond the project: a host, folders, mounts, certificates, mirrors.
+    """Trust a project's file with what it says beyond it.
 
-    FILE is a kit.toml; without one it is the project's. Read it first. It is trusted until it says anything else beyond
-    the project; other commands then ask on a terminal, and are refused without one.
+    That is a host, other folders, mounts, certificates, mirrors. FILE is a kit.toml; without one it is the project's.
+    It is trusted until it says anything else of that kind: then kit asks on a terminal, and stops without one.
     """
     if listing:
         for name in trust.trusted():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # those in kit.cli.CONFIGURED; in all of them these names mean the same.
 PARAMETERS: dict[str, str] = {
     **{name: name for name in ("folder", "remote_folder", "gpus", "port", "mounts", "env_file", "logdir", "restart")},
-    **{name: name for name in ("transfer", "pull", "base", "registry_mirror", "ca_cert")},
+    **{name: name for name in ("memory", "pids_limit", "transfer", "pull", "base", "registry_mirror", "ca_cert")},
     **{"variables": "env", "mirror": "apt_mirror"},
 }
 # Not every command with such an option is meant: a compose file leases no GPUs, an image that is measured needs one.

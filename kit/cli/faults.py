@@ -23,7 +23,7 @@ def of_system(error: OSError) -> KitError | None:
             Path.cwd()
         except OSError:
             return FilesError("the current folder is gone or may not be entered", hint="`cd` to one that is there")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in paths.FULL:
         what = "no space left" if error.errno == errno.ENOSPC else "the disk quota is used up"
         where = [path] if path else [_TEMPORARY, paths.state_dir()]
         return DiskFullError(

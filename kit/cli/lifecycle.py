@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kit import labels, signals
-from kit.cli.options import HERE, Options, host_option, json_option
+from kit.cli.options import HERE, Options, Whole, host_option, json_option
 from kit.cli.output import picked, print_error, print_json, print_table, say, show, write_out
 from kit.engine import connect
 from kit.errors import BadInputError, KitError, NetworkError, NoEngineError, NoSuchContainerError
@@ -104,7 +104,7 @@ def _status(running: Running) -> str:
 @click.command("logs")
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until interrupted.")
-@click.option("-n", "--tail", type=click.IntRange(0), help="Only the last lines.")
+@click.option("-n", "--tail", type=Whole(0), help="Only the last lines.")
 @host_option
 @click.pass_obj
 def logs_command(options: Options, *, name: str, follow: bool, tail: int | None) -> None:
@@ -138,7 +138,7 @@ def url_command(options: Options, *, name: str) -> None:
     """Print the URL of a running service, with its token; behind --host the tunnel to it is opened if it is not."""
     engine = connect(options.host)
     container = containers.find(engine, name)
-    containers.require_own([container], engine, action="show the token of")
+    containers.require_own([container], engine, action="show the token of", hint="ask them for it")
     containers.open_tunnel(container, engine)
     found = containers.describe(container, engine)
     if not found.url:
@@ -171,9 +171,7 @@ def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: 
 @click.command("stop")
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every running container of yours.")
-@click.option(
-    "--time", "timeout_s", type=click.IntRange(0), default=10, show_default=True, help="Seconds until it is killed."
-)
+@click.option("--time", "timeout_s", type=Whole(0), default=10, show_default=True, help="Seconds until it is killed.")
 @force_option
 @host_option
 @click.pass_obj

@@ -14,6 +14,25 @@ from kit.errors import BadInputError
 if TYPE_CHECKING:
     from kit.config.settings import Config
 
+
+class Whole(click.IntRange):
+    """Whole numbers as people write them: Python takes digits of other scripts, and `1_000`, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not set(str(value)) <= set("-0123456789"):
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Decimal(click.FloatRange):
+    """Numbers as people write them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not set(str(value)) <= set("-.0123456789"):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 # What --host is given for this machine, whatever the configuration says.
 HERE = ("", "local")
 Command = TypeVar("Command", bound=Callable[..., Any])

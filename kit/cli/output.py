@@ -19,6 +19,7 @@ import click
 
 from kit import redact
 from kit.errors import DiskFullError, FilesError, KitError
+from kit.paths import FULL
 
 if TYPE_CHECKING:
     from kit.cli.options import Options
@@ -46,7 +47,7 @@ def show(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) ->
         if e.errno == errno.EPIPE:
             raise
         if not err:
-            kind = DiskFullError if e.errno in (errno.ENOSPC, errno.EDQUOT) else FilesError
+            kind = DiskFullError if e.errno in FULL else FilesError
             raise kind(f"cannot write to standard output: {e.strerror}") from None
 
 

@@ -16,7 +16,7 @@ from kit.cli.arguments import (
     restart_option,
     user_option,
 )
-from kit.cli.options import Options, configured, host_option, is_configured, json_option
+from kit.cli.options import Options, Whole, configured, host_option, is_configured, json_option
 from kit.cli.output import print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
 from kit.run.command import run_command as run_attached
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     "all, none, free (the emptiest), how many free ones (2), indexes (0,3 or device=1) or UUIDs. The container "
     "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]"
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
+@click.option("--port", type=Whole(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
 @user_option
 @click.option(
     "-C",
@@ -103,6 +103,7 @@ def run_command(
         tensorboard=tensorboard,
         detach=detach,
         restart=restart,
+        configured=tuple(name for name in ("port", "restart") if is_configured(name)),
         force=force,
         image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),

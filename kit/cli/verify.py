@@ -14,8 +14,8 @@ from kit.cli.live import LiveLine
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import picked, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
-from kit.errors import CheckFailedError
-from kit.verify.junit import junit as as_junit
+from kit.errors import BadInputError, CheckFailedError
+from kit.verify.junit import junit
 
 if TYPE_CHECKING:
     from kit.image.build.ensure import ImageOptions
@@ -76,7 +76,7 @@ def verify_command(
     else:
         _print_table(report)
     if junit:
-        paths.write_text(junit, as_junit(report))
+        _write_junit(junit, report)
     counts = ", ".join(f"{n} {word.lower()}" for outcome, word in WORDS.items() if (n := _count(report, outcome)))
     if failed := [c for c in report.checks if c.outcome == "failed"]:
         raise CheckFailedError(
@@ -133,3 +133,14 @@ def _shortened(detail: str) -> str:
 
 def _count(report: Report, outcome: str) -> int:
     return sum(check.outcome == outcome for check in report.checks)
+
+
+def _write_junit(file: Path, report: Report) -> None:
+    try:
+        paths.write_text(file, junit(report))
+    except OSError as e:
+        if e.errno in paths.FULL:
+            raise
+        raise BadInputError(
+            f"--junit {file} cannot be written: {e.strerror}", hint="name a file in a folder that you may write to"
+        ) from None

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kit import files
-from kit.config.keys import wrong_name
+from kit.config.keys import wrong_name, wrong_value
 from kit.errors import BadInputError
 
 # A pipe that whoever called this has opened: `--env-file <(…)`.
@@ -27,6 +27,8 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> tuple[tupl
         if value is not None:
             found[name] = value
         elif name in env:
+            if problem := wrong_value(env[name]):
+                raise BadInputError(f"{path} takes {name} from the environment: {problem}")
             found[name] = env[name]
     return tuple(found.items())
 
@@ -49,7 +51,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str | None]]:
         if not line or line.startswith("#"):
             continue
         name, sign, value = line.partition("=")
-        problem = wrong_name(name) or ("a NUL character in the value" if "\0" in value else "")
+        problem = wrong_name(name) or wrong_value(value)
         if problem:
             hint = "a line is NAME=VALUE, or NAME alone to take the value it has here"
             if name.startswith("export "):

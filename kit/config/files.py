@@ -27,8 +27,8 @@ MAX_DEPTH = 50
 def home() -> Path | None:
     """The caller's home; None for an account that has none."""
     try:
-        return Path.home()
-    except RuntimeError:
+        return paths.home()
+    except BadInputError:
         return None
 
 
@@ -46,7 +46,7 @@ def user_file(environment: Mapping[str, str]) -> Path | None:
         return Path(named).absolute()
     try:
         return paths._xdg("XDG_CONFIG_HOME", ".config") / USER_FILE
-    except RuntimeError:
+    except BadInputError:
         return None
 
 

@@ -11,7 +11,9 @@ from typing import Any, Literal
 
 from kit.frozen import dataclass
 
-Kind = Literal["text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "path", "there", "mounts", "env"]
+Kind = Literal[
+    "text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "limit", "path", "there", "mounts", "env"
+]
 
 # What Linux takes of a path, and of a name in it.
 PATH_MAX, NAME_MAX = 4095, 255
@@ -48,6 +50,8 @@ KEYS: dict[str, Key] = {
         Key(name="logdir", default="."),
         Key(name="restart", kind="choice", default="no", choices=("no", "on-failure", "unless-stopped", "always")),
         Key(name="transfer", kind="flag", default=False),
+        Key(name="memory", kind="limit", reaches_out=True),
+        Key(name="pids_limit", kind="limit", reaches_out=True),
         Key(name="pull", default="", reaches_out=True),
         Key(
             name="base",
@@ -145,6 +149,9 @@ def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
         case "gpus":
             is_count = type(raw) is int and raw >= 1
             return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "free" or "0,3"')}
+        case "limit":
+            is_count = type(raw) is int and raw >= 1
+            return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "24g" or "none"')}
         case "port":
             if type(raw) is not int or not 1 <= raw <= 65535:
                 raise WrongValueError(f"must be a whole number from 1 to 65535, not {_seen(raw)}")
@@ -233,10 +240,17 @@ def _variables(raw: Any) -> dict[str, Any]:
             raise WrongValueError(problem, name)
         if type(value) not in (str, int):
             raise WrongValueError("must be a text in quotes, or a whole number", name)
-        if "\0" in str(value):
-            raise WrongValueError("has a NUL character in it", name)
+        if problem := wrong_value(str(value)):
+            raise WrongValueError(problem, name)
         found[name] = str(value)
     return found
+
+
+def wrong_value(value: str) -> str:
+    """What is wrong with the value of an environment variable, without the value; empty when nothing is."""
+    if "\0" in value:
+        return "a NUL character in the value"
+    return "" if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a value that is not UTF-8"
 
 
 def wrong_name(name: str) -> str:

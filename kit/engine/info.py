@@ -81,6 +81,7 @@ def _podman(raw: dict[str, Any]) -> EngineFacts:
         is_rootless=security.get("rootless") is True,
         uids=sum(map(_number, sizes)) or None,
         cgroup_driver=_text(host.get("cgroupManager")),
+        controllers=tuple(map(_text, _list(host.get("cgroupControllers")))),
         cgroup_version=_text(host.get("cgroupVersion")).removeprefix("v"),
         storage_driver=_text(store.get("graphDriverName")),
         data_root=_text(store.get("graphRoot")),

@@ -36,6 +36,12 @@ KNOWN: Known = (
         "leave out --port to get a free one",
     ),
     (
+        ("address pools have been fully subscribed", "non-overlapping ipv4 address pool"),
+        EngineError,
+        "the engine has no address range left for a network of your containers",
+        "`docker network prune` removes those that nobody uses; `default-address-pools` in its daemon.json adds some",
+    ),
+    (
         ("unresolvable cdi devices",),
         GpuUnavailableError,
         "the engine knows no such GPU",

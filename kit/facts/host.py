@@ -8,6 +8,9 @@ from typing import Literal
 from kit.facts.engine import EngineFacts
 from kit.frozen import dataclass
 
+# The kernel driver that keeps a device for virtual machines.
+VM_DRIVER = "vfio-pci"
+
 EndpointKind = Literal["registry", "mirror", "index"]
 
 
@@ -54,6 +57,7 @@ class HostGpu:
     power_draw_w: float | None = None
     power_limit_w: float | None = None
     power_default_w: float | None = None
+    is_vgpu: bool = False  # a part of a GPU that another machine has, given to this one by its vGPU manager
     is_mig_enabled: bool = False
     mig_instances: tuple[MigInstance, ...] = ()
     processes: tuple[GpuProcess, ...] | None = None

@@ -312,7 +312,7 @@ def remove_folder(name: str) -> None:
 
 def _mark(address: str) -> str:
     """What tells connections apart: the same name may be another machine in another configuration of ssh."""
-    return "\0".join((address, os.environ.get(SSH_VARIABLE, ""), str(Path.home())))
+    return "\0".join((address, os.environ.get(SSH_VARIABLE, ""), str(paths.home())))
 
 
 def _open_one(target: str, address: str, folder: Path) -> Connection | None:
@@ -403,10 +403,11 @@ def parse_account(text: str, mark: str) -> Account | None:
 def resolve_target(target: str) -> str:
     """What ssh is given: the target as it is, or the address of the docker context of that name.
 
-    Raises BadInputError when ssh could take it for an option, or a shell for a command: that of a ProxyCommand, or of
-    who copies a hint.
+    Raises BadInputError for what is not text, and when ssh could take it for an option, or a shell for a command: that
+    of a ProxyCommand, or of who copies a hint.
     """
-    if target.startswith("-") or not target.strip() or re.search(r"[\s\x00-\x1f\x7f'\"`$;&<>|(){}]|@-", target):
+    odd = r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff'\"`$;&<>|(){}]|@-"
+    if target.startswith("-") or not target.strip() or re.search(odd, target):
         raise BadInputError(
             f"--host {target!r} is no machine", hint="give user@server, a name of ~/.ssh/config, or a docker context"
         )
@@ -425,7 +426,7 @@ def context_endpoint(name: str) -> str:
     Without starting docker, which takes longer than the whole of a warm `kit --host H ps` may. Where they are:
     docker/cli, cli/context/store.
     """
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "contexts" / "meta"
+    folder = Path(os.environ.get("DOCKER_CONFIG") or paths.home() / ".docker") / "contexts" / "meta"
     if not folder.is_dir():
         return ""
     import hashlib

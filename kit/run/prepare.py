@@ -52,6 +52,7 @@ class Ready:
     network: NetworkSettings
     gpus: GpuDecision
     options: ImageOptions = field(default_factory=ImageOptions)
+    reference: str = ""  # of the image in the engine, once it was brought
 
 
 def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lambda _: None) -> Ready:
@@ -80,10 +81,10 @@ def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lam
 
 def bring(ready: Ready, screen: Screen) -> Ready:
     """See to it that the engine has the image as its files say. Raises what `ensure_image` raises."""
-    if ensure_image(ready.catalog, ready.image, ready.engine, ready.options, screen):
-        # Who uses which GPU has changed meanwhile.
-        return replace(ready, gpus=replace(ready.gpus, host=None))
-    return ready
+    reference, is_new = ensure_image(ready.catalog, ready.image, ready.engine, ready.options, screen)
+    # Who uses which GPU has changed meanwhile.
+    gpus = replace(ready.gpus, host=None) if is_new else ready.gpus
+    return replace(ready, gpus=gpus, reference=reference)
 
 
 def name_and_words(name: str, words: tuple[str, ...], configured_image: str) -> tuple[str, tuple[str, ...]]:
@@ -160,6 +161,8 @@ def place_on(engine: Engine, request: RunRequest) -> Place:
     ca_file = request.network.ca_file
     return Place(
         memory_bytes=engine.memory_bytes,
+        can_limit=engine.can_limit,
+        network=engine.own_network(owner),
         passwd_file=engine.provide(_passwd_file(request.user)),
         ca_file=engine.provide(ca_file) if ca_file else "",
         owner=owner,

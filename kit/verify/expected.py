@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.markers import Marker
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from kit import redact
 from kit.catalog.rows import Release
@@ -57,7 +57,7 @@ def is_same_version(locked: str, found: str) -> bool:
     """Equal as versions; a wheel may write its own with a local part that the index does not have (`2.7.1+cu126`)."""
     try:
         ours, theirs = Version(locked), Version(found)
-    except InvalidVersion:
+    except ValueError:  # packaging's own kind of it, or a number with too many digits
         return locked == found
     return ours == theirs or (ours.local is None and ours.public == theirs.public)
 

@@ -149,16 +149,8 @@ LAZY = {
     "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.markup", "uv"),
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
-        *(
-            "kit.config",
-            "kit.config.settings",
-            "kit.decide.compat",
-            "kit.engine",
-            "kit.engine.podman",
-            "kit.facts.host",
-            "kit.host",
-        ),
-        *("kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.layout", "kit.locks"),
+        *("kit.config", "kit.config.settings", "kit.decide.compat", "kit.engine", "kit.engine.podman", "kit.host"),
+        *("kit.facts.host", "kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.locks"),
         *("kit.locks.format", "kit.locks.solver", "kit.locks.uv", "kit.private_engine", "kit.process", "kit.remote"),
         *("kit.remote.sync", "kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),
         "kit.signals",
@@ -167,7 +159,7 @@ LAZY = {
     "pytest must not run twice in one process unasked": ("kit.verify.collector",),
 }
 # Programs that run in containers, where a framework may be missing, and what starts them.
-PROGRAMS = ("bench/", "cli/bench.py", "verify/suite/inside/")
+PROGRAMS = ("bench/", "cli/bench.py", "spec/tensorboard.py", "verify/suite/inside/")
 
 
 def lazy_imports(file: Path) -> Iterator[str]:

@@ -517,7 +517,7 @@ class Quiet:
 
 @pytest.mark.parametrize(("asked", "with_use"), [(None, False), ("device=1", False), ("free", True)])
 def test_kit_run_reads_the_machine_once(catalog, fake_docker, machine, monkeypatch, tmp_path, asked, with_use):
-    monkeypatch.setattr("kit.run.prepare.ensure_image", lambda *_: False)
+    monkeypatch.setattr("kit.run.prepare.ensure_image", lambda *_: ("", False))
     monkeypatch.setattr("kit.run.gpu_check.check_before", lambda *_: None)
     wanted = RunAsk(
         name=next(image.name for image in catalog.images() if image.is_gpu),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from kit.catalog.rows import Gpu, version_key
 from kit.decide.compat.drivers import Modules, branch_of
-from kit.decide.compat.gpu_names import capability_of_device, device, named, nearest
+from kit.decide.compat.gpu_names import capability_of_device, device, is_jetson, named, nearest
 from kit.errors import BadInputError
+from kit.facts.host import VM_DRIVER
 from kit.frozen import dataclass
 
 # NVIDIA's version between what people write before it and what packages add.
@@ -81,7 +82,7 @@ def parse_driver(text: str) -> str:
     `31.0.15.3640` is 536.40. Raises BadInputError.
     """
     words = text.strip()
-    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words):
+    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words, re.ASCII):
         # Windows numbers: the last five digits of the last two parts are NVIDIA's.
         digits = (match[1] + match[2])[-5:]
         return f"{digits[:3]}.{digits[3:]}"
@@ -97,7 +98,9 @@ def declared_driver(catalog: Catalog, text: str) -> DeclaredDriver:
 
     Raises BadInputError.
     """
-    if match := re.fullmatch(r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE):
+    if match := re.fullmatch(
+        r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE | re.ASCII
+    ):
         # A driver's CUDA may have had no toolkit, as 12.7.
         wanted = version_key(match[1])
         rows = [
@@ -124,7 +127,7 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
     """
     words = text.strip()
     if match := re.fullmatch(
-        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE
+        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE | re.ASCII
     ):
         capability = f"{match[1] or match[3]}.{match[2] or match[4]}"
         return capability, capability
@@ -134,7 +137,8 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
         return next(iter(known.names), known.chip), capability
     meant = named(catalog, words)
     if len(meant.capabilities) == 1:
-        return words, meant.capabilities[0]
+        names = [name for name, _ in meant.names]
+        return (names[0] if meant.is_exact and words not in names else words), meant.capabilities[0]
     if meant.capabilities:
         fitting = ", ".join(f"{name} ({capability})" for name, capability in meant.names)
         raise BadInputError(
@@ -146,6 +150,29 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
         f"--gpu {text}: no GPU of the catalog is called that",
         hint=(f"nearest: {', '.join(near)}; " if near else "") + "or give its compute capability, such as sm_89",
     )
+
+
+def with_pci_gpus(catalog: Catalog, host: Host) -> Host:
+    """The host with the GPUs that are on its bus, known by their PCI IDs, where no driver showed any."""
+    if host.gpus or not host.pci_gpus:
+        return host
+    from kit.facts.host import HostGpu
+
+    found = []
+    for index, pci in enumerate(gpu for gpu in host.pci_gpus if gpu.driver != VM_DRIVER):
+        capability = capability_of_device(catalog, pci.device_id)
+        known = device(catalog, pci.device_id)
+        name = next(iter(known.names), known.chip) if known else ""
+        found.append(
+            HostGpu(
+                name=name,
+                compute_capability=capability,
+                index=index,
+                pci_address=pci.address,
+                device_id=pci.device_id,
+            )
+        )
+    return replace(host, gpus=tuple(found) if all(gpu.compute_capability for gpu in found) else ())
 
 
 def capability_of(catalog: Catalog, gpu: HostGpu) -> str:
@@ -160,7 +187,7 @@ def capability_of(catalog: Catalog, gpu: HostGpu) -> str:
 
 def class_of(catalog: Catalog, gpu: HostGpu) -> str:
     """The catalog's class of a GPU, by its name, else by a compute capability that only one class has."""
-    if named(catalog, gpu.name).is_jetson:
+    if is_jetson(catalog, gpu.name):
         return "jetson"
     rows = gpu_rows(catalog, gpu.name) or tuple(
         row for row in catalog.gpus if gpu.compute_capability and row.compute_capability == gpu.compute_capability

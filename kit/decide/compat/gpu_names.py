@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ from kit.frozen import dataclass
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.devices import Device
+    from kit.catalog.rows import Tegra
 
 _BRANDS = ("nvidia", "geforce", "quadro", "tesla", "grid", "nvs")
 # What people and boards add to a name, and no other GPU is told by.
@@ -37,7 +39,7 @@ class Named:
 
     capabilities: tuple[str, ...] = ()  # several: it cannot be decided
     names: tuple[tuple[str, str], ...] = ()  # (name, its compute capability)
-    is_jetson: bool = False
+    is_exact: bool = False  # it is the first of the names, written otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,8 @@ class _Known:
     text: str
     entries: tuple[tuple[str, str], ...]  # (name, compute capability), of each line
     starts: tuple[int, ...]  # where each line begins
-    whole: dict[str, list[tuple[str, str]]]  # by the name without `nvidia`
-    short: dict[str, list[tuple[str, str]]]  # by what people leave of it
+    whole: dict[str, list[tuple[str, str]]]  # by the name without `nvidia` and spaces
+    short: dict[str, list[tuple[str, str]]]  # by what people leave of it, without spaces
 
 
 def board_of(name: str) -> str:
@@ -87,6 +89,7 @@ def named(catalog: Catalog, name: str) -> Named:
         return found
     if tegra := _tegra(catalog, plain):
         return tegra
+    plain = plain.removeprefix("nvidia ")
     if found := _containing(catalog, plain, ""):
         return found
     # A laptop's card of before 2016 has an M after its number, and may be another chip.
@@ -122,8 +125,10 @@ def _family(plain: str) -> tuple[str, str]:
     if not found:
         return ("", "")
     number = found[2]
-    # 4060 and 4090 are one series, 4000 and 6000 another.
-    series = "000" if number.endswith("000") else number[:2] if len(number) == 4 else str(len(number))
+    # 4060 and 4090 are one series, the professional 4000 and 4500 another.
+    series = (
+        "00" if number.endswith("00") and len(number) == 4 else number[:2] if len(number) == 4 else str(len(number))
+    )
     return found[1], series
 
 
@@ -132,9 +137,10 @@ def _exact(catalog: Catalog, plain: str) -> Named | None:
 
     Not `Quadro` and `Tesla`: a short name such as `RTX 6000` is that of professional cards of several generations.
     """
-    known, wanted = _known(catalog), plain.removeprefix("nvidia ")
+    known, wanted = _known(catalog), plain.removeprefix("nvidia ").replace(" ", "")
     whole = known.whole.get(wanted, []) if plain.split()[0] in _BRANDS else []
-    return _of(whole or known.short.get(wanted, []))
+    found = _of(whole or known.short.get(wanted, []))
+    return found and replace(found, is_exact=True)
 
 
 def _containing(catalog: Catalog, plain: str, after: str) -> Named | None:
@@ -161,11 +167,22 @@ def _vgpu(catalog: Catalog, board: str) -> Named:
 
 
 def _tegra(catalog: Catalog, plain: str) -> Named | None:
-    for row in catalog.tegras:
-        if any(re.search(rf"\b{word}\b", plain) for word in row.words):
-            capability = row.compute_capability
-            return Named(capabilities=(capability,), names=((plain, capability),), is_jetson=row.is_jetson)
-    return None
+    row = _tegra_row(catalog, plain)
+    if row is None:
+        return None
+    return Named(capabilities=(row.compute_capability,), names=((plain, row.compute_capability),))
+
+
+@cache
+def is_jetson(catalog: Catalog, name: str) -> bool:
+    """True for a name of a GPU that takes NVIDIA's own builds for JetPack."""
+    row = _tegra_row(catalog, _plain(name))
+    return row is not None and row.is_jetson
+
+
+def _tegra_row(catalog: Catalog, plain: str) -> Tegra | None:
+    found = (row for row in catalog.tegras if any(re.search(rf"\b{word}\b", plain) for word in row.words))
+    return next(found, None)
 
 
 def _of(entries: Iterable[tuple[str, str]]) -> Named | None:
@@ -183,25 +200,27 @@ def _known(catalog: Catalog) -> _Known:
     chips = _chips(catalog)
     entries = [(name, gpu.compute_capability) for gpu in catalog.gpus for name in gpu.names]
     entries += [(name, chips[d.chip][0]) for d in catalog.devices if d.chip in chips for name in d.names]
-    decided = {_plain(name).removeprefix("nvidia ") for row in catalog.listed for name in row.names}
-    entries = [(name, row.compute_capability) for row in catalog.listed for name in row.names] + [
-        entry for entry in dict.fromkeys(entries) if _plain(entry[0]).removeprefix("nvidia ") not in decided
-    ]
-    lines, listed = [], []
+    listed = [(name, row.compute_capability) for row in catalog.listed for name in row.names]
+    decided = {_plain(name).removeprefix("nvidia ") for name, _ in listed}
+    entries = [*listed, *dict.fromkeys(entries)]
+    lines, of_line = [], []
     whole: dict[str, list[tuple[str, str]]] = {}
     short: dict[str, list[tuple[str, str]]] = {}
-    for entry in entries:
-        plain = _plain(entry[0])
+    # All at once: a thousand names one by one take ten times as long.
+    for entry, plain in zip(entries, _plain("\n".join(name for name, _ in entries)).split("\n"), strict=True):
         name = plain.removeprefix("nvidia ")
-        whole.setdefault(name, []).append(entry)
+        if name in decided and entry not in listed:
+            continue
+        whole.setdefault(name.replace(" ", ""), []).append(entry)
         if name.split()[0] not in _BRANDS or name.startswith("geforce "):
-            short.setdefault(name.removeprefix("geforce ").replace("gtx titan", "titan"), []).append(entry)
+            words = name.removeprefix("geforce ").replace("gtx titan", "titan")
+            short.setdefault(words.replace(" ", ""), []).append(entry)
         # `RTX 6000` may be an RTX PRO 6000.
         for line in dict.fromkeys((plain, plain.replace("rtx pro ", "rtx "))):
             lines.append(line)
-            listed.append(entry)
+            of_line.append(entry)
     starts = tuple(accumulate((len(line) + 1 for line in lines[:-1]), initial=0))
-    return _Known(text="\n".join(lines), entries=tuple(listed), starts=starts, whole=whole, short=short)
+    return _Known(text="\n".join(lines), entries=tuple(of_line), starts=starts, whole=whole, short=short)
 
 
 @cache
@@ -217,7 +236,7 @@ def _devices(catalog: Catalog) -> dict[str, Device]:
 
 @cache
 def _plain(name: str) -> str:
-    """A name in lower case, its words apart by single spaces; `1660s` and `4070 tis` written out."""
-    text = re.sub(r"\((?:r|tm)\)|[™®]", " ", name.lower())
-    text = " ".join(re.findall(r"[a-z0-9]+", text))
+    """A name (or several, one a line) in lower case, its words apart by spaces; `1660s` and `4070 tis` written out."""
+    text = re.sub(r"\((?:r|tm)\)", " ", name.lower())
+    text = re.sub(r"^ | $", "", re.sub(r"[^a-z0-9\n]+", " ", text), flags=re.MULTILINE)
     return re.sub(r"\b(\d{4}) ?(ti)? ?s\b", lambda m: f"{m[1]} {'ti ' if m[2] else ''}super", text)

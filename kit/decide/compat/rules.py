@@ -13,10 +13,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kit.catalog.rows import Image, Release, version_key
-from kit.decide.compat.declare import capability_of, class_of, label_of, pair
+from kit.catalog.rows import Framework, Image, Limit, Release, version_key
+from kit.decide.compat.declare import capability_of, class_of, label_of, pair, with_pci_gpus
 from kit.decide.compat.drivers import architecture_of, driver_objection, is_older
 from kit.frozen import dataclass
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 # Classes whose cards take `cuda-compat`; for the others CUDA answers with error 804.
 FORWARD_COMPATIBLE = ("datacenter", "superchip")
+
+
+ARM64 = "linux/arm64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +48,12 @@ def judge(catalog: Catalog, image: Image, host: Host) -> Verdict:
     reasons: list[str] = []
     warnings: list[str] = []
     refusals: list[str] = []
+    host = with_pci_gpus(catalog, host)
     if host.platform not in release.platforms:
+        other = "; its aarch64 wheel is a CPU build" if host.platform == ARM64 and release.arm64_wheel == "cpu" else ""
         refusals.append(
             f"no {'CUDA ' if image.is_gpu else ''}wheels of {release.framework} {release.version} "
-            f"for {host.platform}, only for {', '.join(release.platforms)}"
+            f"for {host.platform}, only for {', '.join(release.platforms)}{other}"
         )
     if not image.is_gpu:
         reasons.append("built for the CPU")
@@ -63,13 +69,41 @@ def judge(catalog: Catalog, image: Image, host: Host) -> Verdict:
 def code_for(release: Release, capability: str, platform: str) -> tuple[str, bool]:
     """(the compute capability whose code runs on this one, whether it is PTX); ("", False) when none does."""
     wanted = pair(capability)
-    native = [c for c in release.capabilities(platform) if pair(c)[0] == wanted[0] and pair(c)[1] <= wanted[1]]
-    if native:
-        return max(native, key=pair), False
+    if native := code_in(release.capabilities(platform), capability):
+        return native, False
     ptx = [c for c in release.ptx if pair(c) <= wanted]
     if ptx and (not release.ptx_newest or wanted <= pair(release.ptx_newest)):
         return max(ptx, key=pair), True
     return "", False
+
+
+def code_in(compiled: Sequence[str], capability: str) -> str:
+    """The compute capability of those compiled whose machine code runs on another; empty when none does."""
+    wanted = pair(capability)
+    return max((c for c in compiled if pair(c)[0] == wanted[0] and pair(c)[1] <= wanted[1]), key=pair, default="")
+
+
+def limits(catalog: Catalog, framework: Framework, host: Host) -> tuple[str, ...]:
+    """What each kind of GPU of the host cannot do, in a line of its own, by the table."""
+    lines: dict[str, None] = {}
+    for gpu in host.gpus:
+        capability = capability_of(catalog, gpu)
+        missing = [row.what for row in limit_rows(catalog, framework, host.platform, capability)] if capability else []
+        if missing:
+            label = gpu.name if gpu.name and gpu.name != capability else "GPU"
+            lines[f"{label} ({capability}) has no {', '.join(missing)}"] = None
+    return tuple(lines)
+
+
+def limit_rows(catalog: Catalog, framework: Framework, platform: str, capability: str) -> list[Limit]:
+    """The rows of what a GPU of a compute capability cannot do."""
+    return [
+        row
+        for row in catalog.limits
+        if row.framework in ("", framework)
+        and row.platform in ("", platform)
+        and (not row.below or pair(capability) < pair(row.below))
+    ]
 
 
 def archive_refusal(catalog: Catalog, image: Image) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,11 +128,18 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
 
 
 def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:
-    """The image as the engine has it, if it is what its committed files say (and on the base that was asked for).
+    """The image as the engine has it, if kit made it there, of what its committed files say (and on the base that was
+    asked for).
 
     Quick, for `kit run`: it compares fingerprints and checks nothing else, which `build` does.
     """
-    labels = engine.image_labels(image.reference)
+    return labelled_so(catalog, image, engine.made_labels(image.reference), options)
+
+
+def labelled_so(
+    catalog: Catalog, image: Image, labels: Mapping[str, str] | None, options: BuildOptions
+) -> Built | None:
+    """What these labels say was built, if that is what the image's committed files say; whoever made it wrote them."""
     if labels is None or FINGERPRINT not in labels or options.base not in ("auto", labels.get(BASE_SOURCE)):
         return None
     folder = paths.images_dir() / image.name

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from kit import files
+from kit import files, paths
 from kit.errors import BadInputError, MissingProgramError
 from kit.frozen import dataclass
 from kit.remote.ssh import Connection
@@ -154,7 +154,7 @@ def _checked(folder: Path, force: bool) -> Path:
     """The folder, if it is one that may be sent."""
     if not folder.is_dir():
         raise BadInputError(f"there is no folder {folder}", hint="-C names the folder")
-    folder, home = folder.resolve(), Path.home().resolve()
+    folder, home = folder.resolve(), paths.home().resolve()
     if not force and (folder == home or folder in home.parents):
         what = "your home directory" if folder == home else "above your home directory"
         raise BadInputError(

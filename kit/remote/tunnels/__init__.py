@@ -167,8 +167,9 @@ def _try(tunnel: Tunnel, life: str, lock: int, reservation: int, deadline: float
     ours, theirs = socket.socketpair()
     with ours, theirs:
         handles = (lock, reservation, theirs.fileno())
+        isolated = ["-E"] if sys.flags.ignore_environment else []
         pid = process.start_daemon(
-            [sys.executable, "-m", "kit.remote.tunnels", tunnel.id, *map(str, handles), json.dumps(order)],
+            [sys.executable, *isolated, "-m", "kit.remote.tunnels", tunnel.id, *map(str, handles), json.dumps(order)],
             log_file=state.file(tunnel.id, "log"),
             # `-m` looks for modules where it is started, first of all.
             cwd=Path("/"),
