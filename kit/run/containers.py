@@ -92,7 +92,7 @@ def sweep(engine: Engine, *, label: str = labels.IMAGE) -> list[str]:
     """Remove containers that a killed kit of this host left created but never started; returns their names."""
     host = socket.gethostname()
     removed = []
-    for container in engine.containers(label=label):
+    for container in engine.listed(label=label):
         owner, _, pid = container.labels.get(labels.CLIENT, "").rpartition(":")
         if container.status == "created" and owner == host and not _is_alive(pid):
             engine.remove(container.name, force=True)
