@@ -6,6 +6,7 @@ import ast
 import json
 import logging
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,9 @@ from hypothesis import strategies as st
 import kit
 from kit.cli import output
 from kit.errors import KitError
+from kit.facts.host import Endpoint, GpuProcess
 from tests.fake_docker import FakeDocker
+from tests.unit.test_doctor import ADA, UBUNTU
 
 CLI = Path(kit.__file__).parent / "cli"
 EVIL = "\x1b]0;OWNED\x07\x1b[2J\x1b[8m\x9b1m\u202e\u2066\x7f\x08\r"
@@ -128,3 +131,21 @@ def test_no_secret_in_a_log_line_or_traceback(kit, monkeypatch: pytest.MonkeyPat
     assert "kit.process: run: env X=http://***@127.0.0.1:9" in result.err
     assert "PASSWORD" not in result.err
     assert not any(is_order(character) for character in result.err)
+
+
+def test_findings_of_doctor_name_nobody(kit, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """`kit doctor --json` is made to be pasted into a public report."""
+    user = replace(
+        ADA,
+        memory_used_mib=20000,
+        processes=(GpuProcess(pid=1812, name="train.py", memory_mib=20000, user="bob_secret"),),
+    )
+    asked = Endpoint(kind="index", url="https://h/simple?sig=TOKEN", is_reachable=False, problem="for bob_secret")
+    host = replace(UBUNTU, gpus=(user,), endpoints=(asked,))
+    monkeypatch.setattr("kit.cli.doctor.read_host", lambda *_, **__: host)
+    result = kit("doctor", "--json")
+    found = json.loads(result.out)["findings"]
+    assert any("train.py" in finding["message"] for finding in found)
+    assert any("https://h/simple" in finding["message"] for finding in found)
+    assert "bob_secret" not in result.out
+    assert "TOKEN" not in result.out
