@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import fcntl
 import json
 import logging
+import os
+import pty
+import struct
+import subprocess
+import termios
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +24,7 @@ import kit
 from kit.cli import output
 from kit.errors import KitError
 from kit.facts.host import Endpoint, GpuProcess
+from tests.engine.conftest import KIT
 from tests.fake_docker import FakeDocker
 from tests.unit.test_doctor import ADA, UBUNTU
 
@@ -149,3 +157,20 @@ def test_findings_of_doctor_name_nobody(kit, monkeypatch: pytest.MonkeyPatch) ->
     assert any("https://h/simple" in finding["message"] for finding in found)
     assert "bob_secret" not in result.out
     assert "TOKEN" not in result.out
+
+
+def test_facts_fit_the_terminal(tmp_path: Path) -> None:
+    parent, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with subprocess.Popen([KIT, "show", "torch2.7-cu126"], stdout=child, stderr=child, cwd=tmp_path) as process:
+        os.close(child)
+        printed = b""
+        with contextlib.suppress(OSError):  # the other end is closed
+            while data := os.read(parent, 65536):
+                printed += data
+    os.close(parent)
+    assert process.returncode == 0
+    lines = printed.decode().splitlines()
+    assert len(lines) > 20
+    # A word that is longer than a line is not cut: somebody may want to copy it.
+    assert not [line for line in lines if len(line) > 80 and len(line.split()) > 2]
