@@ -150,3 +150,38 @@ def locked(path: Path, *, wait_s: float = WAIT_S, say: Callable[[str], None] = l
         yield
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def scratch(use: str) -> Iterator[Path]:
+    """A temporary folder for this user alone, gone when the block ends. Those of the same `use` whose process was
+    killed go first: each is locked as long as its process lives.
+    """
+    import shutil
+    import tempfile
+
+    prefix = f"kit-{use}."
+    for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            handle = acquire(left, wait_s=0, opened=_open_own_folder)
+            if handle is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(handle)
+    handle = None
+    while handle is None:
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
+        with contextlib.suppress(FileNotFoundError):  # another one tidied up before it was locked
+            handle = acquire(folder, wait_s=WAIT_S, opened=_open_own_folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
+
+
+def _open_own_folder(path: Path) -> int:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if os.fstat(handle).st_uid != os.geteuid():
+        os.close(handle)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+    return handle

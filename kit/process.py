@@ -172,12 +172,14 @@ def stream(
 
     When the caller is interrupted the program is asked to stop (SIGINT, then SIGKILL after 10 s) before the
     interruption goes on, so no half-finished child is left behind. After `timeout_s` seconds it is killed, which the
-    exit code says (-9). Both reach what the program itself started (docker runs buildx as a child).
+    exit code says (-9). Both reach what the program itself started (docker runs buildx as a child). On Linux the kernel
+    sends it SIGTERM when this process ends, however that happens.
     """
     import threading
     from subprocess import PIPE, STDOUT
 
-    child = _start("stream", args, env=env, cwd=cwd, stdout=PIPE, stderr=STDOUT)
+    how = {"stdout": PIPE, "stderr": STDOUT, "preexec_fn": _end_with_parent()}
+    child = _start("stream", args, env=env, cwd=cwd, **how)
     timer = threading.Timer(timeout_s, _signal, (child, signal.SIGKILL)) if timeout_s is not None else None
     if timer:
         timer.start()

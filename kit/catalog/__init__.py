@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kit import paths
+from kit import files, paths
 from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
@@ -146,10 +146,10 @@ class Catalog:
     def pins(self) -> tuple[Pin, ...]:
         """What `kit update` wrote; nothing when it never ran."""
         path = self.folder / PINS_FILE
-        if not path.is_file():
+        if not path.exists():
             return ()
         try:
-            rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
+            rows = list(json.loads(files.read_text(path))["pins"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
             raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}", hint=_AGAIN) from None
         pins = tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))

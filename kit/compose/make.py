@@ -176,7 +176,7 @@ def _described(
     )
     asked = RunRequest(
         image=image,
-        folder=folder.resolve(),  # whose volumes `kit run` has there
+        folder=_there(folder.resolve(), engine),  # whose volumes `kit run` has
         user=user,
         environment=contents.environment,
         secrets=contents.secrets,
@@ -201,6 +201,15 @@ def _described(
         env_file=_beside(contents.env_file, folder) if contents.env_file else "",
         volumes_exist=engine is not None and request.output is not None,
     )
+
+
+def _there(folder: Path, engine: Engine | None) -> Path:
+    """The folder on the engine's machine: behind SSH where `kit sync` has it."""
+    if engine is None or engine.connection is None:
+        return folder
+    from kit.remote.sync import place
+
+    return Path(place.find(engine.connection, folder).remote_folder)
 
 
 def _header(request: ComposeRequest, image: Image, form: GpuForm | None, *, uid: str) -> tuple[str, ...]:

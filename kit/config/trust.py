@@ -99,22 +99,22 @@ def _authority(setting: Setting) -> str:
 
 def _reaches(setting: Setting) -> bool:
     """Whether a value reaches out of the folder of its file; a path or mount also by a link in it."""
-    key, value, project = setting.key, setting.value, os.path.realpath(Path(setting.where).parent)
-    if KEYS[key].reaches_out:
+    value = setting.value
+    if KEYS[setting.key].reaches_out:
         return value not in (LOCAL, ())
     if isinstance(value, FolderMount):
         # On a host it is a path there, of which nothing can be seen from here.
-        return value.source.startswith(("/", "~")) or not _is_in(value.path, project)
-    return isinstance(value, Path) and (not _is_in(value, project) or bool(_taken(setting)))
+        return value.source.startswith(("/", "~")) or _leaves(value.path, setting)
+    return isinstance(value, Path) and (_leaves(value, setting) or bool(_taken(setting)))
 
 
-def _is_in(path: Path, folder: str) -> bool:
-    return Path(os.path.realpath(path)).is_relative_to(folder)
+def _leaves(path: Path, setting: Setting) -> bool:
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(Path(setting.where).parent))
 
 
 def _taken(setting: Setting) -> tuple[str, ...]:
-    """The variables of the caller's that the project's file of variables takes."""
-    if setting.key != "env_file":
+    """The variables of the caller's that a file of variables in the project takes."""
+    if setting.key != "env_file" or _leaves(setting.value, setting):
         return ()
     try:
         return env_file.taken_from_here(setting.value)

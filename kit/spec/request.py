@@ -58,6 +58,7 @@ class RunRequest:
     has_input: bool = True
     reference: str = ""  # another image than the one `kit build` makes under this name
     volumes: tuple[Mount, ...] = ()  # instead of the user's own of the folder
+    bound: str = ""  # the process that the container goes with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,7 @@ def parse_mount(text: str) -> Mount:
             f"--mount: '{text}' is not SOURCE:TARGET[:ro]",
             hint="TARGET is a whole path in the container: /srv/set1:/data",
         )
-    target = posixpath.normpath(parts[1])
+    target = posixpath.normpath(f"/{parts[1].lstrip('/')}")  # which leaves two of them in front
     if target in ("/", *layout.MOUNT_POINTS):
         raise BadInputError(
             f"--mount: '{text}': kit has something at {target} already", hint="choose another folder in the container"

@@ -56,7 +56,7 @@ def env_file(variables: Mapping[str, str]) -> tuple[str, dict[str, str]]:
     lines, odd = [], {}
     for name, value in variables.items():
         line = f"{name}={value}"
-        is_text = re.match(r"[A-Za-z_]", name) and not re.search(r"[\r\n\udc80-\udcff]", line)
+        is_text = re.match(r"[A-Za-z_]", name) and not re.search(r"[\r\n\ud800-\udfff]", line)
         # Some versions of Podman take quotes away.
         if is_text and not value.startswith(('"', "'")) and len(line.encode()) < LONGEST_LINE:
             lines.append(f"{line}\n")

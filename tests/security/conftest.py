@@ -5,8 +5,9 @@ import subprocess
 import pytest
 
 from tests.engine.conftest import KIT, docker, workspace
+from tests.engine.conftest import kit as engine_kit  # here `kit` is the command in this process
 
-__all__ = ["docker", "workspace"]
+__all__ = ["docker", "engine_kit", "workspace"]
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,7 @@ def test_two_mounts_at_one_place_are_refused(kit, project):
     assert (result.code, result.err.partition("\n")[0]) == (2, "error: --mount: two at the same place in the container")
 
 
-odd = st.text(st.one_of(st.sampled_from('/.:,"\n~ aé\udcff$'), st.characters()), max_size=30)
+odd = st.text(st.one_of(st.sampled_from('/.:,"\n~ aé\udcff$'), st.characters(codec="utf-8")), max_size=30)
 
 
 @given(odd)

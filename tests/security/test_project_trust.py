@@ -47,6 +47,8 @@ REACHES = {
     "index_url": ['"https://mirror.test/simple"', '"file:///srv/simple"'],
     "apt_mirror": ['"https://mirror.test/debian"'],
     "ca_cert": ['"ca.pem"', '"/srv/ca.pem"'],
+    "memory": ['"none"', '"24g"'],
+    "pids_limit": ['"none"', '"99999"'],
 }
 CASES = [(key, value) for key, values in REACHES.items() for value in values]
 
