@@ -14,6 +14,7 @@ from kit import paths
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
     SHORT_NAMES,
+    Action,
     Architecture,
     Base,
     EngineMinimum,
@@ -29,9 +30,11 @@ from kit.catalog.rows import (
     Rate,
     Reference,
     Release,
+    Status,
     Suite,
     SystemPackage,
     Toolkit,
+    Translation,
     version_key,
 )
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
@@ -73,6 +76,9 @@ class Catalog:
         "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
     )
     problems = _table("problems.toml", "problem", Problem, lambda row: row.id)
+    statuses = _table("statuses.toml", "status", Status, lambda row: row.name)
+    actions = _table("statuses.toml", "action", Action, lambda row: row.name)
+    translations = _table("statuses.toml", "translation", Translation, lambda row: row.text)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

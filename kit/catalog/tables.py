@@ -30,6 +30,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "references.toml": ("reference",),
     "toolkit.toml": ("known_bad", "engine_minimum"),
     "problems.toml": ("problem",),
+    "statuses.toml": ("status", "action", "translation"),
 }
 
 
