@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import errno
 import io
+import os
 import re
 import weakref
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +19,7 @@ from hypothesis import strategies as st
 
 from kit import redact
 from kit.catalog import load_catalog
-from kit.catalog.rows import Problem
+from kit.catalog.rows import Problem, Status
 from kit.cli import COMMANDS, group
 from kit.decide import explain as module
 from kit.decide.doctor import CHECKS, identifier
@@ -27,6 +31,8 @@ PROBLEMS = CATALOG.problems
 STATUSES = {f"{status.family}-{status.code}" for status in CATALOG.statuses}
 EXAMPLES = [(problem, example) for problem in PROBLEMS for example in problem.examples]
 
+ERRORS = Path(__file__).parent / "data" / "errors"
+TEXTS = list(csv.DictReader((ERRORS / "expected.tsv").open(encoding="utf-8"), delimiter="\t"))
 HEALTHY = sorted((Path(__file__).parent / "data" / "healthy_logs").glob("*.log"))
 
 
@@ -153,6 +159,143 @@ def test_there_are_many_rows_and_every_important_check_has_one() -> None:
         "registry-unreachable",
         "index-unreachable",
     }
+
+
+@pytest.mark.parametrize("row", TEXTS, ids=[row["id"] for row in TEXTS])
+def test_the_first_cause_of_a_text_that_somebody_printed_is_right(row: dict[str, str]) -> None:
+    with (ERRORS / f"{row['id']}.log").open("rb") as log:
+        report = explain_lines(numbered_lines(log), KNOWN)
+    assert report.cause
+    assert report.cause.problem.id == row["problem"], row["right_answer"]
+
+
+def test_each_text_has_its_line_and_its_thread() -> None:
+    assert {row["id"] for row in TEXTS} == {file.stem for file in ERRORS.glob("*.log")}
+    assert len(TEXTS) >= 140
+    assert all(row["source"] and row["right_answer"] for row in TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids_found"),
+    [
+        # The same words with another subject.
+        ("inotify_add_watch /data: no space left on device", ["inotify-limit"]),
+        ("write /var/lib/docker/tmp/x: no space left on device", ["disk-full"]),
+        ("OSError: [Errno 28] No space left on device: '/dev/shm/x'", ["shared-memory-full"]),
+        ("OSError: [Errno 122] Disk quota exceeded", ["disk-quota"]),
+        ('could not select device driver "cdi" with capabilities: []', ["cdi-not-enabled"]),
+        ('could not select device driver "" with capabilities: [[gpu]]', ["no-device-driver"]),
+        ("exec /bin/bash: exec format error", ["wrong-platform"]),
+        ("exec /entrypoint.sh: exec format error", ["exec-format"]),
+        ("certificate verify failed: unable to get local issuer certificate", ["certificate-private"]),
+        ("certificate verify failed: certificate has expired", ["certificate-expired"]),
+        ("certificate verify failed: certificate is not yet valid", ["clock-wrong"]),
+        ("certificate verify failed: Hostname mismatch, certificate is not valid for 'a'", ["certificate-other-name"]),
+        ("certificate verify failed (_ssl.c:852)", ["certificate-unclear"]),
+        (
+            "x509: certificate has expired or is not yet valid: current time 2026-03-01T00:00:12Z is after 2025-05-01",
+            ["certificate-expired"],
+        ),
+        ("No matching distribution found for torch (from versions: none)", ["pip-no-such-version"]),
+        ("requirement torch==9 (from versions: none)", []),
+        ("Could not find a version that satisfies the requirement torch==9 (from versions: none)", ["pip-none-found"]),
+        ("OSError: [Errno 98] Address already in use", ["port-in-use"]),
+        ("bind [127.0.0.1]:8888: Address already in use", ["port-forward-taken"]),
+        ("[I 10:29:48.671 NotebookApp] The port 8888 is already in use, trying another port.", ["jupyter-port"]),
+        ("libcuda.so.1: cannot open shared object file: No such file or directory", ["no-libcuda"]),
+        ("libcuda.so: cannot open shared object file: No such file or directory", ["libcuda-without-version"]),
+        (
+            "ImportError: libsndfile.so.1: cannot open shared object file: No such file or directory",
+            ["library-missing"],
+        ),
+        (
+            "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 16: Operation not permitted",
+            ["clone3-refused"],
+        ),
+        (
+            "OpenBLAS blas_thread_init: pthread_create failed for thread 1 of 16: Resource temporarily unavailable",
+            ["threads-limit"],
+        ),
+        ("toomanyrequests: You have reached your pull rate limit.", ["registry-rate-limit"]),
+        ("toomanyrequests: retry-after: 35.2s, allowed: 44000/minute", ["registry-limit"]),
+        (
+            "urllib3.exceptions.ReadTimeoutError: UnixHTTPConnectionPool(host='localhost', port=None): Read timed out.",
+            ["engine-slow"],
+        ),
+        ("ReadTimeoutError: HTTPSConnectionPool(host='pypi.org', port=443): Read timed out.", ["pip-timeout"]),
+        ("nvidia-container-cli: initialization error: cuda error: invalid device ordinal", ["toolkit-cuda-error"]),
+        ("RuntimeError: CUDA error: invalid device ordinal", ["invalid-device"]),
+        ('exec: "runc": executable file not found in $PATH', ["oci-runtime-missing"]),
+        ('exec: "python": executable file not found in $PATH', ["command-not-in-image"]),
+        (
+            "ImportError: libtorch_cuda_cu.so: cannot open shared object file: No such file or directory",
+            ["extension-other-torch"],
+        ),
+        ("ModuleNotFoundError: No module named 'torch'", ["module-missing"]),
+        ("Getting requirements to build wheel\nModuleNotFoundError: No module named 'torch'", ["build-isolation"]),
+        (
+            "Could not load dynamic library 'libnvinfer.so.7'; dlerror: libnvinfer.so.7: cannot open shared object",
+            ["tf-no-tensorrt"],
+        ),
+        ("Failed to initialize NVML: Unknown Error", ["gpu-lost-in-container"]),
+        # Xid 63 is good news, 64 is not.
+        ("NVRM: Xid (PCI:0000:44:00): 63, pid=1896, Row Remapper: New row marked for remapping", ["xid-63"]),
+        ("NVRM: Xid (PCI:0000:44:00): 74, pid=1896, NVLink: fatal error detected on link 2", ["xid-74"]),
+        ("NVRM: Xid (PCI:0000:44:00): 999, nobody knows", []),
+        # Other languages.
+        ("bash: nvidia-smi: 未找到命令", ["no-nvidia-smi"]),
+        ("OSError: [Errno 28] 设备上没有空间: '/data/x'", ["no-space"]),
+        ("OSError: [Errno 24] 打开的文件过多: 'x'", ["open-files-limit"]),
+        ("train.sh：行 3：  2741 已杀死                  python train.py", ["killed"]),
+        ("OSError: [Errno 12] 无法分配内存", ["memory-full"]),
+        ("E: 无法定位软件包 nvidia-container-toolkit", ["apt-no-package"]),
+        # What is no error.
+        ("0 errors, 0 warnings; exit code 0", []),
+        ("The process was not killed", []),
+        ("Successfully installed torch-2.7.1", []),
+        ("loading nvidia_uvm: module verification passed, certificate ok", []),
+        ("checked 137 files: exit code 1", []),
+        ("Cloning into 'killed'...", []),
+        ("step 500: named symbol table built", []),
+        ("requests: 407, errors: 0", []),
+        ("connection pool ready, lookup took 3 ms", []),
+        ("cudaErrorCounter = 0", []),
+    ],
+)
+def test_neighbours_are_told_apart(text: str, ids_found: list[str]) -> None:
+    assert ids(text) == ids_found
+
+
+def test_the_lists_of_nvidia_are_whole() -> None:
+    count = Counter(status.family for status in CATALOG.statuses)
+    # The numbers of driver_types.h and cuda.h of CUDA 12.8 without success, cublas_api.h, cudnn_graph.h with its older
+    # names, nccl.h, and nverror.h with the catalog.
+    assert count == {"cuda": 133, "driver": 99, "cublas": 9, "cudnn": 51, "nccl": 8, "xid": 176}
+    assert {status.code for status in CATALOG.statuses if status.family == "xid"} == set(range(1, 177))
+    actions = {action.name for action in CATALOG.actions}
+    assert {status.action for status in CATALOG.statuses} <= actions
+    assert {status.next_action for status in CATALOG.statuses} <= {*actions, ""}
+    unlisted = [s.code for s in CATALOG.statuses if s.family == "xid" and s.action == "XID_UNLISTED"]
+    assert len(unlisted) <= 20, "NVIDIA's own action for all others"
+
+
+@pytest.mark.parametrize("status", CATALOG.statuses, ids=lambda status: status.name)
+def test_each_status_is_recognised_by_its_name_or_number(status: Status) -> None:
+    line = (
+        f"NVRM: Xid (PCI:0000:0a:00): {status.code}, pid=1" if status.family == "xid" else f"it returned {status.name}"
+    )
+    (match,) = explain(line, PROBLEMS)
+    assert match.problem.cause
+    assert match.problem.fix
+
+
+def test_every_errno_is_known_in_chinese() -> None:
+    translated = {row.english for row in CATALOG.translations if row.source == "glibc zh_CN"}
+    names = {os.strerror(number) for number in errno.errorcode}
+    assert len(names - translated) <= 3
+    assert [row.text for row in CATALOG.translations] == sorted(
+        (row.text for row in CATALOG.translations), key=len, reverse=True
+    ), "a text before those that are parts of it"
 
 
 @pytest.mark.parametrize("file", HEALTHY, ids=lambda file: file.stem)
@@ -360,7 +503,7 @@ def test_the_work_grows_with_the_log_and_nothing_is_kept(monkeypatch: pytest.Mon
             text = f"{number} CUDA out of memory" if number % 100 == 0 else f"step {number}: loss 0.1234, 18.4 it/s"
             line = Line(text)
             alive.add(line)
-            assert len(alive) <= 3 * module.BLOCK_LINES + 2
+            assert len(alive) <= 3 * module.BLOCK_LINES + module.REMEMBERED
             yield number, line
 
     work = []
