@@ -19,6 +19,7 @@ from kit.decide.compat.drivers import branch_of as branch_of
 from kit.decide.compat.drivers import driver_objection as driver_objection
 from kit.decide.compat.drivers import first_driver as first_driver
 from kit.decide.compat.drivers import is_older as is_older
+from kit.decide.compat.drivers import is_too_new as is_too_new
 from kit.decide.compat.drivers import last_branch as last_branch
 from kit.decide.compat.drivers import modules_for as modules_for
 from kit.decide.compat.gpu_names import memory_of_device as memory_of_device
@@ -257,9 +258,9 @@ def _other_drivers(catalog: Catalog, host: Host) -> list[str]:
     """
     if not host.has_gpu or host.driver is None:
         return []
-    ends = {end for gpu in host.gpus if (end := last_branch(catalog, capability_of(catalog, gpu)))}
-    if host.driver and any(branch_of(host.driver) > end for end in ends):
-        return [str(min(ends))]
+    capabilities = [capability_of(catalog, gpu) for gpu in host.gpus]
+    if host.driver and any(is_too_new(catalog, capability, host.driver) for capability in capabilities):
+        return [str(min(end for capability in capabilities if (end := last_branch(catalog, capability))))]
     known = {d for t in catalog.toolkits for d in (t.min_driver, *(pair[1] for pair in t.drivers[:1])) if d}
     return sorted((d for d in known if not host.driver or version_key(d) > version_key(host.driver)), key=version_key)
 

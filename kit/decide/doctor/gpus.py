@@ -8,13 +8,12 @@ from dataclasses import replace
 from kit.catalog.names import ImageRequest
 from kit.catalog.rows import SHORT_NAMES, version_key
 from kit.decide.compat import (
-    branch_of,
     capability_of,
     driver_objection,
     first_driver,
     is_older,
+    is_too_new,
     judge,
-    last_branch,
     modules_for,
     resolve,
     with_pci_gpus,
@@ -110,8 +109,7 @@ def driver_new(report: HostReport) -> Iterator[Finding]:
     """A driver that does not know the GPU any more: each architecture has a last branch."""
     host = report.host
     for gpu, capability, objection in _unfit(report):
-        end = last_branch(report.catalog, capability)
-        if host.driver and end and branch_of(host.driver) > end:
+        if host.driver and is_too_new(report.catalog, capability, host.driver):
             yield finding(
                 _severity(report), f"{_where(gpu)}: {objection}", fixes.install_driver(host, report.driver_need)
             )
