@@ -288,6 +288,14 @@ CASES: list[tuple[str, Host, Change, str, str, str]] = [
         "install NVIDIA driver R470 on Windows",
     ),
     (
+        "driver-new",
+        DEBIAN,
+        facts(gpus=(), driver="", driver_library="595.71.05", pci_gpus=(replace(bus("1c81"), driver=""),)),
+        "block",
+        "GeForce GTX 1050 at 0000:01:00.0: driver 595.71.05 is too new",
+        "R580 with the proprietary kernel modules",
+    ),
+    (
         "driver-modules",
         UBUNTU,
         facts(gpus=(), pci_gpus=(bus("2b85"),), driver_modules="proprietary", driver_problem="No devices were found"),
@@ -645,7 +653,7 @@ def test_a_driver_is_never_praised_for_an_image_without_code(card: HostGpu, bran
     version = f"{branch}.54.14"
     host = replace(machine, gpus=(card,), pci_gpus=(), **driver(version))
     for one in examine(host, CATALOG):
-        if match := re.search(r"driver (\S+) or newer would run `(\S+)` too", one.message):
+        if match := re.search(r"driver (\S+) or newer (?:\(R\d+ at most\) )?would run `(\S+)` too", one.message):
             assert not judge(CATALOG, CATALOG.find(match[2]), replace(host, driver=match[1])).refusals
     checks = [one.check for one in examine(host, CATALOG)]
     assert ("driver-new" in checks) == is_too_new(CATALOG, card.compute_capability, version)

@@ -212,9 +212,9 @@ def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str
     for driver in _other_drivers(catalog, host):
         if image := _best(request, catalog, replace(host, driver=driver)):
             if not host.driver:
-                what = f"install driver {driver} or newer"
+                what = f"install driver {or_newer(catalog, host, driver)}"
             elif is_older(host.driver, driver):
-                what = f"upgrade the driver to {driver} or newer"
+                what = f"upgrade the driver to {or_newer(catalog, host, driver)}"
             else:
                 what = f"go back to driver R{driver}, the last one for this GPU"
             changes.append(f"{what}: `{image.name}` then works")
@@ -249,6 +249,12 @@ def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str
     if not changes:
         changes.append("run on the CPU: --gpus none" if host.has_gpu else "`kit list` shows what there is")
     return "; or ".join(changes)
+
+
+def or_newer(catalog: Catalog, host: Host, driver: str) -> str:
+    """`525.60.13 or newer`, with the last branch that the host's GPUs work with where there is one."""
+    ends = [end for gpu in host.gpus if (end := last_branch(catalog, capability_of(catalog, gpu)))]
+    return f"{driver} or newer (R{min(ends)} at most)" if ends else f"{driver} or newer"
 
 
 def _other_drivers(catalog: Catalog, host: Host) -> list[str]:
