@@ -136,6 +136,9 @@ driver() {
     show driver "$root/proc/driver/nvidia/version"
     section modules 0
     sed -n -e 's/^nouveau .*/nouveau/p' -e 's/^nvidia .*/nvidia/p' "$root/proc/modules" 2>/dev/null
+    section license 0
+    # Of the module on disk, which may be one that does not load: the flavors differ in it.
+    if has modinfo; then modinfo -F license nvidia 2>/dev/null; fi
     section wsl 0
     ls "$root/usr/lib/wsl/lib" 2>/dev/null
     section libraries 0

@@ -273,21 +273,40 @@ def test_a_driver_that_does_not_fit_its_gpu(
         assert resolved.hint
 
 
-def test_a_driver_that_cannot_be_loaded_for_its_gpu(described: Described, tmp_path: Path) -> None:
-    """The module ends with `No such device` where it knows no GPU, and nothing of it is left but what is on disk."""
+@pytest.mark.parametrize(
+    ("device", "version", "license_text", "check", "says", "advice"),
+    [
+        ("1c81", "595.71.05", "NVIDIA", "driver-new", "R580 is the last driver for this card", "nvidia-driver-580"),
+        ("15f8", "580.65.06", "Dual MIT/GPL", "driver-modules", "it takes the proprietary ones", "nvidia-driver-580"),
+        ("2b85", "575.57.08", "NVIDIA", "driver-modules", "it takes the open ones", "nvidia-driver-575-open"),
+    ],
+)
+def test_a_driver_that_does_not_load_for_its_gpu(
+    described: Described,
+    tmp_path: Path,
+    device: str,
+    version: str,
+    license_text: str,
+    check: str,
+    says: str,
+    advice: str,
+) -> None:
+    """The module ends with `No such device` where it drives no GPU; nothing of it is left but what is on disk."""
     described.system("ubuntu")
-    described.bus("1c81", driver="")
-    library = tmp_path / "libnvidia-ml.so.595.71.05"
+    described.bus(device, driver="")
+    library = tmp_path / f"libnvidia-ml.so.{version}"
     library.write_text("")
     described.program("ldconfig", f"printf '\\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\\n'")
-    described.program("nvidia-smi", "echo 'NVIDIA-SMI has failed because it couldn'; exit 9")
+    described.program("modinfo", f"echo '{license_text}'")
+    described.program("nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
     described.engine()
     described.toolkit("1.18.2")
     found = findings(read(described))
-    severity, message, fix = found["driver-new"]
+    severity, message, fix = found[check]
     assert severity == "block"
-    assert "GeForce GTX 1050 at 0000:01:00.0: driver 595.71.05 is too new: R580 is the last driver" in message
-    assert "nvidia-driver-580" in fix
+    assert says in message
+    assert f"driver {version}" in message
+    assert advice in fix
     assert "driver-missing" not in found
 
 

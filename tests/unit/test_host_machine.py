@@ -219,3 +219,6 @@ def test_sections_are_told_from_what_a_login_prints():
 )
 def test_the_flavor_of_the_kernel_modules(text, modules):
     assert parse_machine.parse_modules(text) == modules
+    # What is loaded counts before what is on disk.
+    assert parse_machine.parse_modules(text, "NVIDIA\n") == (modules or "proprietary")
+    assert parse_machine.parse_modules("", "Dual MIT/GPL\n") == "open"

@@ -73,7 +73,8 @@ def install_driver(host: Host, need: DriverNeed | None = None) -> str:
 
 def _install_exactly(host: Host, need: DriverNeed, wanted: str) -> str:
     """How a driver is installed whose branch or kernel modules are not the distribution's choice."""
-    branch = need.last or max(branch_of(need.first) if need.first else 0, branch_of(host.driver) if host.driver else 0)
+    have = host.driver or host.driver_library
+    branch = need.last or max((branch_of(driver) for driver in (need.first, have) if driver), default=0)
     if host.os_id in UBUNTU and branch:
         flavor = "-open" if need.modules == "open" else ""
         return f"`sudo apt-get install nvidia-driver-{branch}{flavor}`, then `sudo reboot`"
