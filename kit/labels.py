@@ -9,6 +9,7 @@ USER = "kit.user"  # UID:GID it runs as
 GPUS = "kit.gpus"  # the devices it was given
 LEASE = "kit.lease"  # UUIDs of the GPUs that are the container's alone
 CLIENT = "kit.client"  # "compose", or host name and PID of the kit that started it
+BOUND = "kit.bound"  # the process that it goes with, and is removed after if that was killed
 # Who started it, by number and by name: another than the user it runs as (`kit run --user`).
 OWNER, OWNER_NAME = "kit.owner", "kit.owner-name"
 

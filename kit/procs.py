@@ -87,6 +87,23 @@ def kill(found: Callable[[], list[int]], *, within_s: float) -> None:
         time.sleep(0.02)
 
 
+def kill_marked(mark: str, *, within_s: float) -> None:
+    """Kill the processes that have `mark` (NAME=value) in their environment, as `kill` does."""
+    kill(lambda: [pid for pid in numbers() if start_time(pid) and has_mark(pid, mark)], within_s=within_s)
+
+
+def identity() -> str:
+    """What names this process for good, on this machine and since it was started."""
+    return f"{boot()} {os.getpid()} {start_time(os.getpid())}"
+
+
+def is_over(process: str) -> bool:
+    """Whether the process of an `identity` has ended; not where that is another machine's, or of before a restart."""
+    machine, _, rest = process.partition(" ")
+    pid, _, start = rest.partition(" ")
+    return machine == boot() != "" and pid.isdecimal() and len(pid) < 11 and not is_running(int(pid), start)
+
+
 def _stat(pid: int) -> list[str]:
     """What /proc says of a process, from its state on; empty for one that has ended."""
     try:

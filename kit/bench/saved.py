@@ -27,7 +27,7 @@ def save(path: Path, result: Result) -> None:
 def read(path: Path) -> Result:
     """A saved result. Raises BadInputError when it cannot be read, does not parse, or is of another schema."""
     try:
-        text = files.read_text(path)
+        text = files.read_text(path, limit=64 * files.MIB)  # an hour's soak has some MB
     except (OSError, UnicodeDecodeError) as e:
         raise BadInputError(f"{path} cannot be read: {e}", hint=HINT) from None
     return parse(text, str(path))

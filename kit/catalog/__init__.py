@@ -11,11 +11,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kit import paths
+from kit import files, paths
 from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
     SHORT_NAMES,
+    Action,
     Architecture,
     Base,
     Chip,
@@ -38,11 +39,13 @@ from kit.catalog.rows import (
     Rate,
     Reference,
     Release,
+    Status,
     Suite,
     SystemPackage,
     Tegra,
     Tool,
     Toolkit,
+    Translation,
     Vgpu,
     version_key,
 )
@@ -96,6 +99,9 @@ class Catalog:
         "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
     )
     problems = _table("problems.toml", "problem", Problem, lambda row: row.id)
+    statuses = _table("statuses.toml", "status", Status, lambda row: row.name)
+    actions = _table("statuses.toml", "action", Action, lambda row: row.name)
+    translations = _table("statuses.toml", "translation", Translation, lambda row: row.text)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -146,10 +152,10 @@ class Catalog:
     def pins(self) -> tuple[Pin, ...]:
         """What `kit update` wrote; nothing when it never ran."""
         path = self.folder / PINS_FILE
-        if not path.is_file():
+        if not path.exists():
             return ()
         try:
-            rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
+            rows = list(json.loads(files.read_text(path))["pins"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
             raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}", hint=_AGAIN) from None
         pins = tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))

@@ -117,6 +117,9 @@ def from_file(path: Path, source: Source, environment: Mapping[str, str]) -> tup
             shown = f"{name}.{_printable(e.part)}" if name == "env" and e.part else name
             problems.append((f"{place(name, e.part)[0]}: `{shown}`: {e}", ""))
             continue
+        except ValueError:  # Python writes no number of thousands of digits, which hexadecimal ones may have
+            problems.append((f"{place(name)[0]}: `{name}`: a number that is too large", ""))
+            continue
         for part, value in values.items():
             written = str(value) if isinstance(value, FolderMount) else part
             line = place(name, written)[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shlex
@@ -14,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kit import labels, process, unix_http
-from kit.engine import cdi, stream
+from kit import files, labels, process, unix_http
+from kit.engine import answers, cdi, stream
+from kit.engine.answers import items, mapping, parsed, texts
 from kit.engine.container import Container, from_inspect, from_list
 from kit.engine.info import parse_info
 from kit.engine.messages import NO_HINTS, Hints, translate
@@ -223,7 +223,9 @@ class Engine:
         answer = unix_http.get(self.socket_path, f"/images/{reference}/json")
         if answer and answer[0] in (200, 404):
             found = answer[1]
-            return (found["Id"], found["Config"].get("Labels") or {}) if answer[0] == 200 else None
+            return (
+                (str(found.get("Id")), texts(mapping(found.get("Config")).get("Labels"))) if answer[0] == 200 else None
+            )
         try:
             arguments = ["image", "inspect", "--format={{json .Config.Labels}} {{.Id}}", self.full_name(reference)]
             text = self.call(arguments, timeout_s=30)
@@ -232,8 +234,8 @@ class Engine:
             if "no such image" in said or "image not known" in said:
                 return None
             raise
-        labels, _, identity = text.strip().rpartition(" ")
-        return identity, _object(labels)
+        said, _, identifier = text.strip().rpartition(" ")
+        return identifier, texts(parsed(said))
 
     def image_digest(self, reference: str) -> str:
         """The digest under which its registry has a local image; empty when there is no image, or it is from none."""
@@ -262,8 +264,8 @@ class Engine:
             noted = answer[1].get("Labels")
         else:
             done = self.ask(["volume", "inspect", "--format={{json .Labels}}", name], timeout_s=30)
-            noted = _object(done.stdout) if done.returncode == 0 else None
-        return found[1] if (noted or {}).get(labels.IMAGE_ID) == found[0] else None
+            noted = parsed(done.stdout) if done.returncode == 0 else None
+        return found[1] if texts(noted).get(labels.IMAGE_ID) == found[0] else None
 
     @property
     def target(self) -> str:
@@ -287,15 +289,15 @@ class Engine:
         """An empty folder on the engine's machine that a container of `user` (UID:GID) may write to; gone after the
         block.
         """
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="kit-scratch-", ignore_cleanup_errors=True) as name:
+        with files.scratch("scratch") as outside:
+            folder = outside / "folder"
+            folder.mkdir()
             uid, _, gid = user.partition(":")
             if os.geteuid() == 0 and uid != "0":
-                os.chown(name, int(uid), int(gid))
+                os.chown(folder, int(uid), int(gid))
             elif self.is_rootless or os.geteuid() != int(uid):
-                Path(name).chmod(0o777)
-            yield name
+                folder.chmod(0o777)
+            yield str(folder)
 
     def read_text(self, path: str) -> str | None:
         """A text file of the engine's machine; None when it is not there."""
@@ -311,7 +313,7 @@ class Engine:
     def tags(self) -> list[str]:
         """The references of kit's own local images."""
         if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:
-            return [tag for image in answer for tag in image.get("RepoTags") or ()]
+            return [tag for image in answer for tag in items(image.get("RepoTags")) if isinstance(tag, str)]
         wanted = f"--filter=reference={self.full_name('kit/*')}"
         printed = self.call(["image", "ls", wanted, "--format={{.Repository}}:{{.Tag}}"], timeout_s=30)
         return [self.short_name(name) for name in printed.split()]
@@ -327,9 +329,11 @@ class Engine:
                 "or use kit's private engine: `kit engine up`",
             ) from None
 
-    def stream(self, args: Sequence[str], on_line: Callable[[str], None]) -> int:
+    def stream(
+        self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+    ) -> int:
         """Run one command of the engine, handing on each line as it comes; returns its exit code."""
-        with self.prepared(args) as (command, variables):
+        with self.prepared(args, environment) as (command, variables):
             return process.stream(command, on_line, env=variables)
 
     def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
@@ -429,7 +433,10 @@ class Engine:
     def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
         answer = unix_http.get_list(self.socket_path, _listing("label", label))
-        if answer is not None and (raw := self._inspected([found["Id"] for found in answer])) is not None:
+        if (
+            answer is not None
+            and (raw := self._inspected([answers.text(found.get("Id")) for found in answer])) is not None
+        ):
             return [from_inspect(found) for found in raw]
         names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
         if not names:
@@ -438,7 +445,7 @@ class Engine:
         # One that ended and was removed since the list was made is no error: the rest is printed all the same.
         if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
-        return [self._container(raw) for raw in json.loads(done.stdout or "[]")]
+        return [self._container(raw) for raw in items(parsed(done.stdout))]
 
     def listed(self, *, label: str) -> list[Container]:
         """The same in one question, however many there are, but without their environment."""
@@ -460,9 +467,12 @@ class Engine:
         """One container by name. Raises NoSuchContainerError."""
         if (known := self._inspected([name])) and known[0].get("Name") == f"/{name}":
             return from_inspect(known[0])
-        return self._container(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
+        found = items(parsed(self.call(["container", "inspect", name], timeout_s=30)))
+        if not found:
+            raise EngineError(f"the container engine does not say what {name} is")
+        return self._container(found[0])
 
-    def _container(self, raw: dict[str, Any]) -> Container:
+    def _container(self, raw: Any) -> Container:
         found = from_inspect(raw)
         return replace(found, image=self.short_name(found.image))
 
@@ -479,15 +489,6 @@ class Engine:
         done = self.ask(["rm", *(self.forced if force else ()), "--volumes", name])
         if done.returncode != 0 and not force:
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
-
-
-def _object(text: str) -> dict[str, str]:
-    """The labels in an engine's answer; none in `null`, and in what is no such answer."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _record(reference: str) -> str:

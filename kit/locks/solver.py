@@ -8,11 +8,10 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kit import process
+from kit import files, process
 from kit.catalog import Catalog
 from kit.catalog.rows import Image
 from kit.errors import CommandError, KitError, LockError, NetworkError
@@ -45,7 +44,7 @@ def compile_requirements(
     release = image.release
     pythons = catalog.pythons_for(image)
     machines = catalog.machines_for(image)
-    files = {
+    inputs = {
         "pyproject.toml": _pyproject(image, requirements, pythons, machines),
         "constraints.txt": _lines(release.constraints + more_constraints),
         "overrides.txt": _lines(release.overrides),
@@ -56,10 +55,9 @@ def compile_requirements(
     arguments += ["--constraint", "constraints.txt", "--override", "overrides.txt", "--output-file", "solved.txt"]
     arguments += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
     uv = uv_program(catalog.uv_version)
-    with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
-        folder = Path(temporary)
+    with files.scratch("lock") as folder:
         try:
-            _run(uv, "compile", arguments, files, folder)
+            _run(uv, "compile", arguments, inputs, folder)
         except CommandError as e:
             raise _solve_error(image, e) from None
         text = (folder / "solved.txt").read_text(encoding="utf-8")
@@ -117,9 +115,9 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
     for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
         platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
         where = ["--python-version", python, "--python-platform", platform]
-        with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
+        with files.scratch("lock") as folder:
             try:
-                _run(uv, "install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, Path(temporary))
+                _run(uv, "install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, folder)
             except CommandError as e:
                 error = _solve_error(image, e)
                 error.message += f" (wheels for Python {python}, {platform})"

@@ -327,7 +327,7 @@ def _open_one(target: str, address: str, folder: Path) -> Connection | None:
         if raw.pop("mark") != _mark(address):
             return None  # the folder's name is short: another one's
         account = Account(**{**raw, "sockets": tuple(raw["sockets"]), "denied": tuple(raw["denied"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Connection(target=target, address=address, folder=folder, account=account)
 
@@ -375,12 +375,15 @@ def _forget(folder: Path) -> None:
         folder.rmdir()
 
 
+_ID = re.compile(r"[0-9]{1,10}")
+
+
 def parse_account(text: str, mark: str) -> Account | None:
     """The account from what the script printed, between whatever a login prints; None when it is not there."""
     rows = [line.removeprefix(mark).split("\t", 1) for line in text.splitlines() if line.startswith(mark)]
     pairs = [(row[0], row[1]) for row in rows if len(row) == 2]
     found = dict(pairs)
-    if not found.get("home", "").startswith("/") or not all(found.get(n, "").isdecimal() for n in ("uid", "gid")):
+    if not found.get("home", "").startswith("/") or not all(_ID.fullmatch(found.get(n, "")) for n in ("uid", "gid")):
         return None
     return Account(
         user=found.get("user", ""),

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import accounts, labels, layout, process
+from kit import accounts, labels, layout, process, procs
 from kit.engine import Container, Engine, connect
 from kit.errors import BadInputError, KitError, NoSuchContainerError
 from kit.frozen import dataclass
@@ -89,12 +89,15 @@ def answers(service: str | None, port: int, token: str) -> bool:
 
 
 def sweep(engine: Engine, *, label: str = labels.IMAGE) -> list[str]:
-    """Remove containers that a killed kit of this host left created but never started; returns their names."""
+    """Remove containers that a killed kit of this host left: those created but never started, and the caller's own that
+    were to go with it; returns their names.
+    """
     host = socket.gethostname()
     removed = []
-    for container in engine.containers(label=label):
+    for container in engine.listed(label=label):
         owner, _, pid = container.labels.get(labels.CLIENT, "").rpartition(":")
-        if container.status == "created" and owner == host and not _is_alive(pid):
+        is_over = procs.is_over(container.labels.get(labels.BOUND, "")) and is_own(container, engine)
+        if owner == host and (is_over or (container.status == "created" and not _is_alive(pid))):
             engine.remove(container.name, force=True)
             removed.append(container.name)
     return removed

@@ -187,6 +187,7 @@ def describe(
             labels.GPUS: " ".join(gpus.devices),
             labels.CLIENT: place.client,
             **({labels.LEASE: " ".join(gpus.lease)} if gpus.lease else {}),
+            **({labels.BOUND: request.bound} if request.bound else {}),
         },
         gpus=gpus,
         shm_bytes=shm_bytes(place.memory_bytes),

@@ -58,6 +58,7 @@ class RunRequest:
     has_input: bool = True
     reference: str = ""  # another image than the one `kit build` makes under this name
     volumes: tuple[Mount, ...] = ()  # instead of the user's own of the folder
+    bound: str = ""  # the process that the container goes with
 
 
 @dataclass(frozen=True, kw_only=True)

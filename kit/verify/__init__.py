@@ -5,20 +5,19 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from kit import layout, paths
+from kit import files, labels, layout, paths, procs
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.frozen import dataclass
 from kit.locks.format import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
-from kit.run.containers import close_tunnels, user_inside, user_of
+from kit.run.containers import close_tunnels, sweep, user_inside, user_of
 from kit.run.gpu_check import asked_for, script
 from kit.run.lease import no_gpus, reserved
 from kit.run.prepare import Ready, Wanted, bring, new_name, place_on, prepare
@@ -94,11 +93,9 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
     if engine.image_labels(reference) is None:
         raise EngineError(f"the engine has no image {reference}", hint=f"`kit build {image.name}` builds it")
     described = json.loads(engine.call(["image", "inspect", engine.full_name(reference)], timeout_s=30))[0]
+    sweep(engine, label=labels.BOUND)
     with contextlib.ExitStack() as stack:
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="kit-verify-", ignore_cleanup_errors=True))
-        )
-        scripts = engine.provide(_lay_out(folder))
+        scripts = engine.provide(_lay_out(stack.enter_context(files.scratch("verify"))))
         workspace = stack.enter_context(engine.scratch(_user(engine)))
         request = RunRequest(
             image=image,
@@ -111,6 +108,7 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             network=NetworkSettings(proxies={}),
             logdir="logs",
             has_input=False,
+            bound=procs.identity(),
         )
         place = place_on(engine, request)
         with reserved(ready.gpus, engine, on_message) as (granted, release):

@@ -510,3 +510,17 @@ def test_a_name_that_is_no_setting_has_no_default():
     with click.Context(click.Command("run"), obj=Options()):
         assert "words" not in Defaults()
         assert Defaults().get("words", 1) == 1
+
+
+def test_show_has_no_secret_in_it(kit, project):
+    names = ("PASSPHRASE", "PGPASS", "SSH_PRIV", "SESSION_COOKIE", "WANDB_API_KEY")
+    values = {"INDEX": "https://mirror.test/x?token=hunter2", "PROXY": "http://me:p@hunter2@proxy.test"}
+    lines = [f'{name} = "hunter2"' for name in names] + [f'{name} = "{value}"' for name, value in values.items()]
+    (project / "kit.toml").write_text(
+        'index_url = "https://me:p@hunter2@mirror.test/simple"\npull = "registry.test/x?token=hunter2"\n'
+        'registry_mirror = "me:p@hunter2@mirror.test"\n[env]\n' + "\n".join(lines) + "\n"
+    )
+    for words in (["config", "show"], ["--json", "config", "show"], ["config", "trust"], ["run", "tf-cpu", "true"]):
+        result = kit(*words)
+        assert "hunter2" not in result.out + result.err
+        assert "***" in result.out + result.err or words[0] == "run"

@@ -83,7 +83,7 @@ def use(project: Path, data: bytes, place: Path) -> None:
     place.write_bytes(data)
     found = config.read(project)
     assert all(setting.shown.isprintable() for setting in found.settings)
-    assert all(line.isprintable() for line in trust.lines(found))
+    assert all(line.isprintable() for line in trust.asked(found).lines)
     assert all(isinstance(problem, KitError) for problem in found.problems)
     config.load(project)
     if found.project:
@@ -92,8 +92,8 @@ def use(project: Path, data: bytes, place: Path) -> None:
             if trust.is_needed(found, key):
                 with pytest.raises(BadInputError):
                     see_to_trust(found, key)
-        trust.remember(found)
-        assert trust.is_trusted(config.load(project))
+        trust.remember(found, trust.asked(found))
+        assert trust.is_trusted(found, trust.asked(config.load(project)))
     try:
         group.main(["run", "tf-cpu", "true"], prog_name="kit", standalone_mode=False)
     except click.ClickException as e:  # which the entry point prints as it prints kit's own
@@ -115,13 +115,58 @@ def as_toml(value: Any) -> str:
         return f"[{', '.join(map(as_toml, value))}]"
     if isinstance(value, float):
         return repr(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**65:
+        return "0x" + "f" * 5000
     # TOML knows no halves of a character; the control that JSON leaves as it is is escaped.
     text = json.dumps(value, ensure_ascii=False) if value is not None else '""'
     return text.encode("utf-8", "replace").decode().replace("\x7f", "\\u007f")
 
 
+# Of the right kind, and of no use.
+TEXTS = st.sampled_from(
+    (
+        *(
+            "link",
+            "loop",
+            ".env",
+            "../..",
+            "~",
+            "~nobody-here",
+            "/dev/zero",
+            "/proc/self/fd/0",
+            "none",
+            "sub/none",
+            ":",
+        ),
+        *(
+            "a" * 300,
+            "/a" * 3000,
+            "a:/x",
+            ":/x",
+            "sub:/x:ro:rw",
+            "sub:/",
+            "sub:/a,source=/",
+            'sub:/"',
+            "~nobody-here:/x",
+        ),
+        *(
+            "loop:/x",
+            "a" * 300 + ":/x",
+            "sub:/" + "a" * 300,
+            "-x",
+            "2147483648",
+            "http://[",
+            "file://",
+            "http://\u202e",
+        ),
+    )
+)
+
+
 def test_values_of_every_kind(project):
-    texts = st.one_of(replaced([VALUES]), st.dictionaries(st.sampled_from(list(KEYS)), ANY_JSON, max_size=5))
+    (project / "loop").symlink_to("loop")
+    value = st.one_of(ANY_JSON, TEXTS, st.lists(TEXTS, max_size=3), st.dictionaries(st.text(max_size=3), TEXTS))
+    texts = st.one_of(replaced([VALUES]), st.dictionaries(st.sampled_from(list(KEYS)), value, min_size=1, max_size=2))
 
     def read(values: Any) -> None:
         if isinstance(values, dict):
@@ -135,7 +180,7 @@ def test_a_file_of_variables(project):
     def read(data: bytes) -> None:
         (project / ".env").write_bytes(data)
         (project / "kit.toml").write_text('env_file = ".env"\n')
-        trust.lines(config.read(project))
+        trust.asked(config.read(project))
         env_file.read(project / ".env", {"HF_TOKEN": "x"})
 
     fuzz(damaged([VARIABLES]), read)

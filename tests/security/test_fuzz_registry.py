@@ -8,8 +8,10 @@ import urllib.error
 from email.message import Message
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 
+from kit.catalog import update
 from kit.catalog.update import Registry
 from tests.security.fuzzing import ANY_JSON, damaged, fuzz
 
@@ -19,6 +21,11 @@ CHALLENGE = (
 TOKEN = json.dumps({"token": "eyJh.eyJh.x", "access_token": "eyJh", "expires_in": 300}).encode()
 MANIFEST = json.dumps({"schemaVersion": 2, "manifests": [{"digest": f"sha256:{'a' * 64}"}]}).encode()
 SOUND = (CHALLENGE, TOKEN, MANIFEST, b"")
+
+
+@pytest.fixture(autouse=True)
+def in_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(update, "_within", lambda seconds, work: work())
 
 
 class Answer(io.BytesIO):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +41,19 @@ def test_bytes() -> None:
 
 def test_values() -> None:
     fuzz(replaced(RESULTS), lambda value: use(json.dumps(value).encode()))
+
+
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", 2**32)
+    os.mkfifo(tmp_path / "pipe")
+    for file, says in (
+        (tmp_path / "large", "more than"),
+        (tmp_path / "pipe", "a pipe"),
+        (Path("/dev/zero"), "a device"),
+    ):
+        with pytest.raises(BadInputError, match=says):
+            saved.read(file)
 
 
 ENDS = ["1e308", "-1e308", "1e-320", "9" * 400, "1" + "0" * 5000, "1e999", "NaN", "-Infinity", "1e31"]

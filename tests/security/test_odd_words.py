@@ -61,7 +61,7 @@ def test_two_mounts_at_one_place_are_refused(kit, project):
     assert (result.code, result.err.partition("\n")[0]) == (2, "error: --mount: two at the same place in the container")
 
 
-odd = st.text(st.one_of(st.sampled_from('/.:,"\n~ aé\udcff$'), st.characters()), max_size=30)
+odd = st.text(st.one_of(st.sampled_from('/.:,"\n~ aé\udcff$'), st.characters(codec="utf-8")), max_size=30)
 
 
 @given(odd)
@@ -128,7 +128,9 @@ def test_what_cannot_be_meant_is_bad_input(kit, project, words):
 
 
 @pytest.mark.parametrize("value", ["\udcff", "/\udcff", "abc", "9" * 5000, "-1", "/dev/null/x"])
-@pytest.mark.parametrize("variable", ["KIT_HOST", "SUDO_UID", "SUDO_GID", "XDG_CONFIG_HOME", "KIT_CONFIG", "HOME"])
+@pytest.mark.parametrize(
+    "variable", ["KIT_HOST", "SUDO_UID", "SUDO_GID", "XDG_CONFIG_HOME", "KIT_CONFIG", "HOME", "KIT_ENGINE_DIR"]
+)
 def test_odd_variables_are_no_defects_of_kit(kit, project, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     assert kit("ps").code != 70

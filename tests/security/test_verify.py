@@ -17,9 +17,9 @@ from docker import DockerClient
 from kit.engine import Engine
 from kit.verify.collector import CANARY, Collector
 from kit.verify.suite import canary
-from tests.engine.conftest import KIT, began_cold, ca_bundle, docker, engine, kit, tf_cpu
+from tests.engine.conftest import KIT, engine
 
-__all__ = ["began_cold", "ca_bundle", "docker", "engine", "kit", "tf_cpu"]
+__all__ = ["engine"]
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = "kit-security-test/broken"

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kit import apt, files, mounts, paths, redact
+from kit import apt, files, mounts, paths, procs, redact
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
@@ -98,6 +98,7 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     for stale in archive.parent.glob(f".{archive.stem}.*"):
+        procs.kill_marked(bootstrap.mark(stale), within_s=20)
         mounts.remove_tree(stale)
     work = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{archive.stem}."))
     # apt downloads as a user of its own, who must get in here; nobody sees the names of what has the mirror's password.

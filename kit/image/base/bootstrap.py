@@ -254,7 +254,11 @@ def make_root(program: str, suite: str, where: Mirror, target: Path, on_message:
         arguments,
         on_line,
         timeout_s=3600,
-        env=_tool_environment(work) | {"SOURCE_DATE_EPOCH": str(where.epoch), "TMPDIR": str(work), "LC_ALL": "C.UTF-8"},
+        env={
+            **_tool_environment(work),
+            **dict([mark(work).split("=", 1)]),
+            **{"SOURCE_DATE_EPOCH": str(where.epoch), "TMPDIR": str(work), "LC_ALL": "C.UTF-8"},
+        },
     )
     if code == 0:
         return
@@ -277,6 +281,11 @@ def make_root(program: str, suite: str, where: Mirror, target: Path, on_message:
         details=last,
         hint="run the command again with -vv to see its call",
     )
+
+
+def mark(work: Path) -> str:
+    """In the environment of mmdebstrap and of all that it starts for this folder, by which they are found again."""
+    return f"KIT_BASE={work}"
 
 
 def _tool_environment(work: Path) -> dict[str, str]:

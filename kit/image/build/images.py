@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
+from kit import files
 from kit.catalog import Catalog
 from kit.catalog.rows import Image
 from kit.decide.compat import archive_refusal
@@ -79,8 +78,8 @@ def build_digest(
     engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
     plan = Plan(image=image, inputs=inputs, base=chosen, options=replace(options, no_cache=True), progress=progress)
-    with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
-        archive = Path(folder) / "image.tar"
+    with files.scratch("oci") as folder:
+        archive = folder / "image.tar"
         output = f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"
         code, log = buildkit.run(engine, plan, ["--output", output])
         if code != 0:

@@ -81,10 +81,10 @@ def read(folder: Path) -> Iterator[Tree | None]:
 
     Raises BadInputError when a pipe or a device stands where git, or rsync in its place, would read.
     """
-    with tempfile.TemporaryDirectory(prefix="kit-git-") as made:
+    with files.scratch("git") as made:
         try:
             found: list[Repository] = []
-            problem = _read_one(folder, "", Path(made), found)
+            problem = _read_one(folder, "", made, found)
             tree = Tree(folder=folder, repositories=tuple(found), problem=problem)
         except MissingProgramError:
             _refuse_pipes(folder)
@@ -262,6 +262,9 @@ def _listings(where: Path, git: Sequence[str], *, check: bool) -> tuple[process.
     beside.start()
     try:
         ask("--ignored", "--directory", is_ignored=True)
+    except BaseException:
+        process.end_running()
+        raise
     finally:
         beside.join()
     ignored, known = done[True], done[False]

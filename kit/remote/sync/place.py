@@ -139,7 +139,7 @@ class Record:
         if self._text is None:
             self._text = "\n"
             if self.file and self.file.exists():
-                self._text += self.file.read_text(encoding="ascii")
+                self._text += self.file.read_text(encoding="ascii", errors="replace")
         return self._text
 
     def find(self, name: str) -> Version | None:
@@ -154,6 +154,7 @@ class Record:
         if not lines or not self.file:
             return
         self._text = None
+        paths.state_folder("sync")
         with os.fdopen(
             os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="ascii"
         ) as record:

@@ -119,7 +119,8 @@ class Rsync:
         command += [f"--rsync-path={shlex.join(['sh', '-c', script, 'kit', *arguments])}"]
         command += ["--", *(("./", f"{host}:./") if to_host else (f"{host}:./", "./"))]
         try:
-            done.code = process.stream(command, _Reader(done, observer).line, env=ENVIRONMENT, cwd=self.folder)
+            reader = _Reader(done, observer)
+            done.code = process.stream(command, reader.line, env=ENVIRONMENT, cwd=self.folder)
         except MissingProgramError:
             raise MissingProgramError(
                 "files are sent to and from hosts by the program `rsync`, which is not installed",
@@ -214,7 +215,7 @@ class _Reader:
 # More than this a host says only to fill the memory here.
 MOST_NAMES, MOST_COMPLAINTS = 10_000_000, 10_000
 _NUMBER = r"([0-9]{1,18})"
-_ITEM = re.compile(rf"@([<>ch.*]\S{{10}}|\*deleting  ) {_NUMBER} (\S+) (.*?/?)//(?: -> (.*))?")
+_ITEM = re.compile(rf"@([<>ch.*]\S{{10}}|\*deleting  ) {_NUMBER} ([0-9/:-]{{1,40}}) (.*?/?)//(?: -> (.*))?")
 _PROGRESS = re.compile(rf"\s*{_NUMBER}\s+(\d+%)\s+(\S+/s)\s+(\d+:\d\d:\d\d)")
 _LISTED = re.compile(rf"-\S+\s+{_NUMBER} (\d{{4}}/\d\d/\d\d) (\d\d:\d\d:\d\d) (.*)")
 _STATS = re.compile(rf"(Literal data|Total transferred file size): {_NUMBER} bytes")

@@ -218,17 +218,29 @@ class Supervisor:
             self._wait(LOOK_S if up_at else WAIT_LOOK_S, *handles)
             output.read()
             if self.gate:
-                self._serve(self.gate, output)
+                self.gate.serve()
             self._look_after_files()
-            if not up_at and output.is_up:
+            if not self.gate and output.is_up:
                 if not self.socket_path.is_socket():
                     return self._failed(f"{output.text}\n{self.socket_path} is not forwarded", 0.0)
                 if not self._opened_gate(port):
                     return Ended(text=output.text, problem=taken, is_port_taken=True)
-                up_at = time.monotonic()
-                output.forget()
-                self._up()
-            elif not up_at and time.monotonic() - begun > CONNECT_LIMIT_S:
+            while self.gate and output.lives:
+                life = output.lives.popleft()
+                self.gate.answered(life)
+                problem = "" if life else f"{self.record.tunnel.container} does not run, or its engine does not answer"
+                if self.opener and problem:
+                    return Ended(text="", problem=problem)
+                if not up_at:
+                    up_at = time.monotonic()
+                    output.forget()
+                    self._up()
+                if problem != self.record.tunnel.problem:
+                    self._publish("down" if problem else "up", problem=problem)
+            if self.gate and self.is_poked:
+                self.is_poked = False
+                self.gate.look()
+            if not up_at and time.monotonic() - begun > CONNECT_LIMIT_S:
                 return self._failed(f"{output.text}\nlogging in timed out", 0.0)
         if is_over is not None:
             output.read()
@@ -303,19 +315,6 @@ class Supervisor:
         with contextlib.suppress(OSError):
             if self.child_input is not None:
                 os.write(self.child_input, b"\n")
-
-    def _serve(self, gate: Gate, output: Output) -> None:
-        gate.serve()
-        while output.lives:
-            life = output.lives.popleft()
-            gate.answered(life)
-            tunnel = self.record.tunnel
-            problem = "" if life else f"{tunnel.container} does not run, or its engine does not answer"
-            if self.opener is None and problem != tunnel.problem:
-                self._publish("down" if problem else "up", problem=problem)
-        if self.is_poked:
-            self.is_poked = False
-            gate.look()
 
     def _end_ssh(self) -> None:
         """End ssh and what it started, such as the ssh to a jump host."""

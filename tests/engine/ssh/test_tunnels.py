@@ -275,11 +275,10 @@ def test_a_port_in_use(machine, service, first):
         assert tunnel.local_port == first + 1
         assert works(tunnel)
     # Another program takes the port while ssh is away.
-    os.kill(tunnel.pid, signal.SIGSTOP)
-    os.kill(ssh_of(tunnel), signal.SIGKILL)
+    machine.kill()
     until(lambda: ports.is_free(first + 1))
     with socket.create_server(("127.0.0.1", first + 1)):
-        os.kill(tunnel.pid, signal.SIGCONT)
+        machine.start()
         until(lambda: "was taken by another program" in tunnels.listed()[0].problem)
     until(lambda: works(tunnel))
 
