@@ -16,6 +16,7 @@ from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
     SHORT_NAMES,
+    Action,
     Architecture,
     Base,
     Chip,
@@ -38,11 +39,13 @@ from kit.catalog.rows import (
     Rate,
     Reference,
     Release,
+    Status,
     Suite,
     SystemPackage,
     Tegra,
     Tool,
     Toolkit,
+    Translation,
     Vgpu,
     version_key,
 )
@@ -96,6 +99,9 @@ class Catalog:
         "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
     )
     problems = _table("problems.toml", "problem", Problem, lambda row: row.id)
+    statuses = _table("statuses.toml", "status", Status, lambda row: row.name)
+    actions = _table("statuses.toml", "action", Action, lambda row: row.name)
+    translations = _table("statuses.toml", "translation", Translation, lambda row: row.text)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

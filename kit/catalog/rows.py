@@ -376,15 +376,54 @@ class Problem:
     """An error as logs print it, and what is known about it."""
 
     id: str
-    priority: int  # what is nearer to the root cause has the smaller number
     hints: tuple[str, ...]  # in lower case; a line that matches a pattern has one of them, which is quicker to look for
-    patterns: tuple[str, ...]  # regular expressions, found anywhere in a line, upper and lower case alike
-    examples: tuple[str, ...]  # lines as they were printed
+    # Regular expressions, found anywhere in a line, upper and lower case alike. A group with a name is looked up in the
+    # list of statuses of that family, which then says what the line means.
+    patterns: tuple[str, ...]
+    near: tuple[str, ...] = ()  # texts in lower case, of which one must stand some lines around it
+    unless: tuple[str, ...] = ()  # texts in lower case, none of which may stand there: it then means something else
+    examples: tuple[str, ...]  # lines as they were printed; of a row with `near`, the lines together
     cause: str
+    decide: str = ""  # where several causes have the same words: the commands that tell them apart
     fix: str
     check: str = ""  # the check of `kit doctor` that finds it; empty: none can
+    explains: tuple[str, ...] = ()  # the problems that follow from it
+    cured_by: tuple[str, ...] = ()  # parts of a later line, in lower case, after which it is no error any more
+    symptom: bool = False  # it says too little: whatever else is found explains it
+    harmless: bool = False  # it looks like an error and is none
     source: str
     verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """One of a list of numbers and names that NVIDIA's driver or a library of it reports errors by."""
+
+    family: str  # `cuda`, `cublas`, `cudnn`, `nccl`, `xid`
+    code: int
+    name: str
+    meaning: str  # as the library itself or NVIDIA's list says it
+    action: str
+    next_action: str = ""  # when the first did not help
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """What to do about some statuses."""
+
+    name: str
+    cause: str = ""  # what they have in common; empty: the row of problems.toml says it
+    fix: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """A text of the C library, a shell or apt in another language, and the English that rows are written for."""
+
+    text: str
+    english: str
+    source: str
 
 
 @cache

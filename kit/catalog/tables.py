@@ -31,6 +31,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "references.toml": ("reference",),
     "toolkit.toml": ("known_bad", "engine_minimum", "driver_package"),
     "problems.toml": ("problem",),
+    "statuses.toml": ("status", "action", "translation"),
 }
 
 

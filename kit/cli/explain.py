@@ -12,7 +12,7 @@ import click
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import count, picked, print_json, print_table, say, show
-from kit.decide.explain import explain_lines, numbered_lines
+from kit.decide.explain import explain_lines, known_errors, numbered_lines
 from kit.errors import BadInputError, CheckFailedError
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def explain_command(options: Options, *, file: str | None, container: str, every
     """
     if sum((bool(file), bool(container), everything)) > 1:
         raise BadInputError("FILE, --container and --list exclude each other", hint=PIPE_HINT)
-    problems = load_catalog().problems
+    catalog = load_catalog()
     if everything:
-        print_list(options, problems)
+        print_list(options, catalog.problems)
         return
     name = f"the log of {container}" if container else "standard input" if file in (None, "-") else str(file)
     if container:
@@ -48,7 +48,7 @@ def explain_command(options: Options, *, file: str | None, container: str, every
         lines = numbered_lines(connect(options.host), container)
     else:
         lines = file_lines(file)
-    report = explain_lines(lines, problems)
+    report = explain_lines(lines, known_errors(catalog))
     if options.json:
         print_json({"problems": [describe(match) for match in report.matches], "lines": report.lines})
     else:
@@ -81,8 +81,8 @@ def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
 
 def describe(match: Match) -> dict[str, Any]:
     """What `kit explain --json` says of a problem. The keys are an interface."""
-    known = picked(match.problem, "cause", "fix", "check", "source")
-    return {"id": match.problem.id, **picked(match, "line", "text", "count"), **known}
+    known = picked(match.problem, "cause", "decide", "fix", "check", "harmless", "source")
+    return {"id": match.problem.id, **picked(match, "line", "text", "count"), "causes": list(match.causes), **known}
 
 
 def print_matches(matches: tuple[Match, ...]) -> None:
@@ -93,7 +93,11 @@ def print_matches(matches: tuple[Match, ...]) -> None:
         times = f", {match.count} times" if match.count > 1 else ""
         show(f"line {match.line}{times}: ", fg="red", bold=True, nl=False)
         show(f"{match.text} [{match.problem.id}]")
-        show(f"  cause: {match.problem.cause}")
+        show(f"  {'harmless' if match.problem.harmless else 'cause'}: {match.problem.cause}")
+        if match.causes:
+            show(f"  follows from: {', '.join(match.causes)}")
+        if match.problem.decide:
+            show(f"  decide: {match.problem.decide}")
         show(f"  fix: {match.problem.fix}")
         if match.problem.check:
             show(f"  found by: `kit doctor` ({match.problem.check})")

@@ -52,6 +52,7 @@ def test_a_log_is_explained_the_root_cause_first(kit, tmp_path):
         "\n"
         f"line 2, 2 times: {NO_DRIVER} [torch-no-driver]\n"
         f"  cause: {second.cause}\n"
+        "  follows from: no-device-driver\n"
         f"  fix: {second.fix}\n"
         "  found by: `kit doctor` (driver-missing)\n"
         f"  seen: {second.source}\n",
@@ -94,9 +95,12 @@ def test_for_programs_it_keeps_its_keys(kit, stdin, words):
                 "line": 2,
                 "text": MISSING,
                 "count": 1,
+                "causes": [],
                 "cause": known.cause,
+                "decide": "",
                 "fix": known.fix,
                 "check": "toolkit-missing",
+                "harmless": False,
                 "source": known.source,
             }
         ],
