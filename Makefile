@@ -7,6 +7,13 @@ PYTHON ?= python3
 ONLY ?=
 GROUP ?=
 PYTEST_ARGS ?=
+KIT_FUZZ_SECONDS ?= 60
+
+# What is given is words, never make's own text: `make ONLY='$(shell …)'` runs nothing. Recipes have it in the shell's
+# variables, where it is no text of a command either.
+GIVEN := IMAGE SERVICE PYTHON ONLY GROUP PYTEST_ARGS KIT_FUZZ_SECONDS UPGRADE
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,9 +21,22 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 
-BIN := .venv/bin
-KIT := $(BIN)/kit
-SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+override BIN := .venv/bin
+override KIT := $(BIN)/kit
+override SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
+
+# Reads the words of PYTEST_ARGS, quoted as for a shell, into the array `args`.
+define pytest_args
+mapfile -d '' -t args < <(xargs --no-run-if-empty printf '%s\0' <<<"$$PYTEST_ARGS")
+wait "$$!"
+endef
+
+# The package index and the certificates that pip and the system are set to use, for uv.
+define uv_settings
+index="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)}"
+[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"
+export UV_SYSTEM_CERTS="$${UV_SYSTEM_CERTS:-true}"
+endef
 
 # apt_install PACKAGE: from the distribution; the package lists are fetched first when they are missing or old.
 define apt_install
@@ -65,14 +85,16 @@ help: ## List the targets
 
 run: .venv/ready ## Build IMAGE (torch-cu126), start SERVICE (jupyter) in it and print the URL
 	@$(need_engine)
-	$(KIT) run $(IMAGE) $(SERVICE)
+	$(KIT) run "$$IMAGE" "$$SERVICE"
+
+run/% build/%: export STEM = $*
 
 run/%: ## The same for one image, `make run/tf-cpu`
-	@$(MAKE) run IMAGE=$*
+	@$(MAKE) run IMAGE="$$STEM"
 
 build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	@$(need_engine)
-	$(KIT) build $*
+	$(KIT) build "$$STEM"
 
 ##@ Test
 .PHONY: setup browser sshd rsync iproute podman test test-unit test-engine fuzz check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
@@ -81,7 +103,7 @@ setup: .venv/ready ## Make the virtual environment
 	@:
 
 test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included, or those that PYTEST_ARGS chooses
-	@if [ -z "$(PYTEST_ARGS)" ]; then
+	@if [ -z "$$PYTEST_ARGS" ]; then
 	    $(MAKE) test-unit
 	    $(MAKE) test-engine
 	    exit
@@ -89,29 +111,34 @@ test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real build
 	$(need_engine)
 	$(engine_ends_with_recipe)
 	# An engine is there now: a test that does not find it fails instead of being skipped.
-	KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(pytest_args)
+	KIT_REQUIRE_ENGINE=1 $(BIN)/python -m pytest "$${args[@]}"
 
 # One process more than there are cores, for many tests wait. Those of a file stay together: they share ports and servers.
 test-unit: .venv/ready ## Run the tests that need no engine
-	@$(BIN)/python -m pytest -m "not engine and not gpu" -n "$$(($$(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile \
-	    $(PYTEST_ARGS)
+	@$(pytest_args)
+	$(BIN)/python -m pytest -m "not engine and not gpu" -n "$$(($$(getconf _NPROCESSORS_ONLN) + 1))" --dist loadfile \
+	    "$${args[@]}"
 
-# Two at a time, as tests/conftest.py says; then those that must be alone, of which $(PYTEST_ARGS) may choose none.
+# Two at a time, as tests/conftest.py says; then those that must be alone, of which PYTEST_ARGS may choose none.
 test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine, or security
 	@$(need_engine)
 	$(engine_ends_with_recipe)
+	$(pytest_args)
 	export KIT_REQUIRE_ENGINE=1
-	if [ -n "$(GROUP)" ]; then
-	    $(BIN)/python -m pytest -m "engine or gpu" "$(if $(filter security,$(GROUP)),tests/security,tests/engine/$(GROUP))" $(PYTEST_ARGS)
+	if [ "$$GROUP" = security ]; then
+	    $(BIN)/python -m pytest -m "engine or gpu" tests/security "$${args[@]}"
+	elif [ -n "$$GROUP" ]; then
+	    $(BIN)/python -m pytest -m "engine or gpu" "tests/engine/$$GROUP" "$${args[@]}"
 	else
-	    $(BIN)/python -m pytest -m "(engine or gpu) and not alone" -n 2 --dist loadscope $(PYTEST_ARGS)
-	    $(BIN)/python -m pytest -m "alone" $(PYTEST_ARGS) || [ $$? = 5 ]
+	    $(BIN)/python -m pytest -m "(engine or gpu) and not alone" -n 2 --dist loadscope "$${args[@]}"
+	    $(BIN)/python -m pytest -m "alone" "$${args[@]}" || [ $$? = 5 ]
 	fi
 
 # Part of test-unit for two seconds each; here for as long as is asked for.
 fuzz: .venv/ready ## Feed damaged files and replies to what reads them, KIT_FUZZ_SECONDS (60) each
-	@KIT_FUZZ_SECONDS="$${KIT_FUZZ_SECONDS:-60}" $(BIN)/python -m pytest -n "$$(getconf _NPROCESSORS_ONLN)" \
-	    tests/security/test_fuzz_*.py $(PYTEST_ARGS)
+	@$(pytest_args)
+	$(BIN)/python -m pytest -n "$$(getconf _NPROCESSORS_ONLN)" tests/security/test_fuzz_*.py "$${args[@]}"
 
 check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine
 
@@ -183,16 +210,25 @@ podman:
 	END
 
 ##@ Upkeep
-.PHONY: lock render update readme golden clean
+.PHONY: lock requirements render update devices readme golden clean
 
 lock: .venv/ready ## Solve the locks again of images whose rows changed
 	@$(KIT) lock
+
+requirements: .venv/ready ## Solve requirements-dev.txt again, what kit itself runs with here and in CI; UPGRADE=1: the newest
+	@$(uv_settings)
+	$(BIN)/uv --no-config pip compile pyproject.toml --group dev --universal --python-version 3.10 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command "make requirements" \
+	    $(if $(UPGRADE),--upgrade) --quiet --output-file requirements-dev.txt
 
 render: .venv/ready ## Write Dockerfiles from templates, catalog and locks
 	@$(KIT) render
 
 update: .venv/ready ## Ask registries for the digests of base images
 	@$(KIT) update
+
+devices: .venv/ready ## Write the table of PCI devices from PCI_IDS (pci.ids) and OPEN_README (of NVIDIA's open modules)
+	@$(BIN)/python -c 'import sys; from kit.catalog.devices import write; write(*sys.argv[1:])' $(PCI_IDS) $(OPEN_README)
 
 readme: .venv/ready ## Write the README's table of images
 	@$(KIT) matrix --format markdown --into README.md
@@ -208,11 +244,13 @@ clean: ## Remove the private engine with all its images, and the virtual environ
 .PHONY: ci-jobs ci-matrix ci-image bench-build bench-cli bench-explain bench-remote
 
 ci-jobs: .venv/ready ## The job matrix, as GitHub's workflow takes it
-	@matrix="$$($(KIT) matrix --format github $(addprefix --only ,$(ONLY)))"
+	@read -ra names <<<"$$ONLY"
+	matrix="$$($(KIT) matrix --format github "$${names[@]/#/--only=}")"
 	echo "matrix=$$matrix"
 
 ci-matrix: .venv/ready ## What CI does, for all locked images or ONLY="tf-cpu torch-cu126"
-	@images="$$($(KIT) --quiet matrix $(addprefix --only ,$(ONLY)))"
+	@read -ra names <<<"$$ONLY"
+	images="$$($(KIT) --quiet matrix "$${names[@]/#/--only=}")"
 	for image in $$images; do
 	    $(MAKE) ci-image IMAGE="$$image"
 	done
@@ -221,8 +259,8 @@ ci-matrix: .venv/ready ## What CI does, for all locked images or ONLY="tf-cpu to
 ci-image: .venv/ready ## What CI does with IMAGE: build it, prove it
 	@$(need_engine)
 	$(engine_ends_with_recipe)
-	$(KIT) build "$(IMAGE)"
-	$(KIT) verify "$(IMAGE)"
+	$(KIT) build "$$IMAGE"
+	$(KIT) verify "$$IMAGE"
 
 bench-build: .venv/ready ## Time and size of a build, beside the same packages as people write them
 	@$(need_engine)
@@ -239,22 +277,26 @@ bench-remote: .venv/ready sshd rsync ## Time of work on a host, beside bare ssh,
 	@$(need_engine)
 	$(BIN)/python -m bench.remote
 
-# The virtual environment. uv takes the package index and the certificates that pip and the system are set to use.
-.venv/ready: pyproject.toml
-	@if ! $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
-	    echo "error: kit needs Python 3.10 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1)" >&2
+# The virtual environment: what requirements-dev.txt holds, and kit.
+.venv/ready: pyproject.toml requirements-dev.txt
+	@if ! "$$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))'; then
+	    echo "error: kit needs Python 3.10 or newer, $$PYTHON is $$("$$PYTHON" --version 2>&1)" >&2
 	    exit 1
 	fi
 	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then
 	    $(apt_install)
-	    $(PYTHON) -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+	    "$$PYTHON" -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
 	    echo "making the virtual environment .venv" >&2
-	    $(PYTHON) -m venv --clear .venv
+	    "$$PYTHON" -m venv --clear .venv
 	fi
-	[ -x $(BIN)/uv ] || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	index="$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null || true)}"
-	[ -z "$$index" ] || export UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$$index}"
-	export UV_SYSTEM_CERTS="$${UV_SYSTEM_CERTS:-true}"
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable . --group dev
+	awk '/^uv==/ { on = 1 } on { print } on && !/\\$$/ { exit }' requirements-dev.txt > .venv/uv.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: -r .venv/uv.txt
+	$(uv_settings)
+	# What is built from source is built by what is not locked: on other machines one linter is.
+	wheels=()
+	if [ "$$(uname -m)" = x86_64 ]; then wheels=(--only-binary :all:); fi
+	install=($(BIN)/uv --no-config pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps)
+	"$${install[@]}" --require-hashes "$${wheels[@]}" --requirements requirements-dev.txt
+	"$${install[@]}" --no-build-isolation --editable .
 	$(BIN)/python -m compileall -q kit
 	touch $@

@@ -1,6 +1,7 @@
 """The host's Debian or Ubuntu archive, and packages taken from it without installing anything.
 
-Everything apt writes goes to a folder of kit's own; only its settings (proxy, credentials) are the host's.
+Everything apt writes goes to a folder of kit's own. Of the host's settings it has those that lead to the archive, and
+none that could switch off the check of a signature or a certificate.
 """
 
 from __future__ import annotations
@@ -8,18 +9,27 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from email import message_from_string
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from kit import process, redact
-from kit.errors import CommandError, DiskFullError, NetworkError, UnsupportedHostError
+from kit.errors import BadInputError, CommandError, DiskFullError, NetworkError, UnsupportedHostError
 from kit.frozen import dataclass
 from kit.paths import write_text
 
 ETC_APT = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
 KEYRINGS = Path("/usr/share/keyrings")
+
+# Settings of the host's that kit's apt has as well: proxies, and the certificates of an archive of the company's own.
+ROUTES = (
+    r"Acquire::(https?::Proxy(::\S+)?|https?::Proxy-?Auto-?Detect|Force-?IPv[46]"
+    r'|https::(\S+::)?(CaInfo|CaPath|CrlFile|IssuerCert|SslCert|SslKey)) "[^"]+";'
+)
+# Whether the age of an archive matters: not where the host was given a frozen one. What it has is signed all the same.
+DATE_CHECKS = r'Acquire::Check-(Valid-Until|Date) "(false|no|0)";'
 
 INSTALL_INSTEAD = (
     "install Docker Engine from your distribution's packages (`docker` or `moby-engine`, with buildx), "
@@ -208,8 +218,9 @@ class Apt:
         """Fetch the package lists. Raises NetworkError when the archive does not answer."""
         for name in ("lists/partial", "cache/archives/partial"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / "sources.list", "".join(source.line + "\n" for source in self.sources))
-        write_text(self.folder / "apt.conf", apt_configuration(self.folder))
+        plain = (replace(source, uri=redact.without_users(source.uri)) for source in self.sources)
+        write_text(self.folder / "sources.list", "".join(source.line + "\n" for source in plain))
+        configure(self.folder, [source.uri for source in self.sources])
         self._apt("apt-get", "-o", "APT::Update::Error-Mode=any", "update")
 
     def download(self, names: Sequence[str], folder: Path) -> list[Path]:
@@ -234,21 +245,56 @@ class Apt:
                 timeout_s=900,
                 cwd=cwd,
                 check=check,
-                env={
-                    "APT_CONFIG": str(self.folder / "apt.conf"),
-                    "LC_ALL": "C.UTF-8",
-                    "DEBIAN_FRONTEND": "noninteractive",
-                },
+                env={**environment(self.folder), "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
             )
         except CommandError as e:
             raise apt_error(e, self.sources) from None
 
 
-def apt_configuration(folder: Path) -> str:
-    """The apt.conf of an apt that keeps to `folder`; read after the host's own, so a proxy set there stays."""
-    return "".join(
+def configure(folder: Path, uris: Iterable[str]) -> None:
+    """Write the settings of an apt that keeps to `folder`, and the passwords in `uris`, which no URL need then have."""
+    write_text(folder / "auth.conf", netrc(uris), mode=0o600)
+    write_text(folder / "apt.conf", apt_configuration(folder, host_settings(f"{ROUTES}|{DATE_CHECKS}")), mode=0o600)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of an apt that was configured for `folder`."""
+    return {"APT_CONFIG": str(folder / "apt.conf")}
+
+
+def host_settings(pattern: str) -> tuple[str, ...]:
+    """The lines of the host's apt configuration for downloads that are as the pattern says."""
+    found = process.run(["apt-config", "dump", "Acquire"], check=False).stdout
+    return tuple(line for line in found.splitlines() if re.fullmatch(pattern, line, re.IGNORECASE))
+
+
+def netrc(uris: Iterable[str], etc: Path = ETC_APT) -> str:
+    """The user names and passwords in these URLs, and what the host's apt has beside its sources, as apt reads them."""
+    lines = []
+    for uri in dict.fromkeys(uris):
+        parts = urlsplit(uri)
+        users, _, host = parts.netloc.rpartition("@")
+        user, _, password = (unquote(part) for part in users.partition(":"))
+        if user:
+            if re.search(r"\s", user + password):
+                raise BadInputError(f"the password for {host} has a space in it, which apt cannot use")
+            lines.append(f"machine {parts.scheme}://{host}{parts.path} login {user} password {password}\n")
+    files = (etc / "auth.conf", *sorted((etc / "auth.conf.d").glob("*.conf")))
+    return "".join([*lines, *(f"{_text(file)}\n" for file in files if file.is_file())])
+
+
+def apt_configuration(folder: Path, host: Sequence[str] = ()) -> str:
+    """The apt.conf of an apt that keeps to `folder`, with these lines of the host's.
+
+    It is all that apt reads: the files in /etc/apt would come after it, and win.
+    """
+    return "".join(f"{line}\n" for line in host) + "".join(
         f'{key} "{value}";\n'
         for key, value in {
+            "Dir::Etc::main": "/dev/null",
+            "Dir::Etc::parts": "/dev/null",
+            "Dir::Etc::netrc": folder / "auth.conf",
+            "Dir::Etc::netrcparts": "/dev/null",
             "Dir::Etc::sourcelist": folder / "sources.list",
             "Dir::Etc::sourceparts": "/dev/null",
             # The host's pins are about what is installed on it; here they could only hide a version.
@@ -260,7 +306,6 @@ def apt_configuration(folder: Path) -> str:
             "Dir::Cache::srcpkgcache": "",
             "APT::Sandbox::User": "root",
             "APT::Keep-Downloaded-Packages": "true",
-            "APT::Get::AllowUnauthenticated": "false",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
             "Acquire::http::Timeout": "30",

@@ -121,7 +121,7 @@ class GpuUnavailableError(KitError):
 
 
 class NotReadyError(KitError):
-    """A service did not answer in time, or its container ended."""
+    """A service did not answer in time, its container ended, or another process holds a lock for too long."""
 
     exit_code = 18
 
@@ -142,6 +142,12 @@ class MissingProgramError(KitError):
     """A program kit calls is not installed."""
 
     exit_code = 21
+
+
+class FilesError(KitError):
+    """A file or folder cannot be read, made or written."""
+
+    exit_code = 22
 
 
 class CommandError(KitError):

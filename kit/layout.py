@@ -13,6 +13,8 @@ CA_FILE = "/run/kit/ca.crt"
 PASSWD_FILE = "/etc/passwd"
 JUPYTER_PORT = 8888
 TENSORBOARD_PORT = 6006
+# The variable that a service has its token in.
+TOKEN = "JUPYTER_TOKEN"
 
 
 def port_of(service: str | None) -> int:
@@ -29,6 +31,8 @@ def jupyter_command(uid: int) -> tuple[str, ...]:
         f"--port={JUPYTER_PORT}",
         "--no-browser",
         f"--ServerApp.root_dir={WORKSPACE}",
+        # A page of somebody else's whose name leads here (DNS rebinding) asks under that name.
+        "--ServerApp.allow_remote_access=False",
     )
     # Root only when the caller is root; the server refuses it otherwise and would never answer.
     return (*command, "--allow-root") if uid == 0 else command
@@ -36,22 +40,31 @@ def jupyter_command(uid: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class HomeVolume:
-    """A folder of the home directory that outlives the container, in a named volume of its user."""
+    """A folder of the home directory that outlives the container, in a named volume of its user and project."""
 
     name: str
     path: str
     per_image: bool = False  # what `pip install` adds fits one image's Python and lock only
 
 
+# Of one project each: whoever may write to the home folder decides what runs there (a shell's and IPython's startup
+# files, ~/.local, the code in the caches of pip and PyTorch Hub), and another project's container is somebody else.
 VOLUMES: tuple[HomeVolume, ...] = (
     HomeVolume(name="home", path=HOME),
     HomeVolume(name="local", path=f"{HOME}/.local", per_image=True),
-    HomeVolume(name="pip", path=f"{HOME}/.cache/pip"),
-    HomeVolume(name="huggingface", path=f"{HOME}/.cache/huggingface"),
-    HomeVolume(name="torch", path=f"{HOME}/.cache/torch"),
-    HomeVolume(name="keras", path=f"{HOME}/.keras"),
-    HomeVolume(name="cuda", path=f"{HOME}/.cache/cuda"),
 )
-HOME_DIRS: tuple[str, ...] = (HOME, f"{HOME}/.cache", *(v.path for v in VOLUMES[1:]), WORKSPACE)
+# What the driver compiled for a GPU takes minutes to compile again.
+CUDA_CACHE = f"{HOME}/.cache/cuda"
+HOME_DIRS: tuple[str, ...] = (
+    HOME,
+    f"{HOME}/.cache",
+    f"{HOME}/.local",
+    *(f"{HOME}/.cache/{name}" for name in ("pip", "huggingface", "torch")),
+    f"{HOME}/.keras",
+    CUDA_CACHE,
+    WORKSPACE,
+)
+# Where kit mounts something of its own.
+MOUNT_POINTS = (WORKSPACE, PASSWD_FILE, CA_FILE, *(volume.path for volume in VOLUMES))
 # JupyterLab asks its makers for news and newer versions unless it is told not to; what is locked stays as it is.
 LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}

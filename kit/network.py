@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
+from kit import files
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 
@@ -90,7 +91,7 @@ def ca_file(
     """
     if chosen is not None:
         try:
-            text = chosen.read_text(errors="replace")
+            text = files.read_text(chosen, errors="replace")
         except OSError as e:
             raise BadInputError(f"the certificate file {chosen} cannot be read: {e.strerror}") from None
         if "-----BEGIN CERT" not in text:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+from kit import accounts
 from kit.errors import BadInputError
 
 _PACKAGE = Path(__file__).resolve().parent
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the errors of a disk, or an account's share of it, that takes no more
 
 
 def catalog_dir() -> Path:
@@ -51,10 +56,41 @@ def compose_dir() -> Path:
     return root_dir() / "compose"
 
 
+def home() -> Path:
+    """The caller's home. Raises BadInputError for an account that has none."""
+    try:
+        found = Path.home()
+    except RuntimeError:
+        found = Path()
+    if not found.is_absolute():
+        raise BadInputError("this account has no home folder", hint="set HOME to the whole path of one")
+    return found
+
+
 def _xdg(variable: str, fallback: str) -> Path:
     value = os.environ.get(variable, "")
     # The XDG specification: a relative path in these variables is to be ignored.
-    return (Path(value) if value.startswith("/") else Path.home() / fallback) / "kit"
+    where = Path(value) if value.startswith("/") else home()
+    folder = where if value.startswith("/") else where / fallback
+    if os.geteuid() == 0:
+        # Not the home of who called `sudo -E`, where root's files would stand in their way, and none is made for it.
+        nearest = next((path for path in (where, *where.parents) if path.exists()), where) if value else where
+        if not (nearest.exists() and nearest.stat().st_uid == 0):
+            folder = Path(accounts.home_of_root()) / fallback
+    return folder / "kit"
+
+
+def _made(folder: Path, mode: int) -> Path:
+    """A folder of kit's, made where it is missing, that has this mode whatever the umask, as has the one it is in."""
+    for each in (*reversed(folder.parents), folder):
+        with contextlib.suppress(FileExistsError):
+            each.mkdir(mode=0o700)
+            each.chmod(mode)
+    for each in (folder.parent, folder):
+        if each.stat().st_mode & 0o777 & ~mode:
+            with contextlib.suppress(PermissionError):  # another's, which several share
+                each.chmod(mode)
+    return folder
 
 
 def cache_dir() -> Path:
@@ -67,6 +103,42 @@ def state_dir() -> Path:
     return _xdg("XDG_STATE_HOME", ".local/state")
 
 
+def cache_folder(name: str) -> Path:
+    """A folder of the cache, which nobody else may change; apt, as a user of its own, gets at what is in it."""
+    return _made(cache_dir() / name, 0o755)
+
+
+def state_folder(name: str) -> Path:
+    """A folder of that state, for this user alone."""
+    return _made(state_dir() / name, 0o700)
+
+
+def usable_folder(folder_of: Callable[[str], Path], name: str) -> Path:
+    """`state_folder` or `cache_folder` of what can be made again at any time. Where that cannot be written to, as the
+    home on many a cluster's node, it is one of this user's alone beside the temporary files. Raises OSError.
+    """
+    try:
+        if os.access(folder := folder_of(name), os.W_OK):
+            return folder
+        failure = OSError(errno.EROFS, os.strerror(errno.EROFS), str(folder))
+    except OSError as e:
+        if e.errno in FULL:
+            raise
+        failure = e
+    runtime, temporary = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR") or "/tmp"
+    for above in (*([Path(runtime, "kit")] if runtime else []), Path(temporary, f"kit-{os.geteuid()}")):
+        folder = above / name
+        with contextlib.suppress(OSError):
+            for each in (above, folder):
+                with contextlib.suppress(FileExistsError):
+                    each.mkdir(mode=0o700)
+            found = above.lstat()
+            # Another user may have been there first, in a folder that all may write to.
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077:
+                return folder
+    raise failure
+
+
 def engine_dir() -> Path:
     """The private engine's own folder (`KIT_ENGINE_DIR`, or /var/lib/kit for root): programs, data, sockets, log."""
     if override := os.environ.get("KIT_ENGINE_DIR"):
@@ -75,18 +147,25 @@ def engine_dir() -> Path:
 
 
 def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write a file whole or not at all: beside its place first, then renamed over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    import tempfile
-
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    beside = Path(name)
+    """Write a file whole or not at all: beside its place first, then renamed over it. Raises OSError with the path."""
+    beside = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        import tempfile
+
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        beside = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
-        beside.chmod(mode)
+            os.fchmod(out.fileno(), mode)
+            user, folder = accounts.sudo_user(), path.parent.stat()
+            if user and user[0] == folder.st_uid:  # a file in the folder of who called sudo is theirs
+                os.fchown(out.fileno(), folder.st_uid, folder.st_gid)
         beside.replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
+    except BaseException as e:
+        if beside:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        if isinstance(e, OSError):
+            e.filename, e.filename2 = str(path), None
         raise

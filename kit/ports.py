@@ -33,7 +33,7 @@ def reserve(start: int, *, exact: bool, folder: Path | None = None) -> tuple[int
     frees it when nobody has it open any more. Raises PortTakenError when `exact` and `start` is in use, or when no port
     is free.
     """
-    folder = folder or paths.state_dir() / "ports"
+    folder = folder or paths.usable_folder(paths.state_folder, "ports")
     for port in range(start, start + 1 if exact else min(start + SEARCHED, 65536)):
         if (handle := files.acquire(folder / str(port), wait_s=0)) is not None:
             if is_free(port):

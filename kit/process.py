@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from kit import redact
+from kit import redact, signals
 from kit.errors import CommandError, MissingProgramError
 from kit.frozen import dataclass
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 # How long a program may take to end after it was interrupted, before it is killed.
 INTERRUPT_PATIENCE_S = 10.0
+# The same for one whose answer nobody waits for any more.
+END_PATIENCE_S = 1.0
+
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +71,18 @@ def run(
 
     how = {"stdin": DEVNULL if input is None else PIPE, "stdout": PIPE, "stderr": PIPE, "start_new_session": False}
     with _start("run", args, env=env, cwd=cwd, **how) as child:
+        _running.add(child)
         try:
             stdout, stderr = child.communicate(input.encode() if isinstance(input, str) else input, timeout=timeout_s)
         except TimeoutExpired as e:
-            child.kill()
+            _end(child)
             said = (e.stdout or b"").decode(errors="replace")
             raise CommandError(tuple(args), 124, said, f"no end after {timeout_s:g} s") from None
         except BaseException:
-            child.kill()
+            _end(child)
             raise
+        finally:
+            _running.discard(child)
     result = Completed(
         args=tuple(args),
         returncode=child.returncode,
@@ -85,6 +92,23 @@ def run(
     if check and result.returncode != 0:
         raise CommandError(result.args, result.returncode, result.stdout, result.stderr)
     return result
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a program in the caller's session: a script has a moment to remove its files."""
+    from subprocess import TimeoutExpired
+
+    child.terminate()
+    try:
+        child.wait(timeout=END_PATIENCE_S)
+    except TimeoutExpired:
+        child.kill()
+
+
+def end_running() -> None:
+    """End the programs that other threads wait for in `run`: for the end of this process."""
+    for child in tuple(_running):
+        _end(child)
 
 
 def stream(
@@ -99,12 +123,14 @@ def stream(
 
     When the caller is interrupted the program is asked to stop (SIGINT, then SIGKILL after 10 s) before the
     interruption goes on, so no half-finished child is left behind. After `timeout_s` seconds it is killed, which the
-    exit code says (-9). Both reach what the program itself started (docker runs buildx as a child).
+    exit code says (-9). Both reach what the program itself started (docker runs buildx as a child). On Linux the kernel
+    sends it SIGTERM when this process ends, however that happens.
     """
     import threading
     from subprocess import PIPE, STDOUT
 
-    child = _start("stream", args, env=env, cwd=cwd, stdout=PIPE, stderr=STDOUT)
+    how = {"stdout": PIPE, "stderr": STDOUT, "preexec_fn": _end_with_parent()}
+    child = _start("stream", args, env=env, cwd=cwd, **how)
     timer = threading.Timer(timeout_s, _signal, (child, signal.SIGKILL)) if timeout_s is not None else None
     if timer:
         timer.start()
@@ -161,16 +187,67 @@ def stream_bytes(args: Sequence[str], *, env: Mapping[str, str] | None = None) -
 
 
 def attach(args: Sequence[str], *, env: Mapping[str, str] | None = None) -> int:
-    """Run a program on the caller's own terminal and return its exit code.
+    """Run a program on the caller's own terminal and return its exit code, as a shell has it.
 
-    The terminal's Ctrl-C reaches the program, which decides what it means; this process waits for it to end.
+    The terminal's Ctrl-C reaches the program, which decides what it means; this process waits for it to end. Any other
+    signal that interrupts is passed on, once; if that does not end the program within INTERRUPT_PATIENCE_S seconds, it
+    is killed and this process interrupted.
     """
-    # A handler that does nothing, and not an exception: raised in the middle of a wait, it can lose the exit code.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
+    import threading
+
+    came: list[int] = []
+    is_killed = threading.Event()
+    child: subprocess.Popen[bytes] | None = None
+    has_terminal = _is_in_foreground()
+
+    def kill() -> None:
+        is_killed.set()
+        if child:
+            child.kill()
+
+    timer = threading.Timer(INTERRUPT_PATIENCE_S, kill)
+    timer.daemon = True
+
+    # A handler that notes, and not an exception: raised in the middle of a wait, it can lose the exit code.
+    def on_signal(number: int, _: Any) -> None:
+        if number not in came and not (number == signal.SIGINT and has_terminal):
+            came.append(number)
+            if child:
+                pass_on(child)
+
+    def pass_on(child: subprocess.Popen[bytes]) -> None:
+        child.send_signal(came[-1])
+        if not timer.is_alive():
+            timer.start()
+
+    before = {number: signal.signal(number, on_signal) for number in signals.heard()}
     try:
-        return _start("attach", args, env=env, stdin=None, start_new_session=False).wait()
+        # Only who has the terminal needs the program in its group; a signal for the group would reach it twice.
+        child = _start("attach", args, env=env, stdin=None, start_new_session=not has_terminal)
+        if came:
+            pass_on(child)
+        code = child.wait()
     finally:
-        signal.signal(signal.SIGINT, before)
+        timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if is_killed.is_set():
+        signals.interrupt(came[0])
+    return code if code >= 0 else 128 - code
+
+
+def _is_in_foreground() -> bool:
+    """Whether Ctrl-C on this process's terminal reaches it, and with it what it started in its group."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _lines(printed: IO[bytes]) -> Iterator[bytes]:
@@ -284,7 +361,7 @@ def start_daemon(
 
     It keeps the descriptors `pass_fds`, under the same numbers, and with them the locks that are on their files.
     """
-    with log_file.open("ab") as out:
+    with os.fdopen(os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
         return _start("start", args, env=env, cwd=cwd, stdout=out, stderr=out, pass_fds=pass_fds).pid
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
-from kit import process
+from kit import accounts, process
 
 PROC = Path("/proc")
 
@@ -65,6 +65,14 @@ def numbers() -> Iterator[int]:
     return (int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - a Path for each is of no use
 
 
+def describe(pid: int) -> str:
+    """A process for people, as `kit (PID 7, user ada)`; empty for one that has ended."""
+    with contextlib.suppress(OSError):
+        name, uid = (PROC / str(pid) / "comm").read_text(errors="replace").strip(), (PROC / str(pid)).stat().st_uid
+        return f"{name} (PID {pid}, user {accounts.user_name(uid) or uid})"
+    return ""
+
+
 def has_proc() -> bool:
     return (PROC / "self/stat").exists()
 
@@ -77,6 +85,23 @@ def kill(found: Callable[[], list[int]], *, within_s: float) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
+
+
+def kill_marked(mark: str, *, within_s: float) -> None:
+    """Kill the processes that have `mark` (NAME=value) in their environment, as `kill` does."""
+    kill(lambda: [pid for pid in numbers() if start_time(pid) and has_mark(pid, mark)], within_s=within_s)
+
+
+def identity() -> str:
+    """What names this process for good, on this machine and since it was started."""
+    return f"{boot()} {os.getpid()} {start_time(os.getpid())}"
+
+
+def is_over(process: str) -> bool:
+    """Whether the process of an `identity` has ended; not where that is another machine's, or of before a restart."""
+    machine, _, rest = process.partition(" ")
+    pid, _, start = rest.partition(" ")
+    return machine == boot() != "" and pid.isdecimal() and len(pid) < 11 and not is_running(int(pid), start)
 
 
 def _stat(pid: int) -> list[str]:

@@ -56,7 +56,10 @@ def text(shown: str) -> str:
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable of this name, or a label, holds what is not for other eyes."""
-    found = r"token|secret|passw|passphrase|pgpass|credential|cookie|auth(?!ors$)|(^|_|api)key(_|$)|_pat$|_pwd$"
+    found = (
+        r"token(?!iz)|secret|passw|passphrase|pgpass|credential|cookie|auth(?!ors?$)|signature|session(_?id)?$|[cx]srf"
+        r"|jwt|_(pat|pwd|private)$|(^|_|api)keys?(_|$)|(^|_|ssh)pass(_|$)|(^|_)(priv|creds?|sas|otp)(_|$)"
+    )
     return re.search(found, name, re.IGNORECASE) is not None
 
 

@@ -13,7 +13,7 @@ from kit.catalog.rows import LAYERS, Image
 from kit.errors import UnlockedError
 from kit.locks.format import Lock, read_lock
 from kit.network import NetworkSettings
-from kit.spec.container import Place, describe
+from kit.spec.container import Place, describe, slug, volume_mounts
 from kit.spec.gpu_grant import GpuGrant, grant_in
 from kit.spec.request import RunRequest
 from kit.targets import compose
@@ -65,6 +65,7 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
         labels.COMPUTE_CAPABILITIES: " ".join(release.compute_capabilities),
         labels.PTX: " ".join(release.ptx),
         labels.LOCK_HASH: lock_hash,
+        labels.UV: catalog.uv_version,
     }
     return {name: value for name, value in found.items() if value}
 
@@ -126,14 +127,13 @@ def _compose_example(image: Image, name: str, gpus: GpuGrant, gpu_line: str) -> 
         service="jupyter",
         folder=Path(),
         user=f"{layout.UID}:{layout.UID}",
+        volumes=volume_mounts(image.name, str(layout.UID), f"compose-{image.name}"),
         network=NetworkSettings(proxies={}),
     )
     # Of no kit process, so that none takes it for left behind by one that is gone.
     service = describe(request, Place(client="compose"), gpus, port=layout.JUPYTER_PORT)
     # By image: these files lie in one folder.
-    return compose.text(
-        compose.ComposeFile(header=header, project=f"kit-{compose.slug(image.name)}", services=(service,))
-    )
+    return compose.text(compose.ComposeFile(header=header, project=f"kit-{slug(image.name)}", services=(service,)))
 
 
 def expected_files(catalog: Catalog, images: Iterable[Image]) -> dict[Path, str]:

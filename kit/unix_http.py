@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
+import time
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+# Of what an engine has thousands of it says megabytes.
+LONGEST_HEAD, LONGEST_ANSWER = 64 * 1024, 64 * 1024 * 1024
 
 
 @contextlib.contextmanager
@@ -32,24 +37,31 @@ def answer(
         with client.makefile("rb") as stream:
             head = b""
             while not head.endswith(b"\r\n\r\n"):
-                line = stream.readline()
+                line = stream.readline(LONGEST_HEAD - len(head))
                 if not line:
-                    raise OSError("it closed the connection")
+                    raise OSError("it closed the connection, or is none that speaks HTTP")
                 head += line
             words = head.split(b" ", 2)
-            status = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+            status = int(words[1]) if len(words) > 1 and re.fullmatch(rb"[0-9]{3}", words[1]) else 0
             if is_endless:
                 client.settimeout(None)
             yield status, head.decode(errors="replace").lower(), stream
 
 
 def ask(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, bytes] | None:
-    """The status and body of the answer to GET `url`; None when there is none, or no socket to ask."""
+    """The status and body of the answer to GET `url`; None when there is none, no socket to ask, or no end of it within
+    `timeout_s` seconds and LONGEST_ANSWER bytes.
+    """
     if path is None:
         return None
     try:
         with answer(path, f"GET {url}", timeout_s=timeout_s) as (status, _, stream):
-            return status, stream.read()
+            end, body = time.monotonic() + timeout_s, bytearray()
+            while some := stream.read1(1 << 20):
+                body += some
+                if len(body) > LONGEST_ANSWER or time.monotonic() > end:
+                    return None
+            return status, bytes(body)
     except OSError:
         return None
 
@@ -71,11 +83,11 @@ def get_list(path: Path | None, url: str) -> list[dict[str, Any]] | None:
     """The list of objects that the engine answers to GET `url`; None when it answers anything else, or nothing."""
     found = ask(path, url)
     data = _json(found[1]) if found and found[0] == 200 else None
-    return data if isinstance(data, list) else None
+    return data if isinstance(data, list) and all(isinstance(item, dict) for item in data) else None
 
 
 def _json(text: bytes) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

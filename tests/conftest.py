@@ -45,29 +45,41 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 # the user who runs them, the other those of other accounts, which wait a lot.
 OTHER_ACCOUNTS = ("tests/engine/podman/", "tests/engine/remote/")
 
+# Files that mostly wait for links, locks and ends of programs: two lanes of about the same length (`make test-unit`).
+# They come first and go on beside the others: whatever they wait for, there is a process with something to do.
+WAITING = (
+    ("tests/engine/ssh/test_tunnels.py", "tests/unit/test_process.py", "tests/unit/test_sync.py", "tests/security/"),
+    ("tests/unit/test_tunnels.py", "tests/engine/ssh/", "tests/unit/test_host_probe.py", "tests/unit/test_lease.py"),
+)
+
+
+def waiting_lane(nodeid: str) -> int | None:
+    return next((number for number, files in enumerate(WAITING) if nodeid.startswith(files)), None)
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """With `--dist loadscope`, which nothing else here uses, two scopes."""
-    if config.getoption("dist") != "loadscope":
-        return None
-    from xdist.scheduler import LoadScopeScheduling
+    """Which tests stay together in one process."""
+    from xdist.scheduler import LoadFileScheduling, LoadScopeScheduling
 
-    class Lanes(LoadScopeScheduling):  # type: ignore[misc]
+    class Unit(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            lane = waiting_lane(nodeid)
+            return f"lane {lane}" if lane is not None else str(super()._split_scope(nodeid))
+
+    class Engine(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             is_own = nodeid.startswith("tests/engine/remote/test_remote_engine.py")
             return "others" if nodeid.startswith(OTHER_ACCOUNTS) and not is_own else "own"
 
-    return Lanes(config, log)
-
-
-# Files that wait for links, locks and ends of programs. They come first, so that none of them is left over at the end
-# of a run in several processes, when the others have nothing to do any more.
-WAITING = ("tests/engine/ssh/", "tests/unit/test_tunnels.py", "tests/unit/test_sync.py", "tests/unit/test_lease.py")
+    config.option.loadscopereorder = False  # which would put what has the most tests first
+    schedulers = {"loadfile": Unit, "loadscope": Engine}
+    dist = config.getoption("dist")
+    return schedulers[dist](config, log) if dist in schedulers else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(WAITING))
+    items.sort(key=lambda item: waiting_lane(item.nodeid) is None)
 
 
 @cache
@@ -198,7 +210,7 @@ class Project:
                     },
                     "suites": list(self.image.release.suites),
                     "pythons": self.catalog.pythons_for(self.image),
-                    "uv": "0.0",
+                    "uv": self.catalog.uv_version,
                     "snapshot": "2026-11-21",
                     "source_date_epoch": 1795219200,
                     "packages": 1,

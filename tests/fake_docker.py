@@ -21,6 +21,10 @@ PROGRAM = """#!{python} -IS
 import json, os, signal, sys, time
 folder = {folder!r}
 args = sys.argv[1:]
+for argument in args:
+    if argument.startswith("--env-file="):
+        with open(argument.partition("=")[2]) as variables:
+            os.environ.update(line.rstrip("\\n").split("=", 1) for line in variables)
 with open(folder + "/calls", "a") as calls:
     calls.write(json.dumps({{"args": args, "env": dict(os.environ), "pid": os.getpid()}}) + "\\n")
 
@@ -121,6 +125,11 @@ class FakeDocker:
             }
         )
         self._write()
+
+    def has_image(self, labels: dict[str, str], *, is_kits: bool = True) -> None:
+        """There is an image with these labels, made by kit or not."""
+        self.reply("image", "inspect", stdout=f"{json.dumps(labels)} sha256:1\n")
+        self.reply("volume", "inspect", stdout=json.dumps({"kit.image-id": "sha256:1" if is_kits else "sha256:2"}))
 
     def _write(self) -> None:
         # Whole or not at all: a call that is made meanwhile reads it.

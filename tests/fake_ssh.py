@@ -2,7 +2,7 @@
 
 Run as `python fake_ssh.py FOLDER SSH-OPTIONS… ADDRESS`. `FOLDER/fail` has what it prints before it ends with 255,
 `FOLDER/hang` makes it wait instead of logging in, `FOLDER/stubborn` not end by SIGTERM, `FOLDER/child` start a process
-that outlives it. It adds a line to `FOLDER/tries` each time.
+that outlives it. It adds a line to `FOLDER/tries` each time. What it is told to run it runs here; `$FAKE` is `FOLDER`.
 """
 
 from __future__ import annotations
@@ -71,21 +71,24 @@ def _main(folder: Path, words: list[str]) -> None:
     if (folder / "fail").exists():
         print((folder / "fail").read_text(), file=sys.stderr)
         sys.exit(255)
-    local, remote = (int(part) for part in words[words.index("-L") + 1].split(":")[1::2])
-    try:
-        server = socket.create_server(("127.0.0.1", local))
-    except OSError:
-        print(f"bind [127.0.0.1]:{local}: Address already in use", file=sys.stderr)
-        print(f"channel_setup_fwd_listener_tcpip: cannot listen to port: {local}", file=sys.stderr, flush=True)
-        server = None
-    said = next(word for word in words if word.startswith("LocalCommand=")).partition("=")[2]
-    subprocess.run(["sh", "-c", said], check=True)
-    while server is None:
-        time.sleep(1)  # as ssh does, for its other forwards
+    local, _, remote = words[words.index("-L") + 1].split(":")
+    with contextlib.suppress(FileNotFoundError):
+        Path(local).unlink()
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(local)
+    server.listen()
+    threading.Thread(target=_forward, args=(server, int(remote)), daemon=True).start()
+    code = subprocess.run(["sh", "-c", words[-1]], env={**os.environ, "FAKE": str(folder)}, check=False).returncode
+    while (folder / "stubborn").exists():
+        time.sleep(0.05)
+    sys.exit(code)
+
+
+def _forward(server: socket.socket, port: int) -> None:
     while True:
         client, _ = server.accept()
         try:
-            service = socket.create_connection(("127.0.0.1", remote))
+            service = socket.create_connection(("127.0.0.1", port))
         except OSError:
             print("channel 2: open failed: connect failed: Connection refused", file=sys.stderr, flush=True)
             client.close()

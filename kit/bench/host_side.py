@@ -21,7 +21,7 @@ from kit.labels import BASE, FINGERPRINT
 from kit.run.containers import user_inside
 from kit.run.lease import reserved
 from kit.run.prepare import Ready, new_name, place_on
-from kit.spec.container import Mount, describe
+from kit.spec.container import Mount, describe, fresh_volumes
 from kit.spec.gpu_request import NO_GPUS, GpuRequest
 from kit.spec.request import RunRequest
 
@@ -88,13 +88,15 @@ def rated(result: Result, catalog: Catalog, image: results.MeasuredImage | None)
     return verdicts.judged(replace(result, image=image, expectations=found))
 
 
-def image_facts(image: Image, engine: Engine) -> results.MeasuredImage:
+def image_facts(ready: Ready) -> results.MeasuredImage:
     """What the engine knows of the image that was measured."""
-    labels = engine.image_labels(image.reference) or {}
+    image, engine = ready.image, ready.engine
+    reference = ready.reference or image.reference
+    labels = engine.image_labels(reference) or {}
     return results.MeasuredImage(
         name=image.name,
-        reference=image.reference,
-        id=engine.call(["image", "inspect", "--format={{.Id}}", image.reference], timeout_s=30).strip(),
+        reference=reference,
+        id=engine.image_id(reference),
         base=labels.get(BASE, ""),
         fingerprint=labels.get(FINGERPRINT, ""),
         kit=kit.__version__,
@@ -110,12 +112,14 @@ def measure_inside(request: BenchRequest, ready: Ready, say: Callable[[str], Non
     with engine.scratch(user) as folder:
         started = RunRequest(
             image=ready.image,
+            reference=ready.reference,
             folder=Path(folder),
             user=user,
             network=ready.network,
             has_input=False,
             command=("python", "-m", "kit.bench", *request.arguments(), f"--save={RESULT_FILE}"),
             mounts=(Mount(source=engine.provide(package_folder()), target=PACKAGE, read_only=True),),
+            volumes=fresh_volumes(user.partition(":")[0]),
             environment=(("PYTHONPATH", PYTHONPATH), ("PYTHONDONTWRITEBYTECODE", "1")),
         )
         place = place_on(engine, started)
@@ -138,7 +142,7 @@ def measure_inside(request: BenchRequest, ready: Ready, say: Callable[[str], Non
             finally:
                 engine.remove(spec.name, force=True)
         text = engine.read_text(f"{folder}/{RESULT_FILE}")
-        return rated(result_of(text, code, printed), ready.catalog, image_facts(ready.image, engine))
+        return rated(result_of(text, code, printed), ready.catalog, image_facts(ready))
 
 
 def _follow(engine: Engine, name: str, on_line: Callable[[str], None]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
-from kit import paths
+from kit import files, paths
 from kit.bench import SCHEMA
 from kit.bench.results import Measurement, Result, as_json
 from kit.catalog.tables import make
@@ -20,13 +19,15 @@ def save(path: Path, result: Result) -> None:
     try:
         paths.write_text(path, json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     except OSError as e:
+        if e.errno in paths.FULL:
+            raise
         raise BadInputError(f"{path} cannot be written: {e.strerror}") from None
 
 
 def read(path: Path) -> Result:
     """A saved result. Raises BadInputError when it cannot be read, does not parse, or is of another schema."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path, limit=64 * files.MIB)  # an hour's soak has some MB
     except (OSError, UnicodeDecodeError) as e:
         raise BadInputError(f"{path} cannot be read: {e}", hint=HINT) from None
     return parse(text, str(path))
@@ -35,8 +36,9 @@ def read(path: Path) -> Result:
 def parse(text: str, name: str) -> Result:
     """A result from its text; `name` is for the error. Raises BadInputError."""
     try:
-        raw = json.loads(text, parse_constant=_number, parse_float=_number)
-    except ValueError as e:
+        raw = json.loads(text, parse_constant=_number, parse_float=_number, parse_int=_integer)
+        json.dumps(raw, ensure_ascii=False).encode()  # half a character cannot be shown
+    except (ValueError, RecursionError) as e:
         raise BadInputError(f"{name} is no saved result: {e}", hint=HINT) from None
     if not isinstance(raw, dict) or "schema" not in raw:
         raise BadInputError(f"{name} is no saved result: it has no `schema`", hint=HINT)
@@ -55,9 +57,16 @@ def parse(text: str, name: str) -> Result:
 
 
 def _number(text: str) -> float:
-    if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text} is no number")
+    number = float(text)
+    # Beyond these nothing was measured, and what is made of them would overflow.
+    if number and not 1e-30 < abs(number) < 1e30:
+        raise ValueError(f"{text[:40]} is not a number that was measured")
     return number
+
+
+def _integer(text: str) -> int:
+    _number(text)
+    return int(text)
 
 
 def _refuse_half(where: str, test: Measurement) -> None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import typing
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kit import paths
+from kit import files, paths
+from kit.catalog.devices import Device, read_devices
 from kit.catalog.names import ImageRequest, possible_names
 from kit.catalog.rows import (
     SHORT_NAMES,
     Action,
     Architecture,
     Base,
+    Chip,
+    DriverPackage,
+    Elsewhere,
     EngineMinimum,
     Flavor,
     Gpu,
@@ -24,8 +29,12 @@ from kit.catalog.rows import (
     KnownBadToolkit,
     Layer,
     LayerRule,
+    Limit,
+    Listed,
+    OpenOnly,
     Package,
     Platform,
+    Privileged,
     Problem,
     Rate,
     Reference,
@@ -33,8 +42,11 @@ from kit.catalog.rows import (
     Status,
     Suite,
     SystemPackage,
+    Tegra,
+    Tool,
     Toolkit,
     Translation,
+    Vgpu,
     version_key,
 )
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
@@ -42,6 +54,7 @@ from kit.errors import CatalogError, NoSuchImageError
 from kit.frozen import dataclass
 
 PINS_FILE = "pins.json"
+_AGAIN = "delete it, then `kit update` writes it anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +76,25 @@ class Catalog:
 
     packages = _table("packages.toml", "package", Package)
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
+    limits = _table("cuda.toml", "limit", Limit)
+    elsewhere = _table("frameworks.toml", "elsewhere", Elsewhere)
+    open_only = _table("cuda.toml", "open_only", OpenOnly)
+    chips = _table("chips.toml", "chip", Chip)
+    vgpus = _table("chips.toml", "vgpu", Vgpu)
+    listed = _table("chips.toml", "listed", Listed)
+    tegras = _table("chips.toml", "tegra", Tegra)
     gpus = _table("gpus.toml", "gpu", Gpu)
     rates = _table("gpus.toml", "rate", Rate)
     references = _table("references.toml", "reference", Reference)
     known_bad_toolkits = _table("toolkit.toml", "known_bad", KnownBadToolkit)
+    driver_packages = _table("toolkit.toml", "driver_package", DriverPackage, lambda row: row.os_id)
     engine_minimums = _table(
         "toolkit.toml", "engine_minimum", EngineMinimum, lambda row: f"{row.engine}, {row.feature}"
     )
@@ -82,6 +105,11 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """NVIDIA's devices on the PCI bus."""
+        return read_devices(self.folder)
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:
@@ -124,15 +152,17 @@ class Catalog:
     def pins(self) -> tuple[Pin, ...]:
         """What `kit update` wrote; nothing when it never ran."""
         path = self.folder / PINS_FILE
-        if not path.is_file():
+        if not path.exists():
             return ()
         try:
-            rows = list(json.loads(path.read_text(encoding="utf-8"))["pins"])
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            raise CatalogError(
-                f"{path} cannot be read: {type(e).__name__}: {e}", hint="delete it, then `kit update` writes it anew"
-            ) from None
-        return tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+            rows = list(json.loads(files.read_text(path))["pins"])
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
+            raise CatalogError(f"{path} cannot be read: {type(e).__name__}: {e}", hint=_AGAIN) from None
+        pins = tuple(make_row(PINS_FILE, "pins", Pin, row, i) for i, row in enumerate(rows))
+        for pin in pins:
+            if not re.fullmatch("sha256:[0-9a-f]{64}", pin.digest):
+                raise CatalogError(f"{path}: the digest of `{pin.tag}` is not one: `{pin.digest}`", hint=_AGAIN)
+        return pins
 
     def images(self) -> list[Image]:
         """Every image there is, in the order of the table; a `-devel` image follows its plain one."""
@@ -255,6 +285,11 @@ class Catalog:
                 return rule.name
         return "apps"
 
+    @property
+    def uv_version(self) -> str:
+        """The only uv that may solve a lock or make an environment."""
+        return next(tool.version for tool in self.tools if tool.name == "uv")
+
     def toolkit(self, cuda: str) -> Toolkit:
         for toolkit in self.toolkits:
             if toolkit.cuda == cuda:
@@ -327,6 +362,11 @@ def _check_release(row: Release) -> None:
         )
     if not row.version.replace(".", "").isdecimal():
         raise CatalogError(f"{where}: the version `{row.version}` is not numbers and dots")
+    if row.cuda and row.arm64_wheel and (row.arm64_wheel == "cuda") != ("linux/arm64" in row.platforms):
+        raise CatalogError(
+            f"{where}: arm64_wheel is `{row.arm64_wheel}`, but platforms are {', '.join(row.platforms)}",
+            hint="a release with CUDA is for linux/arm64 when its aarch64 wheel is a CUDA build, and only then",
+        )
     short, tag = SHORT_NAMES[row.framework], row.cuda_tag
     minor = ".".join(row.version.split(".")[:2])
     allowed = (f"{short}{minor}-{tag}", f"{short}-{tag}")

@@ -37,6 +37,9 @@ class Release:
     pythons: tuple[str, ...]  # minor versions its wheels exist for
     platforms: tuple[str, ...]  # in docker's spelling; CUDA works on each
     compute_capabilities: tuple[str, ...] = ()  # machine code compiled in, `5.0`
+    arm64_wheel: Literal["cuda", "cpu", "none", ""] = (
+        ""  # what its aarch64 wheel is: CUDA, or the CPU's; empty: not known
+    )
     compute_capabilities_on: tuple[tuple[str, tuple[str, ...]], ...] = ()  # (platform, those of its wheel) if others
     ptx: tuple[str, ...] = ()  # intermediate code carried for newer GPUs, `9.0`
     ptx_newest: str = ""  # newest compute capability its PTX works on; empty: no limit is known
@@ -60,6 +63,21 @@ class Release:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """Releases of a framework that exist for some GPUs and are not in the catalog."""
+
+    framework: Framework
+    oldest: str  # minor versions, `2.8`
+    newest: str
+    cuda: str
+    index: str  # where the wheels are
+    compute_capabilities: tuple[str, ...]
+    platforms: tuple[str, ...]
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Package:
     """A package that images carry beside the framework, and where."""
 
@@ -80,6 +98,15 @@ class LayerRule:
     name: Layer
     patterns: tuple[str, ...]  # `nvidia-*`
     reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """A program that makes images, of which no other version may."""
+
+    name: str
+    version: str
     source: str
 
 
@@ -129,6 +156,16 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Privileged:
+    """A file that a distribution's required packages ship with setuid or setgid."""
+
+    path: str
+    mode: str  # `4755`
+    package: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Platform:
     """A platform, in the words of those who name it."""
 
@@ -165,9 +202,71 @@ class Architecture:
     name: str = ""
     first_toolkit: str = ""
     dropped_in: str = ""
+    first_branch: int | None = None  # of drivers, 470; None: that of the driver that came with `first_toolkit`
+    last_branch: int | None = None  # None: drivers still support it
+    modules: Literal["proprietary", "either", "open", ""] = ""  # the kernel modules it works with; empty: not known
     note: str = ""
     source: str
     verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """What GPUs cannot do: those below a compute capability, or all on a platform."""
+
+    what: str
+    below: str = ""  # compute capability; empty: any
+    platform: str = ""  # in docker's spelling; empty: any
+    framework: Framework | Literal[""] = ""  # empty: both
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenOnly:
+    """The driver branch from which there are open kernel modules alone."""
+
+    branch: int
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chip:
+    """Chips of one compute capability, by their names in the PCI ID database."""
+
+    names: tuple[str, ...]
+    compute_capability: str
+    memory: Literal["HBM", "GDDR", "shared"]  # shared: with the CPU
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vgpu:
+    """What the names of vGPUs call boards: `V100DX` of `GRID V100DX-32C`."""
+
+    boards: tuple[str, ...]
+    compute_capability: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """Names whose compute capability NVIDIA's own lists say, whatever chips the PCI ID database has them on."""
+
+    names: tuple[str, ...]
+    compute_capability: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tegra:
+    """Words in the names of GPUs inside an SoC, as L4T and people call them."""
+
+    words: tuple[str, ...]  # in lower case
+    compute_capability: str
+    is_jetson: bool = False  # it takes NVIDIA's own builds for JetPack
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,9 +341,20 @@ class KnownBadToolkit:
     engine: Literal["docker", "podman", ""] = ""
     engine_below: str = ""  # the first engine version that works with it
     injection: Literal["cdi", "runtime", ""] = ""  # how the engine passes GPUs
+    wsl_driver: str = ""  # in WSL2 alone, from this driver of Windows on
     severity: Literal["block", "warn", "note"]
     problem: str
     fix: str
+    source: str
+    verified: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverPackage:
+    """The newest driver branch that a distribution itself has, in whichever of its releases."""
+
+    os_id: str
+    newest: int
     source: str
     verified: str
 

@@ -15,20 +15,21 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from kit import paths
-from kit.errors import CatalogError
+from kit.errors import BadInputError, CatalogError
 
 Row = TypeVar("Row")
 
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
-    "frameworks.toml": ("release",),
-    "packages.toml": ("package", "system_package", "layer"),
-    "bases.toml": ("base", "suite"),
+    "frameworks.toml": ("release", "elsewhere"),
+    "packages.toml": ("package", "system_package", "layer", "tool"),
+    "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
-    "cuda.toml": ("toolkit", "architecture"),
+    "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),
     "gpus.toml": ("gpu", "rate"),
+    "chips.toml": ("chip", "vgpu", "listed", "tegra"),
     "references.toml": ("reference",),
-    "toolkit.toml": ("known_bad", "engine_minimum"),
+    "toolkit.toml": ("known_bad", "engine_minimum", "driver_package"),
     "problems.toml": ("problem",),
     "statuses.toml": ("status", "action", "translation"),
 }
@@ -64,14 +65,15 @@ def _remembered(name: str, text: str) -> dict[str, Any]:
     The text lies in the cache beside what it says, so that no other text's can be taken for it. Whatever is wrong with
     the cache, the text is parsed again.
     """
-    problems = (OSError, RuntimeError, TypeError, ValueError)  # RuntimeError: there is no home, or JSON without end
+    # BadInputError: there is no home; RuntimeError: JSON without end.
+    problems = (OSError, BadInputError, RuntimeError, TypeError, ValueError)
     with contextlib.suppress(*problems):
         parsed, document = json.loads((paths.cache_dir() / "catalog" / f"{name}.json").read_bytes())
         if parsed == text and isinstance(document, dict):
             return document
     document = _parse(text)
     with contextlib.suppress(*problems):
-        paths.write_text(paths.cache_dir() / "catalog" / f"{name}.json", json.dumps([text, document]), mode=0o600)
+        paths.write_text(paths.cache_folder("catalog") / f"{name}.json", json.dumps([text, document]), mode=0o600)
     return document
 
 
@@ -86,7 +88,7 @@ def make_row(file: str, table: str, row_type: type[Row], values: Any, index: int
     """One row as its dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     if not isinstance(values, dict):
         raise CatalogError(f"{file}: row {index + 1} of `{table}` is not a table")
-    names = ("name", "tag", "id", "cuda", "major", "compute_capability", "names")
+    names = ("name", "tag", "id", "cuda", "major", "compute_capability", "names", "boards")
     label = next((f" (`{values[key]}`)" for key in names if key in values), "")
     return make(f"{file}: [[{table}]] row {index + 1}{label}", row_type, values)
 

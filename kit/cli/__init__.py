@@ -11,9 +11,10 @@ from typing import NoReturn
 
 import click
 
-from kit import __version__, redact
+from kit import __version__, redact, signals
+from kit.cli.ended import print_cause_of
 from kit.cli.options import HERE, Options
-from kit.cli.output import print_error
+from kit.cli.output import print_error, show
 from kit.errors import BadInputError, KitError
 
 # Each command, the module that has it, and its help line: held here so that `kit --help` imports none of them.
@@ -52,8 +53,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
 LOCAL_COMMANDS = ("engine", "base")
 # The commands whose options have defaults in the configuration; kit/cli/defaults.py says which options.
 CONFIGURED = ("build", "run", "bench", "sync", "fetch", "compose", "verify", "update", "base")
-
-INTERRUPTED = 130
 
 
 class LazyGroup(click.Group):
@@ -120,7 +119,11 @@ def group(
     if verbose >= 2 or debug:
         import logging
 
-        logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", stream=sys.stderr)
+        class Shown(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                show(redact.text(self.format(record)), err=True)
+
+        logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(message)s", handlers=[Shown()])
 
 
 def main() -> None:
@@ -139,8 +142,8 @@ def main() -> None:
         print_error(BadInputError(" ".join(e.format_message().split()), hint=f"`{command} --help` shows what it takes"))
         sys.exit(BadInputError.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-        sys.exit(INTERRUPTED)
+        show("interrupted", err=True)
+        sys.exit(signals.exit_code())
     except SystemExit:
         # click's own way out when the reader went away (`kit list | head`): nothing is wrong, and it says 1.
         if type(sys.stdout) is click.utils.PacifyFlushWrapper:
@@ -150,16 +153,31 @@ def main() -> None:
         if debug:
             import traceback
 
-            traceback.print_exc()
+            show(redact.text(traceback.format_exc()), err=True, nl=False)
+        if isinstance(e, OSError):
+            from kit.cli.faults import of_system
+
+            e = of_system(e) or e
         if isinstance(e, KitError):
             print_error(e)
+            print_cause_of(e)
             sys.exit(e.exit_code)
-        sys.stderr.write(
-            f"error: unexpected {type(e).__name__}: {redact.text(str(e))}\n"
-            "hint: this is a defect in kit; run the command again with --debug and report what it prints\n"
-        )
+        show(f"error: unexpected {type(e).__name__}: {redact.text(str(e))}", err=True)
+        show("hint: this is a defect in kit; run the command again with --debug and report what it prints", err=True)
         sys.exit(70)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def open_streams() -> None:
+    """Have the three streams lead somewhere when the caller closed them: else the next file that is opened takes the
+    place of one. What stdout cannot encode is printed as escapes.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(handle, handle == number)
+            setattr(sys, name, os.fdopen(handle, "w" if number else "r", encoding="utf-8"))
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def run() -> NoReturn:
@@ -167,10 +185,13 @@ def run() -> NoReturn:
     tenth of the time of a short command.
     """
     code: object = 0
+    open_streams()
     try:
         main()
     except SystemExit as e:
         code = e.code
+    if process := sys.modules.get("kit.process"):
+        process.end_running()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # whoever read it has gone away, or it was closed
             stream.flush()

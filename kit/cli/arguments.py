@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from kit.cli.defaults import AddingOption
-from kit.cli.options import configured
+from kit.cli.options import configured, without_login
 from kit.image.build.ensure import ImageOptions
 from kit.image.build.options import BuildOptions
 from kit.network import read_settings
 from kit.spec.gpu_request import GpuRequest, parse_request
-from kit.spec.request import Contents, parse_mount, parse_user, parse_variable
+from kit.spec.request import Contents, parse_count, parse_mount, parse_size, parse_user, parse_variable
 
 if TYPE_CHECKING:
     from kit.image.build.options import BaseChoice
@@ -81,6 +81,7 @@ _BUILD = (
         "--registry-mirror",
         default="",
         metavar="HOST",
+        callback=without_login,
         envvar="KIT_REGISTRY_MIRROR",
         help="Take base images from this registry.  [env: KIT_REGISTRY_MIRROR]",
     ),
@@ -101,7 +102,9 @@ _pull_option = click.option(
     "--pull",
     default="",
     metavar="REPOSITORY",
-    help="Pull the image from there instead of building it (`kit build --push`).",
+    callback=without_login,
+    help="Pull the image from there (`kit build --push`) and run it, without building one; REPOSITORY@sha256:… is "
+    "exactly that image.",
 )
 # How an image is built, for `kit build`: as the parameter `build`.
 build_options = bundled("build", _build, *_BUILD)
@@ -116,13 +119,33 @@ user_option = click.option(
 )
 
 
-def _contents(*, variables: tuple[str, ...], env_file: Path | None, mounts: tuple[str, ...], logdir: str) -> Contents:
+def _contents(
+    *,
+    variables: tuple[str, ...],
+    env_file: Path | None,
+    mounts: tuple[str, ...],
+    logdir: str,
+    memory: str | None,
+    pids_limit: str | None,
+) -> Contents:
+    own = _users_own()
     return Contents(
-        environment=tuple(parse_variable(text) for text in variables),
+        environment=tuple(parse_variable(text) for text in variables if text not in own),
+        secrets=tuple(parse_variable(text) for text in variables if text in own),
         env_file=env_file,
         mounts=tuple(parse_mount(text) for text in mounts),
         logdir=logdir,
+        memory_bytes=None if memory is None else parse_size(memory),
+        pids=None if pids_limit is None else parse_count(pids_limit),
     )
+
+
+def _users_own() -> set[str]:
+    """The variables that the user's own file has for every project."""
+    options = click.get_current_context().obj
+    if not options.is_configured:
+        return set()
+    return {f"{setting.part}={setting.value}" for setting in options.config.of("env") if setting.source == "user"}
 
 
 def content_options(*, env_file_help: str) -> Callable[[F], F]:
@@ -148,6 +171,10 @@ def content_options(*, env_file_help: str) -> Callable[[F], F]:
             metavar="SOURCE:TARGET[:ro]",
             help="Another folder or file of the host's.",
         ),
+        click.option(
+            "--memory", metavar="SIZE", help="Limit, such as 24g, or none.  [default: what leaves the machine some]"
+        ),
+        click.option("--pids-limit", metavar="N", help="Limit of processes and threads, or none.  [default: 16384]"),
         click.option("--logdir", default=".", show_default=True, help="Where TensorBoard looks, under /workspace."),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from kit.cli.options import Options, json_option
-from kit.cli.output import print_json, say
+from kit.cli.output import print_json, say, show
 from kit.engine import connect
 from kit.image import base
 
@@ -32,4 +32,4 @@ def make_command(options: Options, *, suite: str, mirror: str, force: bool) -> N
     if options.json:
         print_json(asdict(made))
     else:
-        click.echo(f"{made.reference}  {made.content_hash}")
+        show(f"{made.reference}  {made.content_hash}")

@@ -13,8 +13,8 @@ import click
 
 from kit import paths
 from kit.cli.arguments import gpus_option, image_options
-from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import count, print_json, print_table, say
+from kit.cli.options import Decimal, Options, Whole, host_option, json_option
+from kit.cli.output import count, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
 
@@ -58,7 +58,7 @@ def bench_command() -> None:
 @click.option(
     "--soak",
     "soak_minutes",
-    type=click.FloatRange(0, 1440),
+    type=Decimal(0, 1440),
     default=0.0,
     metavar="MINUTES",
     help="A sustained run after the tests.",
@@ -72,7 +72,7 @@ def bench_command() -> None:
     metavar="PROGRAM",
     help="The Python outside, with the same framework.",
 )
-@click.option("--pairs", type=click.IntRange(2, 50), default=5, show_default=True, help="Of --host-compare.")
+@click.option("--pairs", type=Whole(2, 50), default=5, show_default=True, help="Of --host-compare.")
 @image_options
 @host_option
 @json_option
@@ -155,7 +155,7 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
     if options.json:
         print_json(as_json(result))
     else:
-        click.echo("\n".join(lines(result)))
+        show("\n".join(lines(result)))
     if result.summary.outcome == "FAIL":
         sys.exit(1)
 
@@ -194,7 +194,7 @@ def _host_compare(
         ],
     )
     for line in found.differences:
-        click.echo(f"differs beside the container: {line}")
+        show(f"differs beside the container: {line}")
 
 
 @bench_command.command("compare")
@@ -202,7 +202,7 @@ def _host_compare(
 @click.argument("second", type=FILE)
 @click.option(
     "--fail-below",
-    type=click.FloatRange(0, 10),
+    type=Decimal(0, 10),
     metavar="RATIO",
     help="Exit code 1 when the second is slower than this in a test.",
 )
@@ -225,7 +225,7 @@ def compare_command(options: Options, *, first: Path, second: Path, fail_below: 
             ],
         )
         for line in beside:
-            click.echo(f"differs: {line}")
+            show(f"differs: {line}")
     slow = [row for row in found if fail_below is not None and row.ratio is not None and row.ratio < fail_below]
     if slow:
         raise CheckFailedError(

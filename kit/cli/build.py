@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kit.cli.arguments import build_options, transfer_option
-from kit.cli.options import Options, host_option, json_option
+from kit.cli.options import Options, host_option, json_option, without_login
 from kit.cli.output import print_json
 from kit.cli.screen import CommandScreen
 from kit.errors import CheckFailedError
@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 )
 @click.option("--no-cache", is_flag=True, help="Run every step again.")
 @click.option("--check-repro", is_flag=True, help="Build twice from nothing and compare the digests; keeps no image.")
-@click.option("--push", default="", metavar="REPOSITORY", help="Push each image to REPOSITORY/NAME after building it.")
+@click.option(
+    "--push",
+    default="",
+    metavar="REPOSITORY",
+    callback=without_login,
+    help="Push each image to REPOSITORY/NAME after building it.",
+)
 @transfer_option
 @build_options
 @host_option

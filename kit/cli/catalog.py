@@ -8,8 +8,9 @@ import click
 
 from kit import paths
 from kit.catalog import load_catalog
+from kit.catalog.rows import version_key
 from kit.cli.options import Options, json_option
-from kit.cli.output import picked, print_facts, print_json, print_table, say
+from kit.cli.output import picked, print_facts, print_json, print_table, say, show
 from kit.engine.built import ask_built
 from kit.errors import LockError, UnlockedError
 
@@ -55,9 +56,9 @@ def list_command(options: Options, *, everything: bool) -> None:
         if row["unlocked_reason"]:
             reasons.setdefault(row["unlocked_reason"], []).append(row["name"])
     if reasons:
-        click.echo()
+        show()
     for reason, unlocked in reasons.items():
-        click.echo(f"unlocked: {', '.join(unlocked)}: {reason}")
+        show(f"unlocked: {', '.join(unlocked)}: {reason}")
     hidden = len(catalog.images()) - len(images)
     if hidden:
         say(options, f"{hidden} more with the compiler (-devel): kit list --all; everything about one: kit show NAME")
@@ -112,6 +113,8 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
         "ptx_limit": f"up to {release.ptx_newest}: {release.ptx_source}" if release.ptx_newest else "",
         "compute_capabilities_arm64": list(dict(release.compute_capabilities_on).get("linux/arm64", ())),
         "gpus_covered": len(covered),
+        "arm64_wheel": release.arm64_wheel,
+        "limits": _limits(catalog, image) if image.is_gpu else [],
         "base_digest": base.digest,
         "base_digest_status": base.digest_status,
         **picked(release, "suites", "note", "source", "verified"),
@@ -129,6 +132,17 @@ def _more(catalog: Catalog, image: Image) -> dict[str, Any]:
     except LockError as e:
         facts["lock_problem"] = e.message
     return facts
+
+
+def _limits(catalog: Catalog, image: Image) -> list[str]:
+    """What some of the GPUs that the image has code for cannot do, and who says so."""
+    oldest = min(image.release.compute_capabilities, key=version_key, default="")
+    return [
+        f"no {row.what} {f'below {row.below}' if row.below else f'on {row.platform}'} ({row.source})"
+        for row in catalog.limits
+        if row.framework in ("", image.framework)
+        and (not row.below or (oldest and version_key(oldest) < version_key(row.below)))
+    ]
 
 
 def _yes_no(value: bool | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, say
+from kit.cli.output import print_json, say, show
 from kit.engine import connect
 from kit.run import vscode
 
@@ -40,7 +40,7 @@ def code_command(options: Options, *, name: str, opens: bool, program: str, fold
     if options.json:
         print_json({"name": found.container, "folder": folder, "uri": found.uri, "opened": opens})
     elif not opens:
-        click.echo(found.uri)
+        show(found.uri)
         say(options, f"open it: {program} --folder-uri ADDRESS; or `kit code {name} --open` does")
     for note in found.notes:
         say(options, f"note: {note}")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from kit.cli.arguments import content_options, gpus_option, network_settings, restart_option, user_option
-from kit.cli.options import Options, configured, host_option, json_option
-from kit.cli.output import print_json, say
+from kit.cli.options import Options, Whole, configured, host_option, json_option
+from kit.cli.output import print_json, say, show
 from kit.cli.screen import CommandScreen
 from kit.compose import start
 from kit.compose.make import ComposeRequest, make
-from kit.compose.written import ENVIRONMENT_FILE
+from kit.compose.written import ENVIRONMENT_FILE, USUAL_NAME
 from kit.errors import BadInputError
 from kit.targets.docker import gpu_arguments
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 STDOUT = Path("-")
 FORMS: dict[str, GpuForm | None] = {"auto": None, "cdi": "cdi", "nvidia": "runtime"}
-# The names `docker compose` looks for by itself.
-FOUND_BY_COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 
 
 @click.command("compose")
@@ -46,7 +45,7 @@ FOUND_BY_COMPOSE = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker
     show_default=True,
     help="How Compose asks for the GPUs: by CDI, or by the NVIDIA runtime. auto: as the engine can.",
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="The notebook's port on 127.0.0.1.  [default: 8888]")
+@click.option("--port", type=Whole(1, 65535), help="The notebook's port on 127.0.0.1.  [default: 8888]")
 @user_option
 @content_options(env_file_help="File of environment variables.")
 @restart_option("Whether the engine starts the services again after a crash or a reboot.")
@@ -110,7 +109,7 @@ def compose_command(
     )
     made = make(request, CommandScreen(options))
     if output == STDOUT:
-        click.echo(made.text, nl=False)
+        show(made.text, nl=False)
         return
     if options.json:
         print_json(
@@ -126,16 +125,20 @@ def compose_command(
         )
     services = " and ".join(request.services)
     say(options, f"{'wrote' if made.is_new else 'unchanged:'} {output}: {services}, {made.gpu_line}")
-    _say_next(options, made, output)
+    _say_next(options, made, output, contents)
 
 
-def _say_next(options: Options, made: Composed, output: Path) -> None:
+def _say_next(options: Options, made: Composed, output: Path, contents: Contents) -> None:
     """What is still to be done, line by line."""
     engine, beside = made.engine, output.parent / ENVIRONMENT_FILE
     if made.token == "written":
         say(options, f"wrote {beside}: a random JUPYTER_TOKEN")
     elif made.token == "missing":
         say(options, f"{beside} has no JUPYTER_TOKEN: add a line JUPYTER_TOKEN=… with one (`openssl rand -hex 24`)")
+    for line in made.notes:
+        say(options, line)
+    if names := ", ".join(name for name, _ in contents.secrets):
+        say(options, f"{names} of your configuration: not in {output}, `docker compose` takes it from its environment")
     at = f" --host {options.host}" if options.host else ""
     if not made.has_image:
         say(options, f"first build the image: kit{at} build {made.image.name}")
@@ -145,7 +148,7 @@ def _say_next(options: Options, made: Composed, output: Path) -> None:
     if options.host:
         say(options, f"it is for {options.host}: `kit sync` sends the folder there; start it there")
         return
-    file = "" if output.name in FOUND_BY_COMPOSE else f" --file {output.name}"
+    file = "" if output.name == USUAL_NAME else f" --file {shlex.quote(output.name)}"
     where = "" if output.absolute().parent == Path.cwd() else f"in {output.parent}: "
     say(options, f"start it: {where}{start.docker_words(engine)} compose{file} up --detach")
     if made.problem:

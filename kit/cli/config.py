@@ -10,8 +10,10 @@ import click
 
 from kit import config
 from kit.cli.options import Options, json_option
-from kit.cli.output import print_error, print_json, print_table, say
+from kit.cli.output import print_error, print_json, print_table, say, show
+from kit.config import trust
 from kit.config.files import home
+from kit.errors import BadInputError
 
 if TYPE_CHECKING:
     from kit.config.settings import Config, Setting
@@ -64,10 +66,46 @@ def path_command(options: Options) -> None:
         print_json(_files(found))
         return
     user = f"{found.user_file}{'' if _exists(found) else '  (not there)'}" if found.user_file else "none: no home"
-    click.echo(f"user     {user}")
-    click.echo(f"project  {found.project_file or 'none'}")
+    show(f"user     {user}")
+    show(f"project  {found.project_file or 'none'}")
     for line in found.passed_over:
         say(options, f"not read: {line}")
+
+
+@config_command.command("trust")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--list", "listing", is_flag=True, help="Print the files that are trusted.")
+@click.option("--revoke", is_flag=True, help="Trust the file no more.")
+@click.pass_obj
+def trust_command(options: Options, *, file: Path | None, listing: bool, revoke: bool) -> None:
+    """Trust a project's file with what it says beyond it.
+
+    That is a host, other folders, mounts, certificates, mirrors. FILE is a kit.toml; without one it is the project's.
+    It is trusted until it says anything else of that kind: then kit asks on a terminal, and stops without one.
+    """
+    if listing:
+        for name in trust.trusted():
+            show(name)
+        return
+    found = config.read(Path(os.path.abspath(file)).parent if file else None)  # noqa: PTH100 (keeps links)
+    named = Path(os.path.abspath(file)) if file else found.project_file  # noqa: PTH100
+    if named is None:
+        raise BadInputError("there is no kit.toml for this folder", hint="name the file: kit config trust FILE")
+    if revoke:
+        say(options, f"{named} is trusted no more" if trust.revoke(named) else f"{named} was not trusted")
+        return
+    if found.problems:
+        raise found.problems[0]
+    if found.project_file != named:
+        reasons = "; ".join(found.passed_over) or "there is no such file"
+        raise BadInputError(f"{named} is not the file of a project", hint=reasons)
+    if not (lines := trust.lines(found)):
+        say(options, f"{named} says nothing beyond its project: it needs no trust")
+        return
+    trust.remember(found)
+    say(options, f"{named} is trusted with:")
+    for line in lines:
+        say(options, f"  {line}")
 
 
 def _exists(found: Config) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Container, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 # those in kit.cli.CONFIGURED; in all of them these names mean the same.
 PARAMETERS: dict[str, str] = {
     **{name: name for name in ("folder", "remote_folder", "gpus", "port", "mounts", "env_file", "logdir", "restart")},
-    **{name: name for name in ("transfer", "pull", "base", "registry_mirror", "ca_cert")},
+    **{name: name for name in ("memory", "pids_limit", "transfer", "pull", "base", "registry_mirror", "ca_cert")},
     **{"variables": "env", "mirror": "apt_mirror"},
 }
 # Not every command with such an option is meant: a compose file leases no GPUs, an image that is measured needs one.
@@ -94,7 +95,7 @@ def _mount(setting: Setting, host: str) -> str:
 
 
 def _must_exist(path: Path, setting: Setting) -> None:
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 (raises nothing for a path that is too long)
         raise BadInputError(
             f"{setting.place}: `{setting.key}`: there is no {path}", hint="correct the file, or make what it names"
         )
@@ -105,6 +106,8 @@ class AddingOption(click.Option):
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
         given: Sequence[str] = super().type_cast_value(ctx, value)
+        if self.name == "mounts" and len({_target(text) for text in given}) < len(given):
+            raise BadInputError("--mount: two at the same place in the container", hint="give each a TARGET of its own")
         if not isinstance(ctx.default_map, Defaults) or self.name not in ctx.default_map:
             return given
         part = _target if self.name == "mounts" else _variable

@@ -11,7 +11,7 @@ import click
 from kit import redact
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_facts, print_json, say
+from kit.cli.output import print_facts, print_json, say, show
 from kit.decide.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
 from kit.host import read_host
@@ -98,10 +98,10 @@ def facts(host: Host) -> list[tuple[str, str]]:
 def print_findings(options: Options, findings: list[Finding]) -> None:
     """Each finding and, under it, its fix; how many there are of each kind on stderr."""
     for finding in findings:
-        click.echo()
-        click.secho(f"{finding.severity}: ", fg=COLORS[finding.severity], bold=True, nl=False)
-        click.echo(f"{finding.message} [{finding.check}]")
-        click.echo(f"  fix: {finding.fix}")
+        show()
+        show(f"{finding.severity}: ", fg=COLORS[finding.severity], bold=True, nl=False)
+        show(f"{finding.message} [{finding.check}]")
+        show(f"  fix: {finding.fix}")
     counts = [(severity, sum(f.severity == severity for f in findings)) for severity in SEVERITIES]
     say(options, "\n" + (", ".join(f"{count} {severity}" for severity, count in counts if count) or "nothing found"))
 

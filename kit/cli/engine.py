@@ -9,8 +9,8 @@ from typing import cast
 import click
 
 from kit import private_engine
-from kit.cli.options import Options, json_option
-from kit.cli.output import print_json, say
+from kit.cli.options import Options, json_option, without_login
+from kit.cli.output import ask, print_json, say, show
 from kit.private_engine import daemon
 from kit.private_engine.settings import Store
 
@@ -36,6 +36,7 @@ def engine_command() -> None:
     "registry_mirrors",
     multiple=True,
     metavar="URL",
+    callback=without_login,
     help="Ask this registry for Docker Hub's images first; repeatable.",
 )
 @click.option(
@@ -43,6 +44,7 @@ def engine_command() -> None:
     "insecure_registries",
     multiple=True,
     metavar="HOST[:PORT]",
+    callback=without_login,
     help="A registry to reach over plain HTTP, beside this machine's own; repeatable.",
 )
 @click.option("--update", is_flag=True, help="Download the newest programs first.")
@@ -81,11 +83,7 @@ def up_command(
 def down_command(options: Options, *, purge: bool) -> None:
     """Stop the engine and its containers; nothing of it stays on the machine but its folder."""
     if purge and not options.yes:
-        click.confirm(
-            f"Delete all images, containers and volumes in {private_engine.engine_paths().folder}?",
-            abort=True,
-            err=True,
-        )
+        ask(f"Delete all images, containers and volumes in {private_engine.engine_paths().folder}?")
     stopped = daemon.down(purge=purge, say=lambda text: say(options, text))
     say(options, "private engine stopped" if stopped else "private engine was not up")
     if options.json:
@@ -106,9 +104,9 @@ def env_command() -> None:
     """Print what makes plain `docker` use the engine: eval "$(kit engine env)"."""
     for name, value in private_engine.environment().items():
         if name == "PATH":
-            click.echo(f'export PATH={shlex.quote(value.partition(":")[0])}:"$PATH"')
+            show(f'export PATH={shlex.quote(value.partition(":")[0])}:"$PATH"')
         else:
-            click.echo(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
+            show(f"export {name}={shlex.quote(value)}" if value else f"unset {name}")
 
 
 def _print(options: Options) -> bool:
@@ -117,7 +115,7 @@ def _print(options: Options) -> bool:
         print_json(asdict(found))
     elif found.running:
         for name, value in asdict(found).items():
-            click.echo(f"{name.replace('_', ' '):<10}{str(value).lower() if isinstance(value, bool) else value}")
+            show(f"{name.replace('_', ' '):<10}{str(value).lower() if isinstance(value, bool) else value}")
     else:
-        click.echo("the private engine is not up (`kit engine up` starts it)")
+        show("the private engine is not up (`kit engine up` starts it)")
     return found.running

@@ -11,7 +11,7 @@ import click
 
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import count, picked, print_json, print_table, say
+from kit.cli.output import count, picked, print_json, print_table, say, show
 from kit.decide.explain import explain_lines, known_errors, numbered_lines
 from kit.errors import BadInputError, CheckFailedError
 
@@ -89,19 +89,19 @@ def print_matches(matches: tuple[Match, ...]) -> None:
     """Each problem on stdout: where, why, what to do, and the check that finds it."""
     for number, match in enumerate(matches):
         if number:
-            click.echo()
+            show()
         times = f", {match.count} times" if match.count > 1 else ""
-        click.secho(f"line {match.line}{times}: ", fg="red", bold=True, nl=False)
-        click.echo(f"{match.text} [{match.problem.id}]")
-        click.echo(f"  {'harmless' if match.problem.harmless else 'cause'}: {match.problem.cause}")
+        show(f"line {match.line}{times}: ", fg="red", bold=True, nl=False)
+        show(f"{match.text} [{match.problem.id}]")
+        show(f"  {'harmless' if match.problem.harmless else 'cause'}: {match.problem.cause}")
         if match.causes:
-            click.echo(f"  follows from: {', '.join(match.causes)}")
+            show(f"  follows from: {', '.join(match.causes)}")
         if match.problem.decide:
-            click.echo(f"  decide: {match.problem.decide}")
-        click.echo(f"  fix: {match.problem.fix}")
+            show(f"  decide: {match.problem.decide}")
+        show(f"  fix: {match.problem.fix}")
         if match.problem.check:
-            click.echo(f"  found by: `kit doctor` ({match.problem.check})")
-        click.echo(f"  seen: {match.problem.source}")
+            show(f"  found by: `kit doctor` ({match.problem.check})")
+        show(f"  seen: {match.problem.source}")
 
 
 def print_list(options: Options, problems: tuple[Problem, ...]) -> None:

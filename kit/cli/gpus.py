@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kit.accounts import user_name
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import picked, print_json, print_table
+from kit.cli.output import picked, print_json, print_table, show
 from kit.decide import gpus
 from kit.host import read_gpus
-from kit.run.lease import user_name
 
 if TYPE_CHECKING:
     from kit.decide.gpus import Unit
@@ -40,7 +40,7 @@ def gpus_command(options: Options) -> None:
         print_json([as_json(gpu, [unit for unit in gpus.units(host) if unit.gpu == gpu]) for gpu in host.gpus])
         return
     if not host.gpus:
-        click.echo(f"no NVIDIA GPU on {options.host or 'this host'}")
+        show(f"no NVIDIA GPU on {options.host or 'this host'}")
         return
     if not options.host:
         host = replace(host, containers=gpus.with_user_names(host.containers, user_name))
@@ -103,7 +103,7 @@ def print_units(host: Host, units: Sequence[Unit]) -> None:
     table = _fit([HEADER, *(row for row, _ in rows)])
     print_table(table[0], table[1:], colours=COLOURS, below=[lines for _, lines in rows])
     free = [unit.index for unit in units if unit.state == "free"]
-    click.echo(f"\nfree: {', '.join(free) or 'none'} ({len(free)} of {len(units)})")
+    show(f"\nfree: {', '.join(free) or 'none'} ({len(free)} of {len(units)})")
 
 
 def _row(gpu: HostGpu, unit: Unit | None = None) -> tuple[str, ...]:

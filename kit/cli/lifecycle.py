@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit import labels
-from kit.cli.options import HERE, Options, host_option, json_option
-from kit.cli.output import picked, print_error, print_json, print_table, say, write_out
+from kit import labels, signals
+from kit.cli.ended import Tail, print_cause
+from kit.cli.options import HERE, Options, Whole, host_option, json_option
+from kit.cli.output import picked, print_error, print_json, print_table, say, show, write_out
 from kit.engine import connect
 from kit.errors import BadInputError, KitError, NetworkError, NoEngineError, NoSuchContainerError
 from kit.run import containers
@@ -62,12 +63,12 @@ def _ps_all_hosts(options: Options, *, everything: bool) -> None:
             continue
         rows += [as_json(r, host) for r in found]
         if not options.json:
-            click.secho(host or "this machine", bold=True)
+            show(host or "this machine", bold=True)
             if found:
                 print_running(found)
             else:
-                click.echo("nothing runs" if not everything else "no containers")
-            click.echo()
+                show("nothing runs" if not everything else "no containers")
+            show()
     if options.json:
         print_json(sorted(rows, key=lambda row: (row["host"], row["name"])))
     for failure in failures:
@@ -104,7 +105,7 @@ def _status(running: Running) -> str:
 @click.command("logs")
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until interrupted.")
-@click.option("-n", "--tail", type=click.IntRange(0), help="Only the last lines.")
+@click.option("-n", "--tail", type=Whole(0), help="Only the last lines.")
 @host_option
 @click.pass_obj
 def logs_command(options: Options, *, name: str, follow: bool, tail: int | None) -> None:
@@ -120,13 +121,19 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
     is_command = not container.labels.get(labels.SERVICE)
     if follow and tail is None and (is_command or engine.target):
         try:
-            code = follow_job(engine, container.name, write_out, lambda text: say(options, text))
+            printed = Tail(write_out)
+            code = follow_job(engine, container.name, printed, lambda text: say(options, text))
         except KeyboardInterrupt:
             say(options, f"\n{container.name} goes on")
-            click.get_current_context().exit(130)
+            click.get_current_context().exit(signals.exit_code())
+        if code:
+            print_cause(bytes(printed.text))
         click.get_current_context().exit(code if is_command else 0)
     arguments = ["logs", *(["--follow"] if follow else []), *([f"--tail={tail}"] if tail is not None else [])]
-    click.get_current_context().exit(engine.attach([*arguments, container.name]))
+    code = engine.attach([*arguments, container.name])
+    if not follow and container.status in containers.STOPPED and container.exit_code:
+        print_cause("\n".join(text for _, text in containers.numbered_lines(engine, container.name)).encode())
+    click.get_current_context().exit(code)
 
 
 @click.command("url")
@@ -138,7 +145,7 @@ def url_command(options: Options, *, name: str) -> None:
     """Print the URL of a running service, with its token; behind --host the tunnel to it is opened if it is not."""
     engine = connect(options.host)
     container = containers.find(engine, name)
-    containers.require_own([container], engine, action="show the token of")
+    containers.require_own([container], engine, action="show the token of", hint="ask them for it")
     containers.open_tunnel(container, engine)
     found = containers.describe(container, engine)
     if not found.url:
@@ -148,7 +155,7 @@ def url_command(options: Options, *, name: str) -> None:
     if options.json:
         print_json({"name": found.name, "url": found.url, "host": options.host})
     else:
-        click.echo(found.url)
+        show(found.url)
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
@@ -171,9 +178,7 @@ def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: 
 @click.command("stop")
 @click.argument("names", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Every running container of yours.")
-@click.option(
-    "--time", "timeout_s", type=click.IntRange(0), default=10, show_default=True, help="Seconds until it is killed."
-)
+@click.option("--time", "timeout_s", type=Whole(0), default=10, show_default=True, help="Seconds until it is killed.")
 @force_option
 @host_option
 @click.pass_obj

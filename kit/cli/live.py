@@ -6,9 +6,8 @@ import sys
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import click
-
 from kit.cli.options import Options
+from kit.cli.output import harmless, show
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -29,7 +28,7 @@ class LiveLine:
             from rich.markup import escape
 
             self._escape = escape
-            self._status = Console(stderr=True).status(escape(self.text))
+            self._status = Console(stderr=True).status(escape(harmless(self.text)))
             self._status.start()
 
     def stop(self) -> None:
@@ -49,12 +48,12 @@ class LiveLine:
     def update(self, text: str) -> None:
         """Replace the line; nothing where there is none."""
         if self._status:
-            self._status.update(self._escape(text))
+            self._status.update(self._escape(harmless(text)))
 
     def message(self, text: str) -> None:
         """A line that stays."""
         if self._status:
             # Above the live line, which a plain print would run into.
-            self._status.console.print(text, markup=False, highlight=False)
+            self._status.console.print(harmless(text), markup=False, highlight=False)
         elif not self.options.quiet:
-            click.echo(text, err=True)
+            show(text, err=True)

@@ -13,7 +13,7 @@ from kit.catalog import load_catalog
 from kit.catalog.update import Registry, update
 from kit.cli.options import Options, json_option
 from kit.cli.output import print_json, say
-from kit.errors import BadInputError, CheckFailedError, KitError
+from kit.errors import BadInputError, CheckFailedError, KitError, LockError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -104,12 +104,18 @@ def update_command(options: Options, *, names: tuple[str, ...], registry_mirror:
 
 def _check(catalog: Catalog, image: Image, *, again: bool) -> str:
     locks.check(catalog, image)
+    uv = locks.other_uv(catalog, image)
+    if uv and again:
+        raise LockError(
+            f"`{image.name}` was solved by uv {uv}, and this kit has {catalog.uv_version}: it writes otherwise",
+            hint=f"`kit lock --upgrade {image.name}` solves it with this one",
+        )
     if again and not catalog.unlocked_reason(image) and not locks.resolves_the_same(catalog, image):
         raise CheckFailedError(
             f"`{image.name}` solves to something else than its lock",
             hint=f"`kit lock {image.name}` brings it up to date",
         )
-    return "up to date"
+    return f"up to date, by uv {uv}" if uv else "up to date"
 
 
 def _lock(catalog: Catalog, image: Image, *, upgrade: bool, named: bool) -> str:

@@ -10,7 +10,7 @@ import click
 from kit import paths
 from kit.catalog import load_catalog
 from kit.cli.options import Options, json_option
-from kit.cli.output import print_json, say
+from kit.cli.output import print_json, say, show
 from kit.decide import matrix
 from kit.errors import BadInputError
 
@@ -45,16 +45,16 @@ def matrix_command(options: Options, *, form: str, names: tuple[str, ...], with_
         if into:
             _replace_table(options, into, table)
         else:
-            click.echo(table, nl=False)
+            show(table, nl=False)
         return
     found = matrix.jobs(catalog, names=names, with_devel=with_devel)
     if form == "github":
-        click.echo(matrix.as_github(found))
+        show(matrix.as_github(found))
     elif form == "json" or options.json:
         print_json([dataclasses.asdict(job) for job in found])
     else:
         for job in found:
-            click.echo(job.image)
+            show(job.image)
     if not names and (without := matrix.left_out(catalog)):
         say(options, f"left out, no lock yet: {', '.join(without)}")
 

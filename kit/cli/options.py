@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kit.errors import BadInputError
+
 if TYPE_CHECKING:
     from kit.config.settings import Config
+
+
+class Whole(click.IntRange):
+    """Whole numbers as people write them: Python takes digits of other scripts, and `1_000`, too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not set(str(value)) <= set("-0123456789"):
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Decimal(click.FloatRange):
+    """Numbers as people write them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not set(str(value)) <= set("-.0123456789"):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return super().convert(value, param, ctx)
+
 
 # What --host is given for this machine, whatever the configuration says.
 HERE = ("", "local")
@@ -30,7 +51,7 @@ class Options:
     debug: bool = False
     yes: bool = False
     asked_host: str | None = None  # by --host or KIT_HOST; None: what the configuration says
-    _said: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+    _is_trusted: bool = False  # the project's file, with what it says beyond the project
 
     @property
     def host(self) -> str:
@@ -57,14 +78,15 @@ class Options:
         return config.load()
 
     def setting(self, key: str) -> Any:
-        """The value of a key of the configuration, for a use of it. What a project's file changes beyond the project
-        is said on stderr, once, under --quiet too: the file may be somebody else's. Raises BadInputError when a file
-        is wrong.
+        """The value of a key of the configuration, for a use of it.
+
+        The file of a project may be somebody else's: the user is asked before what it says beyond the project is used,
+        and refusing is a BadInputError, as is a file that is wrong.
         """
-        for line in self.config.notices(key):
-            if line not in self._said:
-                self._said.add(line)
-                click.echo(line, err=True)
+        if self.config.project and not self._is_trusted:
+            from kit.cli.trust import see_to_trust
+
+            self._is_trusted = see_to_trust(self.config, key)
         return self.config.value(key)
 
 
@@ -105,3 +127,12 @@ def host_option(command: Command) -> Command:
         metavar="[USER@]SERVER",
         help="Work on this machine, over SSH (or the one of a docker context); `local` is this one.",
     )(command)
+
+
+def without_login(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Refuse a registry with a user in its name, which is shown and passed on; the engine has logins of its own."""
+    if any("@" in name for name in ((value,) if isinstance(value, str) else value or ())):
+        raise BadInputError(
+            f"{parameter.opts[0]} has a user in it", hint="give the host alone, and log in with `docker login HOST`"
+        )
+    return value

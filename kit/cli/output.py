@@ -1,37 +1,80 @@
-"""How commands print: data to stdout, everything else to stderr; tables, JSON and errors look alike everywhere."""
+"""How commands print: data to stdout, everything else to stderr; tables, JSON and errors look alike everywhere.
+
+The only way to the terminal. Much of what is shown comes from others (labels, logs, file names, what a server says), so
+nothing that is shown here can be an order to the terminal. What a user's own program prints passes through unchanged.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kit import redact
-from kit.cli.options import Options
-from kit.errors import KitError
+from kit.errors import DiskFullError, FilesError, KitError
+from kit.paths import FULL
+
+if TYPE_CHECKING:
+    from kit.cli.options import Options
+
+# Controls but tab and end of line, what turns the direction of text, ends of line of other kinds, halves of characters.
+_ORDERS = "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+
+
+def harmless(text: str) -> str:
+    """A text of which a terminal shows every part: without colours, and with other controls as `\\u001b`, which is
+    what they are in JSON too.
+    """
+    if text.isprintable():
+        return text
+    return re.sub(_ORDERS, lambda match: f"\\u{ord(match[0]):04x}", re.sub(r"\x1b\[[0-9;]*m", "", text))
+
+
+def show(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:
+    """Print a text on stdout, or on stderr. Raises DiskFullError or FilesError when stdout takes no more."""
+    is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    try:
+        click.secho(harmless(text), err=err, nl=nl, color=False if is_plain else None, **style)
+    except OSError as e:
+        # click ends the command when the reader went away. Of stderr there is nobody left to tell.
+        if e.errno == errno.EPIPE:
+            raise
+        if not err:
+            kind = DiskFullError if e.errno in FULL else FilesError
+            raise kind(f"cannot write to standard output: {e.strerror}") from None
+
+
+def ask(text: str, *, abort: bool = True) -> bool:
+    """The answer to a question on stderr. Raises click.Abort when it is no, unless `abort` is not."""
+    return click.confirm(harmless(text), abort=abort, err=True)
 
 
 def print_error(error: KitError) -> None:
     """What happened, its details, and what to do next, on stderr; without secrets, which programs print as well."""
-    click.secho("error: ", fg="red", bold=True, nl=False, err=True)
-    click.echo(redact.text(error.message), err=True)
-    for line in redact.text("\n".join(error.details)).split("\n") if error.details else ():
-        click.echo(f"  {line}", err=True)
+
+    def lines(text: str) -> str:
+        # No line of somebody else's can look like one of kit's.
+        return redact.text(text).replace("\n", "\n  ")
+
+    show("error: ", fg="red", bold=True, nl=False, err=True)
+    show(lines(error.message), err=True)
+    if error.details:
+        show(f"  {lines(chr(10).join(error.details))}", err=True)
     if error.hint:
-        click.secho("hint: ", fg="cyan", nl=False, err=True)
-        click.echo(redact.text(error.hint), err=True)
+        show("hint: ", fg="cyan", nl=False, err=True)
+        show(lines(error.hint), err=True)
 
 
 def print_json(data: Any) -> None:
     """Data for programs, on stdout."""
-    json.dump(data, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
-    # Here and not when the program ends, where a reader that went away would be an error.
-    sys.stdout.flush()
+    show(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def picked(of: object, *names: str) -> dict[str, Any]:
@@ -42,13 +85,13 @@ def picked(of: object, *names: str) -> dict[str, Any]:
 def say(options: Options, text: str) -> None:
     """A line about what is going on, on stderr; silent under --quiet."""
     if not options.quiet:
-        click.echo(text, err=True)
+        show(text, err=True)
 
 
 def warn(text: str) -> None:
     """A line about something that may be wrong, on stderr."""
-    click.secho("warning: ", fg="yellow", nl=False, err=True)
-    click.echo(text, err=True)
+    show("warning: ", fg="yellow", nl=False, err=True)
+    show(text, err=True)
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -66,16 +109,17 @@ def print_table(
     """Aligned columns on stdout, the header bold on a terminal; last cells of these words in colour; and `below` each
     row its lines, indented.
     """
-    widths = [max(len(line[i]) for line in [header, *rows]) for i in range(len(header))]
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-    click.secho(line(header), bold=True)
-    for number, (*cells, last) in enumerate(rows):
-        click.echo(line([*cells, click.style(last, fg=colours[last]) if last in colours else last]))
-        for text in below[number] if below else ():
-            click.echo(f"     {text}")
+    table = [[harmless(cell).replace("\n", "\\n") for cell in cells] for cells in (header, *rows)]
+    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
+    for number, (*cells, last) in enumerate(table):
+        start = "".join(f"{cell:{width}}  " for cell, width in zip(cells, widths, strict=False))
+        if number and last in colours:
+            show(start, nl=False)
+            show(last, fg=colours[last])
+        else:
+            show(f"{start}{last}".rstrip(), bold=number == 0)
+        for text in below[number - 1] if number and below else ():
+            show(f"     {text}")
 
 
 def print_facts(rows: Sequence[tuple[str, str]]) -> None:
@@ -83,7 +127,7 @@ def print_facts(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         for number, line in enumerate(value.split("\n")):
-            click.echo(f"{'' if number else name:{width}}  {line}")
+            show(f"{'' if number else name:{width}}  {line}")
 
 
 def write_out(kind: int, data: bytes) -> None:

@@ -11,7 +11,7 @@ import click
 from kit.catalog import load_catalog
 from kit.catalog.rows import Image
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_json, say, warn
+from kit.cli.output import print_json, say, show, warn
 from kit.decide import compat
 from kit.errors import BadInputError, IncompatibleError
 from kit.host import read_gpus
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @click.command("resolve")
 @click.argument("name", default="torch", metavar="[torch|tf][VERSION]")
-@click.option("--driver", default="", metavar="VERSION", help="The host's driver, as nvidia-smi prints it.")
+@click.option("--driver", default="", metavar="VERSION", help="The host's driver: its version, or its branch (r580).")
 @click.option(
     "--gpu",
     "gpus",
     multiple=True,
     metavar="GPU",
-    help="A GPU of the host: a name as nvidia-smi prints it, sm_89, or 8.9. Once for each.",
+    help="A GPU of the host: its name, whole or short, sm_89, 8.9, or its PCI ID. Once for each.",
 )
 @click.option("--python", default="", metavar="X.Y", help="The Python the image must have.")
 @click.option("--platform", default="", help="linux/amd64 or linux/arm64.")
@@ -46,7 +46,7 @@ def resolve_command(
     The host is this machine, or --host; --driver, --gpu and --platform declare what it has instead. Exit code 3 when
     nothing fits, with every reason and the smallest change that would help.
     """
-    if python and not re.fullmatch(r"3\.\d{1,2}", python):
+    if python and not re.fullmatch(r"3\.\d{1,2}", python, re.ASCII):
         raise BadInputError(f"--python {python}: not a Python version", hint="give it as 3.12")
     catalog = load_catalog()
     asked = compat.parse_name(catalog, name)
@@ -58,24 +58,29 @@ def resolve_command(
     host = read or compat.unknown_host()
     if driver or gpus or platform:
         host = compat.declared_host(catalog, driver=driver, gpus=gpus, platform=platform, base=host)
+    host = compat.with_pci_gpus(catalog, host)
     found = compat.resolve(asked, catalog, host)
+    if driver and (taken := compat.declared_driver(catalog, driver).note):
+        found = dataclasses.replace(found, warnings=(taken, *found.warnings))
     if options.json:
         print_json(_as_json(catalog, found, host))
         click.get_current_context().exit(0 if found.image else IncompatibleError.exit_code)
     if found.image is None:
+        for warning in found.warnings:
+            warn(warning)
         raise compat.no_fit(name, found, host)
-    click.echo(found.image.name)
+    show(found.image.name)
     if options.quiet:
         return
-    for line in (summary(catalog, found.image), *found.reasons):
-        click.echo(f"  {line}")
+    for line in (summary(catalog, found.image), *found.reasons, *found.limits, *found.newer):
+        show(f"  {line}")
     for warning in found.warnings:
         warn(warning)
     if explain or options.verbose:
         if found.alternatives:
-            click.echo(f"works too: {', '.join(image.name for image in found.alternatives)}")
+            show(f"works too: {', '.join(image.name for image in found.alternatives)}")
         for line in compat.refusal_lines(found.refused):
-            click.echo(f"refused: {line}")
+            show(f"refused: {line}")
     elif found.refused or found.alternatives:
         say(
             options,
@@ -100,10 +105,20 @@ def _as_json(catalog: Catalog, found: Resolution, host: Host) -> dict[str, Any]:
         "alternatives": [image.name for image in found.alternatives],
         "refused": [{"image": v.image.name, "reasons": list(v.refusals)} for v in found.refused],
         "hint": found.hint,
+        "limits": list(found.limits),
+        "newer": list(found.newer),
         "host": {
             "driver": host.driver,
             "platform": host.platform,
             "declared": host.is_declared,
-            "gpus": [{"name": gpu.name, "compute_capability": compat.capability_of(catalog, gpu)} for gpu in host.gpus],
+            "gpus": [
+                {
+                    "name": gpu.name,
+                    "compute_capability": (capability := compat.capability_of(catalog, gpu)),
+                    "last_driver": compat.last_branch(catalog, capability),
+                    "memory": compat.memory_of_device(catalog, gpu.device_id),
+                }
+                for gpu in host.gpus
+            ],
         },
     }

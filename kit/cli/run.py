@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kit import signals
 from kit.cli.arguments import (
     content_options,
     gpus_option,
@@ -15,8 +16,9 @@ from kit.cli.arguments import (
     restart_option,
     user_option,
 )
-from kit.cli.options import Options, configured, host_option, is_configured, json_option
-from kit.cli.output import print_gpus, print_json, say, write_out
+from kit.cli.ended import Tail, print_cause
+from kit.cli.options import Options, Whole, configured, host_option, is_configured, json_option
+from kit.cli.output import print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
 from kit.run.command import run_command as run_attached
 from kit.run.command import start_job
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import Contents
 
-DETACHED = 130
-
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
 @click.argument("name", required=False, default="")
@@ -38,7 +38,7 @@ DETACHED = 130
     "all, none, free (the emptiest), how many free ones (2), indexes (0,3 or device=1) or UUIDs. The container "
     "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]"
 )
-@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
+@click.option("--port", type=Whole(1, 65535), help="Port on 127.0.0.1.  [default: 8888 or the next free one]")
 @user_option
 @click.option(
     "-C",
@@ -104,6 +104,7 @@ def run_command(
         tensorboard=tensorboard,
         detach=detach,
         restart=restart,
+        configured=tuple(name for name in ("port", "restart") if is_configured(name)),
         force=force,
         image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
@@ -135,7 +136,7 @@ def _start_services(options: Options, planned: Planned) -> None:
         print_json({**rows[0], **({"beside": rows[1:]} if rows[1:] else {})})
     else:
         for found in started.values():
-            click.echo(found.url)
+            show(found.url)
     on, at = (f" on {target}", f" --host {target}") if target else ("", "")
     for service, found in started.items():
         say(
@@ -152,6 +153,7 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
     target = planned.engine.target
     at = f"kit --host {target}" if target else "kit"
     names: list[str] = []
+    printed = Tail(write_out)
 
     def on_started(name: str) -> None:
         names.append(name)
@@ -163,7 +165,7 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
             planned.gpus,
             planned.engine,
             lambda text: say(options, text),
-            write=None if detach else write_out,
+            write=None if detach else printed,
             on_started=on_started,
             on_gpus=lambda found: print_gpus(options, found),
         )
@@ -171,11 +173,13 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
         if not names:
             raise
         say(options, f"\n{names[0]} goes on: `{at} logs -f {names[0]}`, `{at} stop {names[0]}`")
-        click.get_current_context().exit(DETACHED)
+        click.get_current_context().exit(signals.exit_code())
     if code is not None:
+        if code:
+            print_cause(bytes(printed.text))
         click.get_current_context().exit(code)
     if options.json:
         print_json({"name": name, "image": planned.request.image.name, "service": "", "url": "", "host": target})
     else:
-        click.echo(name)
+        show(name)
     say(options, f"`{at} logs -f {name}` shows what it prints and ends with its exit code; `{at} stop {name}` ends it")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import click
-
 from kit.cli.live import LiveLine
 from kit.cli.options import Options
-from kit.cli.output import count, say
+from kit.cli.output import count, say, show
 from kit.remote.sync import Progress, Synced
 from kit.remote.sync.rsync import in_bytes, in_line
 
@@ -73,10 +71,10 @@ class SyncDisplay(LiveLine):
 
     def item(self, name: str) -> None:
         if self.names and not self.options.json:
-            click.echo(name)
+            show(name)
 
     def status(self, text: str) -> None:
         self.update(f"{self.title}  {text}")
         if not self.is_live and time.monotonic() - self.said > PLAIN_EVERY_S:
             self.said = time.monotonic()
-            click.echo(f"{self.title}  {text}", err=True)
+            show(f"{self.title}  {text}", err=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import count, print_json, say
+from kit.cli.output import ask, count, print_json, say, show
 from kit.cli.sending import SyncDisplay, amount, listed, some, tell_sent
 from kit.errors import BadInputError
 from kit.remote import ssh, sync
@@ -63,12 +63,10 @@ def sync_command(
         def may_delete(names: Sequence[str]) -> bool:
             if not options.yes:
                 stop()
-                click.echo(f"on {options.host}, and not here:", err=True)
+                show(f"on {options.host}, and not here:", err=True)
                 for line in some(names):
-                    click.echo(f"  {line}", err=True)
-                click.confirm(
-                    f"Delete {count(len(names), 'file or folder', 'files and folders')}?", abort=True, err=True
-                )
+                    show(f"  {line}", err=True)
+                ask(f"Delete {count(len(names), 'file or folder', 'files and folders')}?")
             return True
 
         done = sync.push(

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kit import labels
-from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import picked, print_json, print_table, say
+from kit.cli.options import Options, Whole, host_option, json_option
+from kit.cli.output import picked, print_json, print_table, say, show
 from kit.engine import connect
 from kit.errors import BadInputError
 from kit.remote import ssh, tunnels
@@ -55,7 +55,7 @@ def ls_command(options: Options) -> None:
 
 @tunnel_command.command("open")
 @click.argument("names", nargs=-1, metavar="[NAME...]")
-@click.option("--port", type=click.IntRange(1, 65535), help="The port of this machine.  [default: the next free one]")
+@click.option("--port", type=Whole(1, 65535), help="The port of this machine.  [default: the next free one]")
 @host_option
 @json_option
 @click.pass_obj
@@ -81,7 +81,7 @@ def open_command(options: Options, *, names: tuple[str, ...], port: int | None) 
         print_json([{**as_json(tunnel), "url": url} for tunnel, url in zip(opened, urls, strict=True)])
         return
     for url in urls:
-        click.echo(url)
+        show(url)
     if not opened:
         say(options, f"no service of yours runs on {options.host}")
 

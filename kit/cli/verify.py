@@ -12,7 +12,7 @@ from kit import paths, verify
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.live import LiveLine
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import picked, print_json, print_table, say
+from kit.cli.output import picked, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
 from kit.verify.junit import junit
@@ -107,9 +107,9 @@ class VerifyDisplay(LiveLine):
         if self.is_live or self.options.quiet:
             return
         if check.outcome == "failed":
-            click.echo(f"  {count} of {total}: {check.name} failed", err=True)
+            show(f"  {count} of {total}: {check.name} failed", err=True)
         elif count == total or count % 10 == 0:
-            click.echo(f"  {count} of {total}", err=True)
+            show(f"  {count} of {total}", err=True)
 
 
 def _print_table(report: Report) -> None:
@@ -139,6 +139,8 @@ def _write_junit(file: Path, report: Report) -> None:
     try:
         paths.write_text(file, junit(report))
     except OSError as e:
+        if e.errno in paths.FULL:
+            raise
         raise BadInputError(
             f"--junit {file} cannot be written: {e.strerror}", hint="name a file in a folder that you may write to"
         ) from None

@@ -10,7 +10,7 @@ from kit import layout
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.rows import Image
 from kit.compose.start import version_problem
-from kit.compose.written import stamped, write, write_token
+from kit.compose.written import notes_on, stamped, write, write_token
 from kit.config import read_env_file
 from kit.decide import compat
 from kit.engine import Engine, connect
@@ -19,12 +19,14 @@ from kit.facts.engine import EngineFacts, GpuForm
 from kit.frozen import dataclass
 from kit.host import read_gpus
 from kit.image.build.ensure import choose_image, network_on
+from kit.image.build.inputs import current
+from kit.image.build.options import BuildOptions
 from kit.network import NetworkSettings
 from kit.run.containers import caller, user_inside, user_of
 from kit.run.lease import no_gpus
 from kit.run.prepare import mount_on
 from kit.screen import Screen
-from kit.spec.container import ContainerSpec, Place, describe
+from kit.spec.container import LIMITS, ContainerSpec, Place, describe, slug
 from kit.spec.gpu_grant import HIDDEN_GPUS, GpuGrant, grant, grant_in, refuse_cpu_image
 from kit.spec.gpu_request import GpuRequest
 from kit.spec.request import Contents, RunRequest, Service
@@ -62,6 +64,7 @@ class Composed:
     gpus: GpuGrant
     gpu_line: str
     has_image: bool = True
+    notes: tuple[str, ...] = ()  # on what lies beside the file
     problem: str = ""  # why the docker here cannot start the file
     is_new: bool = False  # not there before, word for word
     token: Literal["written", "there", "missing", ""] = ""
@@ -90,15 +93,16 @@ def make(request: ComposeRequest, screen: Screen) -> Composed:
     )
     if request.output is None:
         return made
+    notes = notes_on(request.output, made.text, force=request.force)
     is_new = write(request.output, made.text, force=request.force)
     if engine:
         for volume in file.volumes:
             engine.make_volume(volume.source)
-        made = replace(made, has_image=engine.image_labels(image.reference) is not None)
+        made = replace(made, has_image=current(catalog, image, engine, BuildOptions()) is not None)
         if engine.features.has_compose and not request.target:
             oldest = compose.min_compose(env_file=request.contents.env_file is not None)
             made = replace(made, problem=version_problem(engine, oldest))
-    return replace(made, is_new=is_new, token=write_token(folder))
+    return replace(made, is_new=is_new, notes=tuple(notes), token=write_token(folder))
 
 
 def _image(catalog: Catalog, request: ComposeRequest, screen: Screen) -> Image:
@@ -158,12 +162,13 @@ def _described(
     request: ComposeRequest, image: Image, gpus: GpuGrant, engine: Engine | None, folder: Path
 ) -> compose.ComposeFile:
     contents = request.contents
-    user = request.user or (user_inside(engine) if engine else caller())
+    user = request.user or (user_inside(engine, folder) if engine else caller())
     owner = (user_of(engine) if engine else caller()).partition(":")[0]
     network = network_on(request.network, engine) if engine else request.network
     ca_file = network.ca_file
     place = Place(
         memory_bytes=engine.memory_bytes if engine else 0,
+        can_limit=engine.can_limit if engine else LIMITS,
         ca_file=(engine.provide(ca_file) if engine else str(ca_file)) if ca_file else "",
         owner=owner if user.partition(":")[0] != owner else "",
         # Of no kit process, so that none takes it for left behind by one that is gone.
@@ -171,9 +176,12 @@ def _described(
     )
     asked = RunRequest(
         image=image,
-        folder=folder,
+        folder=_there(folder.resolve(), engine),  # whose volumes `kit run` has
         user=user,
         environment=contents.environment,
+        secrets=contents.secrets,
+        memory_bytes=contents.memory_bytes,
+        pids=contents.pids,
         mounts=tuple(mount_on(mount, engine.connection if engine else None) for mount in contents.mounts),
         logdir=contents.logdir,
         restart=request.restart,
@@ -188,11 +196,20 @@ def _described(
 
     return compose.ComposeFile(
         header=_header(request, image, gpus.form, uid=user.partition(":")[0]),
-        project=f"kit-{compose.slug(folder.name)}",
+        project=f"kit-{slug(folder.name)}",
         services=tuple(service(name) for name in request.services),
         env_file=_beside(contents.env_file, folder) if contents.env_file else "",
         volumes_exist=engine is not None and request.output is not None,
     )
+
+
+def _there(folder: Path, engine: Engine | None) -> Path:
+    """The folder on the engine's machine: behind SSH where `kit sync` has it."""
+    if engine is None or engine.connection is None:
+        return folder
+    from kit.remote.sync import place
+
+    return Path(place.find(engine.connection, folder).remote_folder)
 
 
 def _header(request: ComposeRequest, image: Image, form: GpuForm | None, *, uid: str) -> tuple[str, ...]:

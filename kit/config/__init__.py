@@ -16,7 +16,7 @@ from kit.config import files
 from kit.errors import BadInputError
 
 if TYPE_CHECKING:
-    from kit.config.settings import Config
+    from kit.config.settings import Config, Setting, Source
 
 
 def is_there() -> bool:
@@ -45,24 +45,29 @@ def read(start: Path | None = None, environment: Mapping[str, str] | None = None
 
     env = os.environ if environment is None else environment
     problems: list[BadInputError] = []
-    layers = []
+    layers: dict[Source, list[Setting]] = {"user": [], "project": []}
+    others = ""
     user = None
     try:
         user = files.user_file(env)
     except BadInputError as e:
         problems.append(e)
     project, over = _project_file(start, env)
-    for file, is_project in ((user, False), (project, True)):
+    files_of: tuple[tuple[Source, Path | None], ...] = (("user", user), ("project", project))
+    for source, file in files_of:
         try:
-            layers.append(from_file(file, "project" if is_project else "user") if file else [])
+            if file:
+                layers[source], others = from_file(file, source, env)
         except BadInputError as e:
             problems.append(e)
     return Config(
-        settings=merged([*layers, from_environment(env)]),
+        settings=merged([*layers.values(), from_environment(env)]),
         user_file=user,
         project_file=project,
         problems=tuple(problems),
         passed_over=over,
+        project=tuple(layers["project"]),
+        others=others if project else "",
     )
 
 

@@ -11,8 +11,12 @@ from typing import Any, Literal
 
 from kit.frozen import dataclass
 
-Kind = Literal["text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "path", "there", "mounts", "env"]
+Kind = Literal[
+    "text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "limit", "path", "there", "mounts", "env"
+]
 
+# What Linux takes of a path, and of a name in it.
+PATH_MAX, NAME_MAX = 4095, 255
 # The word for this machine, where a file or a variable names another.
 LOCAL = "local"
 
@@ -26,27 +30,29 @@ class Key:
     default: Any = None
     choices: tuple[str, ...] = ()
     variables: tuple[str, ...] = ()  # of the environment, that say the same; the first that is set counts
-    # A project's file may be somebody else's, fetched with their code: kit says when it takes such a value from there.
-    is_told: bool = False
+    # A project's file may be somebody else's, fetched with their code: kit asks before it uses such a value of it.
+    reaches_out: bool = False
 
 
 KEYS: dict[str, Key] = {
     key.name: key
     for key in (
-        Key(name="host", kind="host", default=LOCAL, variables=("KIT_HOST",), is_told=True),
-        Key(name="hosts", kind="hosts", default=(), is_told=True),
+        Key(name="host", kind="host", default=LOCAL, variables=("KIT_HOST",), reaches_out=True),
+        Key(name="hosts", kind="hosts", default=(), reaches_out=True),
         Key(name="image"),
         Key(name="folder", kind="path"),
-        Key(name="remote_folder", kind="there", is_told=True),
+        Key(name="remote_folder", kind="there", reaches_out=True),
         Key(name="gpus", kind="gpus"),
         Key(name="port", kind="port"),
         Key(name="mounts", kind="mounts", default=()),
         Key(name="env", kind="env", default=()),
-        Key(name="env_file", kind="path", is_told=True),
+        Key(name="env_file", kind="path"),
         Key(name="logdir", default="."),
         Key(name="restart", kind="choice", default="no", choices=("no", "on-failure", "unless-stopped", "always")),
         Key(name="transfer", kind="flag", default=False),
-        Key(name="pull", default="", is_told=True),
+        Key(name="memory", kind="limit", reaches_out=True),
+        Key(name="pids_limit", kind="limit", reaches_out=True),
+        Key(name="pull", default="", reaches_out=True),
         Key(
             name="base",
             kind="choice",
@@ -54,17 +60,17 @@ KEYS: dict[str, Key] = {
             choices=("auto", "registry", "archive"),
             variables=("KIT_BASE",),
         ),
-        Key(name="registry_mirror", default="", variables=("KIT_REGISTRY_MIRROR",), is_told=True),
+        Key(name="registry_mirror", default="", variables=("KIT_REGISTRY_MIRROR",), reaches_out=True),
         # Those that kit/network.py reads too.
         Key(
             name="index_url",
             kind="url",
             default="",
             variables=("UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"),
-            is_told=True,
+            reaches_out=True,
         ),
-        Key(name="apt_mirror", kind="url", default="", is_told=True),
-        Key(name="ca_cert", kind="path", variables=("KIT_CA_CERT",), is_told=True),
+        Key(name="apt_mirror", kind="url", default="", reaches_out=True),
+        Key(name="ca_cert", kind="path", variables=("KIT_CA_CERT",), reaches_out=True),
     )
 }
 
@@ -103,12 +109,15 @@ class WrongValueError(ValueError):
 def resolved(text: str, folder: Path) -> Path:
     """A path as it is written in a file of that folder, made absolute; links stay what they are.
 
-    Raises WrongValueError when it has a `~` that stands for no folder.
+    Raises WrongValueError when it has a `~` that stands for no folder, and when no path is that long.
     """
     try:
-        return Path(os.path.abspath(folder / Path(text).expanduser()))  # noqa: PTH100 (keeps links)
+        path = Path(os.path.abspath(folder / Path(text).expanduser()))  # noqa: PTH100 (keeps links)
     except RuntimeError:
         raise WrongValueError(f"`{text.partition('/')[0]}` stands for no folder here") from None
+    if is_too_long(str(path)):
+        raise WrongValueError(f"is of more than {PATH_MAX} bytes, or has a name of more than {NAME_MAX} in it")
+    return path
 
 
 def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
@@ -140,6 +149,9 @@ def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
         case "gpus":
             is_count = type(raw) is int and raw >= 1
             return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "free" or "0,3"')}
+        case "limit":
+            is_count = type(raw) is int and raw >= 1
+            return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "24g" or "none"')}
         case "port":
             if type(raw) is not int or not 1 <= raw <= 65535:
                 raise WrongValueError(f"must be a whole number from 1 to 65535, not {_seen(raw)}")
@@ -194,12 +206,29 @@ def _mounts(raw: Any, folder: Path) -> dict[str, Any]:
         source, *rest = text.split(":")
         if not source or len(rest) not in (1, 2) or rest[1:] not in ([], ["ro"], ["rw"]) or not rest[0].startswith("/"):
             raise WrongValueError(f"`{text}` is not SOURCE:TARGET[:ro] with a TARGET from / on", text)
+        if problem := wrong_target(rest[0]):
+            raise WrongValueError(problem, text)
         target = posixpath.normpath(rest[0])
         if target in found:
             raise WrongValueError(f"two mounts at {target}", text)
         found[target] = FolderMount(source=source, target=rest[0], mode="".join(rest[1:]), folder=folder)
         resolved(source, folder)
     return found
+
+
+def wrong_target(path: str) -> str:
+    """What is wrong with a place in a container for a mount; empty when nothing is."""
+    if not path.isprintable() or set(path) & set(',"'):
+        return "a TARGET with a comma, a quote or a character that cannot be printed in it"
+    if is_too_long(path):
+        return f"a TARGET of more than {PATH_MAX} bytes, or with a name of more than {NAME_MAX} in it"
+    first = posixpath.normpath(path).split("/")[1]
+    return f"nothing can be mounted at /{first}" if first in ("", "proc", "sys") else ""
+
+
+def is_too_long(path: str) -> bool:
+    """Whether no file can have that path."""
+    return len(os.fsencode(path)) > PATH_MAX or any(len(os.fsencode(name)) > NAME_MAX for name in path.split("/"))
 
 
 def _variables(raw: Any) -> dict[str, Any]:
@@ -211,10 +240,17 @@ def _variables(raw: Any) -> dict[str, Any]:
             raise WrongValueError(problem, name)
         if type(value) not in (str, int):
             raise WrongValueError("must be a text in quotes, or a whole number", name)
-        if "\0" in str(value):
-            raise WrongValueError("has a NUL character in it", name)
+        if problem := wrong_value(str(value)):
+            raise WrongValueError(problem, name)
         found[name] = str(value)
     return found
+
+
+def wrong_value(value: str) -> str:
+    """What is wrong with the value of an environment variable, without the value; empty when nothing is."""
+    if "\0" in value:
+        return "a NUL character in the value"
+    return "" if value.isascii() or not re.search("[\ud800-\udfff]", value) else "a value that is not UTF-8"
 
 
 def wrong_name(name: str) -> str:

@@ -13,6 +13,8 @@ from kit.config.keys import KEYS, FolderMount, WrongValueError, convert
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 
+# Of one file: more are not read.
+MAX_PROBLEMS = 20
 Source = Literal["default", "user", "project", "environment"]
 
 
@@ -46,8 +48,7 @@ class Setting:
             return "true" if self.value else "false"
         if isinstance(self.value, tuple):
             return redact.text(", ".join(str(item) for item in self.value))
-        text = "" if self.value is None else redact.text(str(self.value))
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return escaped("" if self.value is None else redact.text(str(self.value)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class Config:
     project_file: Path | None = None
     problems: tuple[BadInputError, ...] = ()  # of files and variables; what is in such a file is not in the settings
     passed_over: tuple[str, ...] = ()  # project files that were not taken, with the reason
+    project: tuple[Setting, ...] = ()  # what the project's file says, whether it counts or not
+    others: str = ""  # why somebody else has written the project's file, or may
 
     def of(self, key: str) -> tuple[Setting, ...]:
         """The settings of a key: one, or of `env` and `mounts` as many as there are entries."""
@@ -73,31 +76,6 @@ class Config:
             return tuple(setting.value for setting in found if setting.part)
         return found[0].value
 
-    def notices(self, key: str) -> tuple[str, ...]:
-        """What to tell when a key's value is used, because a project's file says so and reaches out of the project."""
-        if self.project_file is None:
-            return ()
-        project = self.project_file.parent
-        file = os.path.relpath(self.project_file)
-        told = [s for s in self.of(key) if s.source == "project" and (KEYS[key].is_told or _leaves(s.value, project))]
-        return tuple(f"{file}: {setting.name} = {setting.shown}{_real(setting.value)}" for setting in told)
-
-
-def _leaves(value: Any, project: Path) -> bool:
-    """Whether a path or mount is outside the project, also by a link in it."""
-    if isinstance(value, FolderMount):
-        # On a host it is a path there, of which nothing can be seen from here.
-        return value.source.startswith(("/", "~")) or not value.path.resolve().is_relative_to(project.resolve())
-    return isinstance(value, Path) and not value.resolve().is_relative_to(project.resolve())
-
-
-def _real(value: Any) -> str:
-    """Where a path of this machine leads by a link, which is not to be seen in it; else empty."""
-    path = value
-    if isinstance(value, FolderMount):
-        path = None if value.source.startswith(("/", "~")) else value.path
-    return f" (leads to {real})" if isinstance(path, Path) and (real := path.resolve()) != path else ""
-
 
 def merged(layers: Sequence[Sequence[Setting]]) -> tuple[Setting, ...]:
     """The settings of all layers, the lowest first: a later one replaces the same key, and of `env` and `mounts` the
@@ -111,18 +89,25 @@ def merged(layers: Sequence[Sequence[Setting]]) -> tuple[Setting, ...]:
     return tuple(setting for name in KEYS for setting in (top[name] or {"": defaults[name]}).values())
 
 
-def from_file(path: Path, source: Source) -> list[Setting]:
-    """The settings in a file; none when there is no file. Raises BadInputError with everything that is wrong in it."""
-    text, document = files.read(path)
+def from_file(path: Path, source: Source, environment: Mapping[str, str]) -> tuple[list[Setting], str]:
+    """The settings in a file, and why it may be somebody else's; none when there is no file.
+
+    Raises BadInputError with everything that is wrong in it.
+    """
+    text, document, others = files.read(path, environment)
+    lines = files.Lines(text)
     folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 (keeps links)
     found: list[Setting] = []
     problems: list[tuple[str, str]] = []
 
     def place(key: str, part: str = "") -> tuple[str, int]:
-        line = files.line_of(text, key, part)
+        line = lines.of(key, part)
         return (f"{path}:{line}" if line else str(path)), line
 
     for name, raw in document.items():
+        if len(problems) > MAX_PROBLEMS:
+            problems.append(("there is more", ""))
+            break
         if name not in KEYS:
             problems.append((f"{place(name)[0]}: unknown key `{_printable(name)}`", _nearest(name)))
             continue
@@ -132,15 +117,18 @@ def from_file(path: Path, source: Source) -> list[Setting]:
             shown = f"{name}.{_printable(e.part)}" if name == "env" and e.part else name
             problems.append((f"{place(name, e.part)[0]}: `{shown}`: {e}", ""))
             continue
+        except ValueError:  # Python writes no number of thousands of digits, which hexadecimal ones may have
+            problems.append((f"{place(name)[0]}: `{name}`: a number that is too large", ""))
+            continue
         for part, value in values.items():
             written = str(value) if isinstance(value, FolderMount) else part
             line = place(name, written)[1]
             found.append(Setting(key=name, part=part, value=value, source=source, where=str(path), line=line))
     if problems:
-        (message, hint), *others = problems
+        (message, hint), *further = problems
         hint = hint or "`kit config show` lists every key"
-        raise BadInputError(message, hint=hint, details=tuple(" ".join(filter(None, other)) for other in others))
-    return found
+        raise BadInputError(message, hint=hint, details=tuple(" ".join(filter(None, other)) for other in further))
+    return found, others
 
 
 def from_environment(environment: Mapping[str, str]) -> list[Setting]:
@@ -161,6 +149,11 @@ def _nearest(name: str) -> str:
 
     near = difflib.get_close_matches(name.replace("-", "_").lower(), KEYS, n=1)
     return f"did you mean `{near[0]}`?" if near else f"there are: {', '.join(KEYS)}"
+
+
+def escaped(text: str) -> str:
+    """A text on one line, with what cannot be printed as in Python."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _printable(text: str) -> str:

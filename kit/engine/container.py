@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kit.engine.answers import items, mapping, number, text, texts
 from kit.frozen import dataclass
 
 
@@ -22,35 +23,44 @@ class Container:
     ports: Mapping[int, int]  # port in the container -> port on the host
 
 
-def from_inspect(raw: dict[str, Any]) -> Container:
+def from_inspect(raw: Any) -> Container:
     """A container from the engine's answer about it alone."""
-    config, state = raw["Config"], raw["State"]
-    bindings = (raw.get("HostConfig") or {}).get("PortBindings") or {}
+    raw = mapping(raw)
+    config, state = mapping(raw.get("Config")), mapping(raw.get("State"))
+    bindings = mapping(mapping(raw.get("HostConfig")).get("PortBindings"))
+    ports = {}
+    for inner, outer in bindings.items():
+        # Compose takes a range of ports for one, too.
+        if inside := _port(inner.partition("/")[0]):
+            outside = next((_port(text(mapping(binding).get("HostPort"))) for binding in items(outer)), 0)
+            ports.update({inside: outside} if outside else {})
     return Container(
-        name=raw["Name"].lstrip("/"),
-        image=config["Image"],
-        status=state["Status"],
-        exit_code=int(state.get("ExitCode") or 0),
-        labels=config.get("Labels") or {},
-        environment=dict(entry.partition("=")[::2] for entry in config.get("Env") or []),
-        ports={
-            int(inner.split("/")[0]): int(outer[0]["HostPort"])
-            for inner, outer in bindings.items()
-            # Compose takes a range of ports for one, too.
-            if outer and str(outer[0].get("HostPort", "")).isdecimal()
-        },
+        name=text(raw.get("Name")).lstrip("/"),
+        image=text(config.get("Image")),
+        status=text(state.get("Status")),
+        exit_code=number(state.get("ExitCode")),
+        labels=texts(config.get("Labels")),
+        environment=dict(entry.partition("=")[::2] for entry in map(text, items(config.get("Env"))) if entry),
+        ports=ports,
     )
 
 
-def from_list(raw: dict[str, Any]) -> Container:
+def from_list(raw: Any) -> Container:
     """A container from the engine's list, which has its exit code in words: `Exited (137) 2 hours ago`."""
-    ended = re.match(r"Exited \((\d+)\)", raw.get("Status", ""))
+    raw = mapping(raw)
+    ended = re.match(r"Exited \(([0-9]{1,9})\)", text(raw.get("Status")))
+    ports = [(number(p.get("PrivatePort")), number(p.get("PublicPort"))) for p in map(mapping, items(raw.get("Ports")))]
     return Container(
-        name=raw["Names"][0].lstrip("/") if raw.get("Names") else raw["Id"],
-        image=raw.get("Image", ""),
-        status=raw.get("State", ""),
+        name=next(map(text, items(raw.get("Names"))), "").lstrip("/") or text(raw.get("Id")),
+        image=text(raw.get("Image")),
+        status=text(raw.get("State")),
         exit_code=int(ended[1]) if ended else 0,
-        labels=raw.get("Labels") or {},
+        labels=texts(raw.get("Labels")),
         environment={},
-        ports={p["PrivatePort"]: p["PublicPort"] for p in raw.get("Ports") or [] if p.get("PublicPort")},
+        ports={inner: outer for inner, outer in ports if 0 < outer < 65536},
     )
+
+
+def _port(written: str) -> int:
+    """A port that is one; else 0."""
+    return int(written) if re.fullmatch(r"[0-9]{1,5}", written) and 0 < int(written) < 65536 else 0

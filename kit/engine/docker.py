@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kit import labels, process, unix_http
-from kit.engine import cdi, stream
+from kit import files, labels, process, unix_http
+from kit.engine import answers, cdi, stream
+from kit.engine.answers import items, mapping, parsed, texts
 from kit.engine.container import Container, from_inspect, from_list
 from kit.engine.info import parse_info
 from kit.engine.messages import NO_HINTS, Hints, translate
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 from kit.facts.engine import FEATURES, EngineFacts, Features
+from kit.spec.container import LIMITS, Limit
 from kit.targets import docker as target
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 # /images/json, filtered by reference=kit/*
 OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"
+# What tells one life of a container from another.
+LIFE = 'container inspect --format "{{if .State.Running}}{{.Id}} {{.State.StartedAt}}{{end}}"'
 NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
 
 
@@ -96,11 +101,23 @@ class Engine:
         on_terminal: bool = False,
         ends_with_input: bool = False,
     ) -> Iterator[tuple[list[str], dict[str, str]]]:
-        """One command of the engine as a program to start, and its variables; those of `environment` are in no
-        argument list. `on_terminal`: for a terminal, and not for pipes. `ends_with_input`: it is over when its input
-        is, wherever it runs; nothing is printed then but what it prints itself.
+        """One command of the engine as a program to start, and its variables. `environment`: a container's, for `run`
+        and `create`; they are in no argument list. `on_terminal`: for a terminal, and not for pipes.
+        `ends_with_input`: it is over when its input is, wherever it runs; nothing is printed then but what it prints
+        itself.
         """
-        yield [self.program, *args], {**self.environment, **(environment or {})}
+        if not environment:
+            yield [self.program, *args], self.environment
+            return
+        text, odd = target.env_file(environment)
+        with _unlisted(text) as path:
+            yield [self.program, *with_variables(args, path, odd)], {**self.environment, **odd}
+
+    def life(self, name: str) -> str:
+        """A POSIX script for the engine's machine: what it prints is the same as long as a container runs, another when
+        it was started anew, and nothing when it does not run.
+        """
+        return f"{self.program} {LIFE} {shlex.quote(name)}"
 
     def failure(self, error: CommandError) -> KitError:
         """A failed command of the engine as the kind of error its text stands for."""
@@ -169,18 +186,86 @@ class Engine:
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
+        found = self._image(reference)
+        return found[1] if found else None
+
+    def image_id(self, reference: str) -> str:
+        """What names the content of a local image and no other's; empty when there is no such image."""
+        found = self._image(reference)
+        return found[0] if found else ""
+
+    @property
+    def can_limit(self) -> tuple[Limit, ...]:
+        """What it can limit in a container without failing."""
+        if self.features.limits_anyhow:
+            return LIMITS
+        return tuple(limit for limit in LIMITS if limit in self._said.controllers)
+
+    def own_network(self, owner: str) -> str:
+        """The network of a user's containers, which those of others do not reach, made if need be; empty where the
+        engine keeps them apart by itself.
+        """
+        if not self.features.shares_bridge:
+            return ""
+        name = f"kit-{owner}"
+        answer = unix_http.get(self.socket_path, f"/networks/{name}")
+        there = answer[0] == 200 if answer else self.ask(["network", "inspect", name], timeout_s=30).returncode == 0
+        if not there:
+            # A network of one's own does not have the packet size that an administrator gave the default one.
+            mtu = "com.docker.network.driver.mtu"
+            format = f'{{{{index .Options "{mtu}"}}}}'
+            size = self.ask(["network", "inspect", f"--format={format}", "bridge"], timeout_s=30).stdout.strip()
+            option = [f"--opt={mtu}={size}"] if size.isdecimal() else []
+            self.call(["network", "create", *option, name], timeout_s=60)
+        return name
+
+    def _image(self, reference: str) -> tuple[str, dict[str, str]] | None:
         answer = unix_http.get(self.socket_path, f"/images/{reference}/json")
         if answer and answer[0] in (200, 404):
-            return (answer[1]["Config"].get("Labels") or {}) if answer[0] == 200 else None
+            found = answer[1]
+            return (
+                (str(found.get("Id")), texts(mapping(found.get("Config")).get("Labels"))) if answer[0] == 200 else None
+            )
         try:
-            arguments = ["image", "inspect", "--format={{json .Config.Labels}}", self.full_name(reference)]
+            arguments = ["image", "inspect", "--format={{json .Config.Labels}} {{.Id}}", self.full_name(reference)]
             text = self.call(arguments, timeout_s=30)
         except EngineError as e:
             said = " ".join((e.message, *e.details)).lower()
             if "no such image" in said or "image not known" in said:
                 return None
             raise
-        return json.loads(text) or {}
+        said, _, identifier = text.strip().rpartition(" ")
+        return identifier, texts(parsed(said))
+
+    def image_digest(self, reference: str) -> str:
+        """The digest under which its registry has a local image; empty when there is no image, or it is from none."""
+        name = self.full_name(reference)
+        done = self.ask(["image", "inspect", "--format={{json .RepoDigests}}", name], timeout_s=30)
+        of = name.partition("@")[0].removesuffix(":latest")
+        # Of names of images and digests: nothing in it that JSON would escape.
+        found = re.search(rf'"{re.escape(of)}@(sha256:[0-9a-f]{{64}})"', done.stdout)
+        return found[1] if found and done.returncode == 0 else ""
+
+    def note_made(self, reference: str) -> None:
+        """Keep in the engine that kit made the image that has this name now: in the label of a volume, which nothing
+        that is pulled or loaded can bring along, as it can an image's labels and name.
+        """
+        name = _record(reference)
+        self.ask(["volume", "rm", "--force", name], timeout_s=30)
+        self.call(["volume", "create", f"--label={labels.IMAGE_ID}={self.image_id(reference)}", name], timeout_s=30)
+
+    def made_labels(self, reference: str) -> dict[str, str] | None:
+        """The labels of a local image that kit made; None when there is no such image, or it is anybody else's."""
+        if (found := self._image(reference)) is None:
+            return None
+        name = _record(reference)
+        answer = unix_http.get(self.socket_path, f"/volumes/{name}")
+        if answer and answer[0] in (200, 404):
+            noted = answer[1].get("Labels")
+        else:
+            done = self.ask(["volume", "inspect", "--format={{json .Labels}}", name], timeout_s=30)
+            noted = parsed(done.stdout) if done.returncode == 0 else None
+        return found[1] if texts(noted).get(labels.IMAGE_ID) == found[0] else None
 
     @property
     def target(self) -> str:
@@ -204,15 +289,15 @@ class Engine:
         """An empty folder on the engine's machine that a container of `user` (UID:GID) may write to; gone after the
         block.
         """
-        import tempfile
-
-        with tempfile.TemporaryDirectory(prefix="kit-scratch-", ignore_cleanup_errors=True) as name:
+        with files.scratch("scratch") as outside:
+            folder = outside / "folder"
+            folder.mkdir()
             uid, _, gid = user.partition(":")
             if os.geteuid() == 0 and uid != "0":
-                os.chown(name, int(uid), int(gid))
+                os.chown(folder, int(uid), int(gid))
             elif self.is_rootless or os.geteuid() != int(uid):
-                Path(name).chmod(0o777)
-            yield name
+                folder.chmod(0o777)
+            yield str(folder)
 
     def read_text(self, path: str) -> str | None:
         """A text file of the engine's machine; None when it is not there."""
@@ -228,7 +313,7 @@ class Engine:
     def tags(self) -> list[str]:
         """The references of kit's own local images."""
         if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:
-            return [tag for image in answer for tag in image.get("RepoTags") or ()]
+            return [tag for image in answer for tag in items(image.get("RepoTags")) if isinstance(tag, str)]
         wanted = f"--filter=reference={self.full_name('kit/*')}"
         printed = self.call(["image", "ls", wanted, "--format={{.Repository}}:{{.Tag}}"], timeout_s=30)
         return [self.short_name(name) for name in printed.split()]
@@ -244,9 +329,11 @@ class Engine:
                 "or use kit's private engine: `kit engine up`",
             ) from None
 
-    def stream(self, args: Sequence[str], on_line: Callable[[str], None]) -> int:
+    def stream(
+        self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
+    ) -> int:
         """Run one command of the engine, handing on each line as it comes; returns its exit code."""
-        with self.prepared(args) as (command, variables):
+        with self.prepared(args, environment) as (command, variables):
             return process.stream(command, on_line, env=variables)
 
     def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
@@ -267,7 +354,7 @@ class Engine:
                 yield frames
             return
         try:
-            self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment)
+            self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.variables)
             on_created()
             with stream.attached(self.socket_path, spec.name) as frames:
                 self.call(["start", spec.name])
@@ -315,12 +402,17 @@ class Engine:
         `on_created` is called, from another thread, when the engine has the container, which is before it starts.
         """
         args = ["run", "--pull=never", *self.arguments(spec)]
-        if on_created is None:
-            return self.attach(args, spec.secret_environment)
-        # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has 125,
-        # 126 and 127, and leave the container where this process is killed in between.
-        with _watched(lambda: self.is_listed(spec.name), on_created):
-            return self.attach(args, spec.secret_environment)
+        code = -1
+        try:
+            # `docker create` and `docker start --attach` would say when, too, but exit with 1 where `docker run` has
+            # 125, 126 and 127, and leave the container where this process is killed in between.
+            with _watched(lambda: self.is_listed(spec.name), on_created) if on_created else contextlib.nullcontext():
+                code = self.attach(args, spec.variables)
+        finally:
+            # Interrupted, or what ended is not the command but the program that waited for it.
+            if code < 0 or (code and self.is_listed(spec.name)):
+                self.remove(spec.name, force=True)
+        return code
 
     def is_listed(self, name: str) -> bool:
         """True when the engine has a container of this name, running or not."""
@@ -332,9 +424,8 @@ class Engine:
     def run_detached(self, spec: ContainerSpec) -> str:
         """Start a container and leave it running; returns its ID. Nothing is left behind when it cannot start."""
         try:
-            return self.call(
-                ["run", "--detach", "--pull=never", *self.arguments(spec)], environment=spec.secret_environment
-            ).strip()
+            args = ["run", "--detach", "--pull=never", *self.arguments(spec)]
+            return self.call(args, environment=spec.variables).strip()
         except BaseException:
             self.remove(spec.name, force=True)
             raise
@@ -342,7 +433,10 @@ class Engine:
     def containers(self, *, label: str = labels.IMAGE) -> list[Container]:
         """All containers with a label, running or not, newest first."""
         answer = unix_http.get_list(self.socket_path, _listing("label", label))
-        if answer is not None and (raw := self._inspected([found["Id"] for found in answer])) is not None:
+        if (
+            answer is not None
+            and (raw := self._inspected([answers.text(found.get("Id")) for found in answer])) is not None
+        ):
             return [from_inspect(found) for found in raw]
         names = self.call(["ps", "--all", "--quiet", f"--filter=label={label}"], timeout_s=30).split()
         if not names:
@@ -351,7 +445,7 @@ class Engine:
         # One that ended and was removed since the list was made is no error: the rest is printed all the same.
         if any("no such container" not in line.lower() for line in done.stderr.splitlines() if line.strip()):
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
-        return [self._container(raw) for raw in json.loads(done.stdout or "[]")]
+        return [self._container(raw) for raw in items(parsed(done.stdout))]
 
     def listed(self, *, label: str) -> list[Container]:
         """The same in one question, however many there are, but without their environment."""
@@ -373,9 +467,12 @@ class Engine:
         """One container by name. Raises NoSuchContainerError."""
         if (known := self._inspected([name])) and known[0].get("Name") == f"/{name}":
             return from_inspect(known[0])
-        return self._container(json.loads(self.call(["container", "inspect", name], timeout_s=30))[0])
+        found = items(parsed(self.call(["container", "inspect", name], timeout_s=30)))
+        if not found:
+            raise EngineError(f"the container engine does not say what {name} is")
+        return self._container(found[0])
 
-    def _container(self, raw: dict[str, Any]) -> Container:
+    def _container(self, raw: Any) -> Container:
         found = from_inspect(raw)
         return replace(found, image=self.short_name(found.image))
 
@@ -392,6 +489,32 @@ class Engine:
         done = self.ask(["rm", *(self.forced if force else ()), "--volumes", name])
         if done.returncode != 0 and not force:
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
+
+
+def _record(reference: str) -> str:
+    return f"kit-made-{re.sub('[/:]', '-', reference)}"
+
+
+def with_variables(args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
+    """A command of the engine that makes a container, with its variables: of a file, and of its own environment."""
+    return [args[0], f"--env-file={path}", *(f"--env={name}" for name in odd), *args[1:]]
+
+
+@contextlib.contextmanager
+def _unlisted(text: str) -> Iterator[str]:
+    """A file that only programs of this user can read, and that is gone with this process however that ends."""
+    if not hasattr(os, "memfd_create"):
+        import tempfile
+
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="kit-") as file:
+            file.write(text)
+            file.flush()
+            yield file.name
+        return
+    with os.fdopen(os.memfd_create("kit"), "w", encoding="utf-8") as memory:
+        memory.write(text)
+        memory.flush()
+        yield f"/proc/{os.getpid()}/fd/{memory.fileno()}"
 
 
 @contextlib.contextmanager

@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
+from kit.engine.answers import items as _list
+from kit.engine.answers import mapping as _dict
+from kit.engine.answers import number as _number
+from kit.engine.answers import parsed
+from kit.engine.answers import text as _text
 from kit.facts.engine import EngineFacts, EngineProblem
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object(printed: str) -> dict[str, Any]:
     """The JSON object in a text that may have warnings around it; empty when there is none."""
-    for line in (text, *text.splitlines()):
-        try:
-            data = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(data, dict):
-            return data
-    return {}
-
-
-def _dict(data: Any) -> dict[str, Any]:
-    return data if isinstance(data, dict) else {}
-
-
-def _list(data: Any) -> list[Any]:
-    return data if isinstance(data, list) else []
-
-
-def _text(data: Any) -> str:
-    return data if isinstance(data, str) else ""
-
-
-def _number(data: Any) -> int:
-    return data if isinstance(data, int) else 0
+    return next((data for line in (printed, *printed.splitlines()) if isinstance(data := parsed(line), dict)), {})
 
 
 def problem_of(text: str) -> tuple[EngineProblem, str]:
@@ -98,8 +79,9 @@ def _podman(raw: dict[str, Any]) -> EngineFacts:
         problem="",
         endpoint=_text(_dict(host.get("remoteSocket")).get("path")),
         is_rootless=security.get("rootless") is True,
-        uids=sum(size for size in sizes if isinstance(size, int)) or None,
+        uids=sum(map(_number, sizes)) or None,
         cgroup_driver=_text(host.get("cgroupManager")),
+        controllers=tuple(map(_text, _list(host.get("cgroupControllers")))),
         cgroup_version=_text(host.get("cgroupVersion")).removeprefix("v"),
         storage_driver=_text(store.get("graphDriverName")),
         data_root=_text(store.get("graphRoot")),

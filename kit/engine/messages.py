@@ -36,11 +36,23 @@ KNOWN: Known = (
         "leave out --port to get a free one",
     ),
     (
+        ("address pools have been fully subscribed", "non-overlapping ipv4 address pool"),
+        EngineError,
+        "the engine has no address range left for a network of your containers",
+        "`docker network prune` removes those that nobody uses; `default-address-pools` in its daemon.json adds some",
+    ),
+    (
         ("unresolvable cdi devices",),
         GpuUnavailableError,
         "the engine knows no such GPU",
         "list what it knows with `docker info`; make a new specification with `sudo nvidia-ctk cdi generate "
         "--output=/etc/cdi/nvidia.yaml`",
+    ),
+    (
+        ('could not select device driver "cdi"',),
+        GpuUnavailableError,
+        "the engine takes no GPU by CDI",
+        'turn it on: `"features": {"cdi": true}` in /etc/docker/daemon.json, and restart docker (25 or newer)',
     ),
     (
         ("could not select device driver",),

@@ -12,13 +12,15 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import quote
 
-from kit import process, unix_http
-from kit.engine.docker import Engine
+from kit import paths, process, unix_http
+from kit.engine.docker import LIFE, Engine, with_variables
 from kit.engine.podman import PROGRAM, Podman
 from kit.errors import BadInputError, CommandError, EngineError, KitError, NetworkError, NoEngineError
 from kit.remote import ssh
 from kit.spec.container import ContainerSpec
+from kit.targets.docker import env_file
 
 PING_S = 5.0
 # A command that is over when its input is: sshd tells it nothing when the client is gone, and a log may be silent.
@@ -51,7 +53,7 @@ def _own_docker() -> tuple[str, dict[str, str]]:
 
 def _has_buildx() -> bool:
     """Whether docker on this machine has the plugin; looked up as docker does, without starting it."""
-    user = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "cli-plugins"
+    user = Path(os.environ.get("DOCKER_CONFIG") or paths.home() / ".docker") / "cli-plugins"
     return any((folder / "docker-buildx").exists() for folder in (user, *PLUGIN_FOLDERS))
 
 
@@ -113,6 +115,16 @@ class RemoteEngine(OtherMachine):
         self.socket_path = connection.folder / SOCKET
         self.connection = connection
 
+    def life(self, name: str) -> str:
+        sockets = " ".join(map(shlex.quote, self.connection.account.sockets))
+        # A private engine has its docker beside it; where there is none, what the engine itself says.
+        return (
+            f'for socket in {sockets}; do found=$(PATH="$PATH:${{socket%/run/*}}/programs/bin" '
+            f'docker --host "unix://$socket" {LIFE} {shlex.quote(name)} || curl -s --unix-socket "$socket" '
+            f'http://engine/containers/{quote(name)}/json | tr , "\\n" | grep -A 9 "\\"Running\\":true" | '
+            'grep -o "\\"StartedAt\\":\\"[^\\"]*" | head -n 1); [ -z "$found" ] || break; done; echo "$found"'
+        )
+
     @cached_property
     def _command_line(self) -> tuple[str, dict[str, str]]:
         program, variables = _own_docker()
@@ -144,9 +156,15 @@ class RemotePodman(OtherMachine, Podman):
         script, words = f'exec {PROGRAM} "$@"', list(args)
         if ends_with_input:
             script = _UNTIL_INPUT_ENDS.format(program=PROGRAM)
-        secrets = self._file_of(environment) if environment else ""
-        if secrets:
-            script, words = f'. "$1"; rm -f "$1"; shift; {script}', [secrets, *words]
+        secrets = []
+        if environment:
+            text, odd = env_file(environment)
+            words = with_variables(words, "/dev/fd/9", odd)
+            if odd:
+                secrets.append(self._file_of(self._exports(odd)))
+                script, words = f'. "$1"; rm -f "$1"; shift; {script}', [*secrets, *words]
+            secrets.insert(0, self._file_of(text))
+            script, words = f'exec 9<"$1"; rm -f "$1"; shift; {script}', [secrets[0], *words]
         remote = " ".join(["sh", "-c", shlex.quote(script), "sh", *map(shlex.quote, words)])
         options = ["-tt" if on_terminal else "-T", *(["-q"] if ends_with_input else [])]
         try:
@@ -155,18 +173,20 @@ class RemotePodman(OtherMachine, Podman):
         except BaseException:
             if secrets:
                 with contextlib.suppress(KitError):
-                    self.connection.run('rm -f "$1"', arguments=[secrets], check=False)
+                    self.connection.run('rm -f "$@"', arguments=secrets, check=False)
             raise
 
-    def _file_of(self, environment: Mapping[str, str]) -> str:
-        """A file there, for our eyes only, of variables that must be in no list of processes."""
+    def _exports(self, environment: Mapping[str, str]) -> str:
         for name in environment:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
                 raise BadInputError(
                     f"the variable {name!r} cannot be passed to Podman on {self.target}",
                     hint="give it a name of letters, digits and _ alone",
                 )
-        text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+        return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in environment.items())
+
+    def _file_of(self, text: str) -> str:
+        """A file there, for our eyes only, of variables that must be in no list of processes."""
         made = self.connection.run(
             'set -e; umask 077; folder="${XDG_RUNTIME_DIR:-$HOME/.cache/kit}"; mkdir -p "$folder"; '
             # Of a command whose connection was lost before it could remove its own.

@@ -69,7 +69,11 @@ def _is_new(headers: str) -> bool:
     """True for an engine whose content type tells a terminal's stream from two in one (interface 1.42, Docker 23)."""
     version = next((line for line in headers.splitlines() if line.startswith("api-version:")), "").partition(":")[2]
     numbers = version.strip().split(".")
-    return len(numbers) == 2 and all(n.isdecimal() for n in numbers) and [int(n) for n in numbers] >= [1, 42]
+    return (
+        len(numbers) == 2
+        and all(n.isdecimal() and len(n) < 5 for n in numbers)
+        and [int(n) for n in numbers] >= [1, 42]
+    )
 
 
 def _raw(stream: BufferedReader) -> Frames:

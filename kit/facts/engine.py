@@ -27,6 +27,8 @@ class Features:
     has_buildkit: bool = False  # builds by buildx
     has_equal_digests: bool = False  # promises the same digest for the same image, built twice
     has_compose: bool = False
+    limits_anyhow: bool = False  # a limit for which the kernel lacks something is a warning and no error
+    shares_bridge: bool = False  # puts all users' containers on one network unless it is told otherwise
     has_service: bool = False  # a daemon with settings of its own, which keeps containers running by itself
     can_attach_by_uri: bool = False  # an address alone leads an editor to its containers, wherever they are
     is_cdi_only: bool = False  # has no other way to a GPU, and looks in CDI_FOLDERS without saying so
@@ -38,6 +40,8 @@ FEATURES = {
         has_buildkit=True,
         has_equal_digests=True,
         has_compose=True,
+        limits_anyhow=True,
+        shares_bridge=True,
         has_service=True,
         can_attach_by_uri=True,
     ),
@@ -61,6 +65,7 @@ class EngineFacts:
     is_private: bool = False  # kit's own
     cgroup_driver: str = ""
     cgroup_version: str = ""
+    controllers: tuple[str, ...] = ()  # of cgroups that it may use, where it says so (Podman)
     storage_driver: str = ""
     data_root: str = ""
     runtimes: tuple[str, ...] = ()

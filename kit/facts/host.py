@@ -8,6 +8,9 @@ from typing import Literal
 from kit.facts.engine import EngineFacts
 from kit.frozen import dataclass
 
+# The kernel driver that keeps a device for virtual machines.
+VM_DRIVER = "vfio-pci"
+
 EndpointKind = Literal["registry", "mirror", "index"]
 
 
@@ -46,6 +49,7 @@ class HostGpu:
     index: int = 0
     uuid: str = ""
     pci_address: str = ""
+    device_id: str = ""  # on the PCI bus, of vendor 10de: `2684`
     memory_mib: int | None = None
     memory_used_mib: int | None = None
     utilisation_percent: int | None = None
@@ -53,6 +57,7 @@ class HostGpu:
     power_draw_w: float | None = None
     power_limit_w: float | None = None
     power_default_w: float | None = None
+    is_vgpu: bool = False  # a part of a GPU that another machine has, given to this one by its vGPU manager
     is_mig_enabled: bool = False
     mig_instances: tuple[MigInstance, ...] = ()
     processes: tuple[GpuProcess, ...] | None = None
@@ -126,6 +131,7 @@ class Host:
     is_wsl: bool = False
     # The driver: None when nobody could say, empty when none is loaded.
     driver: str | None = ""
+    driver_modules: Literal["open", "proprietary", ""] = ""  # the flavor of its kernel modules; empty: not known
     driver_cuda: str = ""  # newest CUDA the driver itself supports, nvidia-smi's header
     driver_library: str = ""  # version of libnvidia-ml / libcuda on disk, to compare with the loaded module
     driver_problem: str = ""  # what nvidia-smi printed when it failed

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from kit import paths
 from kit.frozen import dataclass
 
 # Which engine the user wants: `private`, `system` or `podman`.
@@ -43,4 +44,4 @@ CANDIDATES = (
 
 def docker_config() -> Path:
     """The file in which docker keeps its user's settings."""
-    return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    return Path(os.environ.get("DOCKER_CONFIG") or paths.home() / ".docker") / "config.json"

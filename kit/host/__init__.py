@@ -10,13 +10,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from kit import redact
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, KitError
 from kit.facts.host import Endpoint, Host, PciGpu
-from kit.host.parse_machine import is_wsl, parse_uname
+from kit.host.parse_machine import is_wsl, parse_modules, parse_uname
 
 if TYPE_CHECKING:
     from kit.host.parse_gpus import Driver
@@ -72,8 +72,10 @@ def read_gpus(target: str = "", *, with_use: bool = False, engine: Engine | None
             return Host(
                 platform=_platform(),
                 driver=driver.version,
+                driver_modules=_modules(),
                 driver_cuda=driver.cuda,
                 gpus=driver.gpus,
+                pci_gpus=() if driver.gpus else _pci_gpus(),  # a driver may not know the GPU there is
                 is_wsl=is_wsl(os.uname().release),
             )
     else:
@@ -111,6 +113,14 @@ def _ask_nvml(with_use: bool) -> Driver | None:
     from kit.host.nvml import read_nvml
 
     return read_nvml(pynvml, with_use=with_use)
+
+
+def _modules() -> Literal["open", "proprietary", ""]:
+    """The flavor of the loaded kernel modules."""
+    try:
+        return parse_modules(DRIVER_TRACES[0].read_text())
+    except OSError:
+        return ""
 
 
 def _pci_gpus() -> tuple[PciGpu, ...]:

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from kit.facts.host import GpuProcess, HostGpu, MigInstance
-from kit.host.parse_gpus import Driver, pci_address, program_name
+from kit.host.parse_gpus import Driver, device_id, pci_address, program_name
 
 # NVML's number for "on no MIG instance".
 _NO_INSTANCE = 0xFFFFFFFF
+# NVML_GPU_VIRTUALIZATION_MODE_VGPU: this machine is the guest.
+_VGPU = 2
 
 
 def read_nvml(nvml: Any, *, with_use: bool = False) -> Driver | None:
@@ -70,13 +72,16 @@ def _gpu(nvml: Any, index: int, with_use: bool) -> HostGpu:
     memory = _memory(nvml, handle)
     mode = _ask(nvml, nvml.nvmlDeviceGetMigMode, handle)
     instances = _instances(nvml, handle) if mode and mode[0] else ()
+    mode_of = getattr(nvml, "nvmlDeviceGetVirtualizationMode", None)  # older versions of pynvml do not have it
     gpu = HostGpu(
         name=name,
         compute_capability=f"{capability[0]}.{capability[1]}" if capability else "",
         index=index,
         uuid=_text(_ask(nvml, nvml.nvmlDeviceGetUUID, handle)),
         pci_address=pci_address(_text(pci.busId)) if pci else "",
+        device_id=device_id(f"{getattr(pci, 'pciDeviceId', 0):08x}") if pci else "",
         memory_mib=_mib(memory.total) if memory else None,
+        is_vgpu=mode_of is not None and _ask(nvml, mode_of, handle) == _VGPU,
         is_mig_enabled=bool(mode and mode[0]),
         mig_instances=instances,
     )

@@ -88,6 +88,12 @@ def pci_address(text: str) -> str:
     return found[1] if found else ""
 
 
+def device_id(text: str) -> str:
+    """The device of `268410DE`, as the driver writes device and vendor: `2684`; empty for what is not NVIDIA's."""
+    found = re.fullmatch(r"(?:0x)?([0-9a-f]{4})10de", text.strip().lower())
+    return found[1] if found else ""
+
+
 def program_name(text: str) -> str:
     """A process without its folder and arguments; what follows the first space may be a password."""
     first = text.rpartition("\\")[2] if "\\" in text else (text.split() or [""])[0].rpartition("/")[2]
@@ -105,6 +111,7 @@ def _gpu(body: str, address: str) -> HostGpu:
         name="" if _FAULT.search(name) else name,
         uuid=uuid if uuid.startswith("GPU-") else "",
         pci_address=pci_address(_value(outer, "pci", "pci_bus_id") or address or ""),
+        device_id=device_id(_value(outer, "pci", "pci_device_id")),
         memory_mib=_whole(_value(outer, "fb_memory_usage", "total")),
         memory_used_mib=_whole(_value(outer, "fb_memory_usage", "used")),
         utilisation_percent=_whole(_value(outer, "utilization", "gpu_util")),
@@ -112,6 +119,7 @@ def _gpu(body: str, address: str) -> HostGpu:
         power_draw_w=next((n for n in (_number(_value(power, key)) for key in draw) if n is not None), None),
         power_limit_w=next((n for n in (_number(_value(power, key)) for key in limit) if n is not None), None),
         power_default_w=_number(_value(power, "default_power_limit")),
+        is_vgpu=_value(outer, "gpu_virtualization_mode", "virtualization_mode").upper() == "VGPU",
         is_mig_enabled=_value(outer, "mig_mode", "current_mig") == "Enabled",
         mig_instances=tuple(_mig(found["body"]) for found in _elements(_body(body, "mig_devices"), "mig_device")),
         processes=_processes(outer),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Literal
 
 from kit.facts.host import Endpoint
 from kit.frozen import dataclass
@@ -55,6 +56,15 @@ def parse_os(text: str) -> tuple[str, str]:
 def is_wsl(kernel: str) -> bool:
     """True for the kernel of WSL, by /proc/version."""
     return "microsoft" in kernel.lower()
+
+
+def parse_modules(text: str) -> Literal["open", "proprietary", ""]:
+    """The flavor of NVIDIA's kernel modules, of /proc/driver/nvidia/version; empty when it is not one that is known.
+
+    `NVIDIA UNIX Open Kernel Module for x86_64  570.124.06`, `NVIDIA UNIX x86_64 Kernel Module  535.54.03`.
+    """
+    line = next((line for line in text.splitlines() if "Kernel Module" in line), "")
+    return "open" if "Open Kernel Module" in line else "proprietary" if "NVIDIA UNIX" in line else ""
 
 
 def parse_memory(text: str) -> int | None:

@@ -8,10 +8,9 @@ import re
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from kit import redact
+from kit import paths, redact
 from kit.facts.host import Host
 
 _HOMES = re.compile(r"(?:/home|/Users|[A-Za-z]:\\Users)[/\\][^/\\\s:'\",]+|(?<![\w.-])/root(?![\w.-])")
@@ -66,7 +65,7 @@ def _hider(users: Iterable[str], machines: Iterable[str]) -> Callable[[str], str
         return re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(found)})(?![A-Za-z0-9])") if found else None
 
     rules = [(words(users), "user"), (words(set(machines) - {"localhost"}), "host")]
-    home = str(Path.home())
+    home = str(paths.home())
 
     def hide(text: str) -> str:
         if len(home) > 1:

@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 KEPT_LINES = 40
+_HASH = re.compile(r"\s*sha256:[0-9a-f]{64}\s*")
 EXPORT = "exporting to image"
 # What podman build prints about itself, between what its steps print.
 _STEP = re.compile(r"(?:\[(?P<stage>\d+/\d+)\] )?STEP (?P<number>\d+/\d+): (?P<command>.*)")
@@ -37,6 +38,12 @@ class Step:
     cached: bool = False
     error: str = ""
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
+
+    def keep(self, line: str) -> None:
+        """Take a line of its output. Of hashes one below the other, all those of a package, the last one is enough."""
+        if self.lines and _HASH.fullmatch(line) and _HASH.fullmatch(self.lines[-1]):
+            self.lines.pop()
+        self.lines.append(line)
 
     @property
     def title(self) -> str:
@@ -80,7 +87,7 @@ class BuildLog(Log):
         """Take one line; returns the steps that it finished."""
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             if line.strip():
@@ -90,7 +97,8 @@ class BuildLog(Log):
         for raw in _rows(record, "logs"):
             step = self.steps.get(str(raw.get("vertex")))
             if step:
-                step.lines.extend(_decode(str(raw.get("data", ""))).splitlines())
+                for text in _decode(str(raw.get("data", ""))).splitlines():
+                    step.keep(text)
         return finished
 
     def _vertex(self, raw: dict[str, Any]) -> Step | None:
@@ -163,7 +171,7 @@ class PodmanLog(Log):
 
     def _keep(self, line: str) -> None:
         if self._current:
-            self._current.lines.append(line)
+            self._current.keep(line)
         elif line.strip():
             self.other.append(line)
 

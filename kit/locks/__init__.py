@@ -16,7 +16,7 @@ from typing import Any
 from kit import paths
 from kit.catalog import Catalog
 from kit.catalog.rows import LAYERS, Image
-from kit.errors import CheckFailedError, LockError, UnlockedError
+from kit.errors import CheckFailedError, KitError, LockError, UnlockedError
 from kit.locks.format import (
     LOCK_FILE,
     REQUIREMENTS_FILE,
@@ -125,18 +125,22 @@ def check(catalog: Catalog, image: Image, folder: Path | None = None) -> None:
 def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datetime.date | None = None) -> bool:
     """Solve an image with uv and write its lock; returns whether anything changed.
 
-    Versions that are locked already stay while they fit, unless `upgrade`. Nothing is written when anything fails. The
-    lock that a `-devel` image adds to is brought up to date first where it is not.
+    Versions that are locked already stay while they fit, unless `upgrade`; a lock that is up to date and of another uv
+    stays as it is. Nothing is written when anything fails. The lock that a `-devel` image adds to is brought up to date
+    first where it is not.
     """
     from kit.locks.solver import require_wheels
 
+    if not upgrade and other_uv(catalog, image):
+        return False
     folder = paths.images_dir() / image.name
     before = _present(folder)
     plain = _plain_lock(catalog, _plain(image), upgrade=upgrade) if image.flavor else None
-    uv, entries = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), plain)
+    entries = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), plain)
     own = _requirements_text(image, entries, plain)
     requirements = join(own, plain.requirements) if plain else own
     require_wheels(catalog, image, requirements)
+    uv = plain.file.uv if plain else catalog.uv_version
     snapshot = (today or datetime.datetime.now(datetime.timezone.utc).date()).isoformat()
     present = {} if upgrade else _values(before.get(LOCK_FILE, ""))
     if sha256(requirements) == present.get("requirements_hash"):
@@ -156,11 +160,21 @@ def write_unlocked(catalog: Catalog, image: Image) -> bool:
     return _write(folder, _present(folder), {LOCK_FILE: file.text()})
 
 
+def other_uv(catalog: Catalog, image: Image) -> str:
+    """The version of the uv that solved an image's lock, where that is up to date and this kit has another; else ""."""
+    try:
+        lock = read_lock(paths.images_dir() / image.name, image)
+    except KitError:
+        return ""
+    is_other = lock.file.uv != catalog.uv_version and not differences(lock, catalog, image)
+    return lock.file.uv if is_other else ""
+
+
 def resolves_the_same(catalog: Catalog, image: Image) -> bool:
     """Solve again, over the network, and say whether the lock on disk is what comes out; writes nothing."""
     before = _present(paths.images_dir() / image.name).get(REQUIREMENTS_FILE, "")
     plain = read_lock(paths.images_dir() / image.release.name, _plain(image)) if image.flavor else None
-    return _requirements_text(image, _solve(catalog, image, before, plain)[1], plain) == before
+    return _requirements_text(image, _solve(catalog, image, before, plain), plain) == before
 
 
 def _present(folder: Path) -> dict[str, str]:
@@ -238,29 +252,27 @@ def _requirements_text(image: Image, entries: Mapping[str, Iterable[Requirement]
     return "".join(parts)
 
 
-def _solve(
-    catalog: Catalog, image: Image, present: str, plain: Lock | None
-) -> tuple[str, dict[str, list[Requirement]]]:
-    """uv's version, and the entries of each layer; of a `-devel` image of the one that it adds to the plain lock."""
+def _solve(catalog: Catalog, image: Image, present: str, plain: Lock | None) -> dict[str, list[Requirement]]:
+    """The entries of each layer; of a `-devel` image of the one that it adds to the plain lock."""
     from kit.locks.solver import compile_requirements
 
     present = own_sections(present)
     if plain:
         wanted = devel_requirements(catalog, image)
         if not wanted:
-            return plain.file.uv, {image.flavor: []}
+            return {image.flavor: []}
         # The plain image's packages are constraints: a compiler must not move what the framework was solved with.
         below = parse_requirements(plain.requirements)
         pins = tuple(entry.pin for entry in below)
-        _, entries = compile_requirements(catalog, image, wanted, present, more_constraints=pins)
+        entries = compile_requirements(catalog, image, wanted, present, more_constraints=pins)
         names = {e.name for e in below}
-        return plain.file.uv, {image.flavor: [e for e in entries if e.name not in names]}
+        return {image.flavor: [e for e in entries if e.name not in names]}
     packages = tuple(p.requirement or p.name for p in catalog.packages_for(image))
-    uv, entries = compile_requirements(catalog, image, image.release.requirements + packages, present)
+    entries = compile_requirements(catalog, image, image.release.requirements + packages, present)
     by_layer: dict[str, list[Requirement]] = {layer: [] for layer in LAYERS}
     for entry in entries:
         by_layer[catalog.layer_of(entry.name)].append(entry)
-    return uv, by_layer
+    return by_layer
 
 
 def _plain(image: Image) -> Image:

@@ -7,12 +7,15 @@ A lock may have a parent. Its requirements.lock then holds its own sections alon
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kit import files
 from kit.catalog.rows import LAYERS, Image
 from kit.errors import CatalogError, LockError, UnlockedError
 from kit.frozen import dataclass
@@ -23,7 +26,10 @@ SCHEMA = 1
 
 _PARENT = re.compile(r"-r \.\./([^/\s]+)/requirements\.lock\n")
 _SECTION = re.compile(r"# layer: (\S+)")
-_ENTRY = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[^\s;\\]+)(?:\s*;\s*(?P<marker>[^\\\n]+))?")
+_ENTRY = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,99})==(?P<version>[A-Za-z0-9.+!_-]{1,99})(?:\s*;\s*(?P<marker>[^\\\n]+))?"
+)
+_END_OF_TIMES = 2**32  # in seconds: what gzip can write
 _HASH = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 
 
@@ -182,7 +188,7 @@ def _again(folder: Path) -> str:
 def _read(path: Path) -> str:
     try:
         # Bytes, not text mode: a line ending that git or an editor changed must change the hash.
-        return path.read_bytes().decode("utf-8")
+        return files.read_text(path)
     except FileNotFoundError:
         raise LockError(f"{path} is missing", hint=_again(path.parent)) from None
     except (OSError, UnicodeDecodeError) as e:
@@ -196,15 +202,30 @@ def _read_json(path: Path) -> LockFile:
     again = _again(path.parent)
     try:
         data: Any = json.loads(_read(path))
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise LockError(f"{path} is not valid JSON: {e}", hint=again) from None
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise LockError(f"{path} has the schema {schema!r}; this kit reads {SCHEMA}", hint=again)
     try:
-        return make(str(path), LockFile, data)
+        file = make(str(path), LockFile, data)
     except CatalogError as e:
         raise LockError(e.message, hint=again) from None
+    if not (file.unlocked or is_day(file.snapshot)):
+        raise LockError(f"{path}: `snapshot` is `{file.snapshot}`, which is not a day", hint=again)
+    if not 0 <= file.source_date_epoch < _END_OF_TIMES:
+        raise LockError(
+            f"{path}: `source_date_epoch` is {str(file.source_date_epoch)[:20]}, which is not a time", hint=again
+        )
+    return file
+
+
+def is_day(text: str) -> bool:
+    """Whether a text is a day, `2026-11-21`."""
+    try:
+        return datetime.date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def split_layers(text: str, where: str = REQUIREMENTS_FILE) -> dict[str, str]:
@@ -245,12 +266,22 @@ def parse_requirements(text: str, where: str = REQUIREMENTS_FILE) -> list[Requir
                 f"{where}: cannot read the entry `{head.strip()}`",
                 hint="an entry is `name==version ; marker` followed by its hashes",
             )
-        found.append(
-            Requirement(
-                name=match["name"], version=match["version"], marker=(match["marker"] or "").strip(), hashes=tuple(good)
-            )
-        )
+        marker = (match["marker"] or "").strip()
+        if marker and not _is_marker(marker):
+            raise LockError(f"{where}: the marker of `{match['name']}` is not one: `{marker[:100]}`")
+        found.append(Requirement(name=match["name"], version=match["version"], marker=marker, hashes=tuple(good)))
     return found
+
+
+@cache
+def _is_marker(text: str) -> bool:
+    from packaging.markers import InvalidMarker, Marker, UndefinedEnvironmentName  # which `kit run` need not import
+
+    try:
+        Marker(text).evaluate({"extra": ""})
+    except (InvalidMarker, UndefinedEnvironmentName, ValueError, RecursionError):
+        return False
+    return True
 
 
 def sha256(text: str) -> str:

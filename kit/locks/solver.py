@@ -8,15 +8,15 @@ import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kit import process
+from kit import files, process
 from kit.catalog import Catalog
 from kit.catalog.rows import Image
 from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
+from kit.locks.uv import uv_program
 from kit.network import read_settings
 
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
@@ -35,16 +35,16 @@ def compile_requirements(
     requirements: tuple[str, ...],
     present: str,
     more_constraints: tuple[str, ...] = (),
-) -> tuple[str, list[Requirement]]:
-    """uv's version and its solution of the requirements for an image.
+) -> list[Requirement]:
+    """uv's solution of the requirements for an image.
 
     Entries of the text `present` keep their versions where they fit. Raises LockError when nothing fits, NetworkError
-    when an index does not answer.
+    when an index does not answer, MissingProgramError when uv is of another version.
     """
     release = image.release
     pythons = catalog.pythons_for(image)
     machines = catalog.machines_for(image)
-    files = {
+    inputs = {
         "pyproject.toml": _pyproject(image, requirements, pythons, machines),
         "constraints.txt": _lines(release.constraints + more_constraints),
         "overrides.txt": _lines(release.overrides),
@@ -54,25 +54,24 @@ def compile_requirements(
     arguments = ["pyproject.toml", "--universal", "--python-version", pythons[0], "--generate-hashes"]
     arguments += ["--constraint", "constraints.txt", "--override", "overrides.txt", "--output-file", "solved.txt"]
     arguments += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
-    version = process.run([_uv(), "--version"]).stdout.split()[1]
-    with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
-        folder = Path(temporary)
+    uv = uv_program(catalog.uv_version)
+    with files.scratch("lock") as folder:
         try:
-            _run("compile", arguments, files, folder)
+            _run(uv, "compile", arguments, inputs, folder)
         except CommandError as e:
             raise _solve_error(image, e) from None
         text = (folder / "solved.txt").read_text(encoding="utf-8")
     environments = marker_environments(pythons, machines)
     entries = [for_these(entry, environments) for entry in parse_requirements(text, f"uv's answer for {image.name}")]
-    return version, [entry for entry in entries if entry is not None]
+    return [entry for entry in entries if entry is not None]
 
 
-def _run(command: str, arguments: list[str], files: Mapping[str, str], folder: Path) -> None:
+def _run(uv: Path, command: str, arguments: list[str], files: Mapping[str, str], folder: Path) -> None:
     """Run `uv pip COMMAND` for wheels alone in a folder with these files. Raises CommandError."""
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     always = ["--no-config", "pip", command, *_INTERPRETER, "--quiet", "--only-binary", ":all:"]
-    process.run([*_clean_environment(), _uv(), *always, *arguments], cwd=folder, timeout_s=900)
+    process.run([*_clean_environment(), str(uv), *always, *arguments], cwd=folder, timeout_s=900)
 
 
 def for_these(entry: Requirement, environments: list[dict[str, str]]) -> Requirement | None:
@@ -112,22 +111,17 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
     arguments += ["--target", "target"]
     if index := image.release.index:
         arguments += ["--find-links" if index.endswith(".html") else "--index", index]
+    uv = uv_program(catalog.uv_version)
     for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
         platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
         where = ["--python-version", python, "--python-platform", platform]
-        with tempfile.TemporaryDirectory(prefix="kit-lock-") as temporary:
+        with files.scratch("lock") as folder:
             try:
-                _run("install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, Path(temporary))
+                _run(uv, "install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, folder)
             except CommandError as e:
                 error = _solve_error(image, e)
                 error.message += f" (wheels for Python {python}, {platform})"
                 raise error from None
-
-
-def _uv() -> str:
-    import uv
-
-    return os.fspath(uv.find_uv_bin())
 
 
 def _solve_error(image: Image, error: CommandError) -> KitError:

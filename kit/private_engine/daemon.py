@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from kit import apt, files, mounts, paths, process, procs
+from kit import accounts, apt, files, mounts, paths, process, procs
 from kit.errors import BadInputError, DiskFullError, EngineError, KitError, UnsupportedHostError
 from kit.private_engine import engine_paths, is_up, machine, processes, programs, programs_of, read_state, subnet
 from kit.private_engine.settings import STORES, EnginePaths, Programs, Store, daemon_configuration
@@ -44,8 +44,9 @@ def up(
     programs.check_host()
     _require_root("up")
     here = engine_paths()
+    os.umask(0o022)  # other users have to get at the programs, and may write nothing; whatever root's is
     here.folder.mkdir(mode=0o711, parents=True, exist_ok=True)  # the lock's; every user may use what is in it
-    with files.locked(here.lock_file):
+    with files.locked(here.lock_file, say=say):
         if is_up():
             running = str(read_state(here).get("store", ""))
             if store not in (None, running):
@@ -79,7 +80,7 @@ def down(*, purge: bool = False, say: Callable[[str], None] = lambda _: None) ->
     if not here.folder.is_dir():
         return False
     _require_root("down")
-    with files.locked(here.lock_file):
+    with files.locked(here.lock_file, say=say):
         was_up = is_up()
         if was_up:
             say("stopping the private engine and its containers")
@@ -137,12 +138,13 @@ def _start(
             insecure_registries=(*INSECURE_REGISTRIES, *insecure_registries),
             runtimes={"nvidia": runtime} if runtime else {},
         ),
+        mode=0o600,
     )
     state: dict[str, Any] = {"store": store, "pool": str(plan.pool), "iptables": iptables}
     paths.write_text(here.state_file, json.dumps(state))
     if here.log_file.is_file():
         here.log_file.replace(here.log_file.with_suffix(".log.1"))
-    machine.enter(here.id, os.getpid())
+    machine.enter(here.id, os.getpid(), iptables)
     subnet.add_bridge(plan, mtu)
     subnet.add_rules(plan, iptables)
     mark, _, value = here.mark.partition("=")
@@ -156,8 +158,8 @@ def _start(
     processes.wait_until(lambda: is_up() or not procs.is_alive(pid), START_TIMEOUT_S)
     if not is_up():
         raise _start_error(here)
-    if user := os.environ.get("SUDO_UID"):
-        os.chown(here.socket, int(user), -1)
+    if user := accounts.sudo_user():
+        os.chown(here.socket, user[0], -1)
 
 
 def shadow(here: EnginePaths, folder: Path) -> Path:
@@ -206,13 +208,15 @@ def _clear(here: EnginePaths, found: Programs) -> None:
                 subnet.remove_bridge(bridge)
     subnet.remove_bridge(here.bridge)
     state = read_state(here)
+    iptables = ""
     if state.get("iptables"):
         with contextlib.suppress(KitError):
-            subnet.remove_rules(here.chain, _iptables(found))
+            iptables = _iptables(found)
+            subnet.remove_rules(here.chain, iptables)
     for store in STORES:
         mounts.unmount_below(here.data(store))
     mounts.remove_tree(here.run)
-    machine.leave(here.id)
+    machine.leave(here.id, iptables)
     if "pid" in state:
         paths.write_text(here.state_file, json.dumps({k: v for k, v in state.items() if k != "pid"}))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
 from kit import files, procs
 from kit.paths import write_text
@@ -13,46 +13,63 @@ from kit.private_engine import subnet
 
 RUN = Path("/run")
 USERS = RUN / "kit-engines"
+BEFORE = USERS / "before.json"
+LOCK = USERS / "lock"  # held for milliseconds
+LOCK_WAIT_S = 60.0
 # Folders that Docker and containerd use whatever they are told; each engine sees one of its own in their place.
 SHADOWED = (RUN / "containerd", RUN / "docker", RUN / "runc", Path("/opt/containerd"))
 
 
-def enter(engine: str, pid: int) -> None:
+def enter(engine: str, pid: int, iptables: str) -> None:
     """Prepare the machine for an engine that process `pid` is about to start; `settle` says who runs it then."""
-    with files.locked(RUN):  # itself, so that no lock file is left behind
-        others = _live()
-        before = USERS / "before.json"
-        if not others or not before.is_file():
+    with files.locked(LOCK, wait_s=LOCK_WAIT_S):
+        if not _before():
             made = [str(folder) for folder in SHADOWED if not folder.exists()]
-            write_text(before, json.dumps({"ip_forward": subnet.forwarding(), "made": made}))
+            found = subnet.forwarding()
+            write_text(BEFORE, json.dumps({"boot": procs.boot(), "made": made, "forwarding": found}))
+            if found["ip_forward"] != "1":
+                subnet.close(found, iptables)
         for folder in SHADOWED:
             folder.mkdir(exist_ok=True, mode=0o711)
-        subnet.set_forwarding("1")
+        subnet.set_forwarding({"ip_forward": "1"})
         _write(engine, pid)
 
 
 def settle(engine: str, pid: int) -> None:
     """The engine runs, as process `pid`."""
-    with files.locked(RUN):
+    with files.locked(LOCK, wait_s=LOCK_WAIT_S):
         _write(engine, pid)
 
 
-def leave(engine: str) -> None:
+def leave(engine: str, iptables: str) -> None:
     """The engine has ended: if it was the last, the machine is put back as it was before the first."""
-    with files.locked(RUN):
+    with files.locked(LOCK, wait_s=LOCK_WAIT_S):
         with contextlib.suppress(FileNotFoundError):
             (USERS / f"{engine}.engine").unlink()
         if _live():
             return
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            before = json.loads((USERS / "before.json").read_text())
-            subnet.set_forwarding(before["ip_forward"])
+        if before := _before():
+            subnet.set_forwarding(before["forwarding"])
             for folder in before["made"]:
                 # A folder that something else uses by now is not empty, and stays.
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()
-        if USERS.is_dir():
-            shutil.rmtree(USERS)
+        if iptables:
+            subnet.remove_rules(subnet.CLOSED, iptables)
+        BEFORE.unlink(missing_ok=True)
+        # Last of all: whoever waits for it makes a new one then, with the folder.
+        LOCK.unlink()
+        with contextlib.suppress(OSError):
+            USERS.rmdir()
+
+
+def _before() -> dict[str, Any]:
+    """How the machine was before the first engine, since it was started; empty when none has changed it."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        before: dict[str, Any] = json.loads(BEFORE.read_text())
+        if before["boot"] == procs.boot():
+            return before
+    return {}
 
 
 def _write(engine: str, pid: int) -> None:

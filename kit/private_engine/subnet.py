@@ -13,7 +13,7 @@ import re
 import shlex
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kit import process
@@ -22,7 +22,12 @@ from kit.frozen import dataclass
 
 Network = ipaddress.IPv4Network
 
-FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+IPV4 = Path("/proc/sys/net/ipv4")
+# There when the kernel shows the rules the packets inside a bridge too (k3s, libvirt and others have it do so).
+BRIDGE_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+BRIDGED = "-m physdev --physdev-is-bridged"  # would switch that on where it is off
+# The chain of all engines, there while kit has switched forwarding on.
+CLOSED = "KIT-closed"
 ROUTES = Path("/proc/net/route")
 CLASS_NET = Path("/sys/class/net")
 
@@ -143,19 +148,43 @@ def bridges_of(names: Iterable[str], database: bytes) -> list[str]:
     return [name for name in names if re.fullmatch("br-[0-9a-f]{12}", name) and name[3:].encode() in database]
 
 
-def rules(plan: Plan) -> list[tuple[str, ...]]:
-    """The iptables calls that let the engine's containers out, and nobody else in.
+def rules(plan: Plan, *, is_closed: bool, sees_bridged: bool) -> list[tuple[str, ...]]:
+    """The iptables calls that let the engine's containers out as far as the host's own rules do, and nobody in.
 
-    Ports are published by docker-proxy, which is a process of the host, so nothing but answers needs to come in.
+    What refuses stands before the host's rules, what allows after them. Ports are published by docker-proxy, which is a
+    process of the host, so nothing but answers needs to come in. Networks do not reach each other, as with Docker's own
+    rules. `is_closed`: there is a chain of `closing`. `sees_bridged`: packets inside a bridge pass the rules as well.
     """
     pool, chain, comment = plan.pool, plan.chain, f"-m comment --comment {plan.chain}"
+    # Docker names the bridges of networks that are made later.
+    ours = (f"-i {plan.bridge} -s {plan.bridge_network}", f"-i br-+ -s {plan.later_networks}")
+    answers = f"-d {pool} -m conntrack --ctstate RELATED,ESTABLISHED"
     texts = (
         f"-t nat -A POSTROUTING -s {pool} ! -d {pool} {comment} -j MASQUERADE",
         f"-t filter -N {chain}",
-        f"-t filter -A {chain} -s {pool} -j ACCEPT",
-        f"-t filter -A {chain} -d {pool} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"-t filter -A {chain} -i {plan.bridge} -o {plan.bridge} -j RETURN",
+        *([f"-t filter -A {chain} {BRIDGED} -j RETURN"] if sees_bridged else []),
+        f"-t filter -A {chain} {answers} -j RETURN",
         f"-t filter -A {chain} -d {pool} -j DROP",
         f"-t filter -I FORWARD {comment} -j {chain}",
+        *(f"-t filter -A FORWARD {match} {comment} -j ACCEPT" for match in (*ours, answers)),
+        *(f"-t filter -I {CLOSED} {match} {comment} -j RETURN" for match in (*ours, answers) if is_closed),
+    )
+    return [tuple(text.split()) for text in texts]
+
+
+def closing(open_ones: Iterable[str], bridges: Iterable[str], *, sees_bridged: bool) -> list[tuple[str, ...]]:
+    """The iptables calls that keep closed what was closed while the kernel forwarded nothing.
+
+    Not what comes in from the interfaces `open_ones`, which forwarded by themselves, or stays inside a bridge.
+    """
+    texts = (
+        f"-t filter -N {CLOSED}",
+        *(f"-t filter -A {CLOSED} -i {name} -j RETURN" for name in open_ones),
+        *(f"-t filter -A {CLOSED} -i {name} -o {name} -j RETURN" for name in bridges),
+        *([f"-t filter -A {CLOSED} {BRIDGED} -j RETURN"] if sees_bridged else []),
+        f"-t filter -A {CLOSED} -j DROP",
+        f"-t filter -I FORWARD -m comment --comment {CLOSED} -j {CLOSED}",
     )
     return [tuple(text.split()) for text in texts]
 
@@ -174,12 +203,25 @@ def removals(table: str, listing: str, chain: str) -> list[tuple[str, ...]]:
 
 def add_rules(plan: Plan, iptables: str) -> None:
     """Add the engine's rules; those of an earlier, broken start are replaced."""
-    remove_rules(plan.chain, iptables)
-    for arguments in rules(plan):
+    is_closed = process.run([iptables, "-w", "10", "-S", CLOSED], check=False).returncode == 0
+    _replace_rules(plan.chain, iptables, rules(plan, is_closed=is_closed, sees_bridged=BRIDGE_FILTER.exists()))
+
+
+def close(before: Mapping[str, str], iptables: str) -> None:
+    """Keep closed what these settings of `forwarding` say is closed, whatever the kernel forwards from now on."""
+    names = [folder.name for folder in CLASS_NET.iterdir()]
+    open_ones = [name for name in names if before.get(f"conf/{name}/forwarding") == "1"]
+    bridges = [name for name in names if (CLASS_NET / name / "bridge").is_dir()]
+    _replace_rules(CLOSED, iptables, closing(open_ones, bridges, sees_bridged=BRIDGE_FILTER.exists()))
+
+
+def _replace_rules(chain: str, iptables: str, calls: Iterable[tuple[str, ...]]) -> None:
+    remove_rules(chain, iptables)
+    for arguments in calls:
         try:
             process.run([iptables, "-w", "10", *arguments])
         except CommandError as e:
-            remove_rules(plan.chain, iptables)
+            remove_rules(chain, iptables)
             raise EngineError(
                 "the firewall rules of the engine's containers cannot be added",
                 details=e.details,
@@ -214,11 +256,16 @@ def working_iptables(candidates: Iterable[str]) -> str:
     )
 
 
-def forwarding() -> str:
-    """Whether the kernel forwards IPv4 packets: `0` or `1`."""
-    return FORWARDING.read_text().strip()
+def forwarding() -> dict[str, str]:
+    """The kernel's settings that say what it forwards, and those that it changes when that is switched on or off."""
+    interfaces = [f"conf/{folder.name}/forwarding" for folder in (IPV4 / "conf").iterdir() if folder.name != "all"]
+    names = ["ip_forward", "conf/all/accept_redirects", *interfaces]
+    return {name: (IPV4 / name).read_text().strip() for name in names}
 
 
-def set_forwarding(value: str) -> None:
-    if forwarding() != value:
-        FORWARDING.write_text(value)
+def set_forwarding(settings: Mapping[str, str]) -> None:
+    """Write the settings that differ; those of interfaces that are gone are left out."""
+    for name, value in settings.items():
+        file = IPV4 / name
+        if file.exists() and file.read_text().strip() != value:
+            file.write_text(value)

@@ -36,6 +36,12 @@ ALIVE_S = 10
 # ssh makes its socket under a name 17 characters longer first; a Unix socket's path has at most 107 bytes.
 LONGEST_FOLDER = 107 - len("/control") - 17
 _ALIVE = ("-o", f"ServerAliveInterval={ALIVE_S}", "-o", "ServerAliveCountMax=3")
+# Whatever the user's configuration says: nothing of this machine is lent to a server, and only kit's commands run.
+_SETTINGS: tuple[str, ...] = ("ForwardAgent=no", "ForwardX11=no", "GSSAPIDelegateCredentials=no")
+_SETTINGS += ("PermitLocalCommand=no", "Tunnel=no", "RemoteCommand=none")
+_SAFE = tuple(word for setting in _SETTINGS for word in ("-o", setting))
+# Forwards that the configuration asks for: none is kit's, and where another login has them already they fail.
+_NO_FORWARDS = ("-o", "ClearAllForwardings=yes")
 
 # (part of ssh's text in lower case, what happened, what to do); the first that matches wins.
 _FAILURES: tuple[tuple[str, str, str], ...] = (
@@ -137,7 +143,7 @@ class Connection:
 
     def shell(self) -> list[str]:
         """The ssh command that goes through the connection, without the address: `rsync -e` takes it joined."""
-        return [*_program(), *_through(self.control)]
+        return [*_program(), *_through(self.control), *_NO_FORWARDS]
 
     def command(self, remote: str = "", *options: str) -> list[str]:
         """The ssh command that runs `remote`, in the login shell there, through the connection."""
@@ -178,7 +184,8 @@ class Connection:
     def control_command(self, verb: str, *options: str, timeout_s: float = 10) -> bool:
         """Ask the connection's own process for something (`forward`, `cancel`, `exit`); False when it refuses."""
         try:
-            done = process.run([*self.shell(), "-O", verb, *options, self.address], timeout_s=timeout_s, check=False)
+            command = [*_program(), *_through(self.control), "-O", verb, *options, self.address]
+            done = process.run(command, timeout_s=timeout_s, check=False)
         except CommandError:
             return False
         return done.returncode == 0
@@ -192,13 +199,13 @@ def _through(control: Path) -> list[str]:
     # The command line counts before ~/.ssh/config, which may have ControlMaster settings of its own. Should the shared
     # connection be gone, ssh makes one for this command alone.
     options = ["-o", "ControlMaster=no", "-o", f"ControlPath={control}", "-o", "BatchMode=yes"]
-    return [*options, "-o", f"ConnectTimeout={CONNECT_S}"]
+    return [*_SAFE, *options, "-o", f"ConnectTimeout={CONNECT_S}"]
 
 
 def own_command(target: str, *options: str) -> list[str]:
     """An ssh command with a connection of its own, that nobody is asked anything by: for what must live by itself."""
     quiet = ["-o", "BatchMode=yes", "-o", "ControlMaster=no", "-o", "ControlPath=none"]
-    return [*_program(), *quiet, "-o", f"ConnectTimeout={CONNECT_S}", *options, resolve_target(target)]
+    return [*_program(), *_SAFE, *quiet, "-o", f"ConnectTimeout={CONNECT_S}", *options, resolve_target(target)]
 
 
 def is_connected(target: str) -> bool:
@@ -273,8 +280,15 @@ def _parents() -> list[Path]:
 
 
 def _folder(address: str) -> Path:
-    """The folder of the connection to an address, made when it is not there; nobody else can look into it."""
-    name = f"{re.sub('[^A-Za-z0-9]+', '-', address)[-12:]}-{zlib.crc32(_mark(address).encode()):08x}"
+    """The folder of the connection to an address, made when it is not there."""
+    return private_folder(f"{re.sub('[^A-Za-z0-9]+', '-', address)[-12:]}-{zlib.crc32(_mark(address).encode()):08x}")
+
+
+def private_folder(name: str) -> Path:
+    """A folder for sockets, whose paths are short, made when it is not there; nobody else can look into it.
+
+    Raises UnsupportedHostError when something of somebody else's is in its place.
+    """
     parents = _parents()
     parent = next((p for p in parents if len(str(p / name)) <= LONGEST_FOLDER), parents[-1])
     for folder in (parent, parent / name):
@@ -289,9 +303,16 @@ def _folder(address: str) -> Path:
     return parent / name
 
 
+def remove_folder(name: str) -> None:
+    """Remove what `private_folder` made, with the sockets in it."""
+    for folder in (parent / name for parent in _parents()):
+        if folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.getuid():
+            _forget(folder)
+
+
 def _mark(address: str) -> str:
     """What tells connections apart: the same name may be another machine in another configuration of ssh."""
-    return "\0".join((address, os.environ.get(SSH_VARIABLE, ""), str(Path.home())))
+    return "\0".join((address, os.environ.get(SSH_VARIABLE, ""), str(paths.home())))
 
 
 def _open_one(target: str, address: str, folder: Path) -> Connection | None:
@@ -306,7 +327,7 @@ def _open_one(target: str, address: str, folder: Path) -> Connection | None:
         if raw.pop("mark") != _mark(address):
             return None  # the folder's name is short: another one's
         account = Account(**{**raw, "sockets": tuple(raw["sockets"]), "denied": tuple(raw["denied"])})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Connection(target=target, address=address, folder=folder, account=account)
 
@@ -323,8 +344,7 @@ def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
     mark = f"@@{secrets.token_hex(8)}"
     options = ["-o", "ControlMaster=yes", "-o", f"ControlPath={control}", "-o", f"ControlPersist={IDLE_S}", *_ALIVE]
     options += ["-o", f"ConnectTimeout={CONNECT_S}", "-o", "StreamLocalBindUnlink=yes", "-T"]
-    # A connection that forwards what the user's configuration says would fail where another login already does.
-    options += ["-o", "ClearAllForwardings=yes", "-o", f"BatchMode={'no' if asks else 'yes'}"]
+    options += [*_SAFE, *_NO_FORWARDS, "-o", f"BatchMode={'no' if asks else 'yes'}"]
     try:
         done = process.run(
             [*_program(), *options, address, "sh -s"],
@@ -355,12 +375,15 @@ def _forget(folder: Path) -> None:
         folder.rmdir()
 
 
+_ID = re.compile(r"[0-9]{1,10}")
+
+
 def parse_account(text: str, mark: str) -> Account | None:
     """The account from what the script printed, between whatever a login prints; None when it is not there."""
     rows = [line.removeprefix(mark).split("\t", 1) for line in text.splitlines() if line.startswith(mark)]
     pairs = [(row[0], row[1]) for row in rows if len(row) == 2]
     found = dict(pairs)
-    if not found.get("home", "").startswith("/") or not all(found.get(n, "").isdecimal() for n in ("uid", "gid")):
+    if not found.get("home", "").startswith("/") or not all(_ID.fullmatch(found.get(n, "")) for n in ("uid", "gid")):
         return None
     return Account(
         user=found.get("user", ""),
@@ -380,9 +403,11 @@ def parse_account(text: str, mark: str) -> Account | None:
 def resolve_target(target: str) -> str:
     """What ssh is given: the target as it is, or the address of the docker context of that name.
 
-    Raises BadInputError when ssh could take it for an option.
+    Raises BadInputError for what is not text, and when ssh could take it for an option, or a shell for a command: that
+    of a ProxyCommand, or of who copies a hint.
     """
-    if target.startswith("-") or not target.strip() or re.search(r"[\s\x00-\x1f]", target):
+    odd = r"[\s\x00-\x1f\x7f-\x9f\ud800-\udfff'\"`$;&<>|(){}]|@-"
+    if target.startswith("-") or not target.strip() or re.search(odd, target):
         raise BadInputError(
             f"--host {target!r} is no machine", hint="give user@server, a name of ~/.ssh/config, or a docker context"
         )
@@ -401,7 +426,7 @@ def context_endpoint(name: str) -> str:
     Without starting docker, which takes longer than the whole of a warm `kit --host H ps` may. Where they are:
     docker/cli, cli/context/store.
     """
-    folder = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "contexts" / "meta"
+    folder = Path(os.environ.get("DOCKER_CONFIG") or paths.home() / ".docker") / "contexts" / "meta"
     if not folder.is_dir():
         return ""
     import hashlib

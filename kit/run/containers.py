@@ -6,9 +6,10 @@ import json
 import os
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import labels
+from kit import accounts, labels, layout, process, procs
 from kit.engine import Container, Engine, connect
 from kit.errors import BadInputError, KitError, NoSuchContainerError
 from kit.frozen import dataclass
@@ -42,10 +43,8 @@ class Running:
 
 def caller(environment: dict[str, str] | None = None) -> str:
     """The caller's UID:GID; under sudo the user's who called it, so that files belong to a person and not to root."""
-    env = os.environ if environment is None else environment
-    if os.geteuid() == 0 and env.get("SUDO_UID") and env.get("SUDO_GID"):
-        return f"{env['SUDO_UID']}:{env['SUDO_GID']}"
-    return f"{os.getuid()}:{os.getgid()}"
+    uid, gid = accounts.sudo_user(environment) or (os.getuid(), os.getgid())
+    return f"{uid}:{gid}"
 
 
 def user_of(engine: Engine) -> str:
@@ -54,43 +53,51 @@ def user_of(engine: Engine) -> str:
     return f"{connection.account.uid}:{connection.account.gid}" if connection else caller()
 
 
-def user_inside(engine: Engine) -> str:
-    """The UID:GID in a container that is the caller outside, so that what is written in a mounted folder is theirs."""
-    return "0:0" if engine.is_rootless else user_of(engine)
+def user_inside(engine: Engine, folder: Path | None = None) -> str:
+    """The UID:GID in a container that is the caller outside, so that what is written in a mounted folder is theirs.
+
+    For root, whose containers could leave a program there that makes anybody root, it is whoever owns `folder`.
+    """
+    user = "0:0" if engine.is_rootless else user_of(engine)
+    if folder and not engine.connection and not engine.is_rootless and user.startswith("0:"):
+        owner = folder.stat()
+        return f"{owner.st_uid}:{owner.st_gid}" if owner.st_uid else user
+    return user
 
 
 def service_url(service: str | None, port: int, token: str) -> str:
     """The address to open in a browser."""
-    return f"http://127.0.0.1:{port}/lab?token={token}" if service == "jupyter" else f"http://127.0.0.1:{port}/"
+    return f"http://127.0.0.1:{port}/{'lab' if service == 'jupyter' else ''}?token={token}"
 
 
 def answers(service: str | None, port: int, token: str) -> bool:
-    """True when the service answers on this port, and (Jupyter) takes this token: no other server does."""
+    """True when the service answers on this port, and takes this token: no other server does."""
     import urllib.error
     import urllib.request
     from http.client import HTTPException
 
-    path = "/api/status" if service == "jupyter" else "/"
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
-    if service == "jupyter":
-        request.add_header("Authorization", f"token {token}")
+    path, known = ("/api/status", "started") if service == "jupyter" else ("/data/environment", "data_location")
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"token {token}"})
     # Never through a proxy: the address is this machine's own.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=3) as response:
             body = response.read()
-            return response.status == 200 and (service != "jupyter" or "started" in json.loads(body))
+            return response.status == 200 and known in json.loads(body)
     except (urllib.error.URLError, HTTPException, OSError, ValueError):
         return False
 
 
 def sweep(engine: Engine, *, label: str = labels.IMAGE) -> list[str]:
-    """Remove containers that a killed kit of this host left created but never started; returns their names."""
+    """Remove containers that a killed kit of this host left: those created but never started, and the caller's own that
+    were to go with it; returns their names.
+    """
     host = socket.gethostname()
     removed = []
     for container in engine.containers(label=label):
         owner, _, pid = container.labels.get(labels.CLIENT, "").rpartition(":")
-        if container.status == "created" and owner == host and not _is_alive(pid):
+        is_over = procs.is_over(container.labels.get(labels.BOUND, "")) and is_own(container, engine)
+        if owner == host and (is_over or (container.status == "created" and not _is_alive(pid))):
             engine.remove(container.name, force=True)
             removed.append(container.name)
     return removed
@@ -117,14 +124,18 @@ def is_own(container: Container, engine: Engine) -> bool:
     return owner_of(container) == user_of(engine).partition(":")[0]
 
 
-def require_own(containers: Sequence[Container], engine: Engine, *, action: str) -> None:
+def require_own(
+    containers: Sequence[Container],
+    engine: Engine,
+    *,
+    action: str,
+    hint: str = "ask them; or give --force if you may",
+) -> None:
     """Raise BadInputError when one of these is another user's."""
     others = [container for container in containers if not is_own(container, engine)]
     if others:
         names = ", ".join(f"{c.name} ({c.labels.get(labels.OWNER_NAME) or owner_of(c)})" for c in others)
-        raise BadInputError(
-            f"cannot {action} what another user started: {names}", hint="ask them; or give --force if you may"
-        )
+        raise BadInputError(f"cannot {action} what another user started: {names}", hint=hint)
 
 
 def describe(container: Container, engine: Engine, ports: dict[str, int] | None = None) -> Running:
@@ -134,12 +145,12 @@ def describe(container: Container, engine: Engine, ports: dict[str, int] | None 
         port = (_tunnel_ports(engine) if ports is None else ports).get(container.name, 0)
     else:
         port = next(iter(container.ports.values()), 0)
-    token = container.environment.get("JUPYTER_TOKEN", "")
+    token = container.environment.get(layout.TOKEN, "")
     own = is_own(container, engine)
     is_up = own and service and port and container.status == "running"
     return Running(
         name=container.name,
-        image=container.labels[labels.IMAGE],
+        image=container.labels.get(labels.IMAGE, ""),
         service=service,
         url=service_url(service, port, token) if is_up else "",
         status=container.status,
@@ -181,11 +192,16 @@ def listed_everywhere(
 
     with ThreadPoolExecutor(max_workers=32) as pool:
         waiting = {pool.submit(ask, host): host for host in hosts}
-        for answer in as_completed(waiting):
-            try:
-                yield waiting[answer], answer.result()
-            except KitError as e:
-                yield waiting[answer], e
+        try:
+            for answer in as_completed(waiting):
+                try:
+                    yield waiting[answer], answer.result()
+                except KitError as e:
+                    yield waiting[answer], e
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            process.end_running()
+            raise
 
 
 def targets(engine: Engine, names: Sequence[str], *, everything: bool, statuses: Sequence[str]) -> list[Container]:
@@ -269,7 +285,6 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
     remote_port = next(iter(container.ports.values()), 0)
     if not engine.target or not service or not remote_port or container.status != "running":
         return None
-    from kit import layout
     from kit.remote import tunnels
 
     target = next((t.target for t in tunnels.listed() if t.container == container.name), engine.target)
@@ -279,6 +294,7 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
         service=service,
         remote_port=remote_port,
         first_port=port or layout.port_of(service),
+        life=engine.life(container.name),
         exact=port is not None,
     )
 

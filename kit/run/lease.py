@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import files, labels
+from kit import accounts, files, labels
 from kit.decide import gpus
 from kit.engine import Engine
 from kit.errors import GpuUnavailableError, UnsupportedHostError
@@ -47,6 +47,8 @@ if [ ! -e "$file" ]; then
     beside="$(mktemp "$folder/.$name.XXXXXX")" && chmod 444 "$beside" && ln "$beside" "$file" 2>/dev/null
     rm -f "$beside"
 fi
+# What a link or a FIFO of another user's leads to is not the lock.
+[ -f "$file" ] && [ ! -L "$file" ] || { ls -l "$file" >&2; exit 1; }
 exec 9<"$file" && flock -w "$wait" 9 && echo held && exec cat >/dev/null
 exit 1
 """
@@ -84,8 +86,8 @@ def locked(
     handle = files.acquire(path, wait_s=wait_s, on_wait=tell, opened=_open)
     if handle is None:
         raise GpuUnavailableError(
-            f"another process has held {path} for {wait_s:g} s, so no GPU can be chosen",
-            hint="`sudo lslocks` shows which one; --gpus device=0 names a GPU without the lock",
+            f"{files.holder(path)} has held {path} for {wait_s:g} s, so no GPU can be chosen",
+            hint="run the command again when that has ended; --gpus device=0 names a GPU without the lock",
         )
     held = [handle]
 
@@ -184,17 +186,7 @@ def holders(engine: Engine) -> tuple[GpuContainer, ...]:
         for container in engine.containers(label=labels.LEASE)
         if container.status in gpus.HOLDING
     )
-    return gpus.with_user_names(found, user_name)
-
-
-def user_name(uid: int) -> str:
-    """The name of a user of this machine; empty when it has none."""
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return ""
+    return gpus.with_user_names(found, accounts.user_name)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import paths
+from kit import accounts, paths
 from kit.catalog import Catalog, load_catalog
 from kit.decide import compat
 from kit.engine import Engine, connect
@@ -17,7 +17,7 @@ from kit.errors import BadInputError, NoSuchImageError
 from kit.frozen import dataclass
 from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
-from kit.run.lease import GpuDecision, decide, host_for, user_name
+from kit.run.lease import GpuDecision, decide, host_for
 from kit.spec.container import Place, passwd_lines
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class Ready:
     network: NetworkSettings
     gpus: GpuDecision
     options: ImageOptions = field(default_factory=ImageOptions)
+    reference: str = ""  # of the image in the engine, once it was brought
 
 
 def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lambda _: None) -> Ready:
@@ -80,10 +81,10 @@ def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lam
 
 def bring(ready: Ready, screen: Screen) -> Ready:
     """See to it that the engine has the image as its files say. Raises what `ensure_image` raises."""
-    if ensure_image(ready.catalog, ready.image, ready.engine, ready.options, screen):
-        # Who uses which GPU has changed meanwhile.
-        return replace(ready, gpus=replace(ready.gpus, host=None))
-    return ready
+    reference, is_new = ensure_image(ready.catalog, ready.image, ready.engine, ready.options, screen)
+    # Who uses which GPU has changed meanwhile.
+    gpus = replace(ready.gpus, host=None) if is_new else ready.gpus
+    return replace(ready, gpus=gpus, reference=reference)
 
 
 def name_and_words(name: str, words: tuple[str, ...], configured_image: str) -> tuple[str, tuple[str, ...]]:
@@ -137,10 +138,10 @@ def mount_on(mount: Mount, connection: Connection | None) -> Mount:
                 hint="give a whole path, or one with ~/",
             )
         return replace(mount, source=there)
-    source = Path(mount.source).expanduser().resolve()
-    if not source.exists():
+    source = os.path.realpath(os.path.expanduser(mount.source))  # noqa: PTH111 (raises nothing, whatever is written)
+    if not os.path.exists(source):  # noqa: PTH110
         raise BadInputError(f"--mount: {source} does not exist", hint="make it first, or correct the path")
-    return replace(mount, source=str(source))
+    return replace(mount, source=source)
 
 
 def _path_on(connection: Connection, path: str) -> str:
@@ -156,10 +157,12 @@ def new_name(request: RunRequest, *, use: str = "") -> str:
 def place_on(engine: Engine, request: RunRequest) -> Place:
     """What a container's description takes from the engine's machine; the files it mounts are there afterwards."""
     owner = user_of(engine).partition(":")[0]
-    name = engine.connection.account.user if engine.connection else user_name(int(owner))
+    name = engine.connection.account.user if engine.connection else accounts.user_name(int(owner))
     ca_file = request.network.ca_file
     return Place(
         memory_bytes=engine.memory_bytes,
+        can_limit=engine.can_limit,
+        network=engine.own_network(owner),
         passwd_file=engine.provide(_passwd_file(request.user)),
         ca_file=engine.provide(ca_file) if ca_file else "",
         owner=owner,
@@ -170,8 +173,9 @@ def place_on(engine: Engine, request: RunRequest) -> Place:
 
 def _passwd_file(user: str) -> Path:
     """The passwd file of a user; made once."""
-    file = paths.state_dir() / "passwd" / user.replace(":", "-")
+    file = paths.usable_folder(paths.state_folder, "passwd") / user.replace(":", "-")
     text = "".join(f"{line}\n" for line in passwd_lines(user))
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
-        paths.write_text(file, text)
+        # Whom the container runs as reads it there; others cannot reach it.
+        paths.write_text(file, text, mode=0o600 if user.startswith(f"{os.getuid()}:") else 0o644)
     return file

@@ -56,6 +56,7 @@ def start_service(
                 service=request.service or "",
                 remote_port=port,
                 first_port=first,
+                life=engine.life(name),
                 exact=request.port is not None,
             )
             port = tunnel.local_port

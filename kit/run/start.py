@@ -33,6 +33,7 @@ class RunAsk(Wanted):
     tensorboard: bool = False  # beside the notebook
     detach: bool = False
     restart: str = ""
+    configured: tuple[str, ...] = ()  # of these fields, those whose value is a default for whatever it is of use to
     is_terminal: bool = False
 
 
@@ -59,6 +60,11 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     service, command, logdir = as_command(words)
     if ask.tensorboard and service != "jupyter":
         raise BadInputError("--tensorboard is for the notebook", hint="alone it is `kit run NAME tensorboard`")
+    if ask.port is not None and not service and "port" not in ask.configured:
+        raise BadInputError("--port is for a service", hint="leave it out; a command's own ports are not published")
+    stays = service or ask.detach or ask.target
+    if ask.restart and not stays and "restart" not in ask.configured:
+        raise BadInputError("--restart is for what stays", hint="leave it out, or give --detach too")
     if ask.detach and service:
         raise BadInputError(f"--detach is for a command; {service} stays up by itself", hint="leave it out")
     if ask.remote_folder and not ask.target:
@@ -73,13 +79,16 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     ready = bring(ready, screen)
     request = RunRequest(
         image=ready.image,
+        reference=ready.reference,
         service=service,
         command=command,
         port=ask.port,
         folder=folder_on(engine, ask.folder, ask.remote_folder, screen),
-        user=ask.user or user_inside(engine),
+        user=ask.user or user_inside(engine, ask.folder),
         environment=contents.environment,
-        secrets=secrets,
+        secrets=(*secrets, *contents.secrets),
+        memory_bytes=contents.memory_bytes,
+        pids=contents.pids,
         mounts=tuple(mounts),
         logdir=logdir or contents.logdir,
         restart=ask.restart,

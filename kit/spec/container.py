@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from kit import labels, layout
 from kit.frozen import dataclass
@@ -14,6 +19,16 @@ if TYPE_CHECKING:
     from kit.spec.request import RunRequest
 
 SHM_LIMIT = 16 * 2**30
+# Half of the processes and threads that the kernel allows a machine that nobody has configured (PID_MAX_DEFAULT in its
+# include/linux/threads.h), so that no container takes all of them. A DataLoader worker is one or two, a framework has
+# some for each core, NCCL a few for each GPU.
+PIDS_LIMIT = 16384
+# What the machine keeps for itself, an eighth or this: else the kernel may kill what others run, or the SSH server.
+KEPT_BYTES = 4 * 2**30
+
+
+Limit = Literal["memory", "pids"]
+LIMITS: tuple[Limit, ...] = ("memory", "pids")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +51,25 @@ class ContainerSpec:
     user: str = ""  # UID:GID
     workdir: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
-    secret_environment: Mapping[str, str] = field(default_factory=dict)  # values stay out of argument lists and files
+    secret_environment: Mapping[str, str] = field(default_factory=dict)  # values stay out of a compose file
     mounts: tuple[Mount, ...] = ()
     ports: tuple[tuple[int, int], ...] = ()  # (port on 127.0.0.1, port in the container)
     labels: Mapping[str, str] = field(default_factory=dict)
     gpus: GpuGrant = field(default_factory=GpuGrant)
     shm_bytes: int = 0  # 0: the engine's default
+    memory_bytes: int = 0  # the limit; 0: none
+    pids: int = 0  # the limit of processes and threads; -1: none, 0: the engine's default
+    network: str = ""  # empty: the engine's default
     remove: bool = False
     interactive: bool = False
     tty: bool = False
     healthcheck: bool = False
     restart: str = ""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """All of its environment. Any value may be a secret: none is to be in a list of processes."""
+        return {**self.environment, **self.secret_environment}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +77,8 @@ class Place:
     """What a description takes from the machine the container is for, and from who starts it there."""
 
     memory_bytes: int = 0  # 0: unknown
+    can_limit: tuple[Limit, ...] = LIMITS
+    network: str = ""  # whose containers no other user's reach
     passwd_file: str = ""  # where that machine has the files that are mounted
     ca_file: str = ""
     owner: str = ""  # UID of who starts it
@@ -74,11 +99,30 @@ def shm_bytes(memory_bytes: int) -> int:
     return min(memory_bytes // 2, SHM_LIMIT)
 
 
-def volume_mounts(image: str, uid: str) -> tuple[Mount, ...]:
-    """The user's own named volumes: home, caches, and what `pip install` adds to this image."""
+def memory_limit(memory_bytes: int) -> int:
+    """The memory of a container that nobody limits, on a machine with so much."""
+    return memory_bytes - min(memory_bytes // 8, KEPT_BYTES)
+
+
+def _limit(asked: int | None, default: int) -> int:
+    return default if asked is None else asked
+
+
+def slug(name: str) -> str:
+    """A name as engines take it in those of volumes and projects: lower-case letters, digits, `-` and `_`."""
+    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")[:40] or "folder"
+
+
+def project_of(folder: Path) -> str:
+    """What tells the volumes of one folder from those of another: the same name as long as it stays where it is."""
+    return f"{slug(folder.name)}-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]}"
+
+
+def volume_mounts(image: str, uid: str, project: str) -> tuple[Mount, ...]:
+    """The user's own named volumes of a project: home, and what `pip install` adds to this image."""
     return tuple(
         Mount(
-            source=f"kit-{uid}-{image}-{v.name}" if v.per_image else f"kit-{uid}-{v.name}",
+            source="-".join(("kit", uid, project, *((image,) if v.per_image else ()), v.name)),
             target=v.path,
             is_volume=True,
         )
@@ -86,10 +130,20 @@ def volume_mounts(image: str, uid: str) -> tuple[Mount, ...]:
     )
 
 
+def fresh_volumes(uid: str) -> tuple[Mount, ...]:
+    """Volumes without a name, which go with the container, for work of kit's own: what the user added to theirs is not
+    the image's. The CUDA cache stays, and no project's container has it.
+    """
+    fresh = (Mount(source="", target=v.path, is_volume=True) for v in layout.VOLUMES)
+    return (*fresh, Mount(source=f"kit-{uid}-cuda", target=layout.CUDA_CACHE, is_volume=True))
+
+
 def service_command(request: RunRequest) -> tuple[str, ...]:
     """What the container runs for a service."""
     if request.service == "tensorboard":
-        return ("tensorboard", f"--logdir={request.logdir}", "--host=0.0.0.0", f"--port={layout.TENSORBOARD_PORT}")
+        program = resources.files("kit.spec").joinpath("tensorboard.py").read_text(encoding="utf-8")
+        options = (f"--logdir={request.logdir}", "--host=0.0.0.0", f"--port={layout.TENSORBOARD_PORT}")
+        return ("python", "-c", program, *options)
     return layout.jupyter_command(int(request.user.partition(":")[0]))
 
 
@@ -101,7 +155,7 @@ def describe(
     mounts = [
         Mount(source=str(request.folder), target=layout.WORKSPACE),
         Mount(source=place.passwd_file, target=layout.PASSWD_FILE, read_only=True),
-        *(volume_mounts(image.name, uid) if request.volumes is None else request.volumes),
+        *(request.volumes or volume_mounts(image.name, uid, project_of(request.folder))),
         *request.mounts,
     ]
     environment = {"USER": "root" if uid == "0" else "kit", **dict(gpus.environment)}
@@ -112,9 +166,9 @@ def describe(
     # A proxy's address may have a password in it.
     secret = {**request.network.proxies, **dict(request.secrets)}
     secret = {variable: value for variable, value in secret.items() if variable not in environment}
-    if request.service == "jupyter":
-        secret["JUPYTER_TOKEN"] = token
-    owner = {labels.OWNER: place.owner, labels.OWNER_NAME: place.owner_name}
+    if request.service:
+        secret[layout.TOKEN] = token
+    owner, can = {labels.OWNER: place.owner, labels.OWNER_NAME: place.owner_name}, place.can_limit
     return ContainerSpec(
         image=request.reference or image.reference,
         name=name,
@@ -133,9 +187,13 @@ def describe(
             labels.GPUS: " ".join(gpus.devices),
             labels.CLIENT: place.client,
             **({labels.LEASE: " ".join(gpus.lease)} if gpus.lease else {}),
+            **({labels.BOUND: request.bound} if request.bound else {}),
         },
         gpus=gpus,
         shm_bytes=shm_bytes(place.memory_bytes),
+        memory_bytes=_limit(request.memory_bytes, memory_limit(place.memory_bytes) if "memory" in can else 0),
+        pids=_limit(request.pids, PIDS_LIMIT if "pids" in can else 0),
+        network=place.network,
         remove=not request.service,
         interactive=request.has_input,
         tty=request.is_terminal,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from kit.config.keys import wrong_name
+from kit import layout
+from kit.config.keys import wrong_name, wrong_target, wrong_value
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.spec.container import Mount
@@ -28,6 +31,9 @@ class Contents:
     env_file: Path | None = None
     mounts: tuple[Mount, ...] = ()  # their sources as they were written
     logdir: str = "."  # of TensorBoard
+    secrets: tuple[tuple[str, str], ...] = ()  # variables that no file of a project is to have
+    memory_bytes: int | None = None  # a limit; 0: none, None: the default
+    pids: int | None = None  # -1: none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +47,9 @@ class RunRequest:
     folder: Path  # on the machine of the engine
     user: str  # "UID:GID"
     environment: tuple[tuple[str, str], ...] = ()
-    secrets: tuple[tuple[str, str], ...] = ()  # variables whose values are in no argument list
+    secrets: tuple[tuple[str, str], ...] = ()  # variables whose values are in no file
+    memory_bytes: int | None = None  # a limit; 0: none, None: the default
+    pids: int | None = None  # -1: none
     mounts: tuple[Mount, ...] = ()
     logdir: str = "."
     restart: str = ""
@@ -49,7 +57,8 @@ class RunRequest:
     is_terminal: bool = False
     has_input: bool = True
     reference: str = ""  # another image than the one `kit build` makes under this name
-    volumes: tuple[Mount, ...] | None = None  # instead of the user's own
+    volumes: tuple[Mount, ...] = ()  # instead of the user's own of the folder
+    bound: str = ""  # the process that the container goes with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +74,8 @@ def parse_user(text: str) -> str:
     """`UID` or `UID:GID`, in numbers. Raises BadInputError."""
     uid, _, gid = text.partition(":")
     for number in (uid, gid or uid):
-        if not (number.isascii() and number.isdecimal()) or int(number) >= 2**32 - 1:
+        # Engines take no more than that.
+        if not re.fullmatch("[0-9]{1,10}", number) or int(number) >= 2**31:
             raise BadInputError(
                 f"--user {text}: not a UID or UID:GID in numbers",
                 hint="give numbers such as 1000:1000, or leave out --user to run as yourself",
@@ -76,12 +86,35 @@ def parse_user(text: str) -> str:
 def parse_mount(text: str) -> Mount:
     """The value of `--mount`, its source as it was written. Raises BadInputError."""
     parts = text.split(":")
-    if len(parts) not in (2, 3) or (len(parts) == 3 and parts[2] not in ("ro", "rw")) or not parts[1].startswith("/"):
+    if len(parts) > 1 and parts[1].startswith("/") and (wrong := wrong_target(parts[1])):
+        raise BadInputError(f"--mount: {wrong}", hint="choose another folder in the container")
+    if len(parts) not in (2, 3) or parts[2:] not in ([], ["ro"], ["rw"]) or not (parts[0] and parts[1].startswith("/")):
         raise BadInputError(
             f"--mount: '{text}' is not SOURCE:TARGET[:ro]",
             hint="TARGET is a whole path in the container: /srv/set1:/data",
         )
-    return Mount(source=parts[0], target=parts[1], read_only=parts[2:] == ["ro"])
+    target = posixpath.normpath(f"/{parts[1].lstrip('/')}")  # which leaves two of them in front
+    if target in ("/", *layout.MOUNT_POINTS):
+        raise BadInputError(
+            f"--mount: '{text}': kit has something at {target} already", hint="choose another folder in the container"
+        )
+    return Mount(source=parts[0], target=target, read_only=parts[2:] == ["ro"])
+
+
+def parse_size(text: str) -> int:
+    """The value of `--memory` in bytes; 0 for none. Raises BadInputError."""
+    found = re.fullmatch(r"([0-9]{1,15})([kmgt]?)i?b?", text.strip().lower())
+    size = int(found[1]) * 1024 ** " kmgt".index(found[2] or " ") if found else 0
+    if text != "none" and size < 2**23:  # engines refuse less than 6 MB
+        raise BadInputError(f"--memory {text}: not a size", hint="give one such as 24g, or none for no limit")
+    return size
+
+
+def parse_count(text: str) -> int:
+    """The value of `--pids-limit`; -1, as engines have it, for none. Raises BadInputError."""
+    if text != "none" and not re.fullmatch(r"[1-9][0-9]{0,6}", text):
+        raise BadInputError(f"--pids-limit {text}: not a number", hint="give one such as 16384, or none for no limit")
+    return -1 if text == "none" else int(text)
 
 
 def parse_variable(text: str) -> tuple[str, str]:
@@ -91,6 +124,8 @@ def parse_variable(text: str) -> tuple[str, str]:
         raise BadInputError(f"--env: '{text}' is not NAME=VALUE", hint="NAME= gives the variable an empty value")
     if wrong := wrong_name(name):
         raise BadInputError(f"--env: {wrong}", hint="names are of letters, digits and _, as a rule")
+    if wrong := wrong_value(value):
+        raise BadInputError(f"--env {name}: {wrong}")
     return name, value
 
 

@@ -11,7 +11,9 @@ import re
 from typing import Any
 
 from kit import labels, layout
+from kit.errors import BadInputError
 from kit.frozen import dataclass
+from kit.network import PROXY_VARIABLES
 from kit.spec.container import ContainerSpec, Mount, passwd_lines
 from kit.spec.gpu_grant import GpuGrant
 
@@ -56,11 +58,6 @@ def min_compose(*, env_file: bool = False) -> str:
     return next(r.version for r in load_catalog().engine_minimums if (r.engine, r.feature) == ("compose", feature))
 
 
-def slug(name: str) -> str:
-    """A name as Compose takes it in a project's: lower-case letters, digits, `-` and `_`."""
-    return re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_") or "folder"
-
-
 def text(file: ComposeFile) -> str:
     """The text of a compose file."""
     from kit.templates import environment
@@ -97,7 +94,7 @@ def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
     name = spec.labels[labels.SERVICE]
     ((port, inner),) = spec.ports
     secrets = {variable: _from_caller(variable) for variable in spec.secret_environment}
-    token = {variable: secrets.pop(variable) for variable in ("JUPYTER_TOKEN",) if variable in secrets}
+    token = {variable: secrets.pop(variable) for variable in (layout.TOKEN,) if variable in secrets}
     return {
         "name": name,
         "image": spec.image,
@@ -105,6 +102,8 @@ def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
         "environment": {**secrets, **{key: _plain(value) for key, value in spec.environment.items()}, **token},
         "published": f"127.0.0.1:${{{name.upper()}_PORT:-{port}}}:{inner}",
         "mounts": [mount for mount in spec.mounts[len(OWN_MOUNTS) :] if not mount.is_volume],
+        "memory": spec.memory_bytes,
+        "pids": spec.pids,
         "shm": f"${{SHM_SIZE:-{spec.shm_bytes or SHM}}}",
         "restart": f"${{RESTART:-{spec.restart or 'no'}}}",
         "has_healthcheck": spec.healthcheck,
@@ -113,11 +112,15 @@ def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
     }
 
 
-def _from_caller(variable: str) -> str:
-    """A secret, from the environment or `.env` of whoever starts the file."""
-    if variable == "JUPYTER_TOKEN":
+def _from_caller(variable: str) -> str | None:
+    """A secret, from the environment or `.env` of whoever starts the file; None takes it as it is there, if it is."""
+    if variable == layout.TOKEN:
         return "${JUPYTER_TOKEN:?set it, in the environment or in .env, to a random token}"
-    return f"${{{variable}:-${{{variable.upper()}:-}}}}"
+    if variable in PROXY_VARIABLES:
+        return f"${{{variable}:-${{{variable.upper()}:-}}}}"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
+        return None
+    return f"${{{variable}?set it: no file of a project has what your configuration of kit says}}"
 
 
 def _reservation(gpus: GpuGrant) -> dict[str, Any] | None:
@@ -134,7 +137,16 @@ def _plain(value: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    """A string as YAML 1.2 takes it in double quotes, whatever is in it. Raises BadInputError when it is not text."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadInputError(
+            "a compose file is UTF-8 text, and a name or value for it is not", hint="rename it, or leave it out"
+        ) from None
+    # JSON has no escapes beyond U+FFFF, and leaves characters as they are that YAML does not allow.
+    plain = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in plain)
 
 
 def _literal(value: str) -> str:

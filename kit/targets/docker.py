@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
+from kit.errors import BadInputError
 from kit.spec.container import ContainerSpec, Mount
 from kit.spec.gpu_grant import GpuGrant
 
+# What the engine's command line, its loader or its plugins would obey if it were in their own environment.
+OBEYED = r"(LD|DYLD|DOCKER|BUILDKIT|BUILDX|CONTAINERS?|STORAGE|PODMAN|XDG|SSL|OTEL)_.*|GO[A-Z]+|PATH|HOME|TMPDIR"
+# A line of the file may have 64 KiB (Go's bufio.Scanner).
+LONGEST_LINE = 60_000
+
 
 def arguments(spec: ContainerSpec) -> list[str]:
-    """The arguments for a container; the values of its secrets are not in them."""
+    """The arguments for a container, but for its variables (`env_file`): any user of a machine may read arguments."""
     args = [f"--name={spec.name}", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
     if spec.user:
         args.append(f"--user={spec.user}")
     if spec.workdir:
         args.append(f"--workdir={spec.workdir}")
-    args += [f"--env={name}={value}" for name, value in spec.environment.items()]
-    args += [f"--env={name}" for name in spec.secret_environment]
     args += [f"--mount={mount_value(mount)}" for mount in spec.mounts]
     # Never on another address: a notebook server is a shell for whoever reaches it.
     args += [f"--publish=127.0.0.1:{outer}:{inner}" for outer, inner in spec.ports]
@@ -22,6 +29,13 @@ def arguments(spec: ContainerSpec) -> list[str]:
     args += gpu_arguments(spec.gpus)
     if spec.shm_bytes:
         args.append(f"--shm-size={spec.shm_bytes}")
+    if spec.memory_bytes:
+        # The swap of the machine is not limited: kernels that cannot would warn at each start.
+        args += [f"--memory={spec.memory_bytes}", "--memory-swap=-1"]
+    if spec.pids:
+        args.append(f"--pids-limit={spec.pids}")
+    if spec.network:
+        args.append(f"--network={spec.network}")
     if spec.remove:
         args.append("--rm")
     if spec.interactive:
@@ -33,6 +47,27 @@ def arguments(spec: ContainerSpec) -> list[str]:
     if spec.restart:
         args.append(f"--restart={spec.restart}")
     return [*args, spec.image, *spec.command]
+
+
+def env_file(variables: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+    """Variables as `--env-file` reads them, and those that it cannot hold, of several lines for example: `--env=NAME`
+    takes them from the environment of the engine's program. Raises BadInputError for one that the program would obey.
+    """
+    lines, odd = [], {}
+    for name, value in variables.items():
+        line = f"{name}={value}"
+        is_text = re.match(r"[A-Za-z_]", name) and not re.search(r"[\r\n\ud800-\udfff]", line)
+        # Some versions of Podman take quotes away.
+        if is_text and not value.startswith(('"', "'")) and len(line.encode()) < LONGEST_LINE:
+            lines.append(f"{line}\n")
+        elif re.fullmatch(OBEYED, name):
+            raise BadInputError(
+                f"the variable {name} cannot be passed on: its value is too long, has several lines, or is in quotes",
+                hint="set it in the container: `kit run NAME -- env …`",
+            )
+        else:
+            odd[name] = value
+    return "".join(lines), odd
 
 
 def mount_value(mount: Mount) -> str:

@@ -5,28 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-import signal
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
-from kit import layout, paths
-from kit.catalog.rows import Image
+from kit import files, labels, layout, paths, procs
 from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.frozen import dataclass
 from kit.locks.format import read_lock
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
-from kit.run.containers import close_tunnels, user_inside, user_of
+from kit.run.containers import close_tunnels, sweep, user_inside, user_of
 from kit.run.gpu_check import asked_for, script
 from kit.run.lease import no_gpus, reserved
 from kit.run.prepare import Ready, Wanted, bring, new_name, place_on, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.container import Mount, describe, volume_mounts
+from kit.spec.container import Mount, describe, fresh_volumes
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.request import RunRequest, Service, Started
 from kit.verify.report import SCRIPTS, Check, Report, Subject
@@ -54,7 +51,9 @@ def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
     Raises what `prepare` and `bring` raise.
     """
     ready = prepare(request, screen)
-    if request.reference or ready.engine.image_labels(ready.image.reference) is not None:
+    if request.reference:
+        return replace(ready, reference=request.reference)
+    if not request.image.pull and ready.engine.image_labels(ready.image.reference) is not None:
         return ready
     return bring(ready, screen)
 
@@ -81,7 +80,7 @@ def verify(
                 f"no check is named {', '.join(unknown)}",
                 hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
             )
-    with started(ready, request.reference, on_message) as subject:
+    with started(ready, ready.reference, on_message) as subject:
         return check(subject, only=request.only, on_check=on_check)
 
 
@@ -94,12 +93,9 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
     if engine.image_labels(reference) is None:
         raise EngineError(f"the engine has no image {reference}", hint=f"`kit build {image.name}` builds it")
     described = json.loads(engine.call(["image", "inspect", engine.full_name(reference)], timeout_s=30))[0]
+    sweep(engine, label=labels.BOUND)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_interrupted_by_signals())
-        folder = Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="kit-verify-", ignore_cleanup_errors=True))
-        )
-        scripts = engine.provide(_lay_out(folder))
+        scripts = engine.provide(_lay_out(stack.enter_context(files.scratch("verify"))))
         workspace = stack.enter_context(engine.scratch(_user(engine)))
         request = RunRequest(
             image=image,
@@ -108,10 +104,11 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             folder=Path(workspace),
             user=_user(engine),
             mounts=(Mount(source=scripts, target=SCRIPTS, read_only=True),),
-            volumes=_volumes(image, engine),
+            volumes=fresh_volumes(_user(engine).partition(":")[0]),
             network=NetworkSettings(proxies={}),
             logdir="logs",
             has_input=False,
+            bound=procs.identity(),
         )
         place = place_on(engine, request)
         with reserved(ready.gpus, engine, on_message) as (granted, release):
@@ -141,6 +138,7 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             platform=f"{described['Os']}/{described['Architecture']}",
             labels=image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
             environment=image_environment(image),
+            privileged={f"{row.path.removeprefix('/usr')} {row.mode}" for row in ready.catalog.privileged},
             scripts=scripts,
             asked=asked,
             no_gpu="" if asked else _no_gpu(ready, granted),
@@ -196,33 +194,9 @@ def _user(engine: Engine) -> str:
     return f"{layout.UID}:{layout.UID}" if caller.startswith("0:") else caller
 
 
-def _volumes(image: Image, engine: Engine) -> tuple[Mount, ...]:
-    """Fresh volumes that go with the container: what the user added to theirs is not the image's.
-
-    But the CUDA cache is the user's own: what the driver compiled for this GPU takes minutes to compile again.
-    """
-    uid = _user(engine).partition(":")[0]
-    kept = f"{layout.HOME}/.cache/cuda"
-    mounts = volume_mounts(image.name, uid)
-    return tuple(mount if mount.target == kept else replace(mount, source="") for mount in mounts)
-
-
 def _no_gpu(ready: Ready, granted: GpuGrant) -> str:
     if not ready.image.is_gpu:
         return "no GPU: the image is built for the CPU"
     if ready.gpus.request and ready.gpus.request.is_none:
         return "no GPU: --gpus none"
     return f"no GPU: {granted.note.partition(':')[0] or 'none was given'}"
-
-
-@contextlib.contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Being told to end, or losing the terminal, is an interruption: what was started is removed then too."""
-    # What the caller has it ignore (nohup) stays ignored.
-    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ast
+import os
+from collections.abc import Callable, Iterable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from kit.errors import KitError
 from kit.verify.report import Check, Outcome, Subject
 
 FACT = "fact"
+CANARY = "canary.fails"
 SUBJECT = pytest.StashKey["Subject | None"]()
 
 
@@ -28,17 +31,19 @@ class Collector:
         self.checks: list[Check] = []
         self.names: list[str] = []
         self.problems: list[str] = []  # of the suite itself
+        self._can_fail = False
         self._seconds: dict[str, float] = {}
 
     def run(self, groups: Iterable[str], *arguments: str) -> None:
         """Run the checks of these groups. Raises KeyboardInterrupt when interrupted, RuntimeError for a broken one."""
         suite = Path(str(resources.files("kit.verify.suite")))
+        files = [suite / f"test_{group}.py" for group in groups]
         places = [f"--config-file={suite / 'pytest.ini'}", f"--rootdir={suite}"]
-        places += [str(suite / f"test_{group}.py") for group in groups]
+        places += map(str, (suite / "canary.py", *files))
         with pytest.MonkeyPatch.context() as patch:
             # None of pytest's variables from outside; where another pytest runs this one, it finds its own again.
-            for name in ("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST"):
-                patch.delenv(name, raising=False)
+            for name in [name for name in os.environ if name.startswith("PYTEST_")]:
+                patch.delenv(name)
             patch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
             code = pytest.main([*arguments, *places], plugins=[self])
         is_interrupted = code == pytest.ExitCode.INTERRUPTED
@@ -47,6 +52,21 @@ class Collector:
         if self.problems or code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
             how = "could not be loaded" if is_interrupted else f"ended with {code!r}"
             raise RuntimeError(f"the checks {how}:\n" + "\n".join(self.problems))
+        if self._subject:
+            self._add_what_is_missing(files)
+
+    def _add_what_is_missing(self, files: Iterable[Path]) -> None:
+        """A check that did not run, for whatever reason, has failed; so has everything where nothing can fail."""
+        if not self._can_fail:
+            self._report(
+                Check(name=CANARY, outcome="failed", detail="a check that must fail did not: none can be trusted")
+            )
+        ran = {check.name for check in self.checks}
+        ran |= {name.partition("[")[0] for name in ran}
+        chosen = [name for name in written(files) if not self._only or is_chosen(name, self._only)]
+        for name in dict.fromkeys(self.names + chosen):
+            if name not in ran:
+                self._report(Check(name=name, outcome="failed", detail="it did not run"))
 
     def pytest_configure(self, config: pytest.Config) -> None:
         config.stash[SUBJECT] = self._subject
@@ -54,12 +74,15 @@ class Collector:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         if self._only:
-            items[:] = [item for item in items if is_chosen(name_of(item), self._only)]
-        self.names = [name_of(item) for item in items]
+            items[:] = [item for item in items if is_chosen(name_of(item), (*self._only, CANARY))]
+        self.names = [name for item in items if (name := name_of(item)) != CANARY]
 
     @pytest.hookimpl
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
         error = call.excinfo.value if call.excinfo else None
+        if name_of(item) == CANARY:
+            self._can_fail |= call.when == "call" and isinstance(error, AssertionError)
+            return
         self._seconds[item.nodeid] = self._seconds.get(item.nodeid, 0.0) + call.duration
         if call.when == "call" or (error is not None and call.when == "setup"):
             self._add(item, error)
@@ -75,7 +98,9 @@ class Collector:
         else:
             detail = words(error)
         # The seconds are with what it waited for: the first check that needs an answer pays for it.
-        check = Check(name=name_of(item), outcome=outcome, detail=detail, seconds=self._seconds[item.nodeid])
+        self._report(Check(name=name_of(item), outcome=outcome, detail=detail, seconds=self._seconds[item.nodeid]))
+
+    def _report(self, check: Check) -> None:
         self.checks.append(check)
         self._on_check(check, len(self.names))
 
@@ -90,8 +115,20 @@ class Collector:
 
 def name_of(item: pytest.Item) -> str:
     """`suite/test_packages.py::test_locked` is `packages.locked`."""
-    function, bracket, parameter = item.name.removeprefix("test_").partition("[")
-    return f"{item.path.stem.removeprefix('test_')}.{function.replace('_', '-')}{bracket}{parameter}"
+    return _name(item.path, item.name)
+
+
+def _name(file: Path, function: str) -> str:
+    function, bracket, parameter = function.removeprefix("test_").partition("[")
+    return f"{file.stem.removeprefix('test_')}.{function.replace('_', '-')}{bracket}{parameter}"
+
+
+def written(files: Iterable[Path]) -> Iterator[str]:
+    """The checks that are written in these files, without asking pytest; those with parameters once."""
+    for file in files:
+        for node in ast.parse(file.read_bytes()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                yield _name(file, node.name)
 
 
 def is_chosen(name: str, only: tuple[str, ...]) -> bool:

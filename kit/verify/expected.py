@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.markers import Marker
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from kit import redact
 from kit.catalog.rows import Release
@@ -57,7 +57,7 @@ def is_same_version(locked: str, found: str) -> bool:
     """Equal as versions; a wheel may write its own with a local part that the index does not have (`2.7.1+cu126`)."""
     try:
         ours, theirs = Version(locked), Version(found)
-    except InvalidVersion:
+    except ValueError:  # packaging's own kind of it, or a number with too many digits
         return locked == found
     return ours == theirs or (ours.local is None and ours.public == theirs.public)
 
@@ -118,6 +118,5 @@ def secret_variables(environment: Mapping[str, str]) -> list[str]:
 
 def variables(config: Mapping[str, object]) -> dict[str, str]:
     """The variables an image sets, from the engine's description of it."""
-    entries = config.get("Env") or []
-    assert isinstance(entries, list)
-    return dict(entry.partition("=")[::2] for entry in entries)
+    entries = config.get("Env")
+    return dict(str(entry).partition("=")[::2] for entry in entries) if isinstance(entries, list) else {}

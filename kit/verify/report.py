@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
 from kit.catalog.rows import Image
@@ -52,6 +52,7 @@ class Subject:
     platform: str  # in docker's spelling
     labels: Mapping[str, str]  # those the image must have
     environment: Mapping[str, str]  # the variables it must set
+    privileged: Collection[str]  # files that may have setuid or setgid, `/bin/su 4755`: without `/usr`, with their mode
     scripts: str  # on the engine's machine, what is at SCRIPTS inside
     asked: Asked | None  # the GPUs the container was given; None: none
     no_gpu: str  # why there is none; empty when there is one

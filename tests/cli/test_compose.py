@@ -10,6 +10,7 @@ from kit import labels, layout, ports
 from kit.compose import make
 from kit.engine import Engine
 from kit.engine.podman import Podman
+from kit.spec.container import project_of
 from tests.fake_docker import info
 
 CDI_DEVICES = [{"Source": "cdi", "ID": f"nvidia.com/gpu={name}"} for name in ("0", "all")]
@@ -40,6 +41,7 @@ def test_a_file_and_a_token(kit, docker, folder):
     assert result.err.splitlines() == [
         "wrote compose.yaml: jupyter, on the CPU",
         "wrote .env: a random JUPYTER_TOKEN",
+        "first build the image: kit build tf-cpu",
         "start it: docker compose up --detach",
     ]
     assert stat.S_IMODE((folder / ".env").stat().st_mode) == 0o600
@@ -50,8 +52,8 @@ def test_a_file_and_a_token(kit, docker, folder):
     assert service(folder)["shm_size"] == "${SHM_SIZE:-12638251008}"
     uid = os.getuid()
     made = [call.args[-1] for call in docker.called("volume", "create")]
-    assert made[0] == f"kit-{uid}-home"
-    assert f"kit-{uid}-tf-cpu-local" in made
+    project = project_of(folder)
+    assert made == [f"kit-{uid}-{project}-home", f"kit-{uid}-{project}-tf-cpu-local"]
 
 
 def test_again_changes_nothing_and_another_choice_replaces_it(kit, docker, folder):
@@ -225,7 +227,7 @@ def test_with_podman_the_file_is_written_and_nothing_promised(kit, podman, folde
     assert service(folder)["user"] == "0:0"
     uid = os.getuid()
     assert service(folder)["labels"].get("kit.owner", "0") == str(uid)
-    assert podman.called("volume", "create")[0].args[-1] == "kit-0-home"
+    assert podman.called("volume", "create")[0].args[-1] == f"kit-0-{project_of(folder)}-home"
 
 
 def test_gpus_with_podman_are_asked_for_by_cdi(kit, podman, folder, monkeypatch, tmp_path):
@@ -253,6 +255,7 @@ def comparable(spec):
         labels={name: value for name, value in spec.labels.items() if name not in starter},
         interactive=False,
         tty=False,
+        network="",
     )
 
 

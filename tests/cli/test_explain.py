@@ -226,3 +226,29 @@ def test_a_container_that_nothing_has(kit, docker):
 
 def test_without_an_engine_a_containers_log_cannot_be_read(kit):
     assert kit("explain", "--container", "x").code == 10
+
+
+OUT_OF_MEMORY = "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 22.00 MiB."
+
+
+def test_the_log_of_a_container_that_failed_ends_with_the_cause(kit, docker):
+    docker.reply("logs", stdout=f"starting\n{OUT_OF_MEMORY}\n")
+    docker.reply("container", "inspect", "--format={{json .State}}", stdout='{"Running": false, "ExitCode": 1}')
+    known = problem("gpu-memory-full")
+    result = kit("logs", "tf-cpu")
+    assert result.code == 0
+    assert result.err.endswith(f"cause: {known.cause} [gpu-memory-full]\n  fix: {known.fix}\n")
+
+
+def test_a_log_that_says_nothing_known_ends_as_it_is(kit, docker):
+    docker.reply("logs", stdout="starting\n")
+    docker.reply("container", "inspect", "--format={{json .State}}", stdout='{"Running": false, "ExitCode": 1}')
+    assert "cause: " not in kit("logs", "tf-cpu").err
+
+
+def test_a_command_of_the_engine_that_failed_ends_with_the_cause(kit, docker):
+    docker.reply("rm", code=1, stderr="exec /start.sh: exec format error\n")
+    result = kit("rm", "tf-cpu")
+    known = problem("exec-format")
+    assert result.code == 12
+    assert result.err.endswith(f"cause: {known.cause} [exec-format]\n  decide: {known.decide}\n  fix: {known.fix}\n")

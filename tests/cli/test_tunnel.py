@@ -30,7 +30,9 @@ def ssh(tmp_path, monkeypatch, own_machine):
 def three(ssh):
     """Tunnels to two containers of one machine and to one of another."""
     return [
-        tunnels.open_tunnel(target, container=name, service="jupyter", remote_port=20000 + n, first_port=23000)
+        tunnels.open_tunnel(
+            target, container=name, service="jupyter", remote_port=20000 + n, first_port=23000, life="echo x"
+        )
         for n, (target, name) in enumerate(zip(("lab", "lab", "other"), NAMES, strict=True))
     ]
 

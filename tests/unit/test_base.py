@@ -50,7 +50,6 @@ def a_command(where: Mirror) -> list[str]:
         Path("/w/root.tar"),
         keyring=Path("/k.gpg"),
         architecture="amd64",
-        proxies=('Acquire::http::Proxy "http://proxy.example";',),
     )
 
 
@@ -80,23 +79,31 @@ def test_epoch_is_the_release_date_or_the_callers(monkeypatch: pytest.MonkeyPatc
         bootstrap.source_date_epoch("")
 
 
-def test_credentials_stay_out_of_the_base() -> None:
+def test_no_password_is_an_argument() -> None:
     made = a_command(a_mirror("https://user:secret@mirror.example/debian"))
+    assert not any("secret" in word for word in made)
     hooks = [word for word in made if word.startswith("--customize-hook")]
     assert any("https://mirror.example/debian bookworm main" in hook for hook in hooks)
-    assert not any("secret" in hook for hook in hooks)
-    assert "deb https://user:secret@mirror.example/debian bookworm main" in made
+    assert "deb https://mirror.example/debian bookworm main" in made
     assert "--include=ca-certificates" in made, "an https mirror needs certificates inside"
+    assert any(hook.endswith('"$1"/etc/apt/auth.conf.d/99kit.conf') for hook in hooks)
 
 
-def test_proxies_stay_out_of_the_base_and_date_settings_stay_in() -> None:
-    setting = 'Acquire::Check-Valid-Until "false";'
-    made = a_command(a_mirror("http://mirror.example/debian", setting))
-    hooks = " ".join(word for word in made if word.startswith("--customize-hook"))
-    assert '--aptopt=Acquire::http::Proxy "http://proxy.example";' in made
-    assert "proxy.example" not in hooks
-    assert "99mmdebstrap" in hooks
-    assert setting in hooks
+def test_proxies_stay_out_of_the_base_and_date_settings_stay_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, proxy = 'Acquire::Check-Valid-Until "false";', 'Acquire::http::Proxy "http://u:secret@proxy.example";'
+    monkeypatch.setattr(apt, "host_settings", lambda pattern: (proxy,) if pattern == apt.ROUTES else ())
+    where = a_mirror("http://user:word@mirror.example/debian", setting)
+    bootstrap.prepare(tmp_path, where)
+    made = " ".join(a_command(where))
+    assert "proxy.example" not in made
+    assert "99mmdebstrap" in made
+    assert setting in made
+    assert (tmp_path / bootstrap.SETTINGS).read_text().splitlines()[:2] == [proxy, setting]
+    assert (tmp_path / "auth.conf").read_text().startswith("machine http://mirror.example/debian login user password")
+    for name in (bootstrap.SETTINGS, "auth.conf", "apt.conf"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
 def write(folder: Path, content: bytes, name: str) -> Path:
@@ -220,7 +227,7 @@ def test_mirror_of_an_ubuntu_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     ubuntu = Source(uri="http://mirror.example/ubuntu", suite="jammy", components=("main",), options={})
     monkeypatch.setattr(apt, "host_distribution", lambda: apt.Distribution(family="ubuntu", codename="jammy"))
     monkeypatch.setattr(apt, "host_sources", lambda: [ubuntu])
-    monkeypatch.setattr(bootstrap, "_settings", lambda _: ())
+    monkeypatch.setattr(apt, "host_settings", lambda _: ())
     carried = {
         "http://mirror.example/debian/dists/bookworm/InRelease",
         "http://mirror.example/debian-security/dists/bookworm-security/InRelease",

@@ -106,8 +106,8 @@ def test_a_result_that_is_not_whole_is_refused_with_what_is_wrong(
         ('{"name": "x"}', "it has no `schema`"),
         ('{"schema": 99}', "F is of schema 99"),
         ('{"schema": "1"}', "F is of schema '1'"),
-        ('{"schema": 1, "x": NaN}', "NaN is no number"),
-        ('{"schema": 1, "x": 1e999}', "1e999 is no number"),
+        ('{"schema": 1, "x": NaN}', "NaN is not a number"),
+        ('{"schema": 1, "x": 1e999}', "1e999 is not a number"),
     ],
 )
 def test_what_is_no_result_is_refused(content: str, message: str) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from kit.catalog import Catalog, load_catalog
@@ -13,6 +14,7 @@ from kit.catalog.names import ImageRequest
 from kit.catalog.rows import Framework, Image, version_key
 from kit.decide import compat
 from kit.decide.compat import declared_host, resolve
+from kit.decide.compat.drivers import Modules
 from kit.errors import BadInputError, IncompatibleError, NoSuchImageError
 from kit.facts.host import Host, HostGpu, PciGpu
 
@@ -61,6 +63,27 @@ CASES: list[tuple[str, tuple[str, ...], str, str | None, str | None]] = [
     ("31.0.15.3640", ("NVIDIA GeForce RTX 3060",), "", "torch2.10-cu128", "tf2.21-cu125"),
     ("32.0.15.8142", ("NVIDIA GeForce RTX 3060",), "", "torch2.15-cu132", "tf2.21-cu125"),
     ("", ("NVIDIA GeForce RTX 4090",), "", "torch2.15-cu132", "tf2.21-cu125"),
+    # Drivers that do not know the card any more.
+    ("595.71.05", ("NVIDIA GeForce GTX 1050",), "", None, None),
+    ("595.71.05", ("Tesla P100-PCIE-16GB",), "", None, None),
+    ("590.48.01", ("Tesla V100-SXM2-32GB",), "", None, None),
+    ("535.183.01", ("Tesla K80",), "", None, None),
+    ("550.54.14", ("GeForce GTX 580",), "", None, None),
+    # R580 on Windows counts on to 582; 472 is of R470.
+    ("581.80", ("NVIDIA GeForce GTX 1080",), "", "torch2.7-cu126", "tf2.21-cu125"),
+    ("591.44", ("NVIDIA GeForce GTX 1080",), "", None, None),
+    ("472.12", ("Tesla K80",), "", "torch2.0-cu117", "tf2.14-cu118"),
+    ("620.10", ("NVIDIA GeForce RTX 2080 Ti",), "", "torch2.15-cu132", "tf2.21-cu125"),
+    # Kernel modules.
+    ("550.54.14-open", ("Tesla P40",), "", None, None),
+    ("550.54.14-open", ("Tesla T4",), "", "torch2.10-cu128", "tf2.21-cu125"),
+    # As people have them.
+    ("r535", ("RTX4090",), "", "torch2.10-cu128", "tf2.21-cu125"),
+    ("535.183.01-0ubuntu0.22.04.1", ("2080ti",), "", "torch2.10-cu128", "tf2.21-cu125"),
+    ("570.124.06 (UDA)", ("5090",), "", "torch2.10-cu128", None),
+    ("32.0.15.6094", ("3060 laptop",), "", "torch2.10-cu128", "tf2.21-cu125"),
+    ("12.4", ("4090 D",), "", "torch2.10-cu128", "tf2.21-cu125"),
+    ("13.0", ("NVIDIA L40S-48Q",), "", "torch2.15-cu132", "tf2.21-cu125"),
 ]
 
 
@@ -143,7 +166,7 @@ def test_no_driver_is_a_refusal_when_a_gpu_is_on_the_bus() -> None:
     assert found.image is None
     assert all("no NVIDIA driver is loaded" in v.refusals[0] for v in found.refused if v.image.is_gpu)
     assert found.hint == (
-        "install driver 450.80.02 or newer: `torch2.0-cu117` then works; or run on the CPU: --gpus none"
+        "install driver 520.61.05 or newer: `torch2.0-cu117` then works; or run on the CPU: --gpus none"
     )
     problem = compat.objection(CATALOG, CATALOG.find("torch-cu126"), bare)
     assert problem is not None
@@ -304,6 +327,62 @@ def test_gpus_that_are_none_or_several(text: str) -> None:
         compat.gpu_by_name(CATALOG, text)
 
 
+@pytest.mark.parametrize(
+    ("text", "version", "modules"),
+    [
+        ("550.54.14", "550.54.14", ""),
+        (" 550.54.14-open ", "550.54.14", "open"),
+        ("535.183.01-0ubuntu0.22.04.1", "535.183.01", ""),
+        ("550.163.01-2", "550.163.01", ""),
+        ("3:570.133.20-1.fc42", "570.133.20", ""),
+        ("r535", "535", ""),
+        ("R580", "580", ""),
+        ("535.x", "535", ""),
+        ("570.124.06 (UDA)", "570.124.06", ""),
+        ("32.0.15.6094", "560.94", ""),
+        ("nvidia-driver-570-open", "570", "open"),
+        ("nvidia-driver-535-server", "535", ""),
+        ("Driver Version: 550.54.14", "550.54.14", ""),
+    ],
+)
+def test_drivers_as_people_have_them(text: str, version: str, modules: str) -> None:
+    found = compat.declared_driver(CATALOG, text)
+    assert (found.version, found.modules, found.note) == (version, modules, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("12.4", "550.54.14"),
+        ("CUDA 12.4", "550.54.14"),
+        ("12.4.1", "550.54.14"),
+        ("12.7", "560.28.03"),
+        ("13.0", "580.65.06"),
+    ],
+)
+def test_a_cuda_version_is_the_driver_that_shows_it(text: str, version: str) -> None:
+    found = compat.declared_driver(CATALOG, text)
+    assert found.version == version
+    assert "the CUDA version that nvidia-smi shows" in found.note
+
+
+@pytest.mark.parametrize("text", ["9.0", "12", "99.9", "12.4;rm"])
+def test_what_is_neither_a_driver_nor_a_cuda_version(text: str) -> None:
+    with pytest.raises(BadInputError, match="--driver"):
+        compat.declared_driver(CATALOG, text)
+
+
+@given(st.text(alphabet="0123456789.-+ ropenuvR()~:xcud", max_size=24))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_a_driver_or_refused(text: str) -> None:
+    try:
+        found = compat.declared_driver(CATALOG, text)
+    except BadInputError:
+        return
+    assert version_key(found.version)[0] >= 100
+    assert found.modules in ("", "open")
+
+
 @pytest.mark.parametrize("text", ["12.8", "driver", "550.54.14.1", "55", "5500", "550.", "-1", "550.54.14;rm"])
 def test_drivers_that_are_none(text: str) -> None:
     with pytest.raises(BadInputError, match="--driver"):
@@ -368,6 +447,7 @@ def test_never_an_image_above_the_driver_or_without_code_for_a_gpu(
         assert platform in image.release.platforms
         for _, capability in gpus:
             assert compat.code_for(image.release, capability, platform)[0]
+            assert not compat.driver_objection(CATALOG, capability, driver)
         assert not CATALOG.unlocked_reason(image)
     assert (found.image is None) == (not any(not v.refusals for v in found.refused) and not found.reasons)
     assert all(v.refusals for v in found.refused)
@@ -383,6 +463,9 @@ def test_a_newer_driver_never_makes_the_answer_worse(
     request: ImageRequest, one: str, other: str, gpus: list[tuple[str, str]], platform: str
 ) -> None:
     older, newer = sorted((one, other), key=version_key)
+    # But for one that does not know the GPU any more.
+    ends = [end for _, capability in gpus if (end := compat.last_branch(CATALOG, capability))]
+    assume(all(compat.branch_of(newer) <= end for end in ends))
     before = resolve(request, CATALOG, machine(older, gpus, platform))
     after = resolve(request, CATALOG, machine(newer, gpus, platform))
     assert rank(after.image) >= rank(before.image)
@@ -421,14 +504,116 @@ def test_the_driver_of_a_hint_does_help(
 ) -> None:
     on = machine(driver, gpus, platform)
     found = resolve(request, CATALOG, on)
+    assert bool(found.hint) == (found.image is None)
     if found.image is None and found.hint.startswith("upgrade the driver to "):
         helps = found.hint.split()[4]
         assert resolve(request, CATALOG, replace(on, driver=helps)).image
         assert version_key(helps) > version_key(driver)
+    if found.image is None and (
+        match := re.match(r"go back to driver R(\d+), the last one for this GPU: `(\S+)`", found.hint)
+    ):
+        assert resolve(request, CATALOG, replace(on, driver=match[1])).image == CATALOG.find(match[2])
+        assert int(match[1]) < compat.branch_of(driver)
+
+
+CARDS = sorted({row.compute_capability for row in CATALOG.chips}, key=version_key)
+
+
+def test_every_card_with_every_branch_stays_in_its_window() -> None:
+    """Each chip there is, each branch of drivers: an image only from the first to the last branch, and with code."""
+    for capability in CARDS:
+        first, end = compat.first_driver(CATALOG, capability), compat.last_branch(CATALOG, capability)
+        for branch in (340, 395, 418, 450, 470, 475, 520, 535, 570, 580, 581, 591, 620):
+            on = host(str(branch), capability)
+            for request in (TORCH, TF):
+                found = resolve(request, CATALOG, on)
+                if found.image:
+                    assert not first or branch >= version_key(first)[0], (capability, branch)
+                    assert not end or compat.branch_of(str(branch)) <= end, (capability, branch)
+                    assert compat.code_for(found.image.release, capability, on.platform)[0]
+                else:
+                    assert found.hint, (capability, branch)
+                    assert "upgrade the driver" not in found.hint or not end or branch <= end
+
+
+def test_a_driver_window_has_a_first_and_a_last_branch_in_order() -> None:
+    for capability in CARDS:
+        first, end = compat.first_driver(CATALOG, capability), compat.last_branch(CATALOG, capability)
+        assert first or end, capability
+        assert not (first and end) or version_key(first)[0] <= end
+
+
+@pytest.mark.parametrize(
+    ("capability", "driver", "modules", "says"),
+    [
+        ("6.1", "595.71.05", "", "R580 is the last driver for this card, as for all of Pascal (6.1)"),
+        ("3.7", "535.54.03", "", "R470 is the last driver for this card"),
+        ("7.0", "581.80", "", ""),
+        ("12.0", "550.54.14", "", "older than the branch that brought it, 570.26"),
+        ("6.1", "580.65.06", "open", "takes the proprietary ones"),
+        ("12.0", "580.65.06", "proprietary", "takes the open ones"),
+        ("7.5", "580.65.06", "open", ""),
+        ("7.5", "580.65.06", "proprietary", ""),
+    ],
+)
+def test_what_speaks_against_a_driver(capability: str, driver: str, modules: Modules, says: str) -> None:
+    found = compat.driver_objection(CATALOG, capability, driver, modules)
+    assert says in found
+    assert bool(says) == bool(found)
+
+
+def test_from_r620_on_there_are_open_modules_alone() -> None:
+    assert [compat.modules_for(CATALOG, "7.5", driver) for driver in ("", "615.10", "620.10")] == ["", "", "open"]
+    assert [compat.modules_for(CATALOG, c) for c in ("6.1", "8.9", "12.0")] == ["proprietary", "", "open"]
+
+
+def test_a_gpu_that_no_driver_shows_is_known_by_its_pci_id() -> None:
+    """A machine whose driver is too new for its card: nvidia-smi finds no device, and no CPU image is chosen."""
+    on = Host(driver="595.71.05", pci_gpus=(PciGpu(address="0000:01:00.0", device_id="1c81", driver="nvidia"),))
+    found = resolve(TORCH, CATALOG, on)
+    assert found.image is None
+    assert "R580 is the last driver" in found.refused[0].refusals[0]
+    assert found.hint == "go back to driver R580, the last one for this GPU: `torch2.7-cu126` then works"
+    kept = replace(on, pci_gpus=(replace(on.pci_gpus[0], driver="vfio-pci"),))
+    assert compat.with_pci_gpus(CATALOG, kept).gpus == (), "it is a virtual machine's"
+
+
+def test_releases_that_are_not_in_the_catalog_are_named() -> None:
+    pascal = resolve(TORCH, CATALOG, host("580.65.06", "GTX 1080")).newer
+    assert pascal == (
+        "not in the catalog: PyTorch 2.8 to 2.14 for CUDA 12.6 have code for this GPU too, on "
+        "https://download.pytorch.org/whl/cu126",
+    )
+    assert resolve(TORCH, CATALOG, host("580.65.06", "V100")).newer == pascal
+    assert resolve(TORCH, CATALOG, host("595.71.05", "V100")).newer == pascal, "another driver is no other card"
+    for gpu, request in (("RTX 3060", TORCH), ("Tesla K80", TORCH), ("RTX 5090", TORCH), ("GTX 1080", TF)):
+        assert resolve(request, CATALOG, host("470.82.01", gpu)).newer == ()
+
+
+def test_what_a_card_cannot_do_is_said() -> None:
+    said = {gpu: resolve(TORCH, CATALOG, host("580.65.06", gpu)).limits for gpu in ("1080ti", "T4", "3090", "4090")}
+    assert said == {
+        "1080ti": ("1080ti (6.1) has no bf16, FlashAttention, fp8, torch.compile",),
+        "T4": ("T4 (7.5) has no bf16, FlashAttention, fp8",),
+        "3090": ("3090 (8.6) has no fp8",),
+        "4090": (),
+    }
+    assert resolve(TF, CATALOG, host("580.65.06", "T4")).limits == ("T4 (7.5) has no bf16, fp8",)
+    assert resolve(TF, CATALOG, host("580.65.06", "GH200", platform="aarch64")).limits == (
+        "GH200 (9.0) has no TensorFlow on the GPU",
+    )
+
+
+@pytest.mark.parametrize("name", ["torch2.10-cu128", "tf2.19-cu125", "tf2.21-cu125"])
+def test_an_aarch64_wheel_that_is_the_cpu_s_is_refused(name: str) -> None:
+    refusals = compat.judge(CATALOG, CATALOG.find(name), host("580.65.06", "GH200", platform="aarch64")).refusals
+    assert refusals[0].endswith("only for linux/amd64; its aarch64 wheel is a CPU build")
 
 
 def test_catalog_rules(catalog: Catalog) -> None:
     for release in catalog.releases:
+        if release.cuda and "linux/arm64" in release.platforms:
+            assert release.arm64_wheel == "cuda", release.name
         if release.ptx_newest:
             assert release.ptx, release.name
             assert release.ptx_note, release.name

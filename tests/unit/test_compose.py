@@ -18,7 +18,7 @@ from kit.engine import Engine
 from kit.errors import BadInputError, GpuUnavailableError
 from kit.facts.engine import EngineFacts
 from kit.network import NetworkSettings
-from kit.spec.container import ContainerSpec, Mount, Place, describe, volume_mounts
+from kit.spec.container import ContainerSpec, Mount, Place, describe, project_of, slug, volume_mounts
 from kit.spec.gpu_grant import HIDDEN, UNCHECKED, GpuGrant, grant_in
 from kit.spec.gpu_request import parse_request
 from kit.spec.request import Contents, RunRequest
@@ -115,7 +115,8 @@ def test_the_whole_text_of_a_file(kit, fake_docker, tmp_path: Path, monkeypatch,
     result = kit("compose", *CASES[case])
     assert result.code == 0, result.err
     text = result.out or (folder / "compose.yaml").read_text()
-    first, stamp, *lines = text.replace(str(folder), "/srv/My Notes.2").splitlines()
+    text = text.replace(str(folder), "/srv/My Notes.2").replace(project_of(folder), "my-notes-2-0123abcd")
+    first, stamp, *lines = text.splitlines()
     assert stamp.startswith("# sha256:")
     assert [first, *lines] == (DATA / f"{case}.yaml").read_text().splitlines()
 
@@ -143,7 +144,7 @@ def test_what_compose_reads_in_a_file(case: str) -> None:
         assert service.get("healthcheck") == (None if is_notebook else {"disable": True})
         assert service["labels"]["kit.client"] == "compose"
         assert service["labels"]["kit.user"] == service["user"]
-        assert service["environment"].get("JUPYTER_TOKEN") == ("secret" if is_notebook else None)
+        assert service["environment"].get("JUPYTER_TOKEN") == "secret"
         assert service["environment"]["http_proxy"] == "http://me:pass@proxy:1"
         assert service["environment"]["no_proxy"] == ("own" if is_awkward else "a,b")
         assert ("deploy" in service) == (is_notebook and case.startswith("gpu-by"))
@@ -179,7 +180,7 @@ def test_a_value_is_read_as_it_was_meant(value: str) -> None:
 
 # What a compose file does not say: Compose names its containers itself, and a service has no terminal. It works in
 # /workspace, as everything that kit starts.
-UNSAID = {"name", "remove", "interactive", "tty", "workdir"}
+UNSAID = {"name", "remove", "interactive", "tty", "workdir", "network"}  # a project has a network of its own
 OTHER = {
     "image": "kit/x:1",
     "command": ("true",),
@@ -191,6 +192,8 @@ OTHER = {
     "labels": {"kit.service": "jupyter", "more": "x"},
     "gpus": grant_in("cdi"),
     "shm_bytes": 7,
+    "memory_bytes": 7,
+    "pids": 7,
     "healthcheck": False,
     "restart": "always",
 }
@@ -226,8 +229,8 @@ def test_examples_are_for_anybody(image) -> None:
         service = data["services"]["jupyter"]
         assert (service["user"], service["labels"]["kit.user"]) == ("7:8", "7:8")
         assert service["labels"]["kit.client"] == "compose"
-        assert data["volumes"]["home"]["name"] == "kit-7-home"
-        assert data["volumes"]["local"]["name"] == f"kit-7-{image.name}-local"
+        assert data["volumes"]["home"]["name"] == f"kit-7-compose-{image.name}-home"
+        assert data["volumes"]["local"]["name"] == f"kit-7-compose-{image.name}-{image.name}-local"
         assert "kit:x:7:8:" in data["configs"]["passwd"]["content"]
         assert re.fullmatch(r"kit-[a-z0-9_-]+-7", data["name"])
         drivers = [d.split()[-1] for d in text.splitlines() if "driver:" in d]
@@ -248,14 +251,14 @@ def test_volumes_of_kit_run_outlive_what_compose_takes_down() -> None:
 
 
 def test_containers_of_two_users_in_folders_of_one_name_are_two_projects() -> None:
-    project = f"kit-{compose.slug('My Notes.2')}"
+    project = f"kit-{slug('My Notes.2')}"
     names = set()
     for uid in ("5", "6", "0"):
         file = compose.ComposeFile(header=(), project=project, services=(described(user=f"{uid}:9"),))
         assert loaded(compose.text(file), JUPYTER_TOKEN="x")["name"] == file.project_name
         names.add(file.project_name)
     assert names == {"kit-my-notes-2-5", "kit-my-notes-2-6", "kit-my-notes-2-0"}
-    assert compose.slug("") == compose.slug("家") == "folder"
+    assert slug("") == slug("家") == "folder"
 
 
 def test_another_owner_than_who_it_runs_as_is_told() -> None:
@@ -384,7 +387,7 @@ def test_a_file_is_never_lost(tmp_path: Path) -> None:
     assert file.read_text() == other + "# mine\n"
     assert write(file, text, force=True)
     assert file.read_text() == text
-    with pytest.raises(BadInputError, match="cannot be written"):
+    with pytest.raises(BadInputError, match="Not a directory"):
         write(tmp_path / "compose.yaml" / "x.yaml", text)
 
 
@@ -456,7 +459,7 @@ def test_volumes_are_made_under_the_names_kit_run_gives_them(kit, fake_docker, t
     fake_docker.reply("image", "inspect", stdout="{}\n")
     assert kit("compose", "tf-cpu", "--user", "77:78").code == 0
     made = [call.args[-1] for call in fake_docker.called("volume", "create")]
-    assert made == [mount.source for mount in volume_mounts("tf-cpu", "77")]
+    assert made == [mount.source for mount in volume_mounts("tf-cpu", "77", project_of(tmp_path))]
     volumes = loaded((tmp_path / "compose.yaml").read_text(), JUPYTER_TOKEN="x")["volumes"]
     assert [volume["name"] for volume in volumes.values()] == made
 
@@ -468,8 +471,7 @@ def test_podman_is_not_asked_for_volumes_that_are_there(kit, fake_docker, tmp_pa
     fake_docker.reply("info", stdout='{"host": {}, "store": {}, "version": {"Version": "4.3.1"}}')
     fake_docker.reply("image", "inspect", stdout="{}\n")
     fake_docker.reply("volume", "exists", code=1)
-    fake_docker.reply("volume", "exists", "kit-0-home")
+    fake_docker.reply("volume", "exists", f"kit-0-{project_of(tmp_path)}-home")
     assert kit("compose", "tf-cpu", "--user", "0").code == 0
     made = [call.args[-1] for call in fake_docker.called("volume", "create")]
-    assert made == [mount.source for mount in volume_mounts("tf-cpu", "0") if mount.source != "kit-0-home"]
-    assert made
+    assert made == [f"kit-0-{project_of(tmp_path)}-tf-cpu-local"]

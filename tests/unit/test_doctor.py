@@ -170,6 +170,17 @@ CDI_OFF = engine(cdi_devices=(), cdi_spec_dirs=())
 LAPTOP = replace(UBUNTU, gpus=(ADA, replace(ADA, index=1)))
 ROOTLESS_LEGACY = both(engine(is_rootless=True), toolkit(no_cgroups=True))(LEGACY)
 
+DEBIAN = replace(UBUNTU, os="Debian GNU/Linux 13 (trixie)", os_id="debian")
+
+
+def bus(device_id: str, address: str = "0000:01:00.0") -> PciGpu:
+    return PciGpu(address=address, device_id=device_id, driver="nvidia")
+
+
+def driver(version: str) -> dict[str, str]:
+    return {"driver": version, "driver_library": version}
+
+
 # (check, the machine without it, the fact that brings it, severity, part of the message, part of the fix)
 CASES: list[tuple[str, Host, Change, str, str, str]] = [
     # driver and GPU
@@ -240,6 +251,102 @@ CASES: list[tuple[str, Host, Change, str, str, str]] = [
         "note",
         "driver 580 or newer would run `torch2.15-cu132`",
         "ubuntu-drivers",
+    ),
+    # drivers too new, too old, with the other kernel modules
+    (
+        "driver-new",
+        UBUNTU,
+        gpu(name="NVIDIA GeForce GTX 1050", compute_capability="6.1"),
+        "block",
+        "NVIDIA GeForce GTX 1050 at 0000:01:00.0: driver 595.71.05 is too new: R580 is the last driver for this card",
+        "`sudo apt-get install nvidia-driver-580`",
+    ),
+    (
+        "driver-new",
+        UBUNTU,
+        facts(gpus=(), pci_gpus=(bus("1c81"),), driver_problem="No devices were found"),
+        "block",
+        "GeForce GTX 1050 at 0000:01:00.0: driver 595.71.05 is too new",
+        "nvidia-driver-580",
+    ),
+    (
+        "driver-new",
+        PODMAN,
+        facts(pci_gpus=(bus("2684"), bus("15f8", "0000:02:00.0"))),
+        "warn",
+        "Tesla P100 PCIe 16GB at 0000:02:00.0: driver 595.71.05 is too new",
+        "akmod-nvidia-580xx",
+    ),
+    (
+        "driver-new",
+        WSL,
+        gpu(name="Tesla K80", compute_capability="3.7", pci_address=""),
+        "block",
+        "Tesla K80: driver 576.88 is too new: R470 is the last driver",
+        "install NVIDIA driver R470 on Windows",
+    ),
+    (
+        "driver-modules",
+        UBUNTU,
+        facts(gpus=(), pci_gpus=(bus("2b85"),), driver_modules="proprietary", driver_problem="No devices were found"),
+        "block",
+        "NVIDIA GeForce RTX 5090 at 0000:01:00.0: the proprietary kernel modules of driver 595.71.05 do not drive",
+        "`sudo apt-get install nvidia-driver-595-open`",
+    ),
+    (
+        "driver-modules",
+        UBUNTU,
+        facts(
+            gpus=(),
+            pci_gpus=(bus("1db4"),),
+            driver="580.65.06",
+            driver_library="580.65.06",
+            driver_modules="open",
+            driver_problem="No devices were found",
+        ),
+        "block",
+        "takes the proprietary ones",
+        "`sudo apt-get install nvidia-driver-580`",
+    ),
+    (
+        "driver-old",
+        DEBIAN,
+        facts(gpus=(), pci_gpus=(bus("2b85"),), driver_problem="No devices were found", **driver("550.163.01")),
+        "block",
+        "driver 550.163.01 is too old for NVIDIA GeForce RTX 5090 at 0000:01:00.0, which takes 570.26 or newer",
+        "has no driver newer than 550: add NVIDIA's own repository",
+    ),
+    (
+        "driver-missing",
+        DEBIAN,
+        facts(**NO_GPU_FACTS, pci_gpus=(bus("2b85"),)),
+        "block",
+        "an NVIDIA GPU (NVIDIA GeForce RTX 5090) at 0000:01:00.0, but no NVIDIA driver",
+        "`sudo apt-get install nvidia-open`",
+    ),
+    (
+        "driver-missing",
+        DEBIAN,
+        facts(**NO_GPU_FACTS, pci_gpus=(bus("1c81"),)),
+        "block",
+        "(GeForce GTX 1050)",
+        "`sudo apt-get install nvidia-driver` (component non-free",
+    ),
+    (
+        "driver-old",
+        UBUNTU,
+        both(gpu(name="GRID T4-16Q", compute_capability="7.5"), facts(**driver("550.54.14"))),
+        "note",
+        "driver 580 or newer would run",
+        "this is a vGPU, whose driver must match the vGPU manager of its host",
+    ),
+    (
+        "driver-old",
+        UBUNTU,
+        both(gpu(name="NVIDIA A10", compute_capability="8.6", is_vgpu=True), facts(**driver("418.39"))),
+        "block",
+        "driver 418.39 is too old",
+        "vGPU manager",
     ),
     (
         "gpu-unsupported",

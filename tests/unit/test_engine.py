@@ -119,9 +119,9 @@ def test_info_of_no_engine(engine, fake_docker):
 
 
 def test_labels_of_an_image(engine, fake_docker):
-    fake_docker.reply("image", "inspect", stdout='{"kit.image":"x"}\n')
+    fake_docker.reply("image", "inspect", stdout='{"kit.image":"x"} sha256:1\n')
     assert engine.image_labels("kit/x:latest") == {"kit.image": "x"}
-    fake_docker.reply("image", "inspect", stdout="null\n")
+    fake_docker.reply("image", "inspect", stdout="null sha256:1\n")
     assert engine.image_labels("kit/x:latest") == {}
 
 
@@ -294,8 +294,8 @@ def test_a_local_engine_is_asked_without_starting_a_program(fake_docker, serve):
     path = serve(
         {
             "/info": ok(info(Runtimes={"nvidia": {}})),
-            "/images/kit/x:latest/json": ok('{"Config": {"Labels": {"a": "b"}}}'),
-            "/images/kit/bare:latest/json": ok('{"Config": {"Labels": null}}'),
+            "/images/kit/x:latest/json": ok('{"Id": "sha256:1", "Config": {"Labels": {"a": "b"}}}'),
+            "/images/kit/bare:latest/json": ok('{"Id": "sha256:2", "Config": {"Labels": null}}'),
         }
     )
     engine = Engine(program=str(fake_docker.program), socket_path=path)
@@ -309,7 +309,7 @@ def test_a_local_engine_is_asked_without_starting_a_program(fake_docker, serve):
 @pytest.mark.parametrize("answer", [b"", b"garbage", b"HTTP/1.0 200 OK\r\n\r\nno json", b"HTTP/1.0 500 Oops\r\n\r\n{}"])
 def test_an_engine_that_answers_oddly_is_asked_by_the_command_line(fake_docker, serve, answer):
     path = serve({"/info": answer, "/images/x/json": answer})
-    fake_docker.reply("image", "inspect", stdout='{"from": "docker"}')
+    fake_docker.reply("image", "inspect", stdout='{"from": "docker"} sha256:1')
     engine = Engine(program=str(fake_docker.program), socket_path=path)
     assert engine.info.version == "28.5.2"
     assert engine.image_labels("x") == {"from": "docker"}

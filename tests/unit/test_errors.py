@@ -37,6 +37,7 @@ def test_exit_codes_are_an_interface_and_stay_as_they_are():
         "NetworkError": 19,
         "UnsupportedHostError": 20,
         "MissingProgramError": 21,
+        "FilesError": 22,
     }
 
 

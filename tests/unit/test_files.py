@@ -32,7 +32,7 @@ def test_locked_keeps_processes_apart(tmp_path):
 
 
 def test_a_lock_that_is_held_is_waited_for_as_long_as_one_says(tmp_path):
-    handle = files.acquire(tmp_path / "lock")
+    handle = files.acquire(tmp_path / "lock", wait_s=0)
     waited = []
     assert files.acquire(tmp_path / "lock", wait_s=0, on_wait=waited.append) is None
     assert waited == []
@@ -63,12 +63,6 @@ def test_a_lock_that_was_removed_with_its_folder_is_nobodys(tmp_path):
         order.append("removed")
     other.join(5)
     assert order == ["removed", True]
-
-
-def test_a_folder_is_locked_without_a_file(tmp_path):
-    with files.locked(tmp_path):
-        assert files.acquire(tmp_path, wait_s=0) is None
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_other_module_locks():

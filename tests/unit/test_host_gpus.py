@@ -36,6 +36,7 @@ def test_a_blackwell_with_a_process():
             name="NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
             uuid="GPU-12345678-aaaa-bbbb-cccc-0123456789ab",
             pci_address="0000:61:00.0",
+            device_id="2bb4",
             memory_mib=97887,
             memory_used_mib=65720,
             utilisation_percent=0,

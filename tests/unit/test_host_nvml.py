@@ -74,7 +74,7 @@ def gpu(**more):
     return {
         "nvmlDeviceGetName": "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
         "nvmlDeviceGetUUID": b"GPU-12345678-aaaa-bbbb-cccc-0123456789ab",
-        "nvmlDeviceGetPciInfo": SimpleNamespace(busId="00000000:61:00.0"),
+        "nvmlDeviceGetPciInfo": SimpleNamespace(busId="00000000:61:00.0", pciDeviceId=0x2BB410DE),
         "nvmlDeviceGetCudaComputeCapability": (12, 0),
         "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=97887 * 2**20, used=65720 * 2**20),
         "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=0, memory=0),

@@ -286,7 +286,7 @@ def test_waiting_for_the_lock_is_said_and_has_an_end(lock, monkeypatch):
     handle = hold(lock)
     started = time.monotonic()
     try:
-        with pytest.raises(GpuUnavailableError, match=r"another process has held .* for 0\.3 s") as caught:  # noqa: SIM117
+        with pytest.raises(GpuUnavailableError, match=r"\(PID \d+, .* has held .* for 0\.3 s") as caught:  # noqa: SIM117
             with lease.locked(lock, wait_s=0.3, on_wait=said.append):
                 raise AssertionError("another process holds it")
     finally:
@@ -517,7 +517,7 @@ class Quiet:
 
 @pytest.mark.parametrize(("asked", "with_use"), [(None, False), ("device=1", False), ("free", True)])
 def test_kit_run_reads_the_machine_once(catalog, fake_docker, machine, monkeypatch, tmp_path, asked, with_use):
-    monkeypatch.setattr("kit.run.prepare.ensure_image", lambda *_: False)
+    monkeypatch.setattr("kit.run.prepare.ensure_image", lambda *_: ("", False))
     monkeypatch.setattr("kit.run.gpu_check.check_before", lambda *_: None)
     wanted = RunAsk(
         name=next(image.name for image in catalog.images() if image.is_gpu),

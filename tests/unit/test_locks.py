@@ -485,7 +485,8 @@ suites = ["bookworm"]
 source = "a page"
 verified = "pypi"
 """)
-    (folder / "packages.toml").write_text("""
+    (folder / "packages.toml").write_text(
+        f"""
 [[layer]]
 name = "cuda"
 patterns = ["nvidia-*"]
@@ -499,7 +500,13 @@ source = "s"
 [[package]]
 name = "jupyterlab"
 source = "s"
-""")
+
+[[tool]]
+name = "uv"
+version = "{load_catalog().uv_version}"
+source = "s"
+"""
+    )
     # What a user's environment may hold must not change what is solved; where the index is, it may say.
     index = make_index(tmp_path / "index", wheels)
     monkeypatch.setenv("UV_DEFAULT_INDEX", index)
@@ -670,7 +677,7 @@ def test_a_lock_that_grows_keeps_its_epoch(project: Project, monkeypatch: pytest
 
     def solved(name: str) -> None:
         entry = locks.parse_requirements(f"{name}==1.0 \\\n    --hash=sha256:" + "1" * 64 + "\n")
-        monkeypatch.setattr("kit.locks._solve", lambda *_, **__: ("0.0", {"cuda": [], "framework": [], "apps": entry}))
+        monkeypatch.setattr("kit.locks._solve", lambda *_, **__: {"cuda": [], "framework": [], "apps": entry})
 
     monkeypatch.setattr(solver, "require_wheels", lambda *_: None)
     epoch = locks.read_lock(project.folder, project.image).source_date_epoch

@@ -25,7 +25,7 @@ def test_write_text_writes_what_it_is_given(tmp_path_factory, text):
     assert file.read_bytes() == text.encode()
 
 
-@pytest.mark.parametrize("broken", ["replace", "chmod"])
+@pytest.mark.parametrize("broken", [(Path, "replace"), (os, "fchmod")])
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch, broken):
     file = tmp_path / "file"
     file.write_text("old")
@@ -33,7 +33,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_beside_it(tmp_path
     def interrupt(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, broken, interrupt)
+    monkeypatch.setattr(*broken, interrupt)
     with pytest.raises(KeyboardInterrupt):
         paths.write_text(file, "new")
     assert file.read_text() == "old"

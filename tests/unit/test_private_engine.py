@@ -156,9 +156,22 @@ def test_rules_are_undone_from_their_listing() -> None:
     assert subnet.removals("nat", "", chain) == subnet.removals("filter", filter_listing, "KIT-none") == []
 
 
-def test_every_rule_names_its_engine() -> None:
-    for rule in subnet.rules(PLAN):
-        assert PLAN.chain in rule
+@pytest.mark.parametrize("is_closed", [True, False])
+@pytest.mark.parametrize("sees_bridged", [True, False])
+def test_every_rule_names_its_engine(is_closed: bool, sees_bridged: bool) -> None:
+    found = subnet.rules(PLAN, is_closed=is_closed, sees_bridged=sees_bridged)
+    assert all(PLAN.chain in rule for rule in found)
+    assert any(subnet.CLOSED in rule for rule in found) == is_closed
+    assert any("physdev" in rule for rule in found) == sees_bridged, "the match would switch that on"
+    closing = subnet.closing(["eth1"], ["br0"], sees_bridged=sees_bridged)
+    assert any("physdev" in rule for rule in closing) == sees_bridged
+
+
+def test_what_refuses_stands_before_the_hosts_rules_and_what_allows_after_them() -> None:
+    in_forward = [rule for rule in subnet.rules(PLAN, is_closed=False, sees_bridged=False) if "FORWARD" in rule]
+    assert {(rule[2], rule[-1]) for rule in in_forward} == {("-I", PLAN.chain), ("-A", "ACCEPT")}
+    in_chain = [rule[-1] for rule in subnet.rules(PLAN, is_closed=False, sees_bridged=False) if rule[3] == PLAN.chain]
+    assert set(in_chain[1:]) == {"RETURN", "DROP"}
 
 
 def test_bridges_of_custom_networks() -> None:

@@ -221,6 +221,9 @@ def test_a_long_line_takes_time_in_proportion(piece: str) -> None:
     [
         *((name, True) for name in ("WANDB_API_KEY", "HF_TOKEN", "PGPASSFILE", "SSH_PASSPHRASE", "SESSION_COOKIE")),
         *((name, True) for name in ("MY_PAT", "DB_PWD", "aws_secret_access_key", "NPM_AUTH", "GPG_KEY", "credentials")),
+        *((name, True) for name in ("PGPASS", "SSH_PRIV", "SMTP_PASS", "SSHPASS", "APIKEYS", "SESSION_ID", "MY_JWT")),
+        *((name, True) for name in ("GIT_CREDS", "X_SIGNATURE", "CSRF", "BLOB_SAS", "SSH_KEYS", "SSH_PRIVATE")),
+        *((name, False) for name in ("COMPASS", "BYPASS", "TOKENIZERS_PARALLELISM", "AUTHOR", "KEYRING", "PRIVATEER")),
         *((name, False) for name in ("PATH", "PWD", "OLDPWD", "KEYBOARD", "MONKEY", "WANDB_MODE", "PYTHONPATH")),
         ("org.opencontainers.image.authors", False),
     ],

@@ -346,11 +346,11 @@ def test_what_rsync_prints_is_read():
     done = Transfer()
     reader = _Reader(done, observer)
     for line in (
-        "@<f+++++++++ 25000 2026/11/21-17:33:54 a \\#303\\#251",
-        "@.f...p..... 5 2026/11/21-17:33:54 only its rights",
-        "@cd+++++++++ 4096 2026/11/21-17:33:54 d/",
-        "@cL+++++++++ 4 2026/11/21-17:33:54 l -> k",
-        "@*deleting   0 1970/01/01-00:00:00 gone/",
+        "@<f+++++++++ 25000 2026/11/21-17:33:54 a \\#303\\#251//",
+        "@.f...p..... 5 2026/11/21-17:33:54 only its rights//",
+        "@cd+++++++++ 4096 2026/11/21-17:33:54 d///",
+        "@cL+++++++++ 4 2026/11/21-17:33:54 l// -> k",
+        "@*deleting   0 1970/01/01-00:00:00 gone///",
         "d/x is newer",
         "\r         32768   0%    0.00kB/s    0:00:00  \r     25006  41%    7.95MB/s    0:00:02 (xfr#3, to-chk=1/4)",
         "@@kit is 0123abcd",
@@ -365,12 +365,12 @@ def test_what_rsync_prints_is_read():
         'rsync: [sender] send_files failed to open "/x/y": Permission denied (13)',
     ):
         reader.line(line)
-    assert [(i.kind, i.is_new, i.is_sent, i.name) for i in done.items] == [
-        ("f", True, True, "a \\#303\\#251"),
-        ("f", False, False, "only its rights"),
-        ("d", True, False, "d/"),
-        ("L", True, True, "l -> k"),
-        ("*", False, False, "gone/"),
+    assert [(i.kind, i.is_new, i.is_sent, i.name, i.target) for i in done.items] == [
+        ("f", True, True, "a \\#303\\#251", ""),
+        ("f", False, False, "only its rights", ""),
+        ("d", True, False, "d/", ""),
+        ("L", True, True, "l", "k"),
+        ("*", False, False, "gone/", ""),
     ]
     assert done.newer == ["d/x"]
     assert (done.identity, done.literal_bytes, done.transferred_bytes) == ("0123abcd", 510, 25000)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import ports, process, procs
+from kit import paths, ports, process, procs
 from kit.errors import PortTakenError
 from kit.remote import tunnels
 from kit.remote.tunnels import forward, state, supervisor
@@ -50,7 +50,7 @@ GOOD = json.dumps({**vars(record()), "tunnel": vars(record().tunnel)})
     ],
 )
 def test_a_broken_file_is_no_tunnel_and_is_cleared_away(text):
-    state.make_folder()
+    paths.state_folder("tunnels")
     state.file("0123456789", "json").write_text(text)
     if not text.startswith(GOOD):
         assert state.read("0123456789") is None
@@ -61,19 +61,19 @@ def test_a_broken_file_is_no_tunnel_and_is_cleared_away(text):
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300), at=st.integers(0, len(GOOD)))
 def test_no_bytes_crash_a_reader(data, at):
-    state.make_folder()
+    paths.state_folder("tunnels")
     state.file("0123456789", "json").write_bytes(GOOD.encode()[:at] + data)
     state.read("0123456789")
 
 
 def test_what_is_read_is_what_was_written():
-    state.make_folder()
+    paths.state_folder("tunnels")
     state.write(record(ssh_pid=7, ssh_start="x", is_lasting=True))
     assert state.read("0123456789") == record(ssh_pid=7, ssh_start="x", is_lasting=True)
 
 
 def test_what_is_not_ours_is_let_be():
-    state.make_folder()
+    paths.state_folder("tunnels")
     names = ["README", "0123456789.txt", "0123.json"]
     for name in names:
         (state.folder() / name).write_text("x")
@@ -83,7 +83,7 @@ def test_what_is_not_ours_is_let_be():
 
 
 def test_left_overs_of_a_killed_writer_and_opener_are_cleared_away():
-    state.make_folder()
+    paths.state_folder("tunnels")
     for name in ("0123456789.log", "0123456789.lock", ".0123456789.json.abc"):
         (state.folder() / name).touch()
     assert tunnels.listed() == []
@@ -91,7 +91,7 @@ def test_left_overs_of_a_killed_writer_and_opener_are_cleared_away():
 
 
 def test_files_of_another_machine_with_the_same_home_are_let_be():
-    state.make_folder()
+    paths.state_folder("tunnels")
     state.write(record(machine="another", boot="another"))
     assert tunnels.listed() == []
     assert state.file("0123456789", "json").exists()
@@ -101,7 +101,7 @@ def test_files_of_another_machine_with_the_same_home_are_let_be():
 
 
 def test_the_lock_has_one_owner_and_a_removed_one_none():
-    state.make_folder()
+    paths.state_folder("tunnels")
     handle = state.acquire("0123456789")
     assert handle is not None
     assert state.acquire("0123456789") is None
@@ -155,13 +155,20 @@ def test_waits_between_two_tries():
 @pytest.fixture
 def waiting():
     """A supervisor without an ssh, in this process."""
-    state.make_folder()
+    paths.state_folder("tunnels")
     handle = state.acquire("0123456789")
     assert handle is not None
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
     yield supervisor.Supervisor(
-        record=record(), command=[], carrier=[], folder=Path("/"), lock=handle, reservation=-1, opener=None
+        record=record(),
+        command=[],
+        ending=[],
+        socket_path=Path("/none"),
+        folder=Path("/"),
+        lock=handle,
+        reservation=-1,
+        opener=None,
     )
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
@@ -203,21 +210,19 @@ def test_what_ssh_prints():
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     output = forward.Output(reader)
-    os.write(writer, b"bind [127.0.0.1]:88889: Address already in use\r\nchannel_setup_fwd_listener_tcpip: ")
+    os.write(writer, b"Welcome\r\nchannel 2: open failed: connect failed: Connection refused\n")
     output.read()
-    assert not output.cannot_listen(8888)
-    os.write(writer, b"cannot listen to port: 88889\nchannel 2: open failed: connect failed: Connection refused\n")
-    output.read()
-    assert output.cannot_listen(88889)
-    assert not output.cannot_listen(8888), "the forward of somebody's configuration"
-    assert "refused" not in output.text
+    assert output.text == "Welcome"
     assert not output.is_up
-    os.write(writer, f"\xff{forward.UP_LINE}\n{forward.UP_LINE}\nhalf a l".encode())
+    os.write(
+        writer, f"\xff{forward.UP_LINE}\n{forward.UP_LINE}\n{forward.LIFE}abc  2026\n{forward.LIFE}\nhalf a l".encode()
+    )
     output.read()
     assert output.is_up
+    assert list(output.lives) == ["abc  2026", ""]
     assert output.text.endswith("half a l")
     output.forget()
-    os.write(writer, b"line\n" * 10_000)
+    os.write(writer, b"line\n" * 10_000 + forward.LIFE.encode() + b"x" * 10_000 + b"\n")
     output.read()
     assert output.text.count("line") <= 30
     os.close(writer)

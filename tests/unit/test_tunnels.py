@@ -24,7 +24,7 @@ OPEN = """
 import sys
 from kit.remote import tunnels
 tunnel = tunnels.open_tunnel("machine", container=sys.argv[1], service="jupyter", remote_port=int(sys.argv[2]),
-                             first_port=int(sys.argv[3]))
+                             first_port=int(sys.argv[3]), life="echo alive")
 print(tunnel.local_port)
 """
 
@@ -70,7 +70,14 @@ def first():
 
 
 def opened(service, first, **options):
-    wanted = {"container": "kit-a", "service": "jupyter", "remote_port": service, "first_port": first, **options}
+    wanted = {
+        "container": "kit-a",
+        "service": "jupyter",
+        "remote_port": service,
+        "first_port": first,
+        "life": "echo alive",
+        **options,
+    }
     return tunnels.open_tunnel("machine", **wanted)
 
 
@@ -204,7 +211,7 @@ def test_no_ssh_at_all(faults, service, first, monkeypatch):
     with pytest.raises(MissingProgramError, match="no-such-ssh"):
         opened(service, first)
     with pytest.raises(BadInputError):
-        tunnels.open_tunnel("-oProxyCommand=x", container="a", service="", remote_port=1, first_port=first)
+        tunnels.open_tunnel("-oProxyCommand=x", container="a", service="", remote_port=1, first_port=first, life="")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

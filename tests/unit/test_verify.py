@@ -18,6 +18,7 @@ from kit.errors import BadInputError, EngineError, NotReadyError
 from kit.network import NetworkSettings
 from kit.run.lease import no_gpus
 from kit.run.prepare import Ready
+from kit.spec.container import fresh_volumes
 from kit.verify import expected
 from kit.verify.collector import is_chosen, words
 from kit.verify.junit import junit
@@ -237,13 +238,9 @@ def test_scripts_for_inside_are_of_python_3_8_and_need_nothing_of_kit():
         assert not any(name.split(".")[0] == "kit" for name in imported), file.name
 
 
-def test_volumes_are_fresh_but_for_the_cuda_cache(catalog, monkeypatch):
-    monkeypatch.setattr("kit.run.containers.caller", lambda: "1234:1234")
-    volumes = {
-        mount.target: mount.source
-        for mount in verify._volumes(catalog.find("torch2.7-cu126"), Engine(socket_path=Path("/dev/null")))
-    }
-    assert set(volumes) == {volume.path for volume in layout.VOLUMES}
+def test_volumes_are_fresh_but_for_the_cuda_cache():
+    volumes = {mount.target: mount.source for mount in fresh_volumes("1234")}
+    assert set(volumes) == {layout.CUDA_CACHE, *(volume.path for volume in layout.VOLUMES)}
     assert {source for source in volumes.values() if source} == {"kit-1234-cuda"}
     assert volumes["/home/kit/.cache/cuda"] == "kit-1234-cuda"
 

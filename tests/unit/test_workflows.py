@@ -82,7 +82,8 @@ def test_rights_are_read_only_but_for_publishing(file: Path) -> None:
         return
     assert document["permissions"] == {"contents": "read"}
     more = {name: job["permissions"] for name, job in document["jobs"].items() if "permissions" in job}
-    publishes = {"publish": {"contents": "read", "packages": "write"}}
+    signs = {"id-token": "write", "attestations": "write"}
+    publishes = {"publish": {"contents": "read", "packages": "write", **signs}}
     assert more == (publishes if file.name == "images.yml" else {})
 
 

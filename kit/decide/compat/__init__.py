@@ -6,17 +6,28 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kit.catalog.names import ImageRequest
-from kit.catalog.rows import SHORT_NAMES, Image, version_key
+from kit.catalog.rows import SHORT_NAMES, Framework, Image, version_key
 from kit.decide.compat.declare import capability_of as capability_of
 from kit.decide.compat.declare import class_of, label_of, pair
+from kit.decide.compat.declare import declared_driver as declared_driver
 from kit.decide.compat.declare import declared_host as declared_host
 from kit.decide.compat.declare import gpu_by_name as gpu_by_name
 from kit.decide.compat.declare import parse_driver as parse_driver
 from kit.decide.compat.declare import unknown_host as unknown_host
+from kit.decide.compat.declare import with_pci_gpus as with_pci_gpus
+from kit.decide.compat.drivers import branch_of as branch_of
+from kit.decide.compat.drivers import driver_objection as driver_objection
+from kit.decide.compat.drivers import first_driver as first_driver
+from kit.decide.compat.drivers import is_older as is_older
+from kit.decide.compat.drivers import last_branch as last_branch
+from kit.decide.compat.drivers import modules_for as modules_for
+from kit.decide.compat.gpu_names import memory_of_device as memory_of_device
 from kit.decide.compat.rules import Verdict as Verdict
 from kit.decide.compat.rules import archive_refusal as archive_refusal
 from kit.decide.compat.rules import code_for as code_for
+from kit.decide.compat.rules import code_in, limits
 from kit.decide.compat.rules import judge as judge
+from kit.decide.compat.rules import limit_rows as limit_rows
 from kit.decide.compat.rules import pythons as pythons
 from kit.errors import IncompatibleError
 from kit.frozen import dataclass
@@ -24,6 +35,9 @@ from kit.frozen import dataclass
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.facts.host import Host
+
+
+TITLES: dict[Framework, str] = {"torch": "PyTorch", "tensorflow": "TensorFlow"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +50,8 @@ class Resolution:
     alternatives: tuple[Image, ...] = ()  # others that work too, best first
     refused: tuple[Verdict, ...] = ()
     hint: str = ""
+    limits: tuple[str, ...] = ()  # what the GPUs cannot do
+    newer: tuple[str, ...] = ()  # newer releases for these GPUs that exist, and are not in the catalog
 
 
 def resolve(request: ImageRequest, catalog: Catalog, host: Host) -> Resolution:
@@ -43,13 +59,21 @@ def resolve(request: ImageRequest, catalog: Catalog, host: Host) -> Resolution:
 
     The order of releases does not depend on the host, so that a newer driver can only add better answers.
     """
+    host = with_pci_gpus(catalog, host)
     verdicts = [
         _with_request(judge(catalog, image, host), request, catalog, host) for image in _named(request, catalog)
     ]
+    cannot = limits(catalog, request.framework, host)
     fitting = sorted((v for v in verdicts if not v.refusals), key=lambda v: _rank(v.image, host), reverse=True)
     refused = tuple(sorted((v for v in verdicts if v.refusals), key=lambda v: _rank(v.image, host), reverse=True))
     if not fitting:
-        return Resolution(image=None, refused=refused, hint=_smallest_change(request, catalog, host))
+        return Resolution(
+            image=None,
+            refused=refused,
+            hint=_smallest_change(request, catalog, host),
+            limits=cannot,
+            newer=_newer_releases(request, catalog, host),
+        )
     best = fitting[0]
     return Resolution(
         image=best.image,
@@ -57,6 +81,8 @@ def resolve(request: ImageRequest, catalog: Catalog, host: Host) -> Resolution:
         warnings=best.warnings,
         alternatives=tuple(v.image for v in fitting[1:]),
         refused=refused,
+        limits=cannot if best.image.is_gpu else (),
+        newer=_newer_releases(request, catalog, host) if best.image.is_gpu else (),
     )
 
 
@@ -94,6 +120,7 @@ def choose(catalog: Catalog, name: str, host: Host) -> tuple[Image, Resolution |
     asked = parse_name(catalog, name)
     if isinstance(asked, Image):
         return asked, None
+    host = with_pci_gpus(catalog, host)
     found = resolve(asked, catalog, host)
     if found.image is None:
         raise no_fit(name, found, host)
@@ -104,7 +131,7 @@ def no_fit(name: str, resolution: Resolution, host: Host) -> IncompatibleError:
     """The error for a request that nothing fits."""
     return IncompatibleError(
         f"no image for `{name}` works with {describe(host)}",
-        details=refusal_lines(resolution.refused),
+        details=(*refusal_lines(resolution.refused), *resolution.newer),
         hint=resolution.hint,
     )
 
@@ -181,11 +208,19 @@ def _best(request: ImageRequest, catalog: Catalog, host: Host) -> Image | None:
 def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str:
     """What would make an image fit, the least first: another driver, another version, another Python, fewer GPUs."""
     changes: list[str] = []
-    for driver in _newer_drivers(catalog, host):
+    for driver in _other_drivers(catalog, host):
         if image := _best(request, catalog, replace(host, driver=driver)):
-            what = "upgrade the driver to" if host.driver else "install driver"
-            changes.append(f"{what} {driver} or newer: `{image.name}` then works")
+            if not host.driver:
+                what = f"install driver {driver} or newer"
+            elif is_older(host.driver, driver):
+                what = f"upgrade the driver to {driver} or newer"
+            else:
+                what = f"go back to driver R{driver}, the last one for this GPU"
+            changes.append(f"{what}: `{image.name}` then works")
             break
+    if host.driver_modules and (image := _best(request, catalog, replace(host, driver_modules=""))):
+        other = "proprietary" if host.driver_modules == "open" else "open"
+        changes.append(f"install the {other} kernel modules of the driver: `{image.name}` then works")
     wider = ImageRequest(framework=request.framework, flavor=request.flavor, python=request.python)
     if wider != request and (image := _best(wider, catalog, host)):
         changes.append(f"take {SHORT_NAMES[request.framework]} {image.release.version}: `{image.name}` works here")
@@ -203,21 +238,53 @@ def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str
         changes.append("take an image made for JetPack (github.com/dusty-nv/jetson-containers)")
     elif host.driver == "":
         changes.append("run on the CPU: --gpus none")
-    elif not changes and request.framework == "tensorflow":
-        if _is_newer_than_tensorflow(catalog, host):
+    elif not changes:
+        if request.framework == "tensorflow" and _is_newer_than_tensorflow(catalog, host):
             # github.com/tensorflow/tensorflow/issues/99592: the only way found to work on the RTX 50 series.
             changes.append("take NVIDIA's own build of TensorFlow from NGC, nvcr.io/nvidia/tensorflow")
-        if image := _best(ImageRequest(framework="torch", flavor=request.flavor), catalog, host):
-            changes.append(f"take PyTorch: `{image.name}` works here")
+        instead: Framework = "tensorflow" if request.framework == "torch" else "torch"
+        if image := _best(ImageRequest(framework=instead, flavor=request.flavor), catalog, host):
+            changes.append(f"take {TITLES[instead]}: `{image.name}` works here")
+    if not changes:
+        changes.append("run on the CPU: --gpus none" if host.has_gpu else "`kit list` shows what there is")
     return "; or ".join(changes)
 
 
-def _newer_drivers(catalog: Catalog, host: Host) -> list[str]:
-    """The drivers the tables name that are newer than the host's, oldest first; none when no driver is the matter."""
+def _other_drivers(catalog: Catalog, host: Host) -> list[str]:
+    """Drivers that may help: the last branches of the GPUs, if the host's is newer; those of the tables that are newer.
+
+    None when no driver is the matter.
+    """
     if not host.has_gpu or host.driver is None:
         return []
+    ends = {end for gpu in host.gpus if (end := last_branch(catalog, capability_of(catalog, gpu)))}
+    if host.driver and any(branch_of(host.driver) > end for end in ends):
+        return [str(min(ends))]
     known = {d for t in catalog.toolkits for d in (t.min_driver, *(pair[1] for pair in t.drivers[:1])) if d}
     return sorted((d for d in known if not host.driver or version_key(d) > version_key(host.driver)), key=version_key)
+
+
+def _newer_releases(request: ImageRequest, catalog: Catalog, host: Host) -> tuple[str, ...]:
+    """Releases with code for each of the host's GPUs that are newer than any image for them, and have no row."""
+    capabilities = {capability_of(catalog, gpu) for gpu in host.gpus}
+    rows = [
+        row
+        for row in catalog.elsewhere
+        if row.framework == request.framework
+        and not request.version
+        and host.platform in row.platforms
+        and capabilities
+        and all(capability and code_in(row.compute_capabilities, capability) for capability in capabilities)
+    ]
+    if not rows:
+        return ()
+    best = _best(ImageRequest(framework=request.framework), catalog, replace(host, driver=None, driver_modules=""))
+    return tuple(
+        f"not in the catalog: {TITLES[row.framework]} {row.oldest} to {row.newest} for CUDA {row.cuda} have code for "
+        f"{'this GPU' if len(host.gpus) == 1 else 'these GPUs'} too, on {row.index}"
+        for row in rows
+        if best is None or version_key(row.newest) > version_key(".".join(best.release.version.split(".")[:2]))
+    )
 
 
 def _is_newer_than_tensorflow(catalog: Catalog, host: Host) -> bool:

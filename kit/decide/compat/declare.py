@@ -8,7 +8,18 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from kit.catalog.rows import Gpu, version_key
+from kit.decide.compat.drivers import Modules, branch_of
+from kit.decide.compat.gpu_names import capability_of_device, device, is_jetson, named, nearest
 from kit.errors import BadInputError
+from kit.facts.host import VM_DRIVER
+from kit.frozen import dataclass
+
+# NVIDIA's version between what people write before it and what packages add.
+_DRIVER = re.compile(
+    r"(?:\d:)?(?:nvidia[- ]?)?(?:(?:linux|graphics)[- ]?)?(?:drivers?(?: version)?:?[- ]?)?(?:open[- ])?[vr]?"
+    r"(?P<version>\d{3}(?:\.\d{1,3}){0,2})(?:\.x)?(?:[-+~_ (][\w.+~: ()-]*)?",
+    re.IGNORECASE | re.ASCII,
+)
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -48,27 +59,65 @@ def declared_host(
             driver=host.driver or None,
         )
     if driver:
-        host = replace(host, driver=parse_driver(driver))
+        given = declared_driver(catalog, driver)
+        host = replace(host, driver=given.version, driver_modules=given.modules)
         if not host.has_gpu:
             host = replace(host, gpus=(HostGpu(name="a GPU that was not named"),))
     return replace(host, is_declared=True, driver_problem="")
 
 
-def parse_driver(text: str) -> str:
-    """A driver version as NVIDIA writes it: `550.54.14`, or Windows' own `31.0.15.3640`, which is 536.40.
+@dataclass(frozen=True, kw_only=True)
+class DeclaredDriver:
+    """A driver as the user wrote it."""
 
-    Raises BadInputError.
+    version: str  # `550.54.14`, or the branch alone: `535`
+    modules: Modules = ""
+    note: str = ""  # what it was taken for, when that is not what it says
+
+
+def parse_driver(text: str) -> str:
+    """The version in what people call a driver: NVIDIA's own, with what a distribution adds, or Windows'.
+
+    `550.54.14-open`, `535.183.01-0ubuntu0.22.04.1`, `570.124.06 (UDA)`, `r535`, `nvidia-driver-535`; Windows'
+    `31.0.15.3640` is 536.40. Raises BadInputError.
     """
     words = text.strip()
-    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words):
+    if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words, re.ASCII):
         # Windows numbers: the last five digits of the last two parts are NVIDIA's.
         digits = (match[1] + match[2])[-5:]
         return f"{digits[:3]}.{digits[3:]}"
-    if re.fullmatch(r"\d{3}(\.\d{1,3}){0,2}", words):
-        return words
+    if match := _DRIVER.fullmatch(words):
+        return match["version"]
     raise BadInputError(
         f"--driver {text}: not a driver version", hint="give it as `nvidia-smi` prints it, such as 550.54.14"
     )
+
+
+def declared_driver(catalog: Catalog, text: str) -> DeclaredDriver:
+    """A driver as people have it; a CUDA version, which nvidia-smi shows beside it, is the driver it came with.
+
+    Raises BadInputError.
+    """
+    if match := re.fullmatch(
+        r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE | re.ASCII
+    ):
+        # A driver's CUDA may have had no toolkit, as 12.7.
+        wanted = version_key(match[1])
+        rows = [
+            t
+            for t in catalog.toolkits
+            if t.drivers and version_key(t.cuda) <= wanted and t.cuda.split(".")[0] == match[1].split(".")[0]
+        ]
+        row = max(rows, key=lambda t: version_key(t.cuda), default=None)
+        if row:
+            version = row.drivers[0][1]
+            return DeclaredDriver(
+                version=version,
+                note=f"--driver {text.strip()}: taken as the CUDA version that nvidia-smi shows, which no driver has: "
+                f"R{branch_of(version)} shows {row.cuda}, so the driver is at least {version}",
+            )
+    version = parse_driver(text)
+    return DeclaredDriver(version=version, modules="open" if re.search(r"\bopen\b", text, re.IGNORECASE) else "")
 
 
 def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
@@ -77,37 +126,69 @@ def gpu_by_name(catalog: Catalog, text: str) -> tuple[str, str]:
     Raises BadInputError with the nearest names when it is none, or when GPUs of several capabilities fit.
     """
     words = text.strip()
-    if match := re.fullmatch(r"(?:sm_|compute_)(\d{1,2})(\d)[af]?|(\d{1,2})\.(\d)", words, re.IGNORECASE):
+    if match := re.fullmatch(
+        r"(?:sm|compute)[_ ]?(\d{1,2})\.?(\d)[af]?|(?:cc ?)?(\d{1,2})\.(\d)", words, re.IGNORECASE | re.ASCII
+    ):
         capability = f"{match[1] or match[3]}.{match[2] or match[4]}"
         return capability, capability
-    matches = gpu_rows(catalog, words)
-    capabilities = sorted({gpu.compute_capability for gpu in matches}, key=version_key)
-    if len(capabilities) == 1:
-        exact = next((name for gpu in matches for name in gpu.names if _words(name) == _words(words)), "")
-        return exact or words, capabilities[0]
-    names = [name for gpu in catalog.gpus for name in gpu.names]
-    if capabilities:
-        fitting = ", ".join(f"{gpu.names[0]} ({gpu.compute_capability})" for gpu in matches)
-        raise BadInputError(f"--gpu {text}: several GPUs are called that: {fitting}", hint="give the whole name")
-    import difflib
-
-    near = difflib.get_close_matches(words, names, n=3, cutoff=0.5)
+    match = re.fullmatch(r"(?:10de:)?([0-9a-f]{4})", words, re.IGNORECASE)
+    known = device(catalog, match[1]) if match else None
+    if known and (capability := capability_of_device(catalog, known.id)):
+        return next(iter(known.names), known.chip), capability
+    meant = named(catalog, words)
+    if len(meant.capabilities) == 1:
+        names = [name for name, _ in meant.names]
+        return (names[0] if meant.is_exact and words not in names else words), meant.capabilities[0]
+    if meant.capabilities:
+        fitting = ", ".join(f"{name} ({capability})" for name, capability in meant.names)
+        raise BadInputError(
+            f"--gpu {text}: several GPUs are called that: {fitting}",
+            hint="give the whole name, or the PCI ID that `lspci -nn` shows, such as 10de:2684",
+        )
+    near = nearest(catalog, words)
     raise BadInputError(
         f"--gpu {text}: no GPU of the catalog is called that",
         hint=(f"nearest: {', '.join(near)}; " if near else "") + "or give its compute capability, such as sm_89",
     )
 
 
+def with_pci_gpus(catalog: Catalog, host: Host) -> Host:
+    """The host with the GPUs that are on its bus, known by their PCI IDs, where no driver showed any."""
+    if host.gpus or not host.pci_gpus:
+        return host
+    from kit.facts.host import HostGpu
+
+    found = []
+    for index, pci in enumerate(gpu for gpu in host.pci_gpus if gpu.driver != VM_DRIVER):
+        capability = capability_of_device(catalog, pci.device_id)
+        known = device(catalog, pci.device_id)
+        name = next(iter(known.names), known.chip) if known else ""
+        found.append(
+            HostGpu(
+                name=name,
+                compute_capability=capability,
+                index=index,
+                pci_address=pci.address,
+                device_id=pci.device_id,
+            )
+        )
+    return replace(host, gpus=tuple(found) if all(gpu.compute_capability for gpu in found) else ())
+
+
 def capability_of(catalog: Catalog, gpu: HostGpu) -> str:
-    """The compute capability of a host's GPU: the driver's word, else the catalog's by its name; empty if unknown."""
+    """The compute capability of a host's GPU: by the driver, else its PCI ID, else its name; empty if unknown."""
     if gpu.compute_capability:
         return gpu.compute_capability
-    found = {row.compute_capability for row in gpu_rows(catalog, gpu.name)}
-    return found.pop() if len(found) == 1 else ""
+    if gpu.device_id and (capability := capability_of_device(catalog, gpu.device_id)):
+        return capability
+    found = named(catalog, gpu.name).capabilities
+    return found[0] if len(found) == 1 else ""
 
 
 def class_of(catalog: Catalog, gpu: HostGpu) -> str:
     """The catalog's class of a GPU, by its name, else by a compute capability that only one class has."""
+    if is_jetson(catalog, gpu.name):
+        return "jetson"
     rows = gpu_rows(catalog, gpu.name) or tuple(
         row for row in catalog.gpus if gpu.compute_capability and row.compute_capability == gpu.compute_capability
     )

@@ -5,6 +5,7 @@
 - Machine code for `X.y` runs on compute capability `X.z` with z >= y and on no other major (CUDA C++ Programming Guide,
   binary compatibility). PTX is compiled by the driver for anything newer, if the driver is at least as new as the
   toolkit that wrote it (`cudaErrorUnsupportedPtxVersion`).
+- Each architecture has a first and a last driver branch (`drivers.py`): a newer driver does not know the card any more.
 - Forward compatibility (`cuda-compat`) exists for data-centre GPUs only, and kit's images do not use it:
   https://docs.nvidia.com/deploy/cuda-compatibility/forward-compatibility.html
 - The aarch64 wheels are for servers (SBSA), not for JetPack: https://github.com/bitsandbytes-foundation/bitsandbytes/pull/1941
@@ -12,10 +13,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kit.catalog.rows import Image, Release, version_key
-from kit.decide.compat.declare import capability_of, class_of, label_of, pair
+from kit.catalog.rows import Framework, Image, Limit, Release, version_key
+from kit.decide.compat.declare import capability_of, class_of, label_of, pair, with_pci_gpus
+from kit.decide.compat.drivers import architecture_of, driver_objection, is_older
 from kit.frozen import dataclass
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
 
 # Classes whose cards take `cuda-compat`; for the others CUDA answers with error 804.
 FORWARD_COMPATIBLE = ("datacenter", "superchip")
+
+
+ARM64 = "linux/arm64"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +48,12 @@ def judge(catalog: Catalog, image: Image, host: Host) -> Verdict:
     reasons: list[str] = []
     warnings: list[str] = []
     refusals: list[str] = []
+    host = with_pci_gpus(catalog, host)
     if host.platform not in release.platforms:
+        other = "; its aarch64 wheel is a CPU build" if host.platform == ARM64 and release.arm64_wheel == "cpu" else ""
         refusals.append(
             f"no {'CUDA ' if image.is_gpu else ''}wheels of {release.framework} {release.version} "
-            f"for {host.platform}, only for {', '.join(release.platforms)}"
+            f"for {host.platform}, only for {', '.join(release.platforms)}{other}"
         )
     if not image.is_gpu:
         reasons.append("built for the CPU")
@@ -61,13 +69,41 @@ def judge(catalog: Catalog, image: Image, host: Host) -> Verdict:
 def code_for(release: Release, capability: str, platform: str) -> tuple[str, bool]:
     """(the compute capability whose code runs on this one, whether it is PTX); ("", False) when none does."""
     wanted = pair(capability)
-    native = [c for c in release.capabilities(platform) if pair(c)[0] == wanted[0] and pair(c)[1] <= wanted[1]]
-    if native:
-        return max(native, key=pair), False
+    if native := code_in(release.capabilities(platform), capability):
+        return native, False
     ptx = [c for c in release.ptx if pair(c) <= wanted]
     if ptx and (not release.ptx_newest or wanted <= pair(release.ptx_newest)):
         return max(ptx, key=pair), True
     return "", False
+
+
+def code_in(compiled: Sequence[str], capability: str) -> str:
+    """The compute capability of those compiled whose machine code runs on another; empty when none does."""
+    wanted = pair(capability)
+    return max((c for c in compiled if pair(c)[0] == wanted[0] and pair(c)[1] <= wanted[1]), key=pair, default="")
+
+
+def limits(catalog: Catalog, framework: Framework, host: Host) -> tuple[str, ...]:
+    """What each kind of GPU of the host cannot do, in a line of its own, by the table."""
+    lines: dict[str, None] = {}
+    for gpu in host.gpus:
+        capability = capability_of(catalog, gpu)
+        missing = [row.what for row in limit_rows(catalog, framework, host.platform, capability)] if capability else []
+        if missing:
+            label = gpu.name if gpu.name and gpu.name != capability else "GPU"
+            lines[f"{label} ({capability}) has no {', '.join(missing)}"] = None
+    return tuple(lines)
+
+
+def limit_rows(catalog: Catalog, framework: Framework, platform: str, capability: str) -> list[Limit]:
+    """The rows of what a GPU of a compute capability cannot do."""
+    return [
+        row
+        for row in catalog.limits
+        if row.framework in ("", framework)
+        and row.platform in ("", platform)
+        and (not row.below or pair(capability) < pair(row.below))
+    ]
 
 
 def archive_refusal(catalog: Catalog, image: Image) -> str:
@@ -104,11 +140,14 @@ def _judge_driver(
     toolkit = catalog.toolkit(release.cuda)
     major = release.cuda.partition(".")[0]
     scope = f"CUDA {major}.x" if toolkit.min_driver else f"CUDA {release.cuda}"
-    if version_key(host.driver) < version_key(floor):
+    if is_older(host.driver, floor):
         text = f"driver {host.driver} is older than {floor}, the oldest for {scope}"
         if host.gpus and all(class_of(catalog, gpu) in FORWARD_COMPATIBLE for gpu in host.gpus):
             text += "; forward compatibility (cuda-compat) could bridge it on data-centre GPUs, but no image uses it"
         refusals.append(text)
+        return
+    if version_key(host.driver) < version_key(floor):
+        warnings.append(f"R{host.driver} without its build: {scope} takes {floor} or newer of it")
         return
     released = toolkit.drivers[0][1] if toolkit.drivers else ""
     if toolkit.min_driver and released and version_key(host.driver) < version_key(released):
@@ -140,13 +179,9 @@ def _judge_gpu(
             f"{label}: a Jetson runs NVIDIA's own builds for JetPack; the aarch64 wheels are for servers (SBSA)"
         )
         return
-    first = next((a.first_toolkit for a in catalog.architectures if a.compute_capability == capability), "")
-    if host.driver and first and (drivers := catalog.toolkit(first).drivers):
-        oldest = drivers[0][1]
-        # By branch: the first driver for a GPU is often some builds older than the one released with the toolkit.
-        if version_key(host.driver)[0] < version_key(oldest)[0]:
-            refusals.append(f"{label}: driver {host.driver} is older than the branch that brought it, {oldest}")
-            return
+    if host.driver and (objection := driver_objection(catalog, capability, host.driver, host.driver_modules)):
+        refusals.append(f"{label}: {objection}")
+        return
     if not release.compute_capabilities:
         warnings.append(f"{label}: which GPUs the wheel has code for is not known")
         return
@@ -158,7 +193,7 @@ def _judge_gpu(
         reasons.append(f"{label}: the wheel has machine code for {code}{same}")
     else:
         toolkit = catalog.toolkit(release.cuda)
-        if host.driver and toolkit.drivers and version_key(host.driver) < version_key(toolkit.drivers[0][1]):
+        if host.driver and toolkit.drivers and is_older(host.driver, toolkit.drivers[0][1]):
             refusals.append(
                 f"{label}: only PTX for {code} would run on it, and driver {host.driver} cannot compile that of CUDA "
                 f"{release.cuda}, which takes {toolkit.drivers[0][1]} or newer"
@@ -174,7 +209,7 @@ def _judge_gpu(
 def _no_code(catalog: Catalog, release: Release, capability: str, platform: str) -> str:
     has = release.capabilities(platform)
     listed = ", ".join(has)
-    architecture = next((a for a in catalog.architectures if a.compute_capability == capability), None)
+    architecture = architecture_of(catalog, capability)
     wanted = pair(capability)
     if architecture and architecture.dropped_in and version_key(architecture.dropped_in) <= version_key(release.cuda):
         name = f"{architecture.name} ({capability})" if architecture.name else capability

@@ -18,6 +18,8 @@ CHECKS: tuple[Check, ...] = (
     gpus.driver_mismatch,
     gpus.wsl_driver,
     gpus.wsl_library,
+    gpus.driver_new,
+    gpus.driver_modules,
     gpus.driver_old,
     gpus.gpu_unsupported,
     gpus.gpu_lost,

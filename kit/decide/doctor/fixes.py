@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from kit.decide.compat.drivers import Modules, branch_of
+from kit.decide.compat.gpu_names import board_of
 from kit.facts.engine import EngineFacts
 from kit.facts.host import Host
+from kit.frozen import dataclass
 
 APT = ("debian", "ubuntu", "linuxmint", "pop", "kali", "raspbian")
 DNF = ("fedora", "rhel", "centos", "rocky", "almalinux", "ol", "amzn")
@@ -11,6 +14,7 @@ ZYPPER = ("opensuse-leap", "opensuse-tumbleweed", "sles")
 # Those with the `ubuntu-drivers` command.
 UBUNTU = ("ubuntu", "linuxmint")
 
+VGPU_GUIDE = "https://docs.nvidia.com/vgpu/"
 DRIVER_GUIDE = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/"
 TOOLKIT_GUIDE = "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html"
 ENGINE_GUIDE = "https://docs.docker.com/engine/install/"
@@ -25,17 +29,57 @@ def install_command(host: Host, packages: str) -> str:
     return ""
 
 
-def install_driver(host: Host) -> str:
-    """How this machine gets an NVIDIA driver, or a newer one."""
+@dataclass(frozen=True, kw_only=True)
+class DriverNeed:
+    """The driver that a machine's GPUs take."""
+
+    first: str = ""  # the oldest; empty: not known
+    last: int | None = None  # the last branch; None: the newest will do
+    modules: Modules = ""  # the only kernel modules they work with
+    packaged: int | None = None  # the newest branch that the distribution itself has; None: not known
+
+
+def install_driver(host: Host, need: DriverNeed | None = None) -> str:
+    """How this machine gets an NVIDIA driver that its GPUs work with, or a newer one."""
+    need = need or DriverNeed()
+    wanted = f" R{need.last}" if need.last else f" {need.first} or newer" if need.first else ""
+    if any(gpu.is_vgpu or board_of(gpu.name) for gpu in host.gpus):
+        return (
+            "this is a vGPU, whose driver must match the vGPU manager of its host: ask who runs the host for the guest "
+            f"driver of its release, or for a newer one there ({VGPU_GUIDE})"
+        )
     if host.is_wsl:
-        return "install the newest NVIDIA driver on Windows, then `wsl --shutdown` there"
+        which = f"NVIDIA driver R{need.last}" if need.last else "the newest NVIDIA driver"
+        return f"install {which} on Windows, then `wsl --shutdown` there"
+    if need.packaged and need.first and branch_of(need.first) > need.packaged:
+        package = "cuda-drivers" if need.modules == "proprietary" else "nvidia-open"
+        return (
+            f"{host.os or host.os_id} has no driver newer than {need.packaged}: add NVIDIA's own repository for it "
+            f"({DRIVER_GUIDE}), then `sudo apt-get install {package}`, then `sudo reboot`"
+        )
+    # What the distribution has is none too new, where nothing is installed yet.
+    is_any = not host.driver and need.packaged is not None and (need.last or 0) >= need.packaged
+    if (need.last or need.modules == "open") and not is_any:
+        return _install_exactly(host, need, wanted)
     if host.os_id in UBUNTU:
         return "`sudo ubuntu-drivers install`, then `sudo reboot`"
     if host.os_id == "debian":
         return "`sudo apt-get install nvidia-driver` (component non-free of Debian's archive), then `sudo reboot`"
     if host.os_id == "fedora":
         return "`sudo dnf install akmod-nvidia xorg-x11-drv-nvidia-cuda` (from RPM Fusion), then `sudo reboot`"
-    return f"install NVIDIA's driver for this distribution ({DRIVER_GUIDE}), then reboot"
+    return f"install NVIDIA's driver{wanted} for this distribution ({DRIVER_GUIDE}), then reboot"
+
+
+def _install_exactly(host: Host, need: DriverNeed, wanted: str) -> str:
+    """How a driver is installed whose branch or kernel modules are not the distribution's choice."""
+    branch = need.last or max(branch_of(need.first) if need.first else 0, branch_of(host.driver) if host.driver else 0)
+    if host.os_id in UBUNTU and branch:
+        flavor = "-open" if need.modules == "open" else ""
+        return f"`sudo apt-get install nvidia-driver-{branch}{flavor}`, then `sudo reboot`"
+    if host.os_id == "fedora" and need.last:
+        return f"`sudo dnf install akmod-nvidia-{need.last}xx` (from RPM Fusion), then `sudo reboot`"
+    modules = f" with the {need.modules} kernel modules" if need.modules else ""
+    return f"install NVIDIA's driver{wanted}{modules} ({DRIVER_GUIDE}, which says how to lock a branch), then reboot"
 
 
 def remove_driver(host: Host) -> str:

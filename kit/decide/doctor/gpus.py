@@ -7,10 +7,21 @@ from dataclasses import replace
 
 from kit.catalog.names import ImageRequest
 from kit.catalog.rows import SHORT_NAMES, version_key
-from kit.decide.compat import capability_of, judge, resolve
+from kit.decide.compat import (
+    branch_of,
+    capability_of,
+    driver_objection,
+    first_driver,
+    is_older,
+    judge,
+    last_branch,
+    modules_for,
+    resolve,
+    with_pci_gpus,
+)
 from kit.decide.doctor import fixes
-from kit.decide.doctor.report import VM_DRIVER, Finding, HostReport, block, finding, joined, note, warn
-from kit.facts.host import GpuProcess, Host, HostGpu
+from kit.decide.doctor.report import Finding, HostReport, Severity, block, finding, joined, note, warn
+from kit.facts.host import VM_DRIVER, GpuProcess, Host, HostGpu
 
 # A desktop session holds some hundred MiB; from this share on a training run is likely not to fit.
 BUSY_SHARE = 0.25
@@ -47,7 +58,11 @@ def driver_missing(report: HostReport) -> Iterator[Finding]:
             "Boot)",
         )
     else:
-        yield block(f"there is an NVIDIA GPU at {where}, but no NVIDIA driver", fixes.install_driver(host))
+        names = joined([gpu.name for gpu in with_pci_gpus(report.catalog, host).gpus if gpu.name])
+        which = f"an NVIDIA GPU ({names})" if names else "an NVIDIA GPU"
+        yield block(
+            f"there is {which} at {where}, but no NVIDIA driver", fixes.install_driver(host, report.driver_need)
+        )
 
 
 def driver_mismatch(report: HostReport) -> Iterator[Finding]:
@@ -68,7 +83,7 @@ def nouveau(report: HostReport) -> Iterator[Finding]:
     if host.has_nouveau and not (host.driver or host.is_wsl or _is_mismatch(host)):
         yield block(
             "the nouveau driver is loaded; CUDA works with NVIDIA's own driver only",
-            fixes.disable_nouveau(host) if host.driver_library else fixes.install_driver(host),
+            fixes.disable_nouveau(host) if host.driver_library else fixes.install_driver(host, report.driver_need),
         )
 
 
@@ -78,7 +93,7 @@ def wsl_library(report: HostReport) -> Iterator[Finding]:
     if host.is_wsl and not host.gpus and host.driver == "":
         yield warn(
             "WSL2 has no /usr/lib/wsl/lib/libcuda.so.1: Windows shares no NVIDIA GPU, so images run on the CPU",
-            fixes.install_driver(host),
+            fixes.install_driver(host, report.driver_need),
         )
 
 
@@ -91,17 +106,52 @@ def wsl_driver(report: HostReport) -> Iterator[Finding]:
         )
 
 
+def driver_new(report: HostReport) -> Iterator[Finding]:
+    """A driver that does not know the GPU any more: each architecture has a last branch."""
+    host = report.host
+    for gpu, capability, objection in _unfit(report):
+        end = last_branch(report.catalog, capability)
+        if host.driver and end and branch_of(host.driver) > end:
+            yield finding(
+                _severity(report), f"{_where(gpu)}: {objection}", fixes.install_driver(host, report.driver_need)
+            )
+
+
+def driver_modules(report: HostReport) -> Iterator[Finding]:
+    """The other flavor of the kernel modules than the GPU takes: nvidia-smi says `No devices were found`."""
+    host = report.host
+    for gpu, capability, objection in _unfit(report):
+        wanted = modules_for(report.catalog, capability)
+        if host.driver_modules and wanted and wanted != host.driver_modules and "kernel modules" in objection:
+            yield finding(
+                _severity(report), f"{_where(gpu)}: {objection}", fixes.install_driver(host, report.driver_need)
+            )
+
+
 def driver_old(report: HostReport) -> Iterator[Finding]:
-    """The driver is too old for every image, or for the newest."""
+    """The driver is too old for a GPU, for every image, or for the newest."""
+    host, unfit = report.host, _unfit(report)
+    for gpu, capability, _ in unfit:
+        if gpu in report.unlisted_gpus and _is_before_first(report, capability):
+            first = first_driver(report.catalog, capability)
+            yield finding(
+                _severity(report),
+                f"driver {host.driver} is too old for {_where(gpu)}, which takes {first} or newer",
+                f"install driver {first} or newer: {fixes.install_driver(host, report.driver_need)}",
+            )
+    if any(not _is_before_first(report, capability) for _, capability, _ in unfit):
+        return
     host = _with_usable_gpus(report)
     if not host.driver or not host.gpus:
         return
+    need = report.driver_need
     if not _runs_something(report, host) and _runs_something(report, replace(host, driver=None)):
         needed = _oldest_that_helps(report, host)
+        fix = fixes.install_driver(host, replace(need, first=needed or need.first))
         yield block(
             f"driver {host.driver} is too old for every GPU image"
             + (f": the first that works needs {needed}" if needed else ""),
-            f"install driver {needed} or newer: {fixes.install_driver(host)}" if needed else fixes.install_driver(host),
+            f"install driver {needed} or newer: {fix}" if needed else fix,
         )
         return
     for framework in SHORT_NAMES:
@@ -110,12 +160,44 @@ def driver_old(report: HostReport) -> Iterator[Finding]:
         if not present.image or not possible.image:
             continue
         floor = report.catalog.min_driver(possible.image)
-        if present.image != possible.image and version_key(floor) > version_key(host.driver):
+        if present.image == possible.image or not is_older(host.driver, floor):
+            continue
+        if not judge(report.catalog, possible.image, replace(host, driver=floor)).refusals:
             yield note(
                 f"driver {host.driver} runs `{present.image.name}`; driver {floor} or newer would run "
                 f"`{possible.image.name}` too",
-                f"nothing, unless you need it; then install driver {floor} or newer: {fixes.install_driver(host)}",
+                f"nothing, unless you need it; then install driver {floor} or newer: "
+                f"{fixes.install_driver(host, replace(need, first=floor))}",
             )
+
+
+def _unfit(report: HostReport) -> list[tuple[HostGpu, str, str]]:
+    """GPUs that the loaded driver does not work with, their compute capability and why; shown by it or not."""
+    host, catalog = report.host, report.catalog
+    known = [(gpu, capability_of(catalog, gpu)) for gpu in (*report.usable_gpus, *report.unlisted_gpus)]
+    return [
+        (gpu, capability, objection)
+        for gpu, capability in known
+        if host.driver
+        and capability
+        and (objection := driver_objection(catalog, capability, host.driver, host.driver_modules))
+    ]
+
+
+def _is_before_first(report: HostReport, capability: str) -> bool:
+    first, driver = first_driver(report.catalog, capability), report.host.driver
+    return bool(driver and first) and version_key(driver or "0")[0] < version_key(first or "0")[0]
+
+
+def _severity(report: HostReport) -> Severity:
+    """How bad it is that a GPU does not work: other GPUs may."""
+    unfit = [one for one, _, _ in _unfit(report)]
+    return "warn" if any(other not in unfit for other in report.usable_gpus) else "block"
+
+
+def _where(gpu: HostGpu) -> str:
+    name = gpu.name or "an NVIDIA GPU"
+    return f"{name} at {gpu.pci_address}" if gpu.pci_address else name
 
 
 def gpu_unsupported(report: HostReport) -> Iterator[Finding]:
@@ -152,7 +234,7 @@ def gpu_lost(report: HostReport) -> Iterator[Finding]:
                 f"GPU {gpu.index}{f', {gpu.name}' if gpu.name else ''}: the driver says: {gpu.problem}",
                 "`sudo reboot`; if it comes back, `sudo dmesg | grep Xid` says what the card reports",
             )
-    if host.driver and host.driver_problem and not host.gpus and not _is_mismatch(host):
+    if host.driver and host.driver_problem and not host.gpus and not _is_mismatch(host) and not _unfit(report):
         yield block(
             f"driver {host.driver} is loaded, but nvidia-smi says: {host.driver_problem}",
             "`wsl --shutdown` in Windows"

@@ -67,8 +67,14 @@ def _applies(row: KnownBadToolkit, report: HostReport) -> bool:
         and (not row.last or toolkit <= version_key(row.last))
         and (not row.engine or row.engine == report.engine.program)
         and (not row.injection or row.injection == report.injection)
+        and (not row.wsl_driver or _is_wsl_from(row.wsl_driver, report))
         and (not row.engine_below or (engine is not None and engine < version_key(row.engine_below)))
     )
+
+
+def _is_wsl_from(driver: str, report: HostReport) -> bool:
+    host = report.host
+    return host.is_wsl and bool(host.driver) and version_key(host.driver or "0") >= version_key(driver)
 
 
 def cdi_missing(report: HostReport) -> Iterator[Finding]:

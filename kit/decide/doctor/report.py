@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Literal
 
 from kit.catalog import Catalog
 from kit.catalog.rows import EngineMinimum, version_key
+from kit.decide.compat import capability_of, first_driver, last_branch, modules_for, with_pci_gpus
+from kit.decide.doctor.fixes import DriverNeed
 from kit.facts.engine import EngineFacts, GpuForm
-from kit.facts.host import Host, HostGpu
+from kit.facts.host import VM_DRIVER, Host, HostGpu
 
 # What it does to a GPU run on this host: it cannot work, it may go wrong, or it is good to know.
 Severity = Literal["block", "warn", "note"]
 SEVERITIES: tuple[Severity, ...] = ("block", "warn", "note")
 
-# The kernel driver that keeps a device for virtual machines.
-VM_DRIVER = "vfio-pci"
 # A GPU image of PyTorch 2.7 takes 9 GB in the engine's store, and 15 to 20 GB with the cache of its build (measured).
 IMAGE_BYTES = 9 * 10**9
 BUILD_FACTOR = 20 / 9
@@ -67,6 +67,28 @@ class HostReport:
     @property
     def usable_gpus(self) -> tuple[HostGpu, ...]:
         return tuple(gpu for gpu in self.host.gpus if not gpu.problem)
+
+    @cached_property
+    def unlisted_gpus(self) -> tuple[HostGpu, ...]:
+        """The GPUs on the bus that the loaded driver does not show, as far as their PCI IDs are known."""
+        shown = {gpu.pci_address for gpu in self.host.gpus}
+        hidden = tuple(gpu for gpu in self.host.pci_gpus if gpu.address not in shown)
+        is_told = self.host.driver and (all(shown) or not self.host.gpus)
+        return with_pci_gpus(self.catalog, replace(self.host, gpus=(), pci_gpus=hidden)).gpus if is_told else ()
+
+    @cached_property
+    def driver_need(self) -> DriverNeed:
+        """The driver that all GPUs of the machine work with."""
+        host, catalog = with_pci_gpus(self.catalog, self.host), self.catalog
+        known = [c for gpu in (*host.gpus, *self.unlisted_gpus) if (c := capability_of(catalog, gpu))]
+        ends = [end for c in known if (end := last_branch(catalog, c))]
+        flavors = [modules for c in known if (modules := modules_for(catalog, c))]
+        return DriverNeed(
+            first=max((d for c in known if (d := first_driver(catalog, c))), key=version_key, default=""),
+            last=min(ends, default=None),
+            modules=flavors[0] if flavors else "",
+            packaged=next((row.newest for row in catalog.driver_packages if row.os_id == host.os_id), None),
+        )
 
     @property
     def passes_gpus(self) -> bool:

@@ -6,12 +6,11 @@ The same packages from the same mirror, laid out by the same mmdebstrap, give th
 from __future__ import annotations
 
 import contextlib
-import errno
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kit import apt, files, mounts, paths, redact
+from kit import apt, files, mounts, paths, procs, redact
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
@@ -37,7 +36,7 @@ def reference(suite: str) -> str:
 
 def find(suite: str, engine: Engine) -> BaseImage | None:
     """The base of that suite in the engine; None when it has none. Raises NoEngineError when no engine answers."""
-    labels = engine.image_labels(reference(suite))
+    labels = engine.made_labels(reference(suite))
     if not labels or labels.get(BASE_SUITE) != suite or BASE_PACKAGES not in labels:
         return None
     return BaseImage(reference=reference(suite), content_hash=labels[BASE_PACKAGES], suite=suite)
@@ -67,10 +66,8 @@ def ensure(
             "`kit base make --force` takes newer packages"
         )
         return present
-    folder = paths.cache_dir() / "base"
-    # Not for this user alone, as the lock would make it: apt downloads as a user of its own, who must get in here.
-    folder.mkdir(parents=True, exist_ok=True)
-    with files.locked(folder / f"{suite}.lock"):
+    folder = paths.cache_folder("base")
+    with files.locked(folder / f"{suite}.lock", say=on_message):
         archive = folder / f"{suite}-{apt.architecture()}.tar"
         made = None
         if archive.is_file() and not force and not mirror:
@@ -90,6 +87,7 @@ def ensure(
 
 def _load(suite: str, archive: Path, engine: Engine) -> BaseImage | None:
     engine.load_image(archive)
+    engine.note_made(reference(suite))
     return find(suite, engine)
 
 
@@ -100,10 +98,11 @@ def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[s
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     for stale in archive.parent.glob(f".{archive.stem}.*"):
+        procs.kill_marked(bootstrap.mark(stale), within_s=20)
         mounts.remove_tree(stale)
     work = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{archive.stem}."))
-    # apt downloads as a user of its own, who must get in here.
-    work.chmod(0o755)
+    # apt downloads as a user of its own, who must get in here; nobody sees the names of what has the mirror's password.
+    work.chmod(0o711)
     try:
         with _disk_full(archive.parent):
             program = bootstrap.mmdebstrap(work, on_message)
@@ -134,7 +133,7 @@ def _disk_full(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if e.errno not in paths.FULL:
             raise
         raise DiskFullError(
             f"no space left in {folder} for making a base image",

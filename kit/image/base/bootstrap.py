@@ -7,7 +7,7 @@ import re
 import shlex
 import shutil
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -23,11 +23,9 @@ from kit.errors import (
     UnsupportedHostError,
 )
 from kit.frozen import dataclass
+from kit.paths import write_text
 
 APT_HELPER = "/usr/lib/apt/apt-helper"
-# Of the host's apt: what it is told about the age of its mirror, which a frozen one needs in the base as well; proxies.
-DATE_CHECKS = r'Acquire::Check-(Valid-Until|Date) "(false|no|0)";'
-PROXIES = r'Acquire::https?::Proxy(::\S+)? "[^"]+";'
 
 # Nobody reads manuals in a container; copyright files stay, as licences ask.
 EXCLUDED_PATHS = (
@@ -61,6 +59,9 @@ TRACES = (
     "var/cache/apt/archives/*.deb",
 )
 
+
+# What mmdebstrap's apt is told, in a file beside what it makes.
+SETTINGS = "mmdebstrap.conf"
 
 # The lines of mmdebstrap that say which step begins; the others are for its developers.
 STEPS = ("I: downloading packages", "I: extracting archives", "I: installing", "I: creating tarball")
@@ -104,7 +105,8 @@ def choose_mirror(suite: str, wanted: str, work: Path, program: str = "") -> Mir
             # Mirrors that carry Ubuntu mostly carry Debian beside it.
             beside = [re.sub(r"/ubuntu(-ports)?$", "/debian", own)] if re.search(r"/ubuntu(-ports)?$", own) else []
             candidates = [*beside, *default_mirror(program)]
-        settings = _settings(DATE_CHECKS)
+        settings = apt.host_settings(apt.DATE_CHECKS)  # which a frozen one needs in the base as well
+    apt.configure(work, [*candidates, security])
     release, uri = "", ""
     for uri in candidates:
         if release := _fetch(f"{uri}/dists/{suite}/InRelease", work):
@@ -138,7 +140,7 @@ def default_mirror(program: str) -> list[str]:
 def source_date_epoch(release: str) -> int:
     """SOURCE_DATE_EPOCH, else the date of the suite's release file: it changes only when a point release does."""
     if given := os.environ.get("SOURCE_DATE_EPOCH"):
-        if not given.isdigit():
+        if not re.fullmatch("[0-9]{1,12}", given):
             raise BadInputError(f"SOURCE_DATE_EPOCH is `{given}`", hint="it is a number of seconds since 1970")
         return int(given)
     match = re.search(r"^Date: (.*)$", release, re.MULTILINE)
@@ -150,18 +152,13 @@ def _fetch(url: str, work: Path) -> str:
     target = work / "fetched"
     patience = ("-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
     try:
-        process.run([APT_HELPER, *patience, "download-file", url, str(target)], timeout_s=120)
+        arguments = ["download-file", redact.without_users(url), str(target)]
+        process.run([APT_HELPER, *patience, *arguments], timeout_s=120, env=apt.environment(work))
         return target.read_text(errors="replace")
     except (CommandError, OSError):
         return ""
     finally:
         target.unlink(missing_ok=True)
-
-
-def _settings(pattern: str) -> tuple[str, ...]:
-    """The lines of the host's apt configuration for downloads that are as the pattern says."""
-    found = process.run(["apt-config", "dump", "Acquire"], check=False).stdout
-    return tuple(line for line in found.splitlines() if re.match(pattern, line, re.IGNORECASE))
 
 
 def mmdebstrap(work: Path, on_message: Callable[[str], None]) -> str:
@@ -198,17 +195,18 @@ def command(
     *,
     keyring: Path,
     architecture: str,
-    proxies: Sequence[str] = (),
 ) -> list[str]:
-    """The mmdebstrap call that makes the root file system."""
+    """The mmdebstrap call that makes the root file system, with what `prepare` wrote beside `target`."""
     include = ["ca-certificates"] if any(source.uri.startswith("https:") for source in where.sources) else []
     traces = " ".join(f'"$1"/{name}' for name in TRACES)
-    sources = "".join(replace(source, uri=redact.without_users(source.uri)).line + "\n" for source in where.sources)
+    lines = [replace(source, uri=redact.without_users(source.uri)).line for source in where.sources]
+    sources = "".join(line + "\n" for line in lines)
+    auth = "/etc/apt/auth.conf.d/99kit.conf"
     settings = "".join(line + "\n" for line in where.settings)
     hooks = [
         f'printf %s {shlex.quote(sources)} > "$1"/etc/apt/sources.list',
         # What mmdebstrap was told about this machine (proxies) is of no use elsewhere.
-        'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap',
+        f'rm -f "$1"/etc/apt/apt.conf.d/99mmdebstrap "$1"{auth}',
         *([f'printf %s {shlex.quote(settings)} > "$1"/etc/apt/apt.conf.d/99kit'] if settings else []),
         f"rm -rf {traces}",
         'mkdir -p "$1"/var/log/apt "$1"/var/lib/apt/lists/partial',
@@ -221,27 +219,30 @@ def command(
         "--format=tar",
         "--skip=output/dev",
         f"--keyring={keyring}",
-        *(f"--aptopt={line}" for line in (*proxies, *where.settings, 'Acquire::Retries "3";')),
+        # In files, as all users see a program's arguments.
+        f"--aptopt={target.with_name(SETTINGS)}",
+        f'--setup-hook=mkdir -p "$1"{Path(auth).parent}',
+        f"--setup-hook=upload {shlex.quote(str(target.with_name('auth.conf')))} {auth}",
         *(f"--dpkgopt={line}" for line in EXCLUDED_PATHS),
         *([f"--include={','.join(include)}"] if include else []),
         *(f"--customize-hook={hook}" for hook in hooks),
         suite,
         str(target),
-        *(source.line for source in where.sources),
+        *lines,
     ]
+
+
+def prepare(work: Path, where: Mirror) -> None:
+    """Write what mmdebstrap's apt is to have of the host's settings."""
+    settings = (*apt.host_settings(apt.ROUTES), *where.settings, 'Acquire::Retries "3";')
+    write_text(work / SETTINGS, "".join(line + "\n" for line in settings), mode=0o600)
+    apt.configure(work, [source.uri for source in where.sources])
 
 
 def make_root(program: str, suite: str, where: Mirror, target: Path, on_message: Callable[[str], None]) -> None:
     work = target.parent
-    arguments = command(
-        program,
-        suite,
-        where,
-        target,
-        keyring=_keyring(work),
-        architecture=apt.architecture(),
-        proxies=_settings(PROXIES),
-    )
+    prepare(work, where)
+    arguments = command(program, suite, where, target, keyring=_keyring(work), architecture=apt.architecture())
     lines: list[str] = []
 
     def on_line(line: str) -> None:
@@ -253,7 +254,11 @@ def make_root(program: str, suite: str, where: Mirror, target: Path, on_message:
         arguments,
         on_line,
         timeout_s=3600,
-        env=_tool_environment(work) | {"SOURCE_DATE_EPOCH": str(where.epoch), "TMPDIR": str(work), "LC_ALL": "C.UTF-8"},
+        env={
+            **_tool_environment(work),
+            **dict([mark(work).split("=", 1)]),
+            **{"SOURCE_DATE_EPOCH": str(where.epoch), "TMPDIR": str(work), "LC_ALL": "C.UTF-8"},
+        },
     )
     if code == 0:
         return
@@ -276,6 +281,11 @@ def make_root(program: str, suite: str, where: Mirror, target: Path, on_message:
         details=last,
         hint="run the command again with -vv to see its call",
     )
+
+
+def mark(work: Path) -> str:
+    """In the environment of mmdebstrap and of all that it starts for this folder, by which they are found again."""
+    return f"KIT_BASE={work}"
 
 
 def _tool_environment(work: Path) -> dict[str, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-from kit import paths
+from kit import files, paths
 from kit.engine import Engine
 from kit.image.build.inputs import Plan, kit_context
 from kit.image.buildlog import BuildLog, Log
+
+# The variable of buildx with the proxies and the index, whose passwords would stay in a file when kit is killed.
+SECRETS = "KIT_BUILD_SECRETS"
 
 
 def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[int, Log]:
@@ -21,6 +22,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
         if engine.info.is_containerd_store:
             output = ["--output", f"type=image,name={reference},unpack=true,compression=zstd,oci-mediatypes=true"]
     log = BuildLog()
+    script = plan.options.network.shell_script()
     with _contexts(plan) as arguments:
         code = engine.stream(
             [
@@ -35,6 +37,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
                 *arguments,
             ],
             lambda line: plan.progress.log(log, log.feed(line)),
+            {SECRETS: script} if script else None,
         )
     return code, log
 
@@ -43,18 +46,16 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
 def _contexts(plan: Plan) -> Iterator[list[str]]:
     """The arguments for what a build gets: its folder, uv, and as secrets the CA, proxies and index."""
     network = plan.options.network
-    arguments = [f"--build-context=kit={kit_context()}"]
+    arguments = [f"--build-context=kit={kit_context(plan.inputs.uv)}"]
     if network.ca_file:
         arguments.append(f"--secret=id=ca,src={network.ca_file}")
     if network.needs_host_network:
         arguments.append("--allow=network.host")
-    with tempfile.TemporaryDirectory(prefix="kit-build-") as folder:
-        if script := network.shell_script():
-            file = Path(folder) / "environment"
-            paths.write_text(file, script, mode=0o600)
-            arguments.append(f"--secret=id=environment,src={file}")
+    if network.shell_script():
+        arguments.append(f"--secret=id=environment,env={SECRETS}")
+    with files.scratch("build") as folder:
         # The image's own folder has its Dockerfile, but of a lock with a parent only what that adds.
-        context = Path(folder) / plan.image.name
+        context = folder / plan.image.name
         paths.write_text(context / "Dockerfile", plan.inputs.dockerfile)
         paths.write_text(context / "requirements.lock", plan.inputs.lock.requirements)
         yield [*arguments, str(context)]

@@ -11,7 +11,7 @@ from kit.decide import compat
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, CheckFailedError, KitError
 from kit.frozen import dataclass
-from kit.image.build.inputs import current
+from kit.image.build.inputs import current, labelled_so
 from kit.image.build.options import BuildOptions, Built
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class ImageOptions:
 
     build: BuildOptions = field(default_factory=BuildOptions)
     transfer: bool = False
-    pull: str = ""  # a repository
+    pull: str = ""  # a repository, or one with the digest of one image in it
 
 
 def choose_image(catalog: Catalog, name: str, host: Host, screen: Screen, *, force: bool = False) -> Image:
@@ -53,8 +53,11 @@ def network_on(network: NetworkSettings, engine: Engine) -> NetworkSettings:
     return replace(network, proxies=engine.connection.account.proxies) if engine.connection else network
 
 
-def ensure_image(catalog: Catalog, image: Image, engine: Engine, options: ImageOptions, screen: Screen) -> bool:
-    """See to it that the engine has the image as its files say; True when it had to be brought first.
+def ensure_image(
+    catalog: Catalog, image: Image, engine: Engine, options: ImageOptions, screen: Screen
+) -> tuple[str, bool]:
+    """See to it that the engine has the image as its files say, or the one to pull: its reference, and whether it had
+    to be brought first.
 
     Raises BadInputError for options that contradict each other, and what building, pulling and sending raise.
     """
@@ -63,18 +66,21 @@ def ensure_image(catalog: Catalog, image: Image, engine: Engine, options: ImageO
     if options.transfer and options.pull:
         raise BadInputError("--transfer and --pull contradict each other", hint="leave one of them out")
     wanted = options.build
-    if not wanted.force and current(catalog, image, engine, wanted):
-        return False
+    if not wanted.force and "@" not in options.pull and current(catalog, image, engine, wanted):
+        return image.reference, False
     from kit.image.build import images, transfer
 
+    def is_so(reference: str) -> bool:
+        return labelled_so(catalog, image, engine.image_labels(reference), wanted) is not None
+
+    if options.pull:
+        with screen.building(image.name) as progress:
+            reference = transfer.pulled(engine, image, options.pull, is_so, progress)
+        screen.say(f"{image.name}: {reference}, which kit has not built")
+        if not is_so(reference):
+            screen.say(f"warning: that {image.name} differs from this kit's lock; using it anyway")
+        return reference, True
     with screen.building(image.name) as progress:
-        if options.pull:
-            transfer.pull_image(engine, image, options.pull, progress)
-            if not current(catalog, image, engine, wanted):
-                progress.message(
-                    f"warning: the {image.name} of {options.pull} differs from this kit's lock; using it anyway"
-                )
-            return True
         builder = connect() if options.transfer else engine
         wanted = replace(wanted, network=network_on(wanted.network, builder))
         built = images.build(catalog, image, builder, wanted, progress)
@@ -86,7 +92,7 @@ def ensure_image(catalog: Catalog, image: Image, engine: Engine, options: ImageO
             sent = transfer.transfer_image(builder, engine, image, progress)
             seconds = time.monotonic() - started
             screen.say(f"{image.name}: {sent / 1e6:.0f} MB sent to {engine.target} in {seconds:.0f} s")
-    return True
+    return image.reference, True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +180,7 @@ def _build_one(catalog: Catalog, image: Image, engine: Engine, request: BuildReq
     from kit.image.build import images, transfer
 
     if request.image.transfer:
-        is_new = ensure_image(catalog, image, engine, request.image, screen)
+        _, is_new = ensure_image(catalog, image, engine, request.image, screen)
         if not is_new:
             screen.say(f"{image.name}: up to date")
         return Transferred(image=image.name, is_new=is_new)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 
+from kit import files
 from kit.catalog import Catalog
 from kit.catalog.rows import Image
 from kit.decide.compat import archive_refusal
@@ -52,6 +51,7 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
     code, log = (buildkit if engine.features.has_buildkit else podman).run(engine, plan)
     if code != 0:
         raise build_error(image.name, log, code, hints=engine.hints)
+    engine.note_made(image.reference)
     return Built(
         image=image.name,
         reference=image.reference,
@@ -78,8 +78,8 @@ def build_digest(
     engine.require_buildx()
     chosen = choose_base(catalog, image, engine, options, progress)
     plan = Plan(image=image, inputs=inputs, base=chosen, options=replace(options, no_cache=True), progress=progress)
-    with tempfile.TemporaryDirectory(prefix="kit-oci-") as folder:
-        archive = Path(folder) / "image.tar"
+    with files.scratch("oci") as folder:
+        archive = folder / "image.tar"
         output = f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"
         code, log = buildkit.run(engine, plan, ["--output", output])
         if code != 0:
@@ -158,6 +158,12 @@ def build_error(name: str, log: Log, code: int, *, hints: Hints = NO_HINTS) -> K
     text = [*(lines if step else []), step.error if step else "", *log.other]
     if known := recognise(text, hints=hints):
         return known
+    if mismatch := re.search(r"Hash mismatch for `([^`]+)`", "\n".join(lines)):
+        return BuildFailedError(
+            f"the build of {name} failed: hash mismatch, the index sent another {mismatch[1]} than is locked",
+            details=tuple(lines[-15:]),
+            hint="a mirror that is out of date or changed does that: set PIP_INDEX_URL to another index",
+        )
     if step and re.search(r"^\[[^]]*\] (FROM|load metadata) ", step.name) and (known := recognise(text, REGISTRY)):
         hint = "`kit update` asks the registry for the present digests; `--base archive` needs none"
         if isinstance(known, NetworkError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,28 +28,28 @@ def step_scripts() -> str:
     return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in STEP_SCRIPTS)
 
 
-def kit_context() -> Path:
-    """A folder with the uv program, and the scripts that open and close a step."""
+def kit_context(uv: str) -> Path:
+    """A folder with the uv program, of this version, and the scripts that open and close a step."""
     import shutil
     import tempfile
 
-    import uv
+    from kit.locks.uv import uv_program
 
-    program = Path(uv.find_uv_bin())
+    program = uv_program(uv)
     stat = program.stat()
     mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
-    folder = paths.cache_dir() / "build-context" / mark
+    folder = paths.usable_folder(paths.cache_folder, "build-context") / mark
     if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(dir=folder.parent))
-        shutil.copy(program, beside / "uv")
-        for name in STEP_SCRIPTS:
-            shutil.copy(paths.templates_dir() / name, beside / name)
-        # Another kit process may have been faster: then its folder is as good as this one.
-        try:
-            beside.rename(folder)
-        except OSError:
-            shutil.rmtree(beside)
+        with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as beside:
+            shutil.copy(program, Path(beside) / "uv")
+            for name in STEP_SCRIPTS:
+                shutil.copy(paths.templates_dir() / name, beside)
+            try:
+                Path(beside).rename(folder)
+            except OSError:
+                # Another kit process may have been faster: then its folder is as good as this one.
+                if not folder.is_dir():
+                    raise
     return folder
 
 
@@ -66,6 +67,7 @@ class Inputs:
 
     dockerfile: str
     lock: Lock
+    uv: str  # its version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +124,22 @@ def read_inputs(catalog: Catalog, image: Image) -> Inputs:
         raise LockError(
             f"{file} is not what the templates and the catalog say", hint=f"write it again: `kit render {image.name}`"
         )
-    return Inputs(dockerfile=dockerfile, lock=lock)
+    return Inputs(dockerfile=dockerfile, lock=lock, uv=catalog.uv_version)
 
 
 def current(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions) -> Built | None:
-    """The image as the engine has it, if it is what its committed files say (and on the base that was asked for).
+    """The image as the engine has it, if kit made it there, of what its committed files say (and on the base that was
+    asked for).
 
     Quick, for `kit run`: it compares fingerprints and checks nothing else, which `build` does.
     """
-    labels = engine.image_labels(image.reference)
+    return labelled_so(catalog, image, engine.made_labels(image.reference), options)
+
+
+def labelled_so(
+    catalog: Catalog, image: Image, labels: Mapping[str, str] | None, options: BuildOptions
+) -> Built | None:
+    """What these labels say was built, if that is what the image's committed files say; whoever made it wrote them."""
     if labels is None or FINGERPRINT not in labels or options.base not in ("auto", labels.get(BASE_SOURCE)):
         return None
     folder = paths.images_dir() / image.name

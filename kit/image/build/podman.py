@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import re
 import shlex
-import tempfile
 import time
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-from kit import paths, process
+from kit import files, paths, process
 from kit.engine import Engine
 from kit.errors import EngineError, EngineFeatureError, KitError
 from kit.image.build.inputs import Plan, kit_context
@@ -35,9 +34,9 @@ READ_SCRIPT = (
 def run(engine: Engine, plan: Plan) -> tuple[int, Log]:
     """Build into the engine's store; the exit code, and the log. Raises EngineFeatureError when Podman is too old."""
     image, network = plan.image, plan.options.network
-    with tempfile.TemporaryDirectory(prefix="kit-build-") as scratch:
-        context = kit_context()
-        folder = Path(scratch) / image.name
+    with files.scratch("build") as scratch:
+        context = kit_context(plan.inputs.uv)
+        folder = scratch / image.name
         folder.mkdir()
         layers = plan.inputs.lock.layers
         paths.write_text(folder / "Dockerfile", for_podman(plan.inputs.dockerfile, context, layers))
@@ -107,10 +106,10 @@ def _secrets(network: NetworkSettings) -> dict[str, str]:
 
 def _run(engine: Engine, arguments: list[str], secrets: dict[str, str], log: PodmanLog, plan: Plan) -> int:
     """Run `podman build` on the engine's machine to its end; its exit code. Interrupted, it ends there too."""
-    files = {name: text.splitlines() for name, text in secrets.items()}
-    announced = " ".join(f"{name}:{len(lines)}" for name, lines in files.items())
+    given_files = {name: text.splitlines() for name, text in secrets.items()}
+    announced = " ".join(f"{name}:{len(lines)}" for name, lines in given_files.items())
     script = resources.files("kit.image.build").joinpath("podman.sh").read_text(encoding="utf-8")
-    given = [*script.splitlines(), END, *(line for lines in files.values() for line in lines)]
+    given = [*script.splitlines(), END, *(line for lines in given_files.values() for line in lines)]
     command = ["sh", "-c", READ_SCRIPT, "sh", engine.program, announced, *arguments]
     if engine.connection:
         command = engine.connection.command(shlex.join(command), "-T")

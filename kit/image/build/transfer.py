@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 
 from kit import process
 from kit.catalog.rows import Image
 from kit.engine import Engine
 from kit.engine.messages import REGISTRY, recognise
-from kit.errors import BuildFailedError, CommandError, EngineError
+from kit.errors import BadInputError, BuildFailedError, CommandError, EngineError
 from kit.image.build.options import SILENT, Built, Progress
 
+# Never an option of the engine's, whatever a file says.
+REPOSITORY = r"[A-Za-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?"
 TRANSFER_NOTICE_S = 5.0
 
 
@@ -26,13 +30,33 @@ def push_image(engine: Engine, built: Built, repository: str, progress: Progress
             details=tuple(lines[-5:]),
             hint=f"log in first: `{engine.kind} login {reference.split('/')[0]}`",
         )
-    progress.message(f"pushed {reference}")
+    digest = engine.image_digest(reference)
+    progress.message(
+        f"pushed {reference}" + (f": --pull {repository.rstrip('/')}@{digest} is this one" if digest else "")
+    )
     return reference
 
 
-def pull_image(engine: Engine, image: Image, repository: str, progress: Progress = SILENT) -> None:
-    """Pull an image that `push_image` pushed, on the engine's own machine."""
-    reference = f"{repository.rstrip('/')}/{image.name}:latest"
+def pulled(engine: Engine, image: Image, repository: str, is_wanted: Callable[[str], bool], progress: Progress) -> str:
+    """The reference, by its digest, of an image that `push_image` pushed to `REPOSITORY` (`REPOSITORY@DIGEST`: exactly
+    that one), pulled on the engine's own machine unless one is there and, by that reference, `is_wanted`.
+
+    It keeps its own name: what a registry has is kit's only because its labels say so, which anybody can write.
+    Raises BadInputError for what is no repository, and what pulling raises.
+    """
+    if not re.fullmatch(REPOSITORY, repository):
+        raise BadInputError(
+            f"--pull {repository}: not a repository", hint="give REGISTRY/NAME, or REGISTRY/NAME@sha256:… for one image"
+        )
+    folder, _, digest = repository.partition("@")
+    name = f"{folder.rstrip('/')}/{image.name}"
+    reference = f"{name}@{digest}" if digest else f"{name}:latest"
+    if not engine.image_digest(reference) or not (digest or is_wanted(reference)):
+        _pull(engine, reference, progress)
+    return f"{name}@{digest or engine.image_digest(reference)}"
+
+
+def _pull(engine: Engine, reference: str, progress: Progress) -> None:
     progress.message(f"pulling {reference}")
     lines: list[str] = []
     if engine.stream(["pull", engine.full_name(reference)], lines.append) != 0:
@@ -41,7 +65,6 @@ def pull_image(engine: Engine, image: Image, repository: str, progress: Progress
             details=tuple(lines[-5:]),
             hint=f"can that machine reach {reference.split('/')[0]}, and is it logged in (`{engine.kind} login`)?",
         )
-    engine.call(["tag", engine.full_name(reference), engine.full_name(image.reference)])
 
 
 def transfer_image(source: Engine, engine: Engine, image: Image, progress: Progress = SILENT) -> int:
@@ -67,4 +90,5 @@ def transfer_image(source: Engine, engine: Engine, image: Image, progress: Progr
             process.pipe(save, load, source_env=save_variables, sink_env=load_variables, on_bytes=on_bytes)
         except CommandError as e:
             raise (source if e.command == tuple(save) else engine).failure(e) from e
+    engine.note_made(image.reference)
     return sent

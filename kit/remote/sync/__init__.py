@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from kit import files
+from kit import files, paths
 from kit.errors import BadInputError, MissingProgramError
 from kit.frozen import dataclass
 from kit.remote.ssh import Connection
@@ -34,6 +34,8 @@ NOT_FETCHED: tuple[str, ...] = (
     ".ruff_cache",
 )
 NOT_FETCHED += (".venv", "node_modules", PARTIAL)
+# What is never sent, whatever git says of it.
+_OWN = ("--exclude=.git", f"--exclude={PARTIAL}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +82,15 @@ def push(
     folder = _checked(folder, force)
     where = place.find(connection, folder, remote_folder)
     rsync = Rsync(connection=connection, folder=folder, place=where)
-    with files.locked(where.lock), ignored.read(folder) as tree, _rules(tree, progress) as rules:
+    with files.locked(where.lock, say=progress.message), ignored.read(folder) as tree, _rules(tree, progress) as rules:
         deleted = _delete(rsync, tree, may_delete, dry_run=dry_run) if delete else ()
         watch = Watch(rsync, tree, progress)
         done = Transfer()
         try:
             backup = ("--backup", f"--backup-dir={where.put_aside}/last")
             rsync.send(done, "--update", *backup, *rules, dry_run=dry_run, observer=watch.observer)
-            aside, names = _aside_there(rsync, done)
-            watch.tell()
+            aside, names = _aside_there(rsync, done, progress)
+            watch.tell(f"to {connection.target}")
             check(rsync, done, to_host=True)
             if done.newer:
                 record, there = where.record(done.identity), rsync.versions(done.newer)
@@ -126,7 +128,7 @@ def fetch(
     rsync = Rsync(connection=connection, folder=folder, place=where)
     wanted = [_inside(name) for name in names]
     aside = f".before-fetch-{time.strftime('%Y%m%d-%H%M%S')}"
-    with files.locked(where.lock), _wanted(rsync, wanted, progress) as selected:
+    with files.locked(where.lock, say=progress.message), _wanted(rsync, wanted, progress) as selected:
         watch = Watch(rsync, None, progress)
         done = Transfer()
         put_aside: tuple[str, ...] = ()
@@ -140,9 +142,10 @@ def fetch(
                     rsync.receive(done, *options, dry_run=dry_run, observer=watch.observer)
         finally:
             if not dry_run:
-                put_aside = _aside_here(rsync, done, aside)
+                put_aside = _aside_here(rsync, done, aside, progress)
                 here = [(name, version) for name, version in _versions(done) if _version_here(folder, name) == version]
                 where.record(done.identity).add(here)
+            watch.tell(f"from {connection.target}")
         check(rsync, done, to_host=False)
     return _synced(where, done, started, dry_run=dry_run, aside=aside if put_aside else "", put_aside=put_aside)
 
@@ -151,7 +154,7 @@ def _checked(folder: Path, force: bool) -> Path:
     """The folder, if it is one that may be sent."""
     if not folder.is_dir():
         raise BadInputError(f"there is no folder {folder}", hint="-C names the folder")
-    folder, home = folder.resolve(), Path.home().resolve()
+    folder, home = folder.resolve(), paths.home().resolve()
     if not force and (folder == home or folder in home.parents):
         what = "your home directory" if folder == home else "above your home directory"
         raise BadInputError(
@@ -178,12 +181,12 @@ def _rules(tree: ignored.Tree | None, progress: Progress) -> Iterator[tuple[str,
     """rsync's options for what is not sent."""
     if tree is None:
         progress.message("git is not installed: rsync reads .gitignore, and takes it nearly as git does")
-        yield ("--exclude=.git", "--filter=:- .gitignore")
+        yield (*_OWN, "--filter=:- .gitignore")
         return
     if tree.problem:
         progress.message(f"git does not read this repository, only its .gitignore files count ({tree.problem})")
     with list_file(tree.rules()) as file:
-        yield ("--exclude=.git", "--from0", f"--exclude-from={file}")
+        yield (*_OWN, "--from0", f"--exclude-from={file}")
 
 
 @contextlib.contextmanager
@@ -230,7 +233,7 @@ def _delete(
             "--delete needs the program `git`, which is not installed: it tells what was never sent from here",
             hint="install it (package git)",
         )
-    extraneous = ("--delete", "--existing", "--ignore-existing", "--exclude=.git", f"--exclude={PARTIAL}")
+    extraneous = ("--delete", "--existing", "--ignore-existing", *_OWN)
     found = Transfer()
     rsync.send(found, *extraneous, dry_run=True)
     check(rsync, found, to_host=True)
@@ -249,30 +252,48 @@ def _delete(
     return tuple(unescaped(item.name) for item in done.items if item.kind == "*")
 
 
-def _aside_there(rsync: Rsync, done: Transfer) -> tuple[str, tuple[str, ...]]:
+def _aside_there(rsync: Rsync, done: Transfer, progress: Progress) -> tuple[str, tuple[str, ...]]:
     """Keep what was replaced there although it had been changed there; returns the folder there, and the names."""
     record = rsync.place.record(done.identity)
     changed = [name for name, version in done.replaced.items() if version != record.find(name)]
-    if not changed:
+    # A link that is another one now was one here too.
+    links = sorted({*done.links} - {item.name for item in done.items if item.kind == "L"})
+    if not changed and not links:
         return "", ()
+    if links:
+        progress.message(_not_followed(f"on {rsync.connection.target}", links))
     kept = f"{rsync.place.put_aside}/{time.strftime('%Y%m%d-%H%M%S')}"
     rsync.connection.run('mv "$1" "$2"', arguments=(f"{rsync.place.put_aside}/last", kept))
-    return kept, tuple(unescaped(name) for name in changed)
+    return kept, tuple(unescaped(name) for name in (*changed, *links))
 
 
-def _aside_here(rsync: Rsync, done: Transfer, ending: str) -> tuple[str, ...]:
+def _aside_here(rsync: Rsync, done: Transfer, ending: str, progress: Progress) -> tuple[str, ...]:
     """Of the files that were replaced here, remove what they were unless it was changed here; returns the others."""
     record = rsync.place.record(done.identity)
-    kept = []
+    kept, links = [], []
     for item in done.items:
-        before = item.name.rstrip("/") + escaped(ending)
-        if not os.path.lexists(rsync.folder / unescaped(before)):
+        name = item.name.rstrip("/")
+        before = rsync.folder / unescaped(name + escaped(ending))
+        # What rsync did not put here is behind a link, and not ours.
+        if not os.path.lexists(before) or before.parent.resolve() != before.parent:
             continue
-        if item.kind == "f" and _version_here(rsync.folder, before) == record.find(item.name):
-            (rsync.folder / unescaped(before)).unlink()
+        if item.kind == "f" and _version_here(rsync.folder, name + escaped(ending)) == record.find(item.name):
+            before.unlink()
         else:
-            kept.append(unescaped(item.name).rstrip("/"))
+            kept.append(unescaped(name))
+            if before.is_symlink() and item.kind != "L":
+                links.append(name)
+    if links:
+        progress.message(_not_followed("here", links))
     return tuple(kept)
+
+
+def _not_followed(where: str, links: Sequence[str]) -> str:
+    what, has = ("a link", "leads") if len(links) == 1 else ("links", "lead")
+    return (
+        f"{what} {where}, which kit does not follow, put aside for what came in its place: {listed(links)}; "
+        f"what it {has} to is as it was"
+    )
 
 
 def _versions(done: Transfer) -> list[tuple[str, Version]]:

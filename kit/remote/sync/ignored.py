@@ -1,21 +1,29 @@
-"""What git would ignore in a folder, asked of git itself: nested files, exceptions and global rules count as in git."""
+"""What git would ignore in a folder, asked of git itself: nested files, exceptions and global rules count as in git.
+
+A repository's own configuration can make git run programs and read any file, and a stranger or a job may have written
+it. So git is shown a git directory of kit's, with the repository's index and exclude file, and no configuration.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
+import stat
 import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kit import process
-from kit.errors import CommandError, MissingProgramError
+from kit import files, process
+from kit.errors import BadInputError, CommandError, MissingProgramError
 from kit.frozen import dataclass
 
 TIMEOUT_S = 300
+TIMED_OUT = 124
+# When git takes longer than this, it may be waiting for a pipe.
+PATIENCE_S = 10.0
 # More rules than this are worth the time it takes to make fewer of them: rsync tries each on each file.
 FEW_RULES = 50
 # Set where a git hook runs; they would make git look at another folder.
@@ -69,17 +77,17 @@ class Tree:
 
 @contextlib.contextmanager
 def read(folder: Path) -> Iterator[Tree | None]:
-    """What git ignores in a folder, which need not be a repository; None where git is not installed."""
-    with tempfile.TemporaryDirectory(prefix="kit-git-") as empty:
-        (Path(empty) / "objects").mkdir()
-        (Path(empty) / "refs").mkdir()
-        (Path(empty) / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
-        stand_in = (f"--git-dir={empty}", f"--work-tree={folder}")
+    """What git ignores in a folder, which need not be a repository; None where git is not installed.
+
+    Raises BadInputError when a pipe or a device stands where git, or rsync in its place, would read.
+    """
+    with files.scratch("git") as made:
         try:
             found: list[Repository] = []
-            problem = _read_one(folder, "", stand_in, found)
+            problem = _read_one(folder, "", made, found)
             tree = Tree(folder=folder, repositories=tuple(found), problem=problem)
         except MissingProgramError:
+            _refuse_pipes(folder)
             tree = None
         yield tree
 
@@ -123,19 +131,18 @@ def _ending(name: str) -> str:
     return dot + ending if stem and ending else ""
 
 
-def _read_one(
-    folder: Path, prefix: str, stand_in: tuple[str, ...], found: list[Repository], *, is_one: bool = True
-) -> str:
+def _read_one(folder: Path, prefix: str, made: Path, found: list[Repository]) -> str:
     """Add the repository at `prefix` and those in it to `found`; returns why it is none, if it looks like one."""
-    where = folder / prefix
-    git: tuple[str, ...] = () if is_one else (stand_in[0], f"--work-tree={where}")
-    problem = ""
-    ignored, known = _listings(where, git, check=False)
+    where, problem = folder / prefix, ""
+    # The folder of a submodule that was never fetched is no repository, and not the outer one's either.
+    top, directory = _around(where) if not prefix else (where, _git_directory(where))
+    git = (f"--git-dir={_stand_in(made, directory)}", f"--work-tree={top}")
+    ignored, known = _listings(where, git, check=directory is None)
     if ignored.returncode != 0 or "./" in ignored.stdout.splitlines():
-        # No repository, or one around it that ignores all of this folder: then its own rules count.
-        if ignored.returncode != 0 and "not a git repository" not in ignored.stderr:
+        # One that cannot be read, or that is around this folder and ignores all of it: then its own rules count.
+        if ignored.returncode != 0:
             problem = next(iter(ignored.stderr.strip().splitlines()), "git failed")
-        git = (stand_in[0], f"--work-tree={where}")
+        git = (f"--git-dir={_stand_in(made, None)}", f"--work-tree={where}")
         ignored, known = _listings(where, git, check=True)
     found.append(
         Repository(
@@ -147,10 +154,56 @@ def _read_one(
     )
     for line in _inner(known.stdout):
         name, _ = _known(prefix, line)
-        # The folder of a submodule that was never fetched is no repository, and not the outer one's either.
         if (folder / name).is_dir():
-            _read_one(folder, f"{name}/", stand_in, found, is_one=(folder / name / ".git").exists())
+            _read_one(folder, f"{name}/", made, found)
     return problem
+
+
+def _around(folder: Path) -> tuple[Path, Path | None]:
+    """The top of the working tree that a folder is in, and its git directory; without one the folder, and None."""
+    for top in (folder, *folder.parents):
+        if directory := _git_directory(top):
+            # What somebody else put around a folder is nothing of it.
+            if top == folder or directory.stat().st_uid in (0, os.geteuid()):
+                return top, directory
+            break
+    return folder, None
+
+
+def _git_directory(top: Path) -> Path | None:
+    directory = top / ".git"
+    with contextlib.suppress(OSError, ValueError):
+        if not directory.is_dir():
+            word, _, path = files.read_text(directory).rstrip("\n").partition(": ")
+            directory = top / (path if word == "gitdir" else "")
+        if os.path.lexists(directory / "HEAD"):
+            return directory
+    return None
+
+
+def _stand_in(made: Path, directory: Path | None) -> Path:
+    """A git directory that has of a repository's what tells which files it knows and ignores."""
+    own = Path(tempfile.mkdtemp(dir=made))
+    for name in ("objects", "refs", "info"):
+        (own / name).mkdir()
+    (own / "HEAD").write_text("ref: refs/heads/main\n", encoding="utf-8")
+    if directory is None:
+        return own
+    for index in (directory / "index", *directory.glob("sharedindex.*")):
+        if index.is_file():
+            (own / index.name).symlink_to(index.resolve())
+    common = directory
+    with contextlib.suppress(OSError, ValueError):
+        common = directory / files.read_text(directory / "commondir").strip()
+    with contextlib.suppress(OSError):
+        (own / "info/exclude").write_bytes(files.read_bytes(common / "info/exclude"))
+    with contextlib.suppress(OSError, ValueError):
+        # What git has written there about the form of the index and about the disk.
+        text = files.read_text(common / "config").lower()
+        lines = ["[core]", *re.findall(r"^\s*ignorecase\s*=\s*true$", text, re.M), "repositoryformatversion = 1"]
+        lines += ["[extensions]", *re.findall(r"^\s*objectformat\s*=\s*sha256$", text, re.M)]
+        (own / "config").write_text("\n".join((*lines, "")), encoding="utf-8")
+    return own
 
 
 def _inner(known: str) -> list[str]:
@@ -194,7 +247,13 @@ def _listings(where: Path, git: Sequence[str], *, check: bool) -> tuple[process.
     def ask(*options: str, is_ignored: bool) -> None:
         command = _command(git, "ls-files", "--others", "--exclude-standard", *options)
         try:
-            done[is_ignored] = process.run(command, env=_ENVIRONMENT, cwd=where, timeout_s=TIMEOUT_S, check=check)
+            try:
+                done[is_ignored] = process.run(command, env=_ENVIRONMENT, cwd=where, timeout_s=PATIENCE_S, check=check)
+            except CommandError as e:
+                if e.returncode != TIMED_OUT:
+                    raise
+                _refuse_pipes(where)
+                done[is_ignored] = process.run(command, env=_ENVIRONMENT, cwd=where, timeout_s=TIMEOUT_S, check=check)
         except Exception as e:
             done[is_ignored] = e
 
@@ -214,8 +273,24 @@ def _listings(where: Path, git: Sequence[str], *, check: bool) -> tuple[process.
     return ignored, known
 
 
+def _refuse_pipes(folder: Path) -> None:
+    """Raise BadInputError when something that git would wait for stands where it reads."""
+    for inner, _, names in os.walk(folder):
+        for name in names:
+            path = Path(inner) / name
+            if any(part.startswith(".git") for part in path.relative_to(folder).parts) and not path.is_symlink():
+                with contextlib.suppress(FileNotFoundError):
+                    mode = path.stat().st_mode
+                    if not stat.S_ISREG(mode):
+                        what = "a pipe" if stat.S_ISFIFO(mode) else "no file"
+                        raise BadInputError(
+                            f"{path.relative_to(folder)} is {what}, and git would wait for it",
+                            hint=f"look what it is, and remove it: `ls -l {path}`",
+                        )
+
+
 def _command(git: Sequence[str], *args: str) -> list[str]:
-    # Quoted names are plain ASCII, whatever bytes a name has. A repository's own configuration starts no program here.
+    # Quoted names are plain ASCII, whatever bytes a name has.
     settings = ["-c", "core.quotePath=true", "-c", "core.fsmonitor=false"]
     unset = [word for name in _GIT_VARIABLES if name in os.environ for word in ("-u", name)]
     return [*(["env", *unset] if unset else []), "git", *settings, *git, *args]

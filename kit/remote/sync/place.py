@@ -41,6 +41,11 @@ class Place:
         """The folder there for what a sync replaced."""
         return f"{self.beside}.replaced"
 
+    @property
+    def partial(self) -> str:
+        """The folder there for a file that was half sent: on the same disk, and out of the reach of jobs."""
+        return f"{self.remote_folder}.partial"
+
     def last_record(self) -> Record:
         """The record that was written last, of whichever copy there."""
         name = f"{posixpath.basename(self.beside)}-"
@@ -111,11 +116,11 @@ def _origin(folder: Path) -> str:
 
 def _machine() -> str:
     """What this machine is called in the names of its folders: its host name may change, or be another's too."""
-    file = paths.state_dir() / "sync" / "machine"
+    file = paths.state_folder("sync") / "machine"
     if not file.exists():
         with files.locked(file.with_suffix(".lock")):
             if not file.exists():
-                paths.write_text(file, secrets.token_hex(16) + "\n")
+                paths.write_text(file, secrets.token_hex(16) + "\n", mode=0o600)
     return file.read_text(encoding="utf-8").strip()
 
 
@@ -134,7 +139,7 @@ class Record:
         if self._text is None:
             self._text = "\n"
             if self.file and self.file.exists():
-                self._text += self.file.read_text(encoding="ascii")
+                self._text += self.file.read_text(encoding="ascii", errors="replace")
         return self._text
 
     def find(self, name: str) -> Version | None:
@@ -149,15 +154,18 @@ class Record:
         if not lines or not self.file:
             return
         self._text = None
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a", encoding="ascii") as record:
+        paths.state_folder("sync")
+        with os.fdopen(
+            os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="ascii"
+        ) as record:
+            os.fchmod(record.fileno(), 0o600)
             record.write(lines)
             is_long = record.tell() > LONG_RECORD_BYTES
         if is_long:
             every = [line for line in self.text.splitlines() if line]
             last = {line.partition("\t")[0]: line for line in every}
             if len(last) < len(every) // 2:
-                paths.write_text(self.file, "".join(f"{line}\n" for line in last.values()))
+                paths.write_text(self.file, "".join(f"{line}\n" for line in last.values()), mode=0o600)
 
 
 def _version(line: str) -> Version | None:

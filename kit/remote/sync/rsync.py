@@ -19,13 +19,15 @@ from kit.remote import ssh
 from kit.remote.sync import scripts
 from kit.remote.sync.place import Place, Version
 
-# Where a file that was half sent waits for the next time.
+# Where a file that was half fetched waits for the next time, in the folder here.
 PARTIAL = ".kit-partial"
 # -s: arguments do not go through the shell there. No owners: files belong to the account there, as its containers do.
 # No times of folders: each file written in one would make it differ. The whole list first: it takes less time for the
-# many small files of a project, and how far it is can be told.
-OPTIONS: tuple[str, ...] = ("-rlptOJ", "-K", "-s", "--no-i-r", "--no-h", "--outbuf=L", f"--partial-dir={PARTIAL}")
-OPTIONS += ("--out-format=@%i %l %M %n%L",)
+# many small files of a project, and how far it is can be told. Never -K, -L or --inplace: what receives would follow
+# links that a job or a server put there. A mode that gives rights to others is no file's that comes from elsewhere.
+OPTIONS: tuple[str, ...] = ("-rlptOJ", "-s", "--no-i-r", "--no-h", "--outbuf=L", "--chmod=ug-s,o-t,o-w")
+# No name has // in it.
+OPTIONS += ("--out-format=@%i %l %M %n//%L",)
 TOLD = "--info=stats2,skip1"
 # Printed in English and in UTC, with every byte of a name that is not ASCII as \#ooo.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}
@@ -42,8 +44,9 @@ class Item:
     kind: str  # f file, d folder, L symbolic link, * deleted
     is_new: bool
     is_sent: bool  # and not only its permissions changed
-    name: str  # as rsync prints it; a link's has what it points to behind it
+    name: str  # as rsync prints it
     version: Version
+    target: str = ""  # of a link, as rsync prints it
 
 
 @dataclass(kw_only=True)
@@ -54,6 +57,7 @@ class Transfer:
     newer: list[str] = field(default_factory=list)  # names, as rsync prints them
     listed: dict[str, Version] = field(default_factory=dict)
     replaced: dict[str, Version] = field(default_factory=dict)  # what there was on the host before
+    links: list[str] = field(default_factory=list)  # of what there was on the host before
     identity: str = ""
     literal_bytes: int = 0
     transferred_bytes: int = 0
@@ -107,7 +111,9 @@ class Rsync:
         place = self.place
         ssh_options, host = machine(self.connection.address)
         told = TOLD + (",progress2" if observer.status else "")
-        command = ["rsync", *OPTIONS, told, *(["-n"] if dry_run else []), *options]
+        # Only in a place that no job and no server can make a link: rsync would look, and delete, behind it.
+        partial = place.partial if to_host else _real_folder(self.folder / PARTIAL)
+        command = ["rsync", *OPTIONS, f"--partial-dir={partial}", told, *(["-n"] if dry_run else []), *options]
         command += ["-e", shlex.join([*self.connection.shell(), *ssh_options])]
         arguments = (place.beside, place.remote_folder, place.origin, os.urandom(8).hex())
         command += [f"--rsync-path={shlex.join(['sh', '-c', script, 'kit', *arguments])}"]
@@ -119,11 +125,24 @@ class Rsync:
                 "files are sent to and from hosts by the program `rsync`, which is not installed",
                 hint="install it (package rsync)",
             ) from None
+        finally:
+            with contextlib.suppress(OSError):  # of a file that is half there, or there is none
+                (self.folder / PARTIAL).rmdir()
+
+
+def _real_folder(path: Path) -> Path:
+    """The path, if it is of a folder or of nothing."""
+    if path.is_symlink() or (path.exists() and not path.is_dir()):
+        raise BadInputError(f"{path} is not a folder of kit's", hint=f"look what it is, and remove it: `ls -l {path}`")
+    return path
 
 
 class _Reader:
+    """Reads what rsync prints here, and what the host makes it print: both come in the same lines."""
+
     def __init__(self, done: Transfer, observer: Observer) -> None:
         self.done, self.observer = done, observer
+        self.kept = 0
 
     def line(self, text: str) -> None:
         # A line of progress ends where the next one overwrites it.
@@ -131,56 +150,75 @@ class _Reader:
             self.part(part)
 
     def part(self, text: str) -> None:
-        done = self.done
+        done, text = self.done, text.replace("\t", r"\#011")  # which rsync leaves as it is
         if text.startswith(scripts.MARK):
             self.note(text.removeprefix(scripts.MARK))
         elif item := _ITEM.fullmatch(text):
-            what, size, changed, name = item.groups()
+            what, size, changed, name, target = item.groups()
             found = Item(
                 kind="*" if what.startswith("*deleting") else what[1],
                 is_new="+" in what,
                 is_sent=what[0] in "<>" or (what[0] == "c" and what[1] == "L"),
                 name=name,
                 version=Version(size=int(size), changed=changed),
+                target=target or "",
             )
-            done.items.append(found)
-            self.observer.item(found)
+            if self.keeps(name):
+                done.items.append(found)
+                self.observer.item(found)
         elif text.endswith(" is newer"):
-            done.newer.append(text.removesuffix(" is newer"))
+            if self.keeps(name := text.removesuffix(" is newer")):
+                done.newer.append(name)
         elif progress := _PROGRESS.match(text):
             if self.observer.status:
                 size, percent, rate, left = progress.groups()
                 self.observer.status(f"{percent}  {in_bytes(int(size))}  {rate}  {left}")
         elif listed := _LISTED.fullmatch(text):
             size, day, hour, name = listed.groups()
-            done.listed[name] = Version(size=int(size), changed=f"{day}-{hour}")
+            if self.keeps(name):
+                done.listed[name] = Version(size=int(size), changed=f"{day}-{hour}")
         elif stats := _STATS.fullmatch(text):
             if stats[1] == "Literal data":
                 done.literal_bytes = int(stats[2])
             else:
                 done.transferred_bytes = int(stats[2])
-        elif text and not _NOISE.match(text):
+        elif text and not _NOISE.match(text) and len(done.complaints) < MOST_COMPLAINTS:
             done.complaints.append(text)
+
+    def keeps(self, name: str) -> bool:
+        """Whether a name is one in the folder, as rsync prints it, and not more than a host may make us remember."""
+        self.kept += 1
+        if self.kept > MOST_NAMES:
+            raise KitError("the host names files without end", hint="is there an rsync at all? log in and try it")
+        return name.isascii() and name.isprintable() and name[:1] != "/" and ".." not in name.split("/")
 
     def note(self, note: str) -> None:
         word, _, rest = note.partition(" ")
         if word == "is":
             self.done.identity = rest
-        elif word == "was":
-            size, _, rest = rest.partition(" ")
-            seconds, _, name = rest.partition(" ")
-            changed = time.strftime("%Y/%m/%d-%H:%M:%S", time.gmtime(int(seconds)))
-            self.done.replaced[escaped(name.removeprefix("./"))] = Version(size=int(size), changed=changed)
+        elif was := _WAS.fullmatch(note):
+            size, seconds, raw = was.groups()
+            name = escaped(raw.removeprefix("./"))
+            if self.keeps(name):
+                changed = time.strftime("%Y/%m/%d-%H:%M:%S", time.gmtime(int(seconds)))
+                self.done.replaced[name] = Version(size=int(size), changed=changed)
+        elif word == "link":
+            if self.keeps(name := escaped(rest.removeprefix("./"))):
+                self.done.links.append(name)
         else:
             self.observer.note(note)
             if word in ("absent", "unmade", "no-rsync"):
                 self.done.complaints.append(note)
 
 
-_ITEM = re.compile(r"@([<>ch.*]\S{10}|\*deleting  ) (\d+) (\S+) (.*)")
-_PROGRESS = re.compile(r"\s*(\d+)\s+(\d+%)\s+(\S+/s)\s+(\d+:\d\d:\d\d)")
-_LISTED = re.compile(r"-\S+\s+(\d+) (\d{4}/\d\d/\d\d) (\d\d:\d\d:\d\d) (.*)")
-_STATS = re.compile(r"(Literal data|Total transferred file size): (\d+) bytes")
+# More than this a host says only to fill the memory here.
+MOST_NAMES, MOST_COMPLAINTS = 10_000_000, 10_000
+_NUMBER = r"([0-9]{1,18})"
+_ITEM = re.compile(rf"@([<>ch.*]\S{{10}}|\*deleting  ) {_NUMBER} ([0-9/:-]{{1,40}}) (.*?/?)//(?: -> (.*))?")
+_PROGRESS = re.compile(rf"\s*{_NUMBER}\s+(\d+%)\s+(\S+/s)\s+(\d+:\d\d:\d\d)")
+_LISTED = re.compile(rf"-\S+\s+{_NUMBER} (\d{{4}}/\d\d/\d\d) (\d\d:\d\d:\d\d) (.*)")
+_STATS = re.compile(rf"(Literal data|Total transferred file size): {_NUMBER} bytes")
+_WAS = re.compile(rf"was {_NUMBER} ([0-9]{{1,11}}) (.+)")
 _MISSING = re.compile(r"link_stat .*No such file or directory \(2\)$")
 _NOISE = re.compile(
     r"\s*$|Number of |Total |Matched data|File list |sent \d|total size is|[dlcbps]\S{9}\s+\d+ \d{4}/"

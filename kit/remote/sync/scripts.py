@@ -38,9 +38,11 @@ identify;
 say clock "$(date +%s)";
 if [ -d "$beside.replaced/last" ]; then rm -rf "$beside.replaced/last"; fi;
 rsync "$@"; code=$?;
+rmdir "$folder.partial" 2>/dev/null;
 if cd "$beside.replaced/last" 2>/dev/null; then
     case $code in
-        0|23|24) find . -type f -exec stat -c "@@kit was %s %Y %n" {} + >&2;;
+        0|23|24) find . -type f -exec stat -c "@@kit was %s %Y %n" {} + >&2;
+            find . -type l -exec stat -c "@@kit link %n" {} + >&2;;
         *) mv "$beside.replaced/last" "$beside.replaced/unfinished-$(date +%Y%m%d-%H%M%S)";;
     esac;
 fi;

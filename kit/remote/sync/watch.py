@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,29 +43,15 @@ class Watch:
 
     def __init__(self, rsync: Rsync, tree: ignored.Tree | None, progress: Progress) -> None:
         self.rsync, self.tree, self.progress = rsync, tree, progress
-        self.dangling: list[str] = []
+        self.links: list[Item] = []
         self.observer = Observer(status=progress.status, item=self.item, note=self.note)
 
     def item(self, item: Item) -> None:
         if not item.is_sent:
             return
-        name = item.name
         if item.kind == "L":
-            name, target = self.link(item.name)
-            inside = posixpath.normpath(posixpath.join(posixpath.dirname(name), target))
-            if inside.startswith(("/", "../")) or inside == "..":
-                self.dangling.append(name)
-        self.progress.item(readable(name))
-
-    def link(self, text: str) -> tuple[str, str]:
-        """The name and the target of a link, which stand with an arrow between them; one may be in a name too."""
-        words = text.split(" -> ")
-        pairs = [(" -> ".join(words[:i]), " -> ".join(words[i:])) for i in range(1, len(words))]
-        for name, target in pairs:
-            with contextlib.suppress(OSError):
-                if str((self.rsync.folder / unescaped(name)).readlink()) == str(Path(unescaped(target))):
-                    return name, target
-        return pairs[0] if pairs else (text, "")
+            self.links.append(item)
+        self.progress.item(readable(item.name))
 
     def note(self, note: str) -> None:
         word, _, rest = note.partition(" ")
@@ -74,16 +61,32 @@ class Watch:
                 self.progress.message(
                     f"{in_bytes(size)} in {files} files are sent this first time; what .gitignore names stays here"
                 )
-        elif word == "clock" and rest.isdecimal() and abs(ahead := int(rest) - time.time()) > CLOCKS_DIFFER_S:
+        elif (
+            word == "clock"
+            and re.fullmatch("[0-9]{1,11}", rest)
+            and abs(ahead := int(rest) - time.time()) > CLOCKS_DIFFER_S
+        ):
             self.progress.message(
                 f"the clock of {self.rsync.connection.target} is {abs(ahead) / 60:.0f} minutes "
                 f"{'ahead' if ahead > 0 else 'behind'}: of two versions of a file the older may look newer"
             )
 
-    def tell(self) -> None:
-        if self.dangling:
-            what = "1 symbolic link points" if len(self.dangling) == 1 else f"{len(self.dangling)} symbolic links point"
-            self.progress.message(f"{what} out of the folder, to nothing there: {listed(self.dangling)}")
+    def tell(self, direction: str) -> None:
+        """Say which links went over that lead out of the folder; `direction` says where to: to HOST, from HOST."""
+        out = [f"{readable(item.name)} -> {readable(item.target)}" for item in self.links if self._leads_out(item)]
+        if out:
+            what = "1 symbolic link" if len(out) == 1 else f"{len(out)} symbolic links"
+            more = f" and {len(out) - SHOWN} more" if len(out) > SHOWN else ""
+            verb = "leads" if len(out) == 1 else "lead"
+            self.progress.message(f"{what} {direction} {verb} out of the folder: {', '.join(out[:SHOWN])}{more}")
+
+    def _leads_out(self, item: Item) -> bool:
+        name, folder = unescaped(item.name), self.rsync.folder
+        written = posixpath.normpath(posixpath.join(posixpath.dirname(name), unescaped(item.target)))
+        if written.startswith(("/", "../")) or written == "..":
+            return True
+        # A link may also lead out by way of another.
+        return os.path.lexists(folder / name) and not Path(os.path.realpath(folder / name)).is_relative_to(folder)
 
 
 def _amount(folder: Path, tree: ignored.Tree | None) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from kit import ports, process, procs
+from kit import paths, ports, process, procs
 from kit.errors import BadInputError, MissingProgramError, NetworkError, NoSuchContainerError, PortTakenError
 from kit.remote import ssh
 from kit.remote.tunnels import forward, state
@@ -33,10 +33,15 @@ def open_tunnel(
     service: str,
     remote_port: int,
     first_port: int,
+    life: str,
     exact: bool = False,
     timeout_s: float = 20,
 ) -> Tunnel:
     """A port of this machine that leads to a port on the loopback of `target`, and goes on doing so by itself.
+
+    `life`: a POSIX script that prints there, on one line, what is the same as long as the container runs and another
+    each time it is started, and nothing when it does not run. What is sent to the port waits until that tells that the
+    port there was the container's own.
 
     Returns when ssh is logged in and listens. One that is open already for this port is returned as it is; one that has
     lost its connection is given `timeout_s` seconds to get it back. Where a login is asked for a password the tunnel
@@ -44,7 +49,7 @@ def open_tunnel(
     cannot be opened, and nothing is left then; PortTakenError when `exact` and `first_port` is in use (else the next
     free one is taken); BadInputError for a target that is none; MissingProgramError without ssh.
     """
-    state.make_folder()
+    paths.state_folder(state.folder().name)
     listed()
     identity = state.identity_of(target, container, remote_port)
     deadline = time.monotonic() + timeout_s
@@ -79,7 +84,7 @@ def open_tunnel(
     )
     try:
         state.clear(identity, handle)
-        return _start(tunnel, handle, exact=exact, deadline=deadline)
+        return _start(tunnel, life, handle, exact=exact, deadline=deadline)
     except BaseException:
         state.give_up(identity, handle)
         raise
@@ -119,17 +124,17 @@ def _not_up(target: str, container: str, found: Tunnel | None) -> NetworkError:
     )
 
 
-def _start(tunnel: Tunnel, lock: int, *, exact: bool, deadline: float) -> Tunnel:
+def _start(tunnel: Tunnel, life: str, lock: int, *, exact: bool, deadline: float) -> Tunnel:
     """Start the supervisor of a tunnel whose lock is held here, and wait for its first connection."""
     first = tunnel.local_port
     for _ in range(START_TRIES):
         port, reservation = ports.reserve(first, exact=exact)
         try:
-            answer = _try(replace(tunnel, local_port=port), lock, reservation, deadline)
+            answer = _try(replace(tunnel, local_port=port), life, lock, reservation, deadline)
             if ssh.is_refusal(str(answer.get("text", ""))) and ssh.is_connected(tunnel.target):
                 # The machine asks at every login; somebody answered when the shared connection was opened.
                 shared = replace(tunnel, local_port=port, is_shared=True)
-                answer = _try(shared, lock, reservation, deadline)
+                answer = _try(shared, life, lock, reservation, deadline)
         finally:
             os.close(reservation)
         if answer.get("is_up"):
@@ -146,13 +151,11 @@ def _start(tunnel: Tunnel, lock: int, *, exact: bool, deadline: float) -> Tunnel
     raise PortTakenError(f"port {first} on 127.0.0.1 is in use", hint="leave out --port to get the next free one")
 
 
-def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[str, Any]:
+def _try(tunnel: Tunnel, life: str, lock: int, reservation: int, deadline: float) -> dict[str, Any]:
     """Start a supervisor and return what it says of its first connection; unless that is up, nothing is left."""
-    if tunnel.is_shared:
-        command, carrier = forward.shared_commands(tunnel.target, tunnel.remote_port)
-    else:
-        command = ssh.own_command(tunnel.target, *forward.options(tunnel.local_port, tunnel.remote_port))
-        carrier = []
+    # Another name each time: the shared connection may still have a forward of one that was killed.
+    path = ssh.private_folder(state.sockets(tunnel.id)) / f"service-{os.urandom(4).hex()}"
+    command, ending = forward.commands(tunnel.target, path, tunnel.remote_port, life, is_shared=tunnel.is_shared)
     if shutil.which(command[0]) is None:
         raise MissingProgramError(
             f"a tunnel to {tunnel.target} needs the program `{command[0]}`, which is not installed",
@@ -160,12 +163,13 @@ def _try(tunnel: Tunnel, lock: int, reservation: int, deadline: float) -> dict[s
         )
     # Paths in KIT_SSH may be relative; else no folder is kept busy.
     folder = str(Path.cwd()) if os.environ.get(ssh.SSH_VARIABLE) else "/"
-    order = {"tunnel": asdict(tunnel), "command": command, "carrier": carrier, "folder": folder}
+    order = {"tunnel": asdict(tunnel), "command": command, "ending": ending, "socket": str(path), "folder": folder}
     ours, theirs = socket.socketpair()
     with ours, theirs:
         handles = (lock, reservation, theirs.fileno())
+        isolated = ["-E"] if sys.flags.ignore_environment else []
         pid = process.start_daemon(
-            [sys.executable, "-m", "kit.remote.tunnels", tunnel.id, *map(str, handles), json.dumps(order)],
+            [sys.executable, *isolated, "-m", "kit.remote.tunnels", tunnel.id, *map(str, handles), json.dumps(order)],
             log_file=state.file(tunnel.id, "log"),
             # `-m` looks for modules where it is started, first of all.
             cwd=Path("/"),

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from kit import files, paths, procs
 from kit.frozen import dataclass
+from kit.remote import ssh
 
 Status = Literal["up", "connecting", "down"]
 STATUSES: tuple[Status, ...] = ("up", "connecting", "down")
@@ -67,18 +68,17 @@ def file(identity: str, kind: Literal["json", "lock", "log"]) -> Path:
     return folder() / f"{identity}.{kind}"
 
 
+def sockets(identity: str) -> str:
+    """The name of the folder for what ssh forwards (`ssh.private_folder`)."""
+    return f"tunnel-{identity}"
+
+
 def identity_of(target: str, container: str, remote_port: int) -> str:
     """The name of the tunnel to a port of a container: always the same on this machine, so that there is only one."""
     import hashlib
 
     words = "\0".join((procs.boot(), target, container, str(remote_port)))
     return hashlib.sha256(words.encode()).hexdigest()[:10]
-
-
-def make_folder() -> None:
-    """The folder, for this user alone."""
-    folder().mkdir(parents=True, exist_ok=True)
-    folder().chmod(0o700)
 
 
 def identities() -> list[str]:
@@ -126,6 +126,7 @@ def give_up(identity: str, handle: int) -> None:
 
 
 def _remove(identity: str) -> None:
+    ssh.remove_folder(sockets(identity))
     # Also what a writer left that was killed between a file and its name.
     for left in (file(identity, "json"), file(identity, "log"), *folder().glob(f".{identity}.*")):
         left.unlink(missing_ok=True)

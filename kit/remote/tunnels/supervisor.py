@@ -80,7 +80,8 @@ def main(arguments: Sequence[str]) -> None:
                 start=procs.start_time(os.getpid()),
             ),
             command=order["command"],
-            carrier=order["carrier"],
+            ending=order["ending"],
+            socket_path=Path(order["socket"]),
             folder=Path(order["folder"]),
             lock=lock,
             reservation=reservation,
@@ -123,7 +124,8 @@ class Supervisor:
         *,
         record: Record,
         command: Sequence[str],
-        carrier: Sequence[str],
+        ending: Sequence[str],
+        socket_path: Path,
         folder: Path,
         lock: int,
         reservation: int,
@@ -131,14 +133,15 @@ class Supervisor:
     ) -> None:
         self.record = record
         self.command = list(command)
-        # Of a tunnel through the shared connection: what carries each connection to the service.
-        self.carrier = list(carrier)
+        # Of a tunnel through the shared connection: what ends its forward.
+        self.ending = list(ending)
+        self.socket_path = socket_path  # which ssh forwards
         self.folder = folder  # where ssh runs
         self.lock = lock
         self.reservation = reservation  # of the local port, also while nothing listens on it
         self.opener = opener
         self.child: subprocess.Popen[bytes] | None = None
-        self.child_input: int | None = None  # while it is open, the ssh that lasts does
+        self.child_input: int | None = None  # while it is open, ssh lasts
         self.gate: Gate | None = None
         self.is_ending = self.is_poked = False
         self.woken, wake = os.pipe()
@@ -173,7 +176,7 @@ class Supervisor:
                 self._publish("down", problem=ended.problem, tries=failures, is_lasting=ended.is_lasting)
                 seconds = delay_s(failures, is_lasting=ended.is_lasting)
                 # Whether the shared connection is there again is seen on this machine.
-                self._pause(min(seconds, LOOK_S) if self.carrier else seconds, is_lasting=ended.is_lasting)
+                self._pause(min(seconds, LOOK_S) if self.ending else seconds, is_lasting=ended.is_lasting)
         except Exception as e:
             self._tell({"text": "", "problem": f"unexpected {type(e).__name__}: {e}", "is_port_taken": False})
             raise
@@ -215,25 +218,37 @@ class Supervisor:
             self._wait(LOOK_S if up_at else WAIT_LOOK_S, *handles)
             output.read()
             if self.gate:
-                self.gate.open()
+                self.gate.serve()
             self._look_after_files()
-            if not up_at and output.is_up:
-                if output.cannot_listen(port) or not self._opened_gate(port):
+            if not self.gate and output.is_up:
+                if not self.socket_path.is_socket():
+                    return self._failed(f"{output.text}\n{self.socket_path} is not forwarded", 0.0)
+                if not self._opened_gate(port):
                     return Ended(text=output.text, problem=taken, is_port_taken=True)
-                up_at = time.monotonic()
-                output.forget()
-                self._up()
-            elif not up_at and time.monotonic() - begun > CONNECT_LIMIT_S:
+            while self.gate and output.lives:
+                life = output.lives.popleft()
+                self.gate.answered(life)
+                problem = "" if life else f"{self.record.tunnel.container} does not run, or its engine does not answer"
+                if self.opener and problem:
+                    return Ended(text="", problem=problem)
+                if not up_at:
+                    up_at = time.monotonic()
+                    output.forget()
+                    self._up()
+                if problem != self.record.tunnel.problem:
+                    self._publish("down" if problem else "up", problem=problem)
+            if self.gate and self.is_poked:
+                self.is_poked = False
+                self.gate.look()
+            if not up_at and time.monotonic() - begun > CONNECT_LIMIT_S:
                 return self._failed(f"{output.text}\nlogging in timed out", 0.0)
         if is_over is not None:
             output.read()
-            if not up_at and output.cannot_listen(port):
-                return Ended(text=output.text, problem=taken, is_port_taken=True)
         return self._failed(output.text, time.monotonic() - up_at if up_at else 0.0)
 
     def _failed(self, text: str, held_s: float) -> Ended:
         target = self.record.tunnel.target
-        if self.carrier:
+        if self.ending:
             problem = f"the connection to {target} is closed; the next kit command there asks for the login"
             return Ended(text="", problem=problem, held_s=held_s)
         if held_s:
@@ -265,49 +280,57 @@ class Supervisor:
                 self.opener.sendall(json.dumps(answer).encode() + b"\n")
 
     def _start_ssh(self, output: int) -> None:
-        theirs, self.child_input = os.pipe() if self.carrier else (None, None)
+        theirs, self.child_input = os.pipe()
+        os.set_blocking(self.child_input, False)
         try:
             self.child = self._ssh(self.command, output=output, input=theirs)
         finally:
-            if theirs is not None:
-                os.close(theirs)
+            os.close(theirs)
         self.record = replace(self.record, ssh_pid=self.child.pid, ssh_start=procs.start_time(self.child.pid))
         tunnel, is_lasting = self.record.tunnel, self.record.is_lasting
         self._publish("connecting", problem=tunnel.problem, tries=tunnel.tries, is_lasting=is_lasting)
 
-    def _ssh(
-        self, command: Sequence[str], *, output: int, input: int | None = None, is_quiet: bool = False
-    ) -> subprocess.Popen[bytes]:
+    def _ssh(self, command: Sequence[str], *, output: int, input: int | None = None) -> subprocess.Popen[bytes]:
         environment = {
             "LC_ALL": "C",  # what ssh says is read
             "SSH_ASKPASS_REQUIRE": "never",  # no window asks behind the user's back, for a jump host either
-            "SHELL": "/bin/sh",  # runs LocalCommand; the user's own may greet, or be none that runs anything
+            "SHELL": "/bin/sh",  # runs a ProxyCommand; the user's own may greet, or be none that runs anything
             state.MARK: self.record.tunnel.id,
         }
         folder = self.folder if self.folder.is_dir() else Path("/")
-        return process.start_bound(command, output=output, input=input, is_quiet=is_quiet, env=environment, cwd=folder)
+        return process.start_bound(command, output=output, input=input, env=environment, cwd=folder)
 
     def _opened_gate(self, port: int) -> bool:
-        """Listen on the port, where ssh itself does not; False when another program does."""
-        if not self.carrier:
-            return True
+        """Listen on the port; False when another program does."""
         try:
-            self.gate = Gate(port, lambda handle: self._ssh(self.carrier, output=handle, input=handle, is_quiet=True))
+            self.gate = Gate(port, self.socket_path, self._ask)
         except OSError:
             return False
+        self.gate.look()
         return True
+
+    def _ask(self) -> None:
+        """Ask the other side which life the container is in."""
+        # An ssh that takes no line is about to end.
+        with contextlib.suppress(OSError):
+            if self.child_input is not None:
+                os.write(self.child_input, b"\n")
 
     def _end_ssh(self) -> None:
         """End ssh and what it started, such as the ssh to a jump host."""
         child, self.child = self.child, None
         gate, self.gate = self.gate, None
         if gate:
-            gate.close(lambda carrier: process.end_bound(carrier, patience_s=PATIENCE_S))
+            gate.close()
         if self.child_input is not None:
             os.close(self.child_input)
             self.child_input = None
         if child is not None:
+            if self.ending:
+                with contextlib.suppress(KitError):
+                    process.run(self.ending, timeout_s=PATIENCE_S, check=False)
             process.end_bound(child, patience_s=PATIENCE_S)
+        self.socket_path.unlink(missing_ok=True)
 
     def _publish(self, status: state.Status, *, problem: str = "", tries: int = 0, is_lasting: bool = False) -> None:
         tunnel = replace(self.record.tunnel, status=status, problem=problem, tries=tries)

@@ -141,7 +141,7 @@ def check_before(engine: Engine, spec: ContainerSpec) -> tuple[str, str] | None:
 
     gpus, wrong = _judged(asked, ask)
     if not wrong:
-        paths.write_text(proof, f"{gpus}\n")
+        paths.write_text(proof, f"{gpus}\n", mode=0o600)
     return gpus, wrong
 
 
@@ -159,4 +159,4 @@ def _proof_file(engine: Engine, spec: ContainerSpec) -> Path:
     boot = Path("/proc/sys/kernel/random/boot_id")
     where = engine.target or (boot.read_text(encoding="ascii").strip() if boot.is_file() else "")
     mark = "\0".join((where, spec.image, spec.user, *spec.gpus.devices))
-    return paths.state_dir() / "gpu-proofs" / hashlib.sha256(mark.encode()).hexdigest()[:16]
+    return paths.usable_folder(paths.state_folder, "gpu-proofs") / hashlib.sha256(mark.encode()).hexdigest()[:16]

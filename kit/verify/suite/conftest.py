@@ -21,11 +21,17 @@ from kit.targets.docker import mount_value
 from kit.verify.collector import FACT, SUBJECT
 from kit.verify.report import SCRIPTS, Subject
 
-__all__ = ["LOGS", "PYTHON", "SCRIPTS", "Answer", "Fact", "Host", "Inside"]
+__all__ = ["LOGS", "PYTHON", "SCRIPTS", "Answer", "Fact", "Host", "Inside", "require"]
 
 PYTHON = f"{layout.VENV}/bin/python"
 LOGS = "logs"
 PATIENCE_S = 60 * 60
+
+
+def require(holds: object, otherwise: str) -> None:
+    """Fail the check with these words unless it holds. Never `assert`: an interpreter may leave that out."""
+    if not holds:
+        raise AssertionError(otherwise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +79,8 @@ Inside = Callable[..., Answer]
 def subject(pytestconfig: pytest.Config) -> Subject:
     """The container and what is promised of it."""
     found = pytestconfig.stash[SUBJECT]
-    assert found is not None, "the names of the checks were asked for, without a container"
+    if found is None:
+        raise RuntimeError("the names of the checks were asked for, without a container")
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from kit import layout
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import Fact, Host
+from kit.verify.suite.conftest import Fact, Host, require
 
 
 def test_volumes(host: Host, fact: Fact) -> None:
@@ -14,14 +14,14 @@ def test_volumes(host: Host, fact: Fact) -> None:
     folders = (layout.WORKSPACE, *(volume.path for volume in layout.VOLUMES))
     tries = [f'{{ f=$(mktemp {folder}/kit.XXXXXX) && rm "$f"; }} 2>/dev/null || echo {folder}' for folder in folders]
     failed = host.run("; ".join(tries)).stdout.split()
-    assert not failed, f"cannot be written to: {', '.join(failed)}"
+    require(not failed, f"cannot be written to: {', '.join(failed)}")
     fact(f"{len(folders)} folders")
 
 
 def test_shared_memory(subject: Subject, host: Host, fact: Fact) -> None:
     """/dev/shm is as large as kit gives it; docker's own 64 MB end DataLoaders with a bus error."""
     size = int(host.check_output("df --output=size --block-size=1 /dev/shm").split()[-1])
-    assert abs(size - subject.shm_bytes) < 2**20, f"{size} bytes, and {subject.shm_bytes} are promised"
+    require(abs(size - subject.shm_bytes) < 2**20, f"{size} bytes, and {subject.shm_bytes} are promised")
     fact(f"{size / 2**30:.1f} GiB")
 
 
@@ -30,7 +30,7 @@ def test_cuda_cache(subject: Subject, host: Host) -> None:
     if not subject.image.is_gpu:
         pytest.skip("the image is built for the CPU")
     folder = host.environment().get("CUDA_CACHE_PATH", "")
-    assert folder, "CUDA_CACHE_PATH is not set"
+    require(folder, "CUDA_CACHE_PATH is not set")
     mounts = [line.split()[1] for line in host.check_output("cat /proc/self/mounts").splitlines()]
-    assert folder in mounts, f"{folder} is no volume"
-    assert host.run('f=$(mktemp %s/kit.XXXXXX) && rm "$f"', folder).rc == 0, f"{folder} cannot be written to"
+    require(folder in mounts, f"{folder} is no volume")
+    require(host.run('f=$(mktemp %s/kit.XXXXXX) && rm "$f"', folder).rc == 0, f"{folder} cannot be written to")

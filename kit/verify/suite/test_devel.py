@@ -7,7 +7,7 @@ import re
 import pytest
 
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import SCRIPTS, Fact, Host
+from kit.verify.suite.conftest import SCRIPTS, Fact, Host, require
 
 
 def test_nvcc(subject: Subject, host: Host, fact: Fact) -> None:
@@ -15,15 +15,17 @@ def test_nvcc(subject: Subject, host: Host, fact: Fact) -> None:
     if subject.image.flavor != "devel":
         pytest.skip("not a -devel image")
     version = host.run("nvcc --version")
-    assert version.rc == 0, f"nvcc does not run: {version.stderr.strip()[-200:]}"
+    require(version.rc == 0, f"nvcc does not run: {version.stderr.strip()[-200:]}")
     release = re.search(r"release (\d+\.\d+)", version.stdout)
     found = release[1] if release else version.stdout.strip()
-    assert found == subject.image.release.cuda, f"nvcc is of CUDA {found}, and {subject.image.release.cuda} is promised"
+    require(
+        found == subject.image.release.cuda, f"nvcc is of CUDA {found}, and {subject.image.release.cuda} is promised"
+    )
     built = host.run("timeout 120 nvcc -o /tmp/kit-kernel %s", f"{SCRIPTS}/kernel.cu")
-    assert built.rc == 0, f"nvcc compiles nothing: {(built.stderr or built.stdout).strip()[-300:]}"
+    require(built.rc == 0, f"nvcc compiles nothing: {(built.stderr or built.stdout).strip()[-300:]}")
     if not subject.asked:
         fact(f"nvcc {found} compiles; not run: {subject.no_gpu}")
         return
     ran = host.run("timeout 60 /tmp/kit-kernel")
-    assert ran.stdout.strip() == "right", f"the kernel: {(ran.stdout + ran.stderr).strip()[-200:]}"
+    require(ran.stdout.strip() == "right", f"the kernel: {(ran.stdout + ran.stderr).strip()[-200:]}")
     fact(f"nvcc {found} compiles, and the kernel runs")

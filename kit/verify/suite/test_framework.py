@@ -6,7 +6,7 @@ import pytest
 
 from kit.verify import expected
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import Answer, Fact, Host
+from kit.verify.suite.conftest import Answer, Fact, Host, require
 
 NO_CUDA = "the image is built for the CPU"
 
@@ -15,7 +15,7 @@ def test_imports(subject: Subject, libraries: Answer, fact: Fact) -> None:
     """It imports, at its version."""
     found = libraries.value("facts")["version"]
     version = subject.image.release.version
-    assert expected.is_same_version(version, found), f"{subject.image.framework} {found}, and {version} is promised"
+    require(expected.is_same_version(version, found), f"{subject.image.framework} {found}, and {version} is promised")
     fact(f"{subject.image.framework} {found}")
 
 
@@ -23,13 +23,13 @@ def test_cuda(subject: Subject, libraries: Answer, fact: Fact) -> None:
     """The CUDA it was compiled for is the image's; the CUDA runtime that is loaded is the lock's."""
     release = subject.image.release
     compiled = libraries.value("facts")["cuda"]
-    assert compiled == release.cuda, f"compiled for CUDA {compiled or '-'}, and {release.cuda or '-'} is promised"
+    require(compiled == release.cuda, f"compiled for CUDA {compiled or '-'}, and {release.cuda or '-'} is promised")
     if not subject.image.is_gpu:
         fact("none, as promised")
         return
     locked = expected.cuda_version(release, subject.lock)
     found = libraries.value("cuda_runtime")
-    assert found == expected.cuda_number(locked), f"the CUDA runtime says {found}, and CUDA {locked} is locked"
+    require(found == expected.cuda_number(locked), f"the CUDA runtime says {found}, and CUDA {locked} is locked")
     fact(f"CUDA {locked}")
 
 
@@ -41,7 +41,7 @@ def test_cudnn(subject: Subject, libraries: Answer, fact: Fact) -> None:
     if not locked:
         pytest.skip("no source states which cuDNN this release has inside")
     found = libraries.value("cudnn")
-    assert found == expected.cudnn_number(locked), f"cuDNN says {found}, and {locked} is locked"
+    require(found == expected.cudnn_number(locked), f"cuDNN says {found}, and {locked} is locked")
     fact(f"cuDNN {locked}")
 
 
@@ -52,8 +52,8 @@ def test_architectures(subject: Subject, libraries: Answer, fact: Fact) -> None:
     found = set(libraries.value("facts")["architectures"])
     promised = expected.architectures(subject.image.release, subject.platform)
     more, fewer = sorted(found - promised), sorted(promised - found)
-    assert not more, f"also compiled for {', '.join(more)}, which the catalog does not name"
-    assert not fewer, f"not compiled for {', '.join(fewer)}"
+    require(not more, f"also compiled for {', '.join(more)}, which the catalog does not name")
+    require(not fewer, f"not compiled for {', '.join(fewer)}")
     fact(" ".join(sorted(found)))
 
 
@@ -61,14 +61,14 @@ def test_one_copy(subject: Subject, files: Answer, request: pytest.FixtureReques
     """Each CUDA library can be loaded from one place only, and an image for the CPU has none."""
     there = files.value("look")["libraries"]
     if not subject.image.is_gpu:
-        assert not there, f"CUDA libraries in an image for the CPU: {', '.join(there)}"
+        require(not there, f"CUDA libraries in an image for the CPU: {', '.join(there)}")
         fact("none, as promised")
         return
     copies = expected.copies(there, is_devel=subject.image.flavor == "devel")
-    assert not copies, "; ".join(f"{name}: {' and '.join(paths)}" for name, paths in copies.items())
+    require(not copies, "; ".join(f"{name}: {' and '.join(paths)}" for name, paths in copies.items()))
     libraries: Answer = request.getfixturevalue("libraries")
     loaded = expected.copies(libraries.value("loaded"), is_devel=False)
-    assert not loaded, "loaded twice: " + "; ".join(" and ".join(paths) for paths in loaded.values())
+    require(not loaded, "loaded twice: " + "; ".join(" and ".join(paths) for paths in loaded.values()))
     fact(f"{len(there)} libraries")
 
 
@@ -76,10 +76,10 @@ def test_library_path(subject: Subject, host: Host) -> None:
     """No variable sends the loader elsewhere."""
     for name in ("LD_LIBRARY_PATH", "LD_PRELOAD"):
         value = host.environment().get(name, "")
-        assert not value, f"{name}={value}"
+        require(not value, f"{name}={value}")
 
 
 def test_compiles(model: Answer) -> None:
     """Compiled code (torch.compile, XLA) runs with the image's own compiler, on the CPU."""
     result = model.value("compiles")
-    assert result == 192.0, f"the result is {result}, not 192"
+    require(result == 192.0, f"the result is {result}, not 192")

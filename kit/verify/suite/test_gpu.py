@@ -10,7 +10,7 @@ import pytest
 from kit.run import gpu_check
 from kit.verify import expected
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import PYTHON, SCRIPTS, Answer, Fact, Host, Inside
+from kit.verify.suite.conftest import PYTHON, SCRIPTS, Answer, Fact, Host, Inside, require
 
 # The largest relative error (Frobenius norm) of a matrix product, by how many digits the format has.
 LIMITS = {
@@ -47,20 +47,19 @@ def answer(subject: Subject, driver: gpu_check.Answer, inside: Inside) -> Answer
 
 def test_driver(subject: Subject, driver: gpu_check.Answer, fact: Fact) -> None:
     """The GPUs that were asked for are there, and each computes a kernel."""
-    assert subject.asked is not None
-    wrong = gpu_check.problem(subject.asked, driver)
-    assert not wrong, wrong
+    wrong = gpu_check.problem(subject.asked, driver) if subject.asked else "no GPU was asked for"
+    require(not wrong, wrong)
     idle = [device.name for device in driver.devices if not device.computes]
-    assert not idle, f"no kernel ran on {', '.join(idle)}"
+    require(not idle, f"no kernel ran on {', '.join(idle)}")
     fact(gpu_check.summary(driver))
 
 
 def test_framework(driver: gpu_check.Answer, answer: Answer, fact: Fact) -> None:
     """The framework sees every GPU that the driver shows."""
     found = answer.value("seen")
-    assert found["available"], "the framework says that no GPU is available"
+    require(found["available"], "the framework says that no GPU is available")
     seen, there = len(found["names"]), len(driver.devices)
-    assert seen == there, f"it sees {seen} GPUs, and the driver shows {there}"
+    require(seen == there, f"it sees {seen} GPUs, and the driver shows {there}")
     fact(", ".join(f"compute capability {cc}" for cc in dict.fromkeys(found["capabilities"])))
 
 
@@ -68,7 +67,7 @@ def test_loading(answer: Answer) -> None:
     """The framework's log has no library that could not be loaded."""
     answer.value("seen")
     lines = [line for line in answer.log.splitlines() if LOADING_FAILED.search(line)]
-    assert not lines, lines[0]
+    require(not lines, "".join(lines[:1]))
 
 
 @pytest.mark.parametrize("kind", LIMITS)
@@ -76,29 +75,29 @@ def test_kernel(answer: Answer, kind: str, fact: Fact) -> None:
     """A matrix product in this number format is what the CPU computes in float64."""
     error = answer.value(kind)
     # Not a number is not smaller than anything, so it fails.
-    assert error <= LIMITS[kind], f"relative error {error:.1e}, at most {LIMITS[kind]:.0e} is rounding"
+    require(error <= LIMITS[kind], f"relative error {error:.1e}, at most {LIMITS[kind]:.0e} is rounding")
     fact(f"relative error {error:.1e}")
 
 
 def test_cudnn(subject: Subject, answer: Answer) -> None:
     """A cuDNN convolution runs and is right, and the cuDNN is the lock's."""
     found = answer.value("convolution")
-    assert found["error"] <= 1e-5, f"relative error {found['error']:.1e}"
+    require(found["error"] <= 1e-5, f"relative error {found['error']:.1e}")
     locked = expected.locked_version(subject.lock, "cudnn") or subject.image.release.cudnn
     if found["version"] and locked:
         number = expected.cudnn_number(locked)
-        assert found["version"] == number, f"cuDNN says {found['version']}, and {locked} is locked"
+        require(found["version"] == number, f"cuDNN says {found['version']}, and {locked} is locked")
 
 
 def test_compiles(answer: Answer) -> None:
     """Compiled code (torch.compile, XLA) runs on the GPU."""
     result = answer.value("compiles")
-    assert result == 192.0, f"the result is {result}, not 192"
+    require(result == 192.0, f"the result is {result}, not 192")
 
 
 def test_all_reduce(answer: Answer, fact: Fact) -> None:
     """With two GPUs or more, NCCL adds up what each of them has."""
     sums = answer.value("all_reduce")
     total = len(sums) * (len(sums) + 1) / 2
-    assert sums == [total] * len(sums), f"the sums are {json.dumps(sums)}, not {total:g}"
+    require(sums == [total] * len(sums), f"the sums are {json.dumps(sums)}, not {total:g}")
     fact(f"{len(sums)} GPUs")

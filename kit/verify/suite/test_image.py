@@ -5,7 +5,7 @@ from __future__ import annotations
 from kit import labels
 from kit.verify import expected
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import Answer, Fact
+from kit.verify.suite.conftest import Answer, Fact, require
 
 
 def test_labels(subject: Subject, packages: Answer, fact: Fact) -> None:
@@ -18,7 +18,7 @@ def test_labels(subject: Subject, packages: Answer, fact: Fact) -> None:
         if there.get(name) != value
     ]
     hint = f"; `kit build {subject.image.name}` builds it anew" if labels.LOCK_HASH in str(wrong) else ""
-    assert not wrong, "\n".join(wrong) + hint
+    require(not wrong, "\n".join(wrong) + hint)
     fact(f"{len(subject.labels) + 1} labels")
 
 
@@ -30,4 +30,4 @@ def test_environment(subject: Subject) -> None:
         for name, value in subject.environment.items()
         if there.get(name) != value
     ]
-    assert not wrong, "\n".join(wrong)
+    require(not wrong, "\n".join(wrong))

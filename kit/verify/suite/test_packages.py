@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from kit.verify import expected
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import Answer, Fact
+from kit.verify.suite.conftest import Answer, Fact, require
 
 
 def test_locked(subject: Subject, packages: Answer, fact: Fact) -> None:
     """Every locked package is there at its version."""
     locked = expected.packages(subject.lock, packages.value("environment"))
     missing = expected.missing(locked, packages.value("installed"))
-    assert not missing, "\n".join(missing)
+    require(not missing, "\n".join(missing))
     fact(f"{len(locked)} packages")
 
 
@@ -19,7 +19,7 @@ def test_besides(subject: Subject, packages: Answer) -> None:
     """No other package is there."""
     locked = expected.packages(subject.lock, packages.value("environment"))
     others = expected.besides(locked, packages.value("installed"))
-    assert not others, f"not locked: {', '.join(others)}"
+    require(not others, f"not locked: {', '.join(others)}")
 
 
 def test_constraints(subject: Subject, packages: Answer) -> None:
@@ -27,12 +27,12 @@ def test_constraints(subject: Subject, packages: Answer) -> None:
     locked = expected.packages(subject.lock, packages.value("environment"))
     held = [line.split("==") for line in packages.value("constraints")]
     missing = expected.missing(locked, held)
-    assert not missing, "pip is not held to: " + "; ".join(missing)
+    require(not missing, "pip is not held to: " + "; ".join(missing))
 
 
 def test_byte_code(packages: Answer, fact: Fact) -> None:
     """Byte code belongs to its source, so that no start compiles it again."""
     found = packages.value("byte_code")
-    assert found["count"], "no module is compiled"
-    assert not found["stale"], "of another source: " + ", ".join(found["stale"][:5])
+    require(found["count"], "no module is compiled")
+    require(not found["stale"], "of another source: " + ", ".join(found["stale"][:5]))
     fact(f"{found['count']} modules")

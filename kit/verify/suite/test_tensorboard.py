@@ -7,7 +7,7 @@ import time
 import urllib.parse
 
 from kit.spec.request import Started
-from kit.verify.suite.conftest import Answer
+from kit.verify.suite.conftest import Answer, require
 from kit.verify.suite.test_jupyter import address, get
 
 # It reads event files in the background, every five seconds.
@@ -22,6 +22,6 @@ def test_scalar(tensorboard: Started, model: Answer) -> None:
     while status != 200 and time.monotonic() < end:
         status, body = get(url)
         time.sleep(0.2)
-    assert status == 200, f"it knows no such scalar: {body.decode(errors='replace')[:200]}"
+    require(status == 200, f"it knows no such scalar: {body.decode(errors='replace')[:200]}")
     values = [point[2] for point in json.loads(body)]
-    assert values == [model.value("scalar")], f"it shows {values}"
+    require(values == [model.value("scalar")], f"it shows {values}")

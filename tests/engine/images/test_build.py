@@ -181,14 +181,15 @@ def test_killed_build_then_the_same_command_succeeds(short: Short, docker: Docke
     assert docker.images.get(REFERENCE).labels["kit.base-source"] == "archive"
 
 
-def test_interrupted_build_ends_with_its_own_exit_code(short: Short, docker: DockerClient) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_build_ends_with_its_own_exit_code(short: Short, docker: DockerClient, number: int) -> None:
     step = "sleep 314.15"
     short.write(step)
     process = short.start()
     until_it_runs(step)
-    os.killpg(process.pid, signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert "Traceback" not in err
     until_it_is_gone(step)
     assert not any(REFERENCE in image.tags for image in docker.images.list())

@@ -99,6 +99,12 @@ BROKEN = {
         lines="RUN cp /bin/cat /usr/local/bin/gain && chmod u+s /usr/local/bin/gain",
         says="/usr/local/bin/gain",
     ),
+    "setuid-on-a-required-program": Broken(
+        check="security.setuid", lines="RUN chmod 4755 /bin/cat", says="/usr/bin/cat 4755"
+    ),
+    "setuid-where-setgid-belongs": Broken(
+        check="security.setuid", lines="RUN chmod 6755 /usr/bin/chage", says="/usr/bin/chage 6755"
+    ),
     "world-writable": Broken(
         check="security.world-writable",
         lines="RUN touch /opt/kit/open && chmod 666 /opt/kit/open",
@@ -115,6 +121,24 @@ BROKEN = {
     "secret-variable": Broken(check="security.secrets", lines="ENV HF_TOKEN=abc", says="HF_TOKEN"),
     "secret-file": Broken(
         check="security.secrets", lines="RUN echo 'machine example.org password x' > /root/.netrc", says="/root/.netrc"
+    ),
+    "key-of-root": Broken(check="security.secrets", lines="RUN openssl genrsa -out /root/key 2048", says="/root/key"),
+    "key-of-a-server": Broken(
+        check="security.secrets",
+        lines="RUN mkdir /etc/ssh && openssl genrsa -out /etc/ssh/ssh_host_rsa_key 2048",
+        says="/etc/ssh/ssh_host_rsa_key",
+    ),
+    "key-anywhere": Broken(
+        check="security.secrets", lines="RUN openssl genrsa -out /usr/share/kept 2048", says="/usr/share/kept"
+    ),
+    "key-among-packages": Broken(
+        check="security.secrets", lines=f"RUN openssl genrsa -out $(echo {SITE})/numpy/kept 2048", says="/numpy/kept"
+    ),
+    "keystore": Broken(check="security.secrets", lines="RUN touch /var/lib/kept.p12", says="/var/lib/kept.p12"),
+    "password-of-an-index": Broken(
+        check="security.secrets",
+        lines="RUN printf '[global]\\nindex-url = https://u:p@example.org/\\n' > /etc/pip.conf",
+        says="/etc/pip.conf",
     ),
     "secret-in-the-home": Broken(
         check="security.secrets",
@@ -407,7 +431,7 @@ def test_interrupted_leaves_nothing(tf_cpu: str, docker: DockerClient, number: i
     eventually(lambda: len(docker.containers.get(name).top()["Processes"]) > 2, "a command in the container")
     os.killpg(process.pid, number)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert containers(docker) == before
     assert own_volumes(docker) == volumes
 

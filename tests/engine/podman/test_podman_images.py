@@ -22,7 +22,7 @@ from kit.errors import BaseNotFoundError, KitError, NetworkError
 from kit.image.build import images
 from kit.image.build.images import choose_base
 from kit.image.build.options import SILENT, BuildOptions, Built
-from kit.image.build.transfer import pull_image, push_image, transfer_image
+from kit.image.build.transfer import pulled, push_image, transfer_image
 from tests.engine.conftest import KIT, Kit, as_environment
 from tests.engine.podman_host import BASE, PodmanHost
 from tests.engine.remote.test_remote_engine import Named
@@ -185,12 +185,12 @@ def test_an_image_is_pushed_from_a_podman_host_and_pulled_there(
         assert push_image(there, built, f"{registry}/lab/") == f"{registry}/lab/x:latest"
         podman_host.run(f"podman rmi docker.io/kit/test-pushed:latest {registry}/lab/x:latest")
         try:
-            pull_image(there, wanted, f"{registry}/lab")
-            assert labels(podman_host, "kit/test-pulled")["kit.base.suite"] == "bookworm"
+            name = pulled(there, wanted, f"{registry}/lab", lambda _: False, SILENT)
+            assert there.image_labels(name)["kit.base.suite"] == "bookworm"
         finally:
-            podman_host.run(f"podman rmi --force docker.io/kit/test-pulled:latest {registry}/lab/x:latest")
+            podman_host.run(f"podman rmi --force {registry}/lab/x:latest")
     with pytest.raises(KitError, match=r"cannot be reached|could not be pulled"):
-        pull_image(there, wanted, f"{registry}/lab")
+        pulled(there, wanted, f"{registry}/lab", lambda _: False, SILENT)
 
 
 def test_an_image_is_sent_from_docker_to_podman(

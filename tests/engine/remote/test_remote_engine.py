@@ -18,7 +18,8 @@ from kit.catalog import load_catalog
 from kit.catalog.rows import Image
 from kit.engine import Engine, connect
 from kit.errors import GpuUnavailableError, KitError, NoEngineError
-from kit.image.build.transfer import pull_image, transfer_image
+from kit.image.build.options import SILENT
+from kit.image.build.transfer import pulled, transfer_image
 from kit.network import NetworkSettings
 from kit.remote import ssh
 from kit.run import lease
@@ -147,13 +148,14 @@ def test_an_image_is_pulled_there(there: Engine, engine: Engine, docker: DockerC
         docker.images.remove(reference, force=True)
         wanted = cast("Image", Named("x", "kit/test-pulled:latest"))
         try:
-            pull_image(there, wanted, f"{registry}/lab/")
-            assert docker.images.get("kit/test-pulled:latest").labels["kit.test"] == "pulled"
+            name = pulled(there, wanted, f"{registry}/lab/", lambda _: False, SILENT)
+            assert docker.images.get(name).labels["kit.test"] == "pulled"
+            assert "@sha256:" in name
+            assert not docker.images.list("kit/test-pulled"), "it has its own name alone"
         finally:
-            for name in ("kit/test-pulled:latest", reference):
-                docker.images.remove(name, force=True)
+            docker.images.remove(reference, force=True)
     with pytest.raises(KitError, match=r"cannot be reached|could not be pulled"):
-        pull_image(there, wanted, f"{registry}/lab")
+        pulled(there, wanted, f"{registry}/lab", lambda _: False, SILENT)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from kit.engine import Engine
 from kit.errors import KitError
 from kit.remote import ssh
 from kit.render import compose_examples
+from kit.spec.container import project_of
 from tests.engine import witness
 from tests.engine.conftest import Kit
 from tests.engine.notebook import execute, get
@@ -123,13 +125,15 @@ def test_what_kit_compose_writes(
     port, board_port = free_port(), free_port()
     words = ("--with", "tensorboard", "--user", str(UID), "--port", port, "--logdir", "runs", "-e", "LIMIT=a $HOME")
     kit("compose", tf_cpu, *words, cwd=workspace)
-    assert {f"kit-{UID}-home", f"kit-{UID}-{tf_cpu}-local"} <= witness.volumes(docker)
+    project = f"kit-{UID}-{project_of(workspace)}"
+    assert {f"{project}-home", f"{project}-{tf_cpu}-local"} <= witness.volumes(docker)
     compose("up", "--detach", TENSORBOARD_PORT=board_port)
     token = (workspace / ".env").read_text().split("JUPYTER_TOKEN=")[1].strip()
     address = f"http://127.0.0.1:{port}"
     assert answer(f"{address}/api/status", token=token) == 200
     assert get(f"{address}/api/status")[0] == 403
-    assert answer(f"http://127.0.0.1:{board_port}/") == 200
+    assert answer(f"http://127.0.0.1:{board_port}/", token=token) == 200
+    assert get(f"http://127.0.0.1:{board_port}/")[0] == 403
 
     name = f"kit-workspace-{UID}"
     listed = {c["name"]: c for c in json.loads(kit("--json", "ps").stdout) if c["name"].startswith(name)}
@@ -168,7 +172,7 @@ def test_for_a_machine_behind_ssh(
     text = (workspace / "compose.yaml").read_text()
     assert f'kit.owner: "{account.uid}"' in text
     assert "external: true" in text
-    assert f"kit-{UID}-home" in witness.volumes(docker)
+    assert any(re.fullmatch(rf"kit-{UID}-workspace-\w+-\w+-home", name) for name in witness.volumes(docker))
     assert "it is for kit-test-compose" in done.stderr
 
 

@@ -163,6 +163,7 @@ def test_tensorboard_answers(kit: Kit, tf_cpu: str, workspace: Path) -> None:
         status, body = get(started["url"])
         assert status == 200
         assert b"TensorBoard" in body
+        assert get(started["url"].partition("?")[0])[0] == 403
     finally:
         kit("rm", "--force", started["name"])
 

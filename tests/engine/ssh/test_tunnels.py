@@ -28,7 +28,7 @@ OPEN = """
 import sys
 from kit.remote import tunnels
 print(tunnels.open_tunnel("machine", container=sys.argv[1], service="jupyter", remote_port=int(sys.argv[2]),
-                          first_port=int(sys.argv[3]), timeout_s=60).local_port)
+                          first_port=int(sys.argv[3]), life="echo alive", timeout_s=60).local_port)
 """
 FETCH = """
 import sys, urllib.request
@@ -85,7 +85,14 @@ def first():
 
 
 def opened(service, first, **options):
-    wanted = {"container": "kit-a", "service": "jupyter", "remote_port": service, "first_port": first, **options}
+    wanted = {
+        "container": "kit-a",
+        "service": "jupyter",
+        "remote_port": service,
+        "first_port": first,
+        "life": "echo alive",
+        **options,
+    }
     return tunnels.open_tunnel("machine", **wanted)
 
 
@@ -166,7 +173,9 @@ def test_through_a_jump_host(machine, service, first):
         f"Host inner\n  HostName 127.0.0.1\n  Port {machine.port}\n  HostKeyAlias kit-test\n  User {USER}\n"
         f"  ProxyJump machine\n{config.read_text()}"
     )
-    tunnel = tunnels.open_tunnel("inner", container="a", service="", remote_port=service, first_port=first)
+    tunnel = tunnels.open_tunnel(
+        "inner", container="a", service="", remote_port=service, first_port=first, life="echo alive"
+    )
     assert works(tunnel)
     assert len(fake_ssh.left_over(os.environ["HOME"])) == 3, "the supervisor, its ssh, and the one to the jump host"
     os.kill(tunnel.pid, signal.SIGKILL)
@@ -266,11 +275,10 @@ def test_a_port_in_use(machine, service, first):
         assert tunnel.local_port == first + 1
         assert works(tunnel)
     # Another program takes the port while ssh is away.
-    os.kill(tunnel.pid, signal.SIGSTOP)
-    os.kill(ssh_of(tunnel), signal.SIGKILL)
+    machine.kill()
     until(lambda: ports.is_free(first + 1))
     with socket.create_server(("127.0.0.1", first + 1)):
-        os.kill(tunnel.pid, signal.SIGCONT)
+        machine.start()
         until(lambda: "was taken by another program" in tunnels.listed()[0].problem)
     until(lambda: works(tunnel))
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
 import re
@@ -21,7 +22,7 @@ from libraries import LIBRARY
 NOT_THE_IMAGE = ("/proc", "/sys", "/dev", "/run/kit")
 SECRET_NAMES = re.compile(
     r"""(\.netrc|_netrc|\.pypirc|pip\.conf|\.git-credentials|\.pgpass|\.npmrc|\.docker/config\.json|\.aws/credentials
-    |\.kube/config|\.ssh/id_[a-z0-9]+|\.huggingface/token|huggingface/token|\.wandb|kaggle\.json|\.env)$""",
+    |\.kube/config|\.ssh/(id_[a-z0-9]+|authorized_keys)|\.p12|\.pfx|\.jks|\.kdbx|\.huggingface/token|huggingface/token|\.wandb|kaggle\.json|\.env)$""",
     re.VERBOSE,
 )
 PIP_SETTINGS = "[install]\nuser = true\n"
@@ -30,19 +31,8 @@ SECRET_TEXT = re.compile(
     |\bgh[pousr]_[A-Za-z0-9]{36}|"(argon2|sha1|sha256):[^"]{20,}\"""",
     re.VERBOSE,
 )
-# Here text is searched too; the rest is what packages brought, whose hashes are in the lock or the archive's.
-SEARCHED = (
-    "/root",
-    "/home",
-    "/etc",
-    "/opt",
-    "/srv",
-    "/tmp",
-    "/var/tmp",
-    "/workspace",
-    "/usr/local/etc",
-    "/usr/local/share",
-)
+# Text is searched in what no package brought, and here, where people write into what a package did.
+SEARCHED = ("/root/", "/home/", "/etc/")
 SEARCH_LIMIT = 256 * 1024
 CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
@@ -62,44 +52,44 @@ def walk() -> Iterator[tuple[str, os.stat_result]]:
                     waiting.append(entry.path)
 
 
-def is_searched(path: str, venv: str) -> bool:
-    return path.startswith(SEARCHED) and not path.startswith(venv + "/lib")
-
-
-def distribution_files() -> set[str]:
-    """The files of the distribution's required packages: of all files, these alone may carry setuid."""
-    with open("/var/lib/dpkg/status", encoding="utf-8", errors="replace") as file:
-        blocks = file.read().split("\n\n")
+def brought(venv: str) -> set[str]:
+    """The files that the distribution's packages and the locked ones list as theirs, without a leading `/usr`."""
     found = set()
-    for block in blocks:
-        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line and line[0] != " ")
-        if fields.get("Priority") == "required" or fields.get("Essential") == "yes":
-            for name in glob.glob(f"/var/lib/dpkg/info/{fields['Package']}*.list"):
-                with open(name, encoding="utf-8") as file:
-                    found |= {os.path.realpath(line.strip()) for line in file if "bin/" in line or "lib" in line}
+    for name in glob.glob("/var/lib/dpkg/info/*.list"):
+        with open(name, encoding="utf-8") as file:
+            found |= {plain(line.strip()) for line in file}
+    for name in glob.glob(f"{venv}/lib/python3.*/site-packages/*.dist-info/RECORD"):
+        folder = name.rsplit("/", 2)[0]
+        with open(name, encoding="utf-8", newline="") as file:
+            found |= {plain(os.path.normpath(f"{folder}/{row[0]}")) for row in csv.reader(file) if row}
     return found
+
+
+def plain(path: str) -> str:
+    """The path of a file of the distribution, wherever its `/bin` is."""
+    return path[4:] if path.startswith("/usr/") else path
 
 
 def look(venv: str) -> dict[str, Any]:
     """One walk over everything; what is found is in lists, sorted."""
     found: dict[str, list[str]] = {"privileged": [], "writable": [], "secrets": [], "libraries": []}
-    privileged = []
+    known = brought(venv)
     for path, info in walk():
         mode = info.st_mode
-        if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
-            privileged.append(path)
         if mode & stat.S_IWOTH and not stat.S_ISLNK(mode):
             is_open_folder = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
             found["writable"].append(path + ("/" if is_open_folder else ""))
         if stat.S_ISREG(mode):
+            if mode & (stat.S_ISUID | stat.S_ISGID):
+                found["privileged"].append(f"{path} {stat.S_IMODE(mode):o}")
             if has_capabilities(path):
                 found["privileged"].append(f"{path} (capabilities)")
             if LIBRARY.match(os.path.basename(path)) and "/stubs/" not in path:
                 found["libraries"].append(path)
-            if is_searched(path, venv) and (is_secret_name(path, venv) or has_secret_text(path, info)):
+            # What Python compiled says no more than its source.
+            is_searched = path.startswith(SEARCHED) or (plain(path) not in known and not path.endswith(".pyc"))
+            if is_secret_name(path, venv) or (is_searched and has_secret_text(path, info)):
                 found["secrets"].append(path)
-    allowed = distribution_files() if privileged else set()
-    found["privileged"] += [path for path in privileged if os.path.realpath(path) not in allowed]
     return {name: sorted(paths) for name, paths in found.items()}
 
 

@@ -1,0 +1,40 @@
+"""The accounts of this machine: their names, and who called sudo."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+_LARGEST = 2**32 - 2
+
+
+def user_name(uid: int) -> str:
+    """The name of a user of this machine; empty when it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return ""
+
+
+def sudo_user(environment: Mapping[str, str] | None = None) -> tuple[int, int] | None:
+    """The UID and GID of who called sudo. None for who is not root, to whom the variables mean nothing, and where they
+    are not such numbers.
+    """
+    env = os.environ if environment is None else environment
+    given = [env.get(name, "") for name in ("SUDO_UID", "SUDO_GID")]
+    if os.geteuid() != 0 or not all(text.isascii() and text.isdecimal() and len(text) < 11 for text in given):
+        return None
+    uid, gid = map(int, given)
+    return (uid, gid) if max(uid, gid) <= _LARGEST else None
+
+
+def home_of_root() -> str:
+    """Root's home as its account says, whatever HOME is."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(0).pw_dir
+    except KeyError:
+        return "/root"

@@ -1,0 +1,39 @@
+"""Being told to end is an interruption, whoever says it: Ctrl-C, SIGTERM (a scheduler, `timeout`) or SIGHUP (a terminal
+that went away). All that a command began is undone then as it is after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, NoReturn
+
+_came: list[int] = []
+
+
+def heard() -> list[signal.Signals]:
+    """The signals that interrupt; not those that the caller has this process ignore (nohup)."""
+    every = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def listen() -> None:
+    """Have them interrupt this process; programs that it starts do not inherit it."""
+    for number in heard():
+        signal.signal(number, _on_signal)
+
+
+def interrupt(number: int) -> NoReturn:
+    """Interrupt this process as the signal does, and note which it was."""
+    _came.append(number)
+    raise KeyboardInterrupt
+
+
+def exit_code() -> int:
+    """What an interrupted process ends with: 128 and the number of the signal that came first."""
+    return 128 + (_came[0] if _came else signal.SIGINT)
+
+
+def _on_signal(number: int, _: Any) -> None:
+    # What tidies up already is not to be told again, except by whoever sits there and presses Ctrl-C once more.
+    if not _came or number == signal.SIGINT:
+        interrupt(number)
