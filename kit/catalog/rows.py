@@ -388,6 +388,7 @@ class Problem:
     decide: str = ""  # where several causes have the same words: the commands that tell them apart
     fix: str
     check: str = ""  # the check of `kit doctor` that finds it; empty: none can
+    proof: str = ""  # a pattern of what that check says where it proves the problem; empty: it may mean something else
     explains: tuple[str, ...] = ()  # the problems that follow from it
     cured_by: tuple[str, ...] = ()  # parts of a later line, in lower case, after which it is no error any more
     symptom: bool = False  # it says too little: whatever else is found explains it
