@@ -131,7 +131,8 @@ def host_option(command: Command) -> Command:
 
 def without_login(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Refuse a registry with a user in its name, which is shown and passed on; the engine has logins of its own."""
-    if any("@" in name for name in ((value,) if isinstance(value, str) else value or ())):
+    names = (value,) if isinstance(value, str) else value or ()
+    if any("@" in name.partition("@sha256:")[0] for name in names):
         raise BadInputError(
             f"{parameter.opts[0]} has a user in it", hint="give the host alone, and log in with `docker login HOST`"
         )
