@@ -129,12 +129,12 @@ def test_a_link_that_leads_elsewhere_is_asked_again(project):
     assert asked(project) == set()
     for link in ("outer", "inner"):
         (project / link).unlink()
-        (project / link).symlink_to("/root")
+        (project / link).symlink_to("/usr")
         assert "mounts" in asked(project)
     assert asked(project) == {"mounts", "folder"}
     assert lines(project) == (
-        "mounts = outer:/x (leads to /root)",
-        f"folder = {project}/inner (leads to /root)",
+        "mounts = outer:/x (leads to /usr)",
+        f"folder = {project}/inner (leads to /usr)",
     )
 
 
@@ -144,7 +144,7 @@ def test_a_link_that_is_changed_while_the_question_stands_is_not_trusted(project
 
     def change(*_: object, **__: object) -> bool:
         (project / "outer").unlink()
-        (project / "outer").symlink_to("/root")
+        (project / "outer").symlink_to("/usr")
         return answer
 
     monkeypatch.setattr("kit.cli.trust.ask", change)

@@ -253,6 +253,12 @@ def test_without_settings_there_is_no_secret(project, engine, buildx):
     assert not [a for a in build_args(buildx) if "secret" in a]
 
 
+def test_git_is_not_asked_about_what_is_around(project, engine, buildx):
+    run_build(project, engine)
+    (call,) = buildx.called("buildx", "build")
+    assert call.env["BUILDX_GIT_INFO"] == "false"
+
+
 def test_a_proxy_on_this_machine_needs_its_network(project, engine, buildx):
     run_build(project, engine, network=NetworkSettings(proxies={"http_proxy": "http://127.0.0.1:3128"}))
     assert {"--allow=network.host", "--network=host"} <= set(build_args(buildx))

@@ -273,6 +273,24 @@ def test_a_driver_that_does_not_fit_its_gpu(
         assert resolved.hint
 
 
+def test_a_driver_that_cannot_be_loaded_for_its_gpu(described: Described, tmp_path: Path) -> None:
+    """The module ends with `No such device` where it knows no GPU, and nothing of it is left but what is on disk."""
+    described.system("ubuntu")
+    described.bus("1c81", driver="")
+    library = tmp_path / "libnvidia-ml.so.595.71.05"
+    library.write_text("")
+    described.program("ldconfig", f"printf '\\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\\n'")
+    described.program("nvidia-smi", "echo 'NVIDIA-SMI has failed because it couldn'; exit 9")
+    described.engine()
+    described.toolkit("1.18.2")
+    found = findings(read(described))
+    severity, message, fix = found["driver-new"]
+    assert severity == "block"
+    assert "GeForce GTX 1050 at 0000:01:00.0: driver 595.71.05 is too new: R580 is the last driver" in message
+    assert "nvidia-driver-580" in fix
+    assert "driver-missing" not in found
+
+
 @pytest.mark.parametrize("name", ["GRID T4-16Q", "NVIDIA A10-24Q"])
 def test_a_vgpu_is_told_to_match_its_host(described: Described, name: str) -> None:
     described.system("ubuntu")

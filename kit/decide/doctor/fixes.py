@@ -58,7 +58,8 @@ def install_driver(host: Host, need: DriverNeed | None = None) -> str:
             f"({DRIVER_GUIDE}), then `sudo apt-get install {package}`, then `sudo reboot`"
         )
     # What the distribution has is none too new, where nothing is installed yet.
-    is_any = not host.driver and need.packaged is not None and (need.last or 0) >= need.packaged
+    is_bare = not (host.driver or host.driver_library)
+    is_any = is_bare and need.packaged is not None and (need.last or 0) >= need.packaged
     if (need.last or need.modules == "open") and not is_any:
         return _install_exactly(host, need, wanted)
     if host.os_id in UBUNTU:
