@@ -243,6 +243,7 @@ def test_certificates_proxies_and_mirrors_are_secrets_and_in_no_argument(project
     args = build_args(buildx)
     assert f"--secret=id=ca,src={ca}" in args
     assert "--secret=id=environment,env=KIT_BUILD_SECRETS" in args
+    assert "user:word@mirror" in buildx.called("buildx", "build")[0].env["KIT_BUILD_SECRETS"]
     assert "pass@" not in " ".join(args)
     assert "word@" not in " ".join(args)
     assert "--network=host" not in args
