@@ -204,6 +204,7 @@ class Architecture:
     dropped_in: str = ""
     first_branch: int | None = None  # of drivers, 470; None: that of the driver that came with `first_toolkit`
     last_branch: int | None = None  # None: drivers still support it
+    first_without: int | None = None  # the branch after the last one
     modules: Literal["proprietary", "either", "open", ""] = ""  # the kernel modules it works with; empty: not known
     note: str = ""
     source: str
@@ -387,6 +388,7 @@ class Problem:
     decide: str = ""  # where several causes have the same words: the commands that tell them apart
     fix: str
     check: str = ""  # the check of `kit doctor` that finds it; empty: none can
+    proof: str = ""  # a pattern of what that check says where it proves the problem; empty: it may mean something else
     explains: tuple[str, ...] = ()  # the problems that follow from it
     cured_by: tuple[str, ...] = ()  # parts of a later line, in lower case, after which it is no error any more
     symptom: bool = False  # it says too little: whatever else is found explains it

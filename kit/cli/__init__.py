@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from kit import __version__, redact, signals
+from kit.cli.ended import print_cause_of
 from kit.cli.options import HERE, Options
 from kit.cli.output import print_error, show
 from kit.errors import BadInputError, KitError
@@ -159,6 +160,7 @@ def main() -> None:
             e = of_system(e) or e
         if isinstance(e, KitError):
             print_error(e)
+            print_cause_of(e)
             sys.exit(e.exit_code)
         show(f"error: unexpected {type(e).__name__}: {redact.text(str(e))}", err=True)
         show("hint: this is a defect in kit; run the command again with --debug and report what it prints", err=True)

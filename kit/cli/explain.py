@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kit import redact
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import count, picked, print_json, print_table, say, show
 from kit.decide.explain import explain_lines, known_errors, numbered_lines
-from kit.errors import BadInputError, CheckFailedError
+from kit.errors import BadInputError, CheckFailedError, KitError
 
 if TYPE_CHECKING:
+    from kit.catalog import Catalog
     from kit.catalog.rows import Problem
+    from kit.decide.doctor import Finding
     from kit.decide.explain import Match
 
 PIPE_HINT = "name a file, pipe one in (`COMMAND 2>&1 | kit explain`), or give --container NAME"
@@ -49,10 +53,12 @@ def explain_command(options: Options, *, file: str | None, container: str, every
     else:
         lines = file_lines(file)
     report = explain_lines(lines, known_errors(catalog))
+    here = found_here(report.cause, catalog, options.host)
     if options.json:
-        print_json({"problems": [describe(match) for match in report.matches], "lines": report.lines})
+        rows = [describe(match, here if match is report.cause else None) for match in report.matches]
+        print_json({"problems": rows, "lines": report.lines})
     else:
-        print_matches(report.matches)
+        print_matches(report.matches, here)
     if not report.matches:
         raise CheckFailedError(
             f"nothing known in {name} ({count(report.lines, 'line')})",
@@ -79,14 +85,31 @@ def file_lines(file: str | None) -> Iterator[tuple[int, str]]:
         raise BadInputError(f"{what} {file}{reason}", hint=PIPE_HINT) from None
 
 
-def describe(match: Match) -> dict[str, Any]:
+def found_here(cause: Match | None, catalog: Catalog, target: str) -> Finding | None:
+    """What `kit doctor` finds on this machine (or --host) that proves the cause; None when it finds nothing of it."""
+    if cause is None or not cause.problem.proof:
+        return None
+    from kit.decide.doctor import examine
+    from kit.host import read_host
+
+    try:
+        findings = examine(read_host(target), catalog)
+    except KitError:
+        return None  # a machine that cannot be read proves nothing, and the cause stands without it
+    problem = cause.problem
+    return next((f for f in findings if f.check == problem.check and re.search(problem.proof, f.message)), None)
+
+
+def describe(match: Match, here: Finding | None) -> dict[str, Any]:
     """What `kit explain --json` says of a problem. The keys are an interface."""
     known = picked(match.problem, "cause", "decide", "fix", "check", "harmless", "source")
-    return {"id": match.problem.id, **picked(match, "line", "text", "count"), "causes": list(match.causes), **known}
+    return {"id": match.problem.id, **picked(match, "line", "text", "count"), "causes": list(match.causes), **known} | {
+        "here": here and picked(here, "message", "fix")
+    }
 
 
-def print_matches(matches: tuple[Match, ...]) -> None:
-    """Each problem on stdout: where, why, what to do, and the check that finds it."""
+def print_matches(matches: tuple[Match, ...], here: Finding | None) -> None:
+    """Each problem on stdout: where, why, what to do, and the check that finds it or has found it `here`."""
     for number, match in enumerate(matches):
         if number:
             show()
@@ -99,7 +122,10 @@ def print_matches(matches: tuple[Match, ...]) -> None:
         if match.problem.decide:
             show(f"  decide: {match.problem.decide}")
         show(f"  fix: {match.problem.fix}")
-        if match.problem.check:
+        if here and not number:
+            show(f"  proven here: {redact.text(here.message)}")
+            show(f"  fix here: {redact.text(here.fix)}")
+        elif match.problem.check:
             show(f"  found by: `kit doctor` ({match.problem.check})")
         show(f"  seen: {match.problem.source}")
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kit import labels, signals
+from kit.cli.ended import Tail, print_cause
 from kit.cli.options import HERE, Options, Whole, host_option, json_option
 from kit.cli.output import picked, print_error, print_json, print_table, say, show, write_out
 from kit.engine import connect
@@ -120,13 +121,19 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
     is_command = not container.labels.get(labels.SERVICE)
     if follow and tail is None and (is_command or engine.target):
         try:
-            code = follow_job(engine, container.name, write_out, lambda text: say(options, text))
+            printed = Tail(write_out)
+            code = follow_job(engine, container.name, printed, lambda text: say(options, text))
         except KeyboardInterrupt:
             say(options, f"\n{container.name} goes on")
             click.get_current_context().exit(signals.exit_code())
+        if code:
+            print_cause(bytes(printed.text))
         click.get_current_context().exit(code if is_command else 0)
     arguments = ["logs", *(["--follow"] if follow else []), *([f"--tail={tail}"] if tail is not None else [])]
-    click.get_current_context().exit(engine.attach([*arguments, container.name]))
+    code = engine.attach([*arguments, container.name])
+    if not follow and container.status in containers.STOPPED and container.exit_code:
+        print_cause("\n".join(text for _, text in containers.numbered_lines(engine, container.name)).encode())
+    click.get_current_context().exit(code)
 
 
 @click.command("url")

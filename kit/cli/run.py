@@ -16,6 +16,7 @@ from kit.cli.arguments import (
     restart_option,
     user_option,
 )
+from kit.cli.ended import Tail, print_cause
 from kit.cli.options import Options, Whole, configured, host_option, is_configured, json_option
 from kit.cli.output import print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
@@ -152,6 +153,7 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
     target = planned.engine.target
     at = f"kit --host {target}" if target else "kit"
     names: list[str] = []
+    printed = Tail(write_out)
 
     def on_started(name: str) -> None:
         names.append(name)
@@ -163,7 +165,7 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
             planned.gpus,
             planned.engine,
             lambda text: say(options, text),
-            write=None if detach else write_out,
+            write=None if detach else printed,
             on_started=on_started,
             on_gpus=lambda found: print_gpus(options, found),
         )
@@ -173,6 +175,8 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
         say(options, f"\n{names[0]} goes on: `{at} logs -f {names[0]}`, `{at} stop {names[0]}`")
         click.get_current_context().exit(signals.exit_code())
     if code is not None:
+        if code:
+            print_cause(bytes(printed.text))
         click.get_current_context().exit(code)
     if options.json:
         print_json({"name": name, "image": planned.request.image.name, "service": "", "url": "", "host": target})

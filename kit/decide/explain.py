@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PIECE_BYTES = 16 * 1024
 OVERLAP_BYTES = 512
 BLOCK_LINES = 256
-REMEMBERED = 1000  # texts
+REMEMBERED = 10_000  # texts
 WINDOW = 12  # lines before and after a line in which stands what a row wants near it, or not near it
 SHOWN = 200  # characters of a line that are shown
 SHOWN_BEFORE = 60  # of them, before what was recognised
@@ -31,7 +31,8 @@ _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?
 _WRITTEN_ESCAPE = re.compile(r"\\(?:u001b|x1b|033|e(?=\[))", re.IGNORECASE)  # as notebooks and JSON hold one
 # A progress bar starts its line again and again (\r); JSON holds the line ends of a whole log as two characters.
 _ENDS = re.compile(r"\r|\\r|\\n")
-_WORD = re.compile(r"[a-z]+|[0-9]+")
+_WORD = re.compile(r"[a-z0-9]+")
+_WORDS_ONLY = bytes(c if chr(c) in "abcdefghijklmnopqrstuvwxyz0123456789" else ord(" ") for c in range(256))
 _FAMILY = re.compile(r"\(\?P<(\w+)>")
 _CHINESE = re.compile("[\u4e00-\u9fff]")
 
@@ -73,12 +74,12 @@ class Known:
     actions: Mapping[str, Action] = dataclasses.field(default_factory=dict)
     translations: Sequence[Translation] = ()
 
-    def by_word(self) -> dict[str, list[Candidate]]:
+    def by_word(self) -> dict[bytes, list[Candidate]]:
         """Each hint under its longest word: most text has none of these words, which is quick to see.
 
         The names of a list are hints of the row that stands for it.
         """
-        index: dict[str, list[Candidate]] = {}
+        index: dict[bytes, list[Candidate]] = {}
         names: dict[str, list[str]] = {}
         for (family, name), status in self.statuses.items():
             if name == status.name.lower() and family != "xid":
@@ -86,7 +87,7 @@ class Known:
         for place, problem in enumerate(self.problems):
             families = set(_FAMILY.findall(" ".join(problem.patterns)))
             for hint in chain(problem.hints, *(names.get(family, ()) for family in families)):
-                index.setdefault(max(_words(hint), key=len), []).append((place, hint, problem))
+                index.setdefault(max(_words(hint), key=len).encode(), []).append((place, hint, problem))
         return index
 
 
@@ -137,7 +138,7 @@ def explain_lines(lines: Iterable[tuple[int, str]], known: Known) -> Report:
         number = block[-1][0]
         lowers = [lower for _, _, _, lower in block]
         together = "\n".join(lowers)
-        words = index.keys() & set(_WORD.findall(together))
+        words = index.keys() & set(together.encode(errors="replace").translate(_WORDS_ONLY).split())
         likely = sorted((c for word in words for c in index[word] if c[1] in together), key=lambda c: c[0])
         if likely:
             around = _Around(before, lowers, [lower for _, _, _, lower in (following or [])[:WINDOW]])

@@ -49,6 +49,12 @@ KNOWN: Known = (
         "--output=/etc/cdi/nvidia.yaml`",
     ),
     (
+        ('could not select device driver "cdi"',),
+        GpuUnavailableError,
+        "the engine takes no GPU by CDI",
+        'turn it on: `"features": {"cdi": true}` in /etc/docker/daemon.json, and restart docker (25 or newer)',
+    ),
+    (
         ("could not select device driver",),
         GpuUnavailableError,
         "the engine has no way to pass a GPU through",

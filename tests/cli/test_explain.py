@@ -1,15 +1,33 @@
 import io
 import json
 import sys
+from dataclasses import replace
 
 import pytest
 
 from kit.catalog import load_catalog
+from kit.facts.host import ContainerToolkit, Host
 from tests.fake_docker import container
+from tests.unit.test_doctor import WSL
 
 NAME = "kit-tf-cpu-jupyter-ab12"
 MISSING = 'docker: Error response from daemon: could not select device driver "" with capabilities: [[gpu]].'
 NO_DRIVER = "RuntimeError: Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU"
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch):
+    """The machine that is asked for what proves a cause."""
+    host = Host(platform="linux/amd64")
+    read = []
+    monkeypatch.setattr("kit.host.read_host", lambda target="": read.append(target) or host)
+
+    def put(**facts):
+        nonlocal host
+        host = replace(WSL, **facts)
+        return read
+
+    return put
 
 
 @pytest.fixture
@@ -102,6 +120,7 @@ def test_for_programs_it_keeps_its_keys(kit, stdin, words):
                 "check": "toolkit-missing",
                 "harmless": False,
                 "source": known.source,
+                "here": None,
             }
         ],
         "lines": 2,
@@ -226,3 +245,63 @@ def test_a_container_that_nothing_has(kit, docker):
 
 def test_without_an_engine_a_containers_log_cannot_be_read(kit):
     assert kit("explain", "--container", "x").code == 10
+
+
+OUT_OF_MEMORY = "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 22.00 MiB."
+
+
+def test_the_log_of_a_container_that_failed_ends_with_the_cause(kit, docker):
+    docker.reply("logs", stdout=f"starting\n{OUT_OF_MEMORY}\n")
+    docker.reply("container", "inspect", "--format={{json .State}}", stdout='{"Running": false, "ExitCode": 1}')
+    known = problem("gpu-memory-full")
+    result = kit("logs", "tf-cpu")
+    assert result.code == 0
+    assert result.err.endswith(f"cause: {known.cause} [gpu-memory-full]\n  fix: {known.fix}\n")
+
+
+def test_a_log_that_says_nothing_known_ends_as_it_is(kit, docker):
+    docker.reply("logs", stdout="starting\n")
+    docker.reply("container", "inspect", "--format={{json .State}}", stdout='{"Running": false, "ExitCode": 1}')
+    assert "cause: " not in kit("logs", "tf-cpu").err
+
+
+def test_a_command_of_the_engine_that_failed_ends_with_the_cause(kit, docker):
+    docker.reply("rm", code=1, stderr="exec /start.sh: exec format error\n")
+    result = kit("rm", "tf-cpu")
+    known = problem("exec-format")
+    assert result.code == 12
+    assert result.err.endswith(f"cause: {known.cause} [exec-format]\n  decide: {known.decide}\n  fix: {known.fix}\n")
+
+
+ERROR_500 = "RuntimeError: Unexpected error from cudaGetDeviceCount(). Error 500: named symbol not found"
+
+
+@pytest.mark.parametrize("options", [(), ("--host", "me@gpu1")])
+def test_the_facts_of_the_machine_prove_a_cause(kit, stdin, machine, options):
+    read = machine(driver="560.70", toolkit=ContainerToolkit(version="1.13.5"))
+    stdin(ERROR_500.encode())
+    result = kit("explain", *options)
+    assert result.code == 0
+    assert "  proven here: " in result.out
+    assert "1.13.5" in result.out
+    assert "  fix here: " in result.out
+    assert read == [options[-1] if options else ""]
+    stdin(ERROR_500.encode())
+    (row,) = json.loads(kit("explain", "--json", *options).out)["problems"]
+    assert row["id"] == "wsl-driver-too-new-for-toolkit"
+    assert "1.13.5" in row["here"]["message"]
+
+
+def test_a_machine_that_is_well_proves_nothing(kit, stdin, machine):
+    machine(driver="560.70", toolkit=ContainerToolkit(version="1.17.4"))
+    stdin(ERROR_500.encode())
+    result = kit("explain")
+    assert "proven" not in result.out
+    assert "found by: `kit doctor` (toolkit-version)" in result.out
+
+
+def test_a_machine_is_not_read_for_a_cause_that_no_check_finds(kit, stdin, machine):
+    read = machine()
+    stdin(b"RuntimeError: CUDA error: device-side assert triggered\n")
+    assert kit("explain").code == 0
+    assert read == []

@@ -149,7 +149,16 @@ LAZY = {
     "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.markup", "uv"),
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
-        *("kit.config", "kit.config.settings", "kit.decide.compat", "kit.engine", "kit.engine.podman", "kit.host"),
+        *(
+            "kit.config",
+            "kit.config.settings",
+            "kit.decide.compat",
+            "kit.decide.doctor",
+            "kit.decide.explain",
+            "kit.engine",
+            "kit.engine.podman",
+            "kit.host",
+        ),
         *("kit.facts.host", "kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.locks"),
         *("kit.locks.format", "kit.locks.solver", "kit.locks.uv", "kit.private_engine", "kit.process", "kit.remote"),
         *("kit.remote.sync", "kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),
