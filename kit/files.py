@@ -58,15 +58,22 @@ def _must_be_regular(path: Path, mode: int) -> None:
 
 def _open(path: Path) -> int:
     """The lock file, made where it is missing; for its owner alone, as whoever may open a file may hold its lock."""
-    for left in reversed(range(100)):
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-            break
-        except (FileNotFoundError, FileExistsError):
-            # Whoever had the lock may be removing the folder as well.
-            if not left:
-                raise
+    for _ in range(100):
+        # Whoever had the lock may be removing the folder as well.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            return _make_and_open(path)
+    return _make_and_open(path)
+
+
+def _make_and_open(path: Path) -> int:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as e:
+        if e.errno != errno.EROFS or not path.exists():
+            raise
+        return os.open(path, flags | os.O_RDONLY)  # one that is there can be locked all the same
     found = os.fstat(handle)
     if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) != 0o600:
         os.fchmod(handle, 0o600)

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 INTERRUPT_PATIENCE_S = 10.0
 # The same for one whose answer nobody waits for any more.
 END_PATIENCE_S = 1.0
+
+# The most that is read of what a program prints, or says in one line: no answer that kit waits for is that long.
+LONGEST_OUTPUT = 64 * 2**20
+LONGEST_LINE = 2**20
 
 _running: set[subprocess.Popen[bytes]] = set()
 
@@ -65,7 +70,8 @@ def run(
     """Run a program to its end and return what it printed.
 
     `env` is added to the caller's environment. Raises CommandError when `check` and the exit code is not 0 (or when
-    `timeout_s` seconds pass, as exit code 124), MissingProgramError when the program does not exist.
+    `timeout_s` seconds pass, as exit code 124, or it prints more than LONGEST_OUTPUT bytes), MissingProgramError when
+    the program does not exist.
     """
     from subprocess import DEVNULL, PIPE, TimeoutExpired
 
@@ -73,11 +79,14 @@ def run(
     with _start("run", args, env=env, cwd=cwd, **how) as child:
         _running.add(child)
         try:
-            stdout, stderr = child.communicate(input.encode() if isinstance(input, str) else input, timeout=timeout_s)
+            stdout, stderr = _communicate(child, input.encode() if isinstance(input, str) else input or b"", timeout_s)
         except TimeoutExpired as e:
             _end(child)
             said = (e.stdout or b"").decode(errors="replace")
             raise CommandError(tuple(args), 124, said, f"no end after {timeout_s:g} s") from None
+        except OverflowError:
+            _end(child)
+            raise CommandError(tuple(args), 1, "", f"it printed more than {LONGEST_OUTPUT >> 20} MB") from None
         except BaseException:
             _end(child)
             raise
@@ -92,6 +101,46 @@ def run(
     if check and result.returncode != 0:
         raise CommandError(result.args, result.returncode, result.stdout, result.stderr)
     return result
+
+
+def _communicate(child: subprocess.Popen[bytes], input: bytes, timeout_s: float) -> tuple[bytes, bytes]:
+    """Give a program its input, read all it prints (stdout, stderr) and wait for its end. Raises TimeoutExpired, with
+    what it has printed on stdout, and OverflowError when it prints more than LONGEST_OUTPUT.
+    """
+    import select
+    import selectors
+    from subprocess import TimeoutExpired
+
+    end, rest, total = time.monotonic() + timeout_s, memoryview(input), 0
+    printed: dict[Any, list[bytes]] = {child.stdout: [], child.stderr: []}
+    with selectors.DefaultSelector() as open_ones:
+        for out in printed:
+            open_ones.register(out, selectors.EVENT_READ)
+        if child.stdin:
+            open_ones.register(child.stdin, selectors.EVENT_WRITE)
+        while open_ones.get_map():
+            ready = open_ones.select(left := max(0.0, end - time.monotonic()))
+            if not ready and not left:
+                raise TimeoutExpired(child.args, timeout_s, b"".join(printed[child.stdout]))
+            for key, _ in ready:
+                file: Any = key.fileobj
+                if file is child.stdin:
+                    try:
+                        rest = rest[os.write(key.fd, rest[: select.PIPE_BUF]) :]
+                    except BrokenPipeError:
+                        rest = rest[:0]
+                    is_over = not rest
+                else:
+                    printed[file].append(data := os.read(key.fd, 65536))
+                    total += len(data)
+                    is_over = not data
+                if is_over:
+                    open_ones.unregister(file)
+                    file.close()
+            if total > LONGEST_OUTPUT:
+                raise OverflowError
+    child.wait(timeout=max(0.0, end - time.monotonic()))
+    return b"".join(printed[child.stdout]), b"".join(printed[child.stderr])
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -258,6 +307,9 @@ def _lines(printed: IO[bytes]) -> Iterator[bytes]:
     while chunk := printed.read1(65536):  # type: ignore[attr-defined]
         *whole, rest = re.split(rb"\r*\n|\r+(?=[^\r\n])", rest + chunk)
         yield from whole
+        if len(rest) > LONGEST_LINE:
+            yield rest
+            rest = b""
     if rest:
         yield rest
 
@@ -286,14 +338,14 @@ def coprocess(
         def next_line(timeout_s: float) -> str | None:
             if not select.select([printed], [], [], timeout_s)[0]:
                 return None
-            return printed.readline().decode(errors="replace").rstrip("\n") or None
+            return printed.readline(65536).decode(errors="replace").rstrip("\n") or None
 
         def end() -> str:
             with contextlib.suppress(OSError):
                 lines.close()
             _finish(child)
             errors.seek(0)
-            return errors.read().decode(errors="replace")
+            return errors.read(LONGEST_LINE).decode(errors="replace")
 
         try:
             with contextlib.suppress(BrokenPipeError):
@@ -341,7 +393,7 @@ def pipe(
             raise
         printed.seek(0)
         source_errors.seek(0)
-        said, why = (file.read().decode(errors="replace") for file in (printed, source_errors))
+        said, why = (file.read(LONGEST_LINE).decode(errors="replace") for file in (printed, source_errors))
     if codes[0] != 0:
         raise CommandError(tuple(sink), codes[0], said, said)
     if codes[1] != 0:

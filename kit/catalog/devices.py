@@ -23,7 +23,7 @@ _HEADER = (
 # From the first chip with CUDA on; the letters after a chip's number say which boards it is for, and not what it is.
 _CHIP = re.compile(r"(G8\d|G9\d|GT2\d\d|G[FKMPVAHBR]\d\d\d|GB\d\d[A-Z]|TU\d\d\d|AD\d\d\d)([A-Za-z]*)$")
 # Names that say nothing: of samples, or what a driver calls a card it does not know.
-_NO_NAME = re.compile(r"Graphics Device|Desktop Device|Generic", re.IGNORECASE)
+_NO_NAME = re.compile(r"Graphics Device|Desktop Device|Generic|Engineering Sample", re.IGNORECASE)
 _NO_GPU = re.compile(r"Audio|USB|UCSI|Switch|Host|FPGA|Bridge|Reserved", re.IGNORECASE)
 
 

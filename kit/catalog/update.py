@@ -18,7 +18,7 @@ from typing import IO, Any, TypeVar
 from kit import paths
 from kit.catalog import PINS_FILE, Catalog, Pin
 from kit.catalog.rows import Base
-from kit.errors import BadInputError, BaseNotFoundError, KitError, NetworkError
+from kit.errors import BaseNotFoundError, KitError, NetworkError
 from kit.frozen import dataclass
 
 DOCKER_HUB = "registry-1.docker.io"
@@ -69,17 +69,11 @@ def _require_web(url: str, before: str) -> None:
 class Registry:
     """One registry, by the OCI distribution API; `mirror` is a host that answers for Docker Hub.
 
-    `timeout_s` is for a connection that says nothing, `deadline_s` for all that one digest takes. Raises BadInputError
-    for a mirror with a user in its name.
+    `timeout_s` is for a connection that says nothing, `deadline_s` for all that one digest takes.
     """
 
     def __init__(self, mirror: str = "", *, timeout_s: float = 20, deadline_s: float = 90) -> None:
         host = re.sub(r"^https?://", "", mirror or DOCKER_HUB).rstrip("/")
-        if "@" in host:
-            raise BadInputError(
-                "a registry's mirror is asked without a login, and this one's name has a user in it",
-                hint="give its host alone: `--registry-mirror HOST`",
-            )
         plain = mirror.startswith("http://") or re.match(r"(localhost|127\.0\.0\.1)(:|$)", host)
         self.host = host
         self.url = f"{'http' if plain else 'https'}://{host}"

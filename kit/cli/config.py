@@ -99,12 +99,13 @@ def trust_command(options: Options, *, file: Path | None, listing: bool, revoke:
     if found.project_file != named:
         reasons = "; ".join(found.passed_over) or "there is no such file"
         raise BadInputError(f"{named} is not the file of a project", hint=reasons)
-    if not (lines := trust.lines(found)):
+    asked = trust.asked(found)
+    if not asked.lines:
         say(options, f"{named} says nothing beyond its project: it needs no trust")
         return
-    trust.remember(found)
+    trust.remember(found, asked)
     say(options, f"{named} is trusted with:")
-    for line in lines:
+    for line in asked.lines:
         say(options, f"  {line}")
 
 

@@ -16,7 +16,7 @@ from kit.decide.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
 from kit.host import read_host
 from kit.host.endpoints import build_endpoints
-from kit.host.report import to_json
+from kit.host.report import anonymous, to_json
 
 if TYPE_CHECKING:
     from kit.decide.doctor import Finding, Severity
@@ -46,7 +46,8 @@ def doctor_command(options: Options) -> None:
         for finding in examine(host, load_catalog())
     ]
     if options.json:
-        print_json({"host": to_json(host), "findings": [asdict(finding) for finding in findings]})
+        found = [asdict(finding) for finding in findings]
+        print_json({"host": to_json(host), "findings": anonymous(found, host)})
     else:
         print_facts([(name, redact.text(value)) for name, value in facts(host)])
         print_findings(options, findings)

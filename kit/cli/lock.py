@@ -11,7 +11,7 @@ import click
 from kit import locks, paths
 from kit.catalog import load_catalog
 from kit.catalog.update import Registry, update
-from kit.cli.options import Options, json_option
+from kit.cli.options import Options, json_option, without_login
 from kit.cli.output import print_json, say
 from kit.errors import BadInputError, CheckFailedError, KitError, LockError
 
@@ -65,6 +65,7 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
     default="",
     metavar="HOST",
     envvar="KIT_REGISTRY_MIRROR",
+    callback=without_login,
     help="A registry that answers for Docker Hub.  [env: KIT_REGISTRY_MIRROR]",
 )
 @json_option

@@ -41,7 +41,8 @@ def show(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) ->
     """Print a text on stdout, or on stderr. Raises DiskFullError or FilesError when stdout takes no more."""
     is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
     try:
-        click.secho(harmless(text), err=err, nl=nl, color=False if is_plain else None, **style)
+        shown = harmless(text)
+        click.echo(click.style(shown, **style) if style else shown, err=err, nl=nl, color=False if is_plain else None)
     except OSError as e:
         # click ends the command when the reader went away. Of stderr there is nobody left to tell.
         if e.errno == errno.EPIPE:
@@ -117,16 +118,28 @@ def print_table(
             show(start, nl=False)
             show(last, fg=colours[last])
         else:
-            show(f"{start}{last}".rstrip(), bold=number == 0)
+            show(f"{start}{last}".rstrip(), **({} if number else {"bold": True}))
         for text in below[number - 1] if number and below else ():
             show(f"     {text}")
 
 
 def print_facts(rows: Sequence[tuple[str, str]]) -> None:
-    """Names and values on stdout, aligned; of a value of several lines each below the other."""
+    """Names and values on stdout, aligned; of a value of several lines each below the other, as those of one that is
+    wider than the terminal.
+    """
     width = max(len(name) for name, _ in rows)
+    columns = 0
+    if sys.stdout.isatty():
+        import shutil
+        import textwrap
+
+        columns = max(shutil.get_terminal_size().columns - width - 2, 20)
     for name, value in rows:
-        for number, line in enumerate(value.split("\n")):
+        lines = value.split("\n")
+        if columns:
+            fill = textwrap.TextWrapper(width=columns, break_long_words=False, break_on_hyphens=False)
+            lines = [part for line in lines for part in fill.wrap(harmless(line)) or [""]]
+        for number, line in enumerate(lines):
             show(f"{'' if number else name:{width}}  {line}")
 
 

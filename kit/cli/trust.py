@@ -19,18 +19,20 @@ def see_to_trust(config: Config, key: str) -> bool:
     """
     if not trust.is_needed(config, key):
         return False
-    if trust.is_trusted(config):
+    asked = trust.asked(config)
+    if trust.is_trusted(config, asked):
         return True
     file = config.project_file
     problem = f"{file} reaches out of its project"
     if config.others:
         problem = f"{file} may be somebody else's: {config.others}"
-    lines = trust.lines(config)
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         hint = f"if it may: kit config trust {shlex.quote(str(file))}"
-        raise BadInputError(problem, details=lines, hint=hint)
-    show("\n  ".join([f"{problem}:", *lines]), err=True)
+        raise BadInputError(problem, details=asked.lines, hint=hint)
+    show("\n  ".join([f"{problem}:", *asked.lines]), err=True)
     if not ask("Do you trust it with this? kit asks again when it changes.", abort=False):
         raise BadInputError(f"{file} is not trusted", hint="`kit config show` lists what each file says")
-    trust.remember(config)
+    trust.remember(config, asked)
+    if trust.asked(config) != asked:
+        raise BadInputError(f"{file} leads elsewhere than when you were asked", hint="something changes its folder")
     return True

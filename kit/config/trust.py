@@ -16,6 +16,7 @@ from kit.config import env_file
 from kit.config.keys import KEYS, LOCAL, FolderMount
 from kit.config.settings import Config, Setting, escaped
 from kit.errors import BadInputError
+from kit.frozen import dataclass
 
 
 def reaching(config: Config) -> tuple[Setting, ...]:
@@ -23,9 +24,22 @@ def reaching(config: Config) -> tuple[Setting, ...]:
     return tuple(setting for setting in config.project if config.others or _reaches(setting))
 
 
-def lines(config: Config) -> tuple[str, ...]:
-    """The same for people, without passwords."""
-    return tuple(f"{setting.name} = {setting.shown}{_beside(setting)}" for setting in reaching(config))
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What is asked for: looked up once, so that what is remembered is what was shown."""
+
+    lines: tuple[str, ...]  # for people, without passwords
+    hash: str
+
+
+def asked(config: Config) -> Asked:
+    """What trusting the project's file means now."""
+    found = [(setting, _beside(setting)) for setting in reaching(config)]
+    said = [[s.key, s.part, str(s.value), beside, _authority(s)] for s, beside in found]
+    return Asked(
+        lines=tuple(f"{setting.name} = {setting.shown}{beside}" for setting, beside in found),
+        hash=hashlib.sha256(json.dumps([config.others, said]).encode()).hexdigest(),
+    )
 
 
 def is_needed(config: Config, key: str) -> bool:
@@ -34,17 +48,16 @@ def is_needed(config: Config, key: str) -> bool:
     return any(config.others or _reaches(setting) for setting in used)
 
 
-def is_trusted(config: Config) -> bool:
-    """Whether the user has trusted the project's file with what reaches out of the project in it now."""
-    return _remembered(_record(_file(config))).get("hash") == _hash(config)
+def is_trusted(config: Config, asked: Asked) -> bool:
+    """Whether the user has trusted the project's file with that."""
+    return _remembered(_record(_file(config))).get("hash") == asked.hash
 
 
-def remember(config: Config) -> None:
-    """Trust the project's file with what reaches out of the project in it now."""
+def remember(config: Config, asked: Asked) -> None:
+    """Trust the project's file with that."""
     file = _file(config)
-    record = {"file": str(file), "hash": _hash(config)}
     paths.state_folder("trust")
-    paths.write_text(_record(file), json.dumps(record) + "\n", mode=0o600)
+    paths.write_text(_record(file), json.dumps({"file": str(file), "hash": asked.hash}) + "\n", mode=0o600)
 
 
 def trusted() -> list[str]:
@@ -80,11 +93,6 @@ def _remembered(record: Path) -> dict[str, str]:
     except (OSError, ValueError):  # not there, or not as kit writes it: nothing is trusted
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _hash(config: Config) -> str:
-    said = [[s.key, s.part, str(s.value), _beside(s), _authority(s)] for s in reaching(config)]
-    return hashlib.sha256(json.dumps([config.others, said]).encode()).hexdigest()
 
 
 def _authority(setting: Setting) -> str:

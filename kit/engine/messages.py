@@ -61,6 +61,18 @@ KNOWN: Known = (
         "install the NVIDIA Container Toolkit: `sudo nvidia-ctk runtime configure --runtime=docker`; restart docker",
     ),
     (
+        ("unable to parse docker host", "docker endpoint: parse", "invalid proto", "invalid bind address"),
+        NoEngineError,
+        "the address of the container engine that is set is none",
+        "correct DOCKER_HOST (unix:///PATH, tcp://HOST:PORT or ssh://HOST), or unset it: kit then looks here",
+    ),
+    (
+        ("docker daemon at tcp:", "docker daemon at http", "docker daemon at ssh:"),
+        NoEngineError,
+        "no container engine answers at the address that is set",
+        "check DOCKER_HOST and `docker context ls`; without them kit looks for an engine on this machine",
+    ),
+    (
         ("cannot connect to the docker daemon", "is the docker daemon running"),
         NoEngineError,
         "no container engine answers",

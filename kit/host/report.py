@@ -22,8 +22,7 @@ _COMMON = ("root", "ubuntu", "debian", "docker", "user", "nvidia", "kit")
 
 def to_json(host: Host) -> dict[str, Any]:
     """All facts under the names of Host's fields, without user names, home folders, the host's name and secrets."""
-    hide = _hider(_users(host), _machines(host))
-    data: dict[str, Any] = _each(asdict(host), hide)
+    data: dict[str, Any] = anonymous(asdict(host), host)
     data["target"] = "remote" if host.target else ""
     for gpu in data["gpus"]:
         for process in gpu["processes"] or ():
@@ -40,6 +39,11 @@ def to_json(host: Host) -> dict[str, Any]:
     if "://" in endpoint and not endpoint.startswith(("unix://", "npipe://")):
         engine["endpoint"] = endpoint.partition("://")[0] + "://"
     return data
+
+
+def anonymous(data: Any, host: Host) -> Any:
+    """Data about a host without the same: what is said of it names its users and addresses too."""
+    return _each(data, _hider(_users(host), _machines(host)))
 
 
 def _users(host: Host) -> set[str]:

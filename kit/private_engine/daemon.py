@@ -218,7 +218,9 @@ def _clear(here: EnginePaths, found: Programs) -> None:
     mounts.remove_tree(here.run)
     machine.leave(here.id, iptables)
     if "pid" in state:
-        paths.write_text(here.state_file, json.dumps({k: v for k, v in state.items() if k != "pid"}))
+        # On a full or read-only disk it stays: a number that no process of the engine's has means nothing.
+        with contextlib.suppress(OSError):
+            paths.write_text(here.state_file, json.dumps({k: v for k, v in state.items() if k != "pid"}))
 
 
 def _daemon_pid(here: EnginePaths) -> int:
@@ -233,6 +235,12 @@ def _delete(here: EnginePaths) -> None:
             mounts.remove_tree(entry)
         else:
             entry.unlink(missing_ok=True)
-    # The folder itself may be a mount point or hold something undeletable; then it stays.
+    # A mount point stays.
     with contextlib.suppress(OSError):
         here.folder.rmdir()
+    if here.folder.is_dir() and (left := sorted(entry.name for entry in here.folder.iterdir())):
+        raise EngineError(
+            f"not all of {here.folder} could be deleted",
+            details=tuple(left),
+            hint="is its disk read-only, or something in it in use?",
+        )

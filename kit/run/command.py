@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from kit.engine import Container, Engine, connect, stream
 from kit.errors import KitError, NoSuchContainerError
+from kit.run.containers import sweep
 from kit.run.lease import GpuDecision, reserved
 from kit.run.prepare import new_name, place_on
 from kit.spec.container import ContainerSpec, describe
@@ -87,6 +88,8 @@ def _described(
     on_gpus: Callable[[tuple[str, str] | None], None],
 ) -> Iterator[tuple[ContainerSpec, Callable[[], None]]]:
     """The container of a command, its GPUs reserved and proven; and what lets go of the lock they were chosen under."""
+    if engine.is_here:  # where it costs a millisecond
+        sweep(engine)
     place = place_on(engine, request)
     with reserved(gpus, engine, on_message) as (granted, release):
         spec = describe(request, place, granted, name=new_name(request))

@@ -94,7 +94,7 @@ def sweep(engine: Engine, *, label: str = labels.IMAGE) -> list[str]:
     """
     host = socket.gethostname()
     removed = []
-    for container in engine.containers(label=label):
+    for container in engine.listed(label=label):
         owner, _, pid = container.labels.get(labels.CLIENT, "").rpartition(":")
         is_over = procs.is_over(container.labels.get(labels.BOUND, "")) and is_own(container, engine)
         if owner == host and (is_over or (container.status == "created" and not _is_alive(pid))):

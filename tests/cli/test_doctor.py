@@ -91,7 +91,7 @@ def test_a_machine_with_three_kinds_of_findings(kit: Callable[..., Any], reads: 
         engine             docker 28.5.2, overlay2, buildx 0.29.1
         disk               400 GB free at /var/lib/docker
 
-        block: there is an NVIDIA GPU at 0000:01:00.0, but no NVIDIA driver [driver-missing]
+        block: there is an NVIDIA GPU (NVIDIA GeForce RTX 4090) at 0000:01:00.0, but no NVIDIA driver [driver-missing]
           fix: `sudo ubuntu-drivers install`, then `sudo reboot`
 
         warn: 3.0 GiB of memory: a framework, its data and a notebook server share it [memory-low]

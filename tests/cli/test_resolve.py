@@ -68,13 +68,19 @@ def test_explain_prints_each_reason_with_its_images(kit, machine, arguments):
 def test_json_has_all_of_it(kit, machine):
     machine(driver="580.65.06", gpus=(PASCAL,))
     data = json.loads(kit("resolve", "torch", "--json").out)
-    assert sorted(data) == ["alternatives", "hint", "host", "image", "reasons", "refused", "summary", "warnings"]
+    assert sorted(data) == sorted(
+        ["alternatives", "hint", "host", "image", "limits", "newer", "reasons", "refused", "summary", "warnings"]
+    )
+    assert data["limits"] == ["NVIDIA GeForce GTX 1080 (6.1) has no bf16, FlashAttention, fp8, torch.compile"]
+    assert "PyTorch 2.8 to 2.14 for CUDA 12.6" in data["newer"][0]
     assert data["image"] == "torch2.7-cu126"
     assert data["host"] == {
         "driver": "580.65.06",
         "platform": "linux/amd64",
         "declared": False,
-        "gpus": [{"name": "NVIDIA GeForce GTX 1080", "compute_capability": "6.1"}],
+        "gpus": [
+            {"name": "NVIDIA GeForce GTX 1080", "compute_capability": "6.1", "last_driver": 580, "memory": ""},
+        ],
     }
     refused = {row["image"]: row["reasons"] for row in data["refused"]}
     assert refused["torch2.15-cu132"][0].startswith("NVIDIA GeForce GTX 1080 (6.1): CUDA 13.0 dropped Pascal (6.1)")
@@ -154,14 +160,53 @@ def test_a_gpu_without_a_driver(kit, machine):
     machine(driver="", pci_gpus=(PciGpu(address="0000:01:00.0", device_id="2803"),))
     result = kit("resolve", "tf")
     assert result.code == 3
-    assert "no image for `tf` works with no driver, an NVIDIA GPU" in result.err
-    assert "install driver 450.80.02 or newer" in result.err
+    assert "no image for `tf` works with no driver, NVIDIA GeForce RTX 4060 Ti (8.9)" in result.err
+    assert "install driver 520.61.05 or newer" in result.err
+
+
+def test_a_driver_that_does_not_know_its_card_any_more(kit, machine):
+    machine(driver="595.71.05", pci_gpus=(PciGpu(address="0000:01:00.0", device_id="1c81", driver="nvidia"),))
+    result = kit("resolve", "torch")
+    assert (result.code, result.out) == (3, "")
+    assert "no image for `torch` works with driver 595.71.05, GeForce GTX 1050 (6.1)" in result.err
+    assert "R580 is the last driver for this card" in result.err
+    assert "hint: go back to driver R580, the last one for this GPU: `torch2.7-cu126` then works\n" in result.err
+    data = json.loads(kit("resolve", "torch", "--json").out)
+    assert data["image"] is None
+    assert data["host"]["gpus"][0] == {
+        "name": "GeForce GTX 1050",
+        "compute_capability": "6.1",
+        "last_driver": 580,
+        "memory": "GDDR",
+    }
+
+
+def test_a_cuda_version_given_as_driver_is_said(kit, machine):
+    result = kit("resolve", "torch", "--driver", "12.4", "--gpu", "RTX4090")
+    assert result.out.startswith("torch2.10-cu128\n")
+    assert "warning: --driver 12.4: taken as the CUDA version that nvidia-smi shows" in result.err
+    (warning,) = json.loads(kit("resolve", "--driver", "12.4", "--gpu", "4090", "--json").out)["warnings"]
+    assert "at least 550.54.14" in warning
+
+
+def test_what_a_card_cannot_do_and_what_is_not_in_the_catalog_are_a_line_each(kit, machine):
+    lines = kit("resolve", "--driver", "580.65.06", "--gpu", "gtx 1080 ti").out.splitlines()
+    assert lines[4:] == [
+        "  NVIDIA GeForce GTX 1080 Ti (6.1) has no bf16, FlashAttention, fp8, torch.compile",
+        "  not in the catalog: PyTorch 2.8 to 2.14 for CUDA 12.6 have code for this GPU too, on "
+        "https://download.pytorch.org/whl/cu126",
+    ]
+    shown = " ".join(kit("show", "torch2.7-cu126").out.split())
+    assert "no torch.compile below 7.0 (Triton's own message" in shown
+    assert "no bf16 below 8.0 (https://nvidia.github.io/TransformerEngine/" in shown
+    assert "below" not in json.dumps(json.loads(kit("show", "tf-cpu", "--json").out)["limits"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("--driver", "12.8"), 2, "not a driver version"),
+        (("--driver", "9.0"), 2, "not a driver version"),
+        (("--gpu", "RTX 6000"), 2, "several GPUs are called that"),
         (("--gpu", "RTX 99"), 2, "no GPU of the catalog is called that"),
         (("--gpu", "RTX 3080", "--gpu", "quadro"), 2, "quadro"),
         (("--platform", "windows"), 2, "not a platform"),

@@ -83,7 +83,7 @@ def use(project: Path, data: bytes, place: Path) -> None:
     place.write_bytes(data)
     found = config.read(project)
     assert all(setting.shown.isprintable() for setting in found.settings)
-    assert all(line.isprintable() for line in trust.lines(found))
+    assert all(line.isprintable() for line in trust.asked(found).lines)
     assert all(isinstance(problem, KitError) for problem in found.problems)
     config.load(project)
     if found.project:
@@ -92,8 +92,8 @@ def use(project: Path, data: bytes, place: Path) -> None:
             if trust.is_needed(found, key):
                 with pytest.raises(BadInputError):
                     see_to_trust(found, key)
-        trust.remember(found)
-        assert trust.is_trusted(config.load(project))
+        trust.remember(found, trust.asked(found))
+        assert trust.is_trusted(found, trust.asked(config.load(project)))
     try:
         group.main(["run", "tf-cpu", "true"], prog_name="kit", standalone_mode=False)
     except click.ClickException as e:  # which the entry point prints as it prints kit's own
@@ -180,7 +180,7 @@ def test_a_file_of_variables(project):
     def read(data: bytes) -> None:
         (project / ".env").write_bytes(data)
         (project / "kit.toml").write_text('env_file = ".env"\n')
-        trust.lines(config.read(project))
+        trust.asked(config.read(project))
         env_file.read(project / ".env", {"HF_TOKEN": "x"})
 
     fuzz(damaged([VARIABLES]), read)

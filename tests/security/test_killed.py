@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,42 @@ def test_a_folder_of_another_account_is_left_alone(temporary: Path) -> None:
     os.chown(other, 4246, 4246)
     with files.scratch("try"):
         assert other.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Podman builds on Linux")
+def test_secrets_of_a_podman_build_that_was_killed_go_with_the_next(tmp_path: Path) -> None:
+    """The script runs on the engine's machine, and has them in files while it builds."""
+    script = resources.files("kit.image.build").joinpath("podman.sh").read_text()
+    program = tmp_path / "podman"
+    program.write_text('#!/bin/sh\nfor last; do :; done\nexec sleep "$last"\n')
+    program.chmod(0o755)
+    (tmp_path / "run").mkdir()
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path / "run"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+
+    def build(seconds: int) -> subprocess.Popen[str]:
+        command = ["sh", "-c", script, "sh", str(program), "environment:1", str(seconds)]
+        child = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        assert child.stdin is not None
+        child.stdin.write("export PASSWORD=x\n")
+        child.stdin.flush()
+        return child
+
+    def folders() -> list[Path]:
+        return [file.parent for file in (tmp_path / "run").glob("*/environment") if "PASSWORD" in file.read_text()]
+
+    killed = build(100)
+    assert wait_until(lambda: len(folders()) == 1)
+    left = folders()
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait()
+    running = build(100)
+    assert wait_until(lambda: len(folders()) == 1 and folders() != left), "its own alone"
+    with build(0) as done:
+        assert done.wait(20) == 0
+    assert len(folders()) == 1
+    assert folders() != left, "one that is building keeps its own"
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent has ended")

@@ -17,6 +17,7 @@ ADDRESS = "https://ru:PW-of-it@registry.example"
     [
         ("build", "tf-cpu", "--registry-mirror", ADDRESS),
         ("build", "tf-cpu", "--push", "ru:PW-of-it@registry.example/team"),
+        ("update", "--registry-mirror", ADDRESS),
         ("run", "--registry-mirror", ADDRESS, "tf-cpu", "true"),
         ("run", "--pull", "ru:PW-of-it@registry.example/team", "tf-cpu", "true"),
         ("verify", "tf-cpu", "--pull", "ru:PW-of-it@registry.example/team"),

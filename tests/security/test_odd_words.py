@@ -128,7 +128,9 @@ def test_what_cannot_be_meant_is_bad_input(kit, project, words):
 
 
 @pytest.mark.parametrize("value", ["\udcff", "/\udcff", "abc", "9" * 5000, "-1", "/dev/null/x"])
-@pytest.mark.parametrize("variable", ["KIT_HOST", "SUDO_UID", "SUDO_GID", "XDG_CONFIG_HOME", "KIT_CONFIG", "HOME"])
+@pytest.mark.parametrize(
+    "variable", ["KIT_HOST", "SUDO_UID", "SUDO_GID", "XDG_CONFIG_HOME", "KIT_CONFIG", "HOME", "KIT_ENGINE_DIR"]
+)
 def test_odd_variables_are_no_defects_of_kit(kit, project, monkeypatch, variable, value):
     monkeypatch.setenv(variable, value)
     assert kit("ps").code != 70

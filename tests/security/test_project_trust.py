@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kit import config, paths
+from kit.cli.trust import see_to_trust
 from kit.config import trust
 from kit.config.keys import KEYS
+from kit.errors import BadInputError
 
 # For each key what a project may say without a question, and what it may not.
 STAYS = {
@@ -75,7 +77,17 @@ def say(project: Path, text: str) -> None:
 def asked(project: Path) -> set[str]:
     """The keys whose values cannot be used before the user has said yes."""
     found = config.load(project)
-    return {key for key in KEYS if trust.is_needed(found, key) and not trust.is_trusted(found)}
+    needed = {key for key in KEYS if trust.is_needed(found, key)}
+    return set() if needed and trust.is_trusted(found, trust.asked(found)) else needed
+
+
+def remember(project: Path) -> None:
+    found = config.load(project)
+    trust.remember(found, trust.asked(found))
+
+
+def lines(project: Path) -> tuple[str, ...]:
+    return trust.asked(config.read(project)).lines
 
 
 def test_every_key_is_in_one_of_the_tables_or_both():
@@ -95,7 +107,7 @@ def test_what_stays_in_the_project_needs_no_trust(project, key, value):
 def test_what_reaches_out_is_asked_once_and_again_when_it_changes(project, key, value):
     say(project, f"{key} = {value}\n")
     assert asked(project) == {key}
-    trust.remember(config.load(project))
+    remember(project)
     assert asked(project) == set()
     # What stays in the project may change.
     say(project, f'image = "torch"\nport = 1\n{key} = {value}\nenv = {{ A = "b" }}\n')
@@ -113,33 +125,50 @@ def test_what_reaches_out_is_asked_once_and_again_when_it_changes(project, key, 
 
 def test_a_link_that_leads_elsewhere_is_asked_again(project):
     say(project, 'mounts = ["outer:/x"]\nfolder = "inner"\n')
-    trust.remember(config.load(project))
+    remember(project)
     assert asked(project) == set()
     for link in ("outer", "inner"):
         (project / link).unlink()
         (project / link).symlink_to("/root")
         assert "mounts" in asked(project)
     assert asked(project) == {"mounts", "folder"}
-    assert trust.lines(config.load(project)) == (
+    assert lines(project) == (
         "mounts = outer:/x (leads to /root)",
         f"folder = {project}/inner (leads to /root)",
     )
 
 
+@pytest.mark.parametrize("answer", [True, False])
+def test_a_link_that_is_changed_while_the_question_stands_is_not_trusted(project, monkeypatch, answer):
+    say(project, 'mounts = ["outer:/x"]\n')
+
+    def change(*_: object, **__: object) -> bool:
+        (project / "outer").unlink()
+        (project / "outer").symlink_to("/root")
+        return answer
+
+    monkeypatch.setattr("kit.cli.trust.ask", change)
+    for stream in (sys.stdin, sys.stderr):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    with pytest.raises(BadInputError):
+        see_to_trust(config.load(project), "mounts")
+    assert asked(project) == {"mounts"}
+
+
 def test_a_file_of_variables_that_takes_another_from_here_is_asked_again(project):
     say(project, 'env_file = "taking.env"\n')
-    trust.remember(config.load(project))
+    remember(project)
     file = project / "taking.env"
     file.write_text("AWS_SECRET_ACCESS_KEY\nA=c\nB=d\n")
     assert asked(project) == set()
     file.write_text("AWS_SECRET_ACCESS_KEY\nHF_TOKEN\n")
     assert asked(project) == {"env_file"}
-    assert trust.lines(config.load(project))[0].endswith("(takes AWS_SECRET_ACCESS_KEY, HF_TOKEN from here)")
+    assert lines(project)[0].endswith("(takes AWS_SECRET_ACCESS_KEY, HF_TOKEN from here)")
 
 
 def test_other_certificates_in_the_same_file_are_asked_again(project):
     say(project, 'ca_cert = "ca.pem"\n')
-    trust.remember(config.load(project))
+    remember(project)
     (project / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nanother\n")
     assert asked(project) == {"ca_cert"}
 
@@ -148,13 +177,13 @@ def test_another_password_is_asked_again_though_none_is_shown(project):
     for password in ("one", "two"):
         say(project, f'index_url = "https://me:{password}@mirror.test/simple"\n')
         assert asked(project) == {"index_url"}
-        assert trust.lines(config.load(project)) == ("index_url = https://***@mirror.test/simple",)
-        trust.remember(config.load(project))
+        assert lines(project) == ("index_url = https://***@mirror.test/simple",)
+        remember(project)
 
 
 def test_a_file_elsewhere_with_the_same_words_is_another(project, tmp_path):
     say(project, 'host = "gpu1"\n')
-    trust.remember(config.load(project))
+    remember(project)
     other = tmp_path / "other"
     other.mkdir()
     say(other, 'host = "gpu1"\n')
@@ -167,7 +196,7 @@ def test_what_a_flag_or_a_variable_replaces_is_not_asked(project, monkeypatch):
     say(project, 'host = "gpu1"\nregistry_mirror = "mirror.test"\n')
     monkeypatch.setenv("KIT_REGISTRY_MIRROR", "mine.test")
     assert asked(project) == {"host"}
-    trust.remember(config.load(project))
+    remember(project)
     monkeypatch.delenv("KIT_REGISTRY_MIRROR")
     assert asked(project) == set()
 
@@ -191,13 +220,13 @@ def test_lines_are_lines(project, target, source):
     if target.strip("\0"):
         (project / "link").symlink_to(target)
     say(project, f'folder = "link"\nmounts = [{json.dumps(source + ":/x")}]\n')
-    for line in trust.lines(config.read(project)):
+    for line in lines(project):
         assert line.isprintable()
 
 
 def test_what_is_remembered_is_for_the_owners_eyes(project):
     say(project, 'host = "gpu1"\n')
-    trust.remember(config.load(project))
+    remember(project)
     (record,) = (paths.state_dir() / "trust").iterdir()
     assert (record.stat().st_mode & 0o777, record.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     for broken in ("", "[]", "nonsense", '{"hash": 1}', "\udcff"):
@@ -339,7 +368,7 @@ def test_all_of_a_file_that_somebody_else_may_write_is_asked(project, owner, gro
     assert asked(project) == ({"image", "env"} if why else set())
     if why:
         assert config.load(project).others == why
-        trust.remember(config.load(project))
+        remember(project)
         assert asked(project) == set()
         own(project, 'image = "torch"\nenv = { A = "b" }\n', owner=owner, group=group, mode=mode)
         assert asked(project) == {"image", "env"}

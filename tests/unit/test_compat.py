@@ -343,6 +343,17 @@ def test_gpus_that_are_none_or_several(text: str) -> None:
         ("nvidia-driver-570-open", "570", "open"),
         ("nvidia-driver-535-server", "535", ""),
         ("Driver Version: 550.54.14", "550.54.14", ""),
+        ("570.xx", "570", ""),
+        ("535 (server)", "535", ""),
+        ("nvidia-driver-550-server-open", "550", "open"),
+        ("nvidia-tesla-470-driver", "470", ""),
+        ("akmod-nvidia-580xx", "580", ""),
+        ("cuda-drivers-550", "550", ""),
+        ("NVIDIA-Linux-x86_64-550.54.14.run", "550.54.14", ""),
+        ("NVIDIA-SMI 550.54.14", "550.54.14", ""),
+        ("GeForce Game Ready Driver 576.88 WHQL", "576.88", ""),
+        ("| NVIDIA-SMI 550.54.14   Driver Version: 550.54.14   CUDA Version: 12.4  |", "550.54.14", ""),
+        ("NVIDIA UNIX Open Kernel Module for x86_64  570.124.06", "570.124.06", "open"),
     ],
 )
 def test_drivers_as_people_have_them(text: str, version: str, modules: str) -> None:
@@ -358,6 +369,8 @@ def test_drivers_as_people_have_them(text: str, version: str, modules: str) -> N
         ("12.4.1", "550.54.14"),
         ("12.7", "560.28.03"),
         ("13.0", "580.65.06"),
+        ("cu124", "550.54.14"),
+        ("CUDA Version: 12.2", "535.54.03"),
     ],
 )
 def test_a_cuda_version_is_the_driver_that_shows_it(text: str, version: str) -> None:
@@ -366,7 +379,9 @@ def test_a_cuda_version_is_the_driver_that_shows_it(text: str, version: str) -> 
     assert "the CUDA version that nvidia-smi shows" in found.note
 
 
-@pytest.mark.parametrize("text", ["9.0", "12", "99.9", "12.4;rm"])
+@pytest.mark.parametrize(
+    "text", ["9.0", "12", "124", "99.9", "12.4;rm", "31.0.101.5522", "470.1 or 550.54.14", "latest"]
+)
 def test_what_is_neither_a_driver_nor_a_cuda_version(text: str) -> None:
     with pytest.raises(BadInputError, match="--driver"):
         compat.declared_driver(CATALOG, text)

@@ -86,6 +86,9 @@ def test_older_lists_differ_where_they_are_known_to() -> None:
         ("GeForce GTX TITAN X", "5.2"),
         ("MX150", "6.1"),
         ("dgx spark", "12.1"),
+        ("HGX H100", "9.0"),
+        ("GB200 NVL72", "10.0"),
+        ("RTX 4060 笔记本", "8.9"),
         # made names
         ("GRID T4-16Q", "7.5"),
         ("NVIDIA A10-24Q", "8.6"),
@@ -97,6 +100,7 @@ def test_older_lists_differ_where_they_are_known_to() -> None:
         ("NVIDIA RTXA6000-48Q", "8.6"),
         ("NVIDIA L40S-48Q", "8.9"),
         ("NVIDIA H100XM-80C", "9.0"),
+        ("NVIDIA B200X-180C", "10.0"),
         ("NVIDIA RTX Pro 6000 Blackwell DC-4-96Q", "12.0"),
         ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "8.0"),
         ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "9.0"),
@@ -210,6 +214,14 @@ def test_any_text_is_decided_asked_back_or_unknown(text: str) -> None:
     assert len(set(found.capabilities)) == len(found.capabilities)
     assert {capability for _, capability in found.names} == set(found.capabilities)
     assert isinstance(nearest(CATALOG, text), list)
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 20000, "-1a" * 4000, "4090 " * 3000, "1" * 5000, "a1-1a-1a-1a-1a-1a-1a", "\n4090\n"]
+)
+def test_a_text_of_any_length_is_read_at_once(text: str) -> None:
+    named(CATALOG, text)
+    assert nearest(CATALOG, text) is not None
 
 
 @given(st.sampled_from([name for name, _ in rows("readme")]), st.sampled_from([str.upper, str.lower, str.title]))

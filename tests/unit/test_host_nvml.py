@@ -98,6 +98,7 @@ def test_everything_of_a_gpu():
             compute_capability="12.0",
             uuid="GPU-12345678-aaaa-bbbb-cccc-0123456789ab",
             pci_address="0000:61:00.0",
+            device_id="2bb4",
             memory_mib=97887,
             memory_used_mib=65720,
             utilisation_percent=0,

@@ -14,12 +14,17 @@ from kit.errors import BadInputError
 from kit.facts.host import VM_DRIVER
 from kit.frozen import dataclass
 
-# NVIDIA's version between what people write before it and what packages add.
+# NVIDIA's version between what people write before it and what packages add: `nvidia-driver-570-open`, `550.54.14-1`.
 _DRIVER = re.compile(
-    r"(?:\d:)?(?:nvidia[- ]?)?(?:(?:linux|graphics)[- ]?)?(?:drivers?(?: version)?:?[- ]?)?(?:open[- ])?[vr]?"
-    r"(?P<version>\d{3}(?:\.\d{1,3}){0,2})(?:\.x)?(?:[-+~_ (][\w.+~: ()-]*)?",
+    r"(?:\d:)?(?:(?:nvidia|cuda|akmod|linux|graphics|tesla|legacy|headless|drivers?|open|version)[-_: ]*)*[vr]?"
+    r"(?P<version>\d{3}(?:\.\d{1,3}){0,2})(?:\.x{1,3}){0,2}(?:xx)?(?:[-+~_, (][\w.+~: (),-]*)?",
     re.IGNORECASE | re.ASCII,
 )
+_CUDA = r"(?:(?:cuda(?: version)?[: -]*)?(?=\d+\.)|cu(?:da)?(?=\d{3}$))(?P<major>\d{1,2})\.?(?P<minor>\d)(?:\.\d{1,3})?"
+# The oldest drivers that run any CUDA there are images for are of R418.
+OLDEST_BRANCH = 300
+# A version among other words: `NVIDIA-SMI 550.54.14`, `GeForce Game Ready Driver 576.88 WHQL`.
+_VERSION_INSIDE = re.compile(r"(?<![\w.])[vr]?(\d{3}(?:\.\d{2,3}){1,2})(?:\.run)?(?![\w.])", re.IGNORECASE | re.ASCII)
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -82,12 +87,18 @@ def parse_driver(text: str) -> str:
     `31.0.15.3640` is 536.40. Raises BadInputError.
     """
     words = text.strip()
+    others: set[str] = set(_VERSION_INSIDE.findall(words))
+    version = ""
     if match := re.fullmatch(r"\d+\.\d+\.(\d+)\.(\d{4})", words, re.ASCII):
         # Windows numbers: the last five digits of the last two parts are NVIDIA's.
         digits = (match[1] + match[2])[-5:]
-        return f"{digits[:3]}.{digits[3:]}"
-    if match := _DRIVER.fullmatch(words):
-        return match["version"]
+        version = f"{digits[:3]}.{digits[3:]}"
+    elif match := _DRIVER.fullmatch(words):
+        version = match["version"] if others <= {match["version"]} else ""
+    elif re.fullmatch(r"[\w.+~:(), /|-]*", words) and len(others) == 1:
+        version = others.pop()
+    if version and int(version[:3]) >= OLDEST_BRANCH:  # else it is another maker's, or a CUDA version without its dot
+        return version
     raise BadInputError(
         f"--driver {text}: not a driver version", hint="give it as `nvidia-smi` prints it, such as 550.54.14"
     )
@@ -98,15 +109,11 @@ def declared_driver(catalog: Catalog, text: str) -> DeclaredDriver:
 
     Raises BadInputError.
     """
-    if match := re.fullmatch(
-        r"(?:cuda(?: version)?:? ?)?(\d{1,2}\.\d)(?:\.\d{1,3})?", text.strip(), re.IGNORECASE | re.ASCII
-    ):
+    if match := re.fullmatch(_CUDA, text.strip(), re.IGNORECASE | re.ASCII):
         # A driver's CUDA may have had no toolkit, as 12.7.
-        wanted = version_key(match[1])
+        major, shown = match["major"], version_key(f"{match['major']}.{match['minor']}")
         rows = [
-            t
-            for t in catalog.toolkits
-            if t.drivers and version_key(t.cuda) <= wanted and t.cuda.split(".")[0] == match[1].split(".")[0]
+            t for t in catalog.toolkits if t.drivers and t.cuda.startswith(f"{major}.") and version_key(t.cuda) <= shown
         ]
         row = max(rows, key=lambda t: version_key(t.cuda), default=None)
         if row:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from kit.catalog.devices import Device
     from kit.catalog.rows import Tegra
 
+_LONGEST = 100  # of a name; NVIDIA's have up to 60 characters
 _BRANDS = ("nvidia", "geforce", "quadro", "tesla", "grid", "nvs")
 # What people and boards add to a name, and no other GPU is told by.
 _ADDED = re.compile(
-    r"\b(nvidia|with|design|gpu|graphics card|graphics|card|oem|edition|pcie|sxm\d?|hbm\d?e?|g?ddr\d?x?"
+    r"\b(nvidia|dgx|hgx|nvl\d*|with|design|gpu|graphics card|graphics|card|oem|edition|pcie|sxm\d?|hbm\d?e?|g?ddr\d?x?"
     r"|\d{1,3} ?g(i?b)?|refresh|rev \w+|developer kit)\b"
 )
 _MOBILE = re.compile(r"\b(laptop|notebook|mobile|max q|maxq)\b")
@@ -79,12 +80,17 @@ def memory_of_device(catalog: Catalog, device_id: str) -> str:
 @cache
 def named(catalog: Catalog, name: str) -> Named:
     """What a name means: exactly it, else what contains it, else what is left without words that boards add."""
+    if len(name) > _LONGEST:
+        return Named()
     text = re.sub(r"\s+mig\s.*", "", name.strip(), flags=re.IGNORECASE)  # `NVIDIA A100-SXM4-40GB MIG 1g.5gb`
+    board = board_of(text)
+    return _vgpu(catalog, board) if board else _listed(catalog, text)
+
+
+def _listed(catalog: Catalog, text: str) -> Named:
     plain = _plain(text)
     if not plain or not re.search(r"[a-z]|\d{3}", plain):
         return Named()
-    if board := board_of(text):
-        return _vgpu(catalog, board)
     if found := _exact(catalog, plain):
         return found
     if tegra := _tegra(catalog, plain):
@@ -109,12 +115,12 @@ def nearest(catalog: Catalog, name: str) -> list[str]:
     """Names of the same family that are like one that nothing has."""
     import difflib
 
-    family = _family(_plain(name))
-    if not family:
+    family = _family(_plain(name[:_LONGEST]))
+    if not any(family):
         return []
     relatives = {entry[0]: None for entry in _known(catalog).entries if _family(_plain(entry[0])) == family}
     plain = {_plain(relative).removeprefix("nvidia ").removeprefix("geforce "): relative for relative in relatives}
-    near = difflib.get_close_matches(_plain(name), plain, n=3, cutoff=0.4)
+    near = difflib.get_close_matches(_plain(name[:_LONGEST]), plain, n=3, cutoff=0.4)
     return [plain[one] for one in near]
 
 
@@ -163,7 +169,9 @@ def _vgpu(catalog: Catalog, board: str) -> Named:
         for name in row.boards:
             if _plain(name) == _plain(board):
                 return Named(capabilities=(row.compute_capability,), names=((board, row.compute_capability),))
-    return named(catalog, board)
+    # The letters after a board's number tell its form: `H200X` is an H200 on HGX.
+    boards = (board, re.sub(r"[A-Z]{1,2}$", "", board))
+    return next((found for one in boards if (found := _listed(catalog, one)).capabilities), Named())
 
 
 def _tegra(catalog: Catalog, plain: str) -> Named | None:
@@ -238,5 +246,6 @@ def _devices(catalog: Catalog) -> dict[str, Device]:
 def _plain(name: str) -> str:
     """A name (or several, one a line) in lower case, its words apart by spaces; `1660s` and `4070 tis` written out."""
     text = re.sub(r"\((?:r|tm)\)", " ", name.lower())
+    text = re.sub("笔记本|移动版", " laptop ", text)  # a laptop's, as shops and users in China write it
     text = re.sub(r"^ | $", "", re.sub(r"[^a-z0-9\n]+", " ", text), flags=re.MULTILINE)
     return re.sub(r"\b(\d{4}) ?(ti)? ?s\b", lambda m: f"{m[1]} {'ti ' if m[2] else ''}super", text)

@@ -16,7 +16,12 @@ mkdir -p "$work" || exit 1
 parent="${XDG_RUNTIME_DIR:-}"
 if [ -z "$parent" ] || [ ! -w "$parent" ]; then parent="$work"; fi
 umask 077
-folder="$(mktemp -d "$parent/kit-build.XXXXXX")" || exit 1
+# Of builds that were killed themselves.
+for left in "$parent"/kit-podman.*; do
+    pid="${left##*/kit-podman.}"
+    kill -0 "${pid%%.*}" 2>/dev/null || rm -rf "$left"
+done
+folder="$(mktemp -d "$parent/kit-podman.$$.XXXXXX")" || exit 1
 
 children() {
     cat /proc/[0-9]*/status 2>/dev/null | awk -v root="$1" '

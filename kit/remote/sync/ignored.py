@@ -262,6 +262,9 @@ def _listings(where: Path, git: Sequence[str], *, check: bool) -> tuple[process.
     beside.start()
     try:
         ask("--ignored", "--directory", is_ignored=True)
+    except BaseException:
+        process.end_running()
+        raise
     finally:
         beside.join()
     ignored, known = done[True], done[False]

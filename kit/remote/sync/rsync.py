@@ -119,7 +119,8 @@ class Rsync:
         command += [f"--rsync-path={shlex.join(['sh', '-c', script, 'kit', *arguments])}"]
         command += ["--", *(("./", f"{host}:./") if to_host else (f"{host}:./", "./"))]
         try:
-            done.code = process.stream(command, _Reader(done, observer).line, env=ENVIRONMENT, cwd=self.folder)
+            reader = _Reader(done, observer)
+            done.code = process.stream(command, reader.line, env=ENVIRONMENT, cwd=self.folder)
         except MissingProgramError:
             raise MissingProgramError(
                 "files are sent to and from hosts by the program `rsync`, which is not installed",
