@@ -204,6 +204,7 @@ class Architecture:
     dropped_in: str = ""
     first_branch: int | None = None  # of drivers, 470; None: that of the driver that came with `first_toolkit`
     last_branch: int | None = None  # None: drivers still support it
+    first_without: int | None = None  # the branch after the last one
     modules: Literal["proprietary", "either", "open", ""] = ""  # the kernel modules it works with; empty: not known
     note: str = ""
     source: str

@@ -57,7 +57,11 @@ FORMS: dict[str, GpuForm | None] = {"auto": None, "cdi": "cdi", "nvidia": "runti
     show_default=True,
     help="The file; its folder is at /workspace. - prints it.",
 )
-@click.option("--force", is_flag=True, help="Replace a file that kit did not write, or that was changed since.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Replace a file that kit did not write or that was changed, and write beside a .env that changes it.",
+)
 @click.option(
     "--ca-cert",
     type=click.Path(path_type=Path),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,7 +132,9 @@ def host_option(command: Command) -> Command:
 
 def without_login(_: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Refuse a registry with a user in its name, which is shown and passed on; the engine has logins of its own."""
-    if any("@" in name for name in ((value,) if isinstance(value, str) else value or ())):
+    # A digest comes after an @, too.
+    names = (value,) if isinstance(value, str) else value or ()
+    if any("@" in re.sub("@sha256:[0-9a-f]{64}$", "", name) for name in names):
         raise BadInputError(
             f"{parameter.opts[0]} has a user in it", hint="give the host alone, and log in with `docker login HOST`"
         )

@@ -222,8 +222,8 @@ def wrong_target(path: str) -> str:
         return "a TARGET with a comma, a quote or a character that cannot be printed in it"
     if is_too_long(path):
         return f"a TARGET of more than {PATH_MAX} bytes, or with a name of more than {NAME_MAX} in it"
-    first = posixpath.normpath(path).split("/")[1]
-    return f"nothing can be mounted at /{first}" if first in ("", "proc", "sys") else ""
+    first = posixpath.normpath(path).lstrip("/").partition("/")[0]
+    return f"nothing can be mounted in /{first}" if first in ("proc", "sys") else ""
 
 
 def is_too_long(path: str) -> bool:

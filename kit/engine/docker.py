@@ -332,9 +332,11 @@ class Engine:
     def stream(
         self, args: Sequence[str], on_line: Callable[[str], None], environment: Mapping[str, str] | None = None
     ) -> int:
-        """Run one command of the engine, handing on each line as it comes; returns its exit code."""
-        with self.prepared(args, environment) as (command, variables):
-            return process.stream(command, on_line, env=variables)
+        """Run one command of the engine, handing on each line as it comes; returns its exit code. `environment`: the
+        command's own, which on this machine no argument list has.
+        """
+        with self.prepared(args) as (command, variables):
+            return process.stream(command, on_line, env={**variables, **(environment or {})})
 
     def attach(self, args: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
         """Run one command of the engine on the caller's terminal; returns its exit code."""

@@ -84,7 +84,7 @@ def _driver_facts(sections: Sections, asked: Driver | None) -> dict[str, Any]:
     return {
         "is_wsl": is_wsl,
         "driver": version,
-        "driver_modules": parse_machine.parse_modules(sections.text("driver")),
+        "driver_modules": parse_machine.parse_modules(sections.text("driver"), sections.text("license")),
         "driver_cuda": smi.cuda,
         "driver_library": parse_gpus.parse_library_version(libraries),
         "driver_problem": "" if smi.gpus or asked or is_hung or not sections.get("nvidia-smi") else smi.problem,

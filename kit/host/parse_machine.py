@@ -26,6 +26,8 @@ _WORDS = (
     ("unreachable", ("no route to host", "network is unreachable")),
 )
 
+_LICENSES: dict[str, Literal["open", "proprietary"]] = {"Dual MIT/GPL": "open", "NVIDIA": "proprietary"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessFacts:
@@ -58,12 +60,15 @@ def is_wsl(kernel: str) -> bool:
     return "microsoft" in kernel.lower()
 
 
-def parse_modules(text: str) -> Literal["open", "proprietary", ""]:
+def parse_modules(text: str, license_text: str = "") -> Literal["open", "proprietary", ""]:
     """The flavor of NVIDIA's kernel modules, of /proc/driver/nvidia/version; empty when it is not one that is known.
 
-    `NVIDIA UNIX Open Kernel Module for x86_64  570.124.06`, `NVIDIA UNIX x86_64 Kernel Module  535.54.03`.
+    `NVIDIA UNIX Open Kernel Module for x86_64  570.124.06`, `NVIDIA UNIX x86_64 Kernel Module  535.54.03`. Where none
+    is loaded, by the license of the module on disk: `Dual MIT/GPL`, `NVIDIA`.
     """
     line = next((line for line in text.splitlines() if "Kernel Module" in line), "")
+    if not line:
+        return _LICENSES.get(license_text.strip(), "")
     return "open" if "Open Kernel Module" in line else "proprietary" if "NVIDIA UNIX" in line else ""
 
 

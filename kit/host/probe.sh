@@ -17,9 +17,17 @@ main() {
     export LC_ALL PATH
     umask 077
     root=${KIT_TEST_ROOT:-} names='' jobs='' has_timeout=''
-    folder=$(mktemp -d "${TMPDIR:-/tmp}/kit-host.XXXXXX") || exit 1
+    folder=''
     trap finish EXIT
     trap 'exit 1' HUP INT TERM PIPE
+    for place in "${TMPDIR:-/tmp}" /tmp /var/tmp "${XDG_RUNTIME_DIR:-/tmp}"; do
+        folder=$(mktemp -d "$place/kit-host.XXXXXX" 2>/dev/null) || continue
+        # A full disk takes a folder, and nothing in it.
+        if echo room 2>/dev/null >"$folder/room"; then break; fi
+        rm -rf "$folder"
+        folder=''
+    done
+    [ -n "$folder" ] || exit 1
     timeout -s KILL 1 true 2>/dev/null && has_timeout=yes
 
     wants gpu && start_gpu
@@ -53,7 +61,7 @@ has() {
 finish() {
     # shellcheck disable=SC2086 # a list of process IDs
     [ -z "$jobs" ] || kill $jobs 2>/dev/null
-    rm -rf "$folder"
+    [ -z "$folder" ] || rm -rf "$folder"
 }
 
 section() { # NAME EXIT-CODE [REST]
@@ -136,6 +144,9 @@ driver() {
     show driver "$root/proc/driver/nvidia/version"
     section modules 0
     sed -n -e 's/^nouveau .*/nouveau/p' -e 's/^nvidia .*/nvidia/p' "$root/proc/modules" 2>/dev/null
+    section license 0
+    # Of the module on disk, which may be one that does not load: the flavors differ in it.
+    if has modinfo; then modinfo -F license nvidia 2>/dev/null; fi
     section wsl 0
     ls "$root/usr/lib/wsl/lib" 2>/dev/null
     section libraries 0

@@ -174,7 +174,7 @@ class Connection:
                 check=False,
             )
         except CommandError as e:
-            raise failure(self.target, e.returncode, "the command timed out", doing="used") from None
+            raise failure(self.target, e.returncode, _said(e), doing="used") from None
         if done.returncode == 255:
             raise failure(self.target, 255, done.stderr, doing="used")
         if check and done.returncode != 0:
@@ -354,7 +354,7 @@ def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
             check=False,
         )
     except CommandError as e:
-        raise failure(target, e.returncode, "the command timed out") from None
+        raise failure(target, e.returncode, _said(e)) from None
     except MissingProgramError:
         raise MissingProgramError(
             f"--host {target} needs the program `{_program()[0]}`, which is not installed",
@@ -365,6 +365,11 @@ def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
         raise failure(target, done.returncode, f"{done.stderr}\n{done.stdout}")
     paths.write_text(folder / "account.json", json.dumps({**asdict(account), "mark": _mark(address)}), mode=0o600)
     return Connection(target=target, address=address, folder=folder, account=account)
+
+
+def _said(error: CommandError) -> str:
+    """Why a program was ended."""
+    return "the command timed out" if error.returncode == 124 else error.stderr
 
 
 def _forget(folder: Path) -> None:

@@ -288,7 +288,7 @@ def described(monkeypatch):
         (),
         ("--gpus", "none"),
         ("--user", "0:50", "--restart", "always"),
-        ("--user", "4294967290:12", "-e", "A=$x \"'", "-e", "no_proxy=own", "--logdir", "runs/$x"),
+        ("--user", "2147483640:12", "-e", "A=$x \"'", "-e", "no_proxy=own", "--logdir", "runs/$x"),
         ("--mount", ".:/data:ro", "--mount", "/:/all", "--ca-cert", "ca.crt"),
     ],
 )

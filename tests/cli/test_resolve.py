@@ -181,6 +181,15 @@ def test_a_driver_that_does_not_know_its_card_any_more(kit, machine):
     }
 
 
+@pytest.mark.parametrize("command", [("build", "torch"), ("run", "torch", "true"), ("run", "torch2.7-cu126", "true")])
+def test_a_gpu_that_the_driver_does_not_show_is_not_taken_for_none(kit, docker, machine, command):
+    machine(driver="595.71.05", pci_gpus=(PciGpu(address="0000:01:00.0", device_id="1c81", driver="nvidia"),))
+    result = kit(*command)
+    assert result.code == 3
+    assert "R580 is the last driver for this card" in result.err
+    assert not docker.called("buildx", "build")
+
+
 def test_a_cuda_version_given_as_driver_is_said(kit, machine):
     result = kit("resolve", "torch", "--driver", "12.4", "--gpu", "RTX4090")
     assert result.out.startswith("torch2.10-cu128\n")

@@ -183,3 +183,43 @@ def test_a_folder_that_is_gone(fake_docker: FakeDocker, command: str, tmp_path: 
     )
     assert done.returncode != 70, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@needs_root
+@pytest.mark.parametrize("kind", ["full", "ro"])
+def test_doctor_reads_the_machine_without_room_for_its_own_files(
+    kit: Kit, fake_docker: FakeDocker, disk: Disk, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    known = kit("doctor")
+    monkeypatch.setenv("TMPDIR", str(disk(kind)))
+    found = kit("doctor")
+    assert found.code == known.code
+    assert "could not be read" not in found.out
+    assert [line for line in found.out.splitlines() if line.startswith("engine")] == [
+        line for line in known.out.splitlines() if line.startswith("engine")
+    ]
+
+
+# Root to whom the modes of files apply, as to everybody else.
+ORDINARY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("list", 0), ("resolve tf", 0), ("config show", 0), ("ps", 0), ("matrix", 0), ("compose tf-cpu", 2)],
+)
+def test_without_the_right_to_write_anywhere(
+    fake_docker: FakeDocker, tmp_path: Path, command: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o500)
+    for name in ("HOME", "TMPDIR", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(closed))
+    done = subprocess.run(
+        [*ORDINARY, KIT, *command.split()], cwd=closed, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(closed.iterdir())

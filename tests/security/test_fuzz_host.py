@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from kit import paths
+from kit import paths, process
+from kit.errors import NetworkError
 from kit.host.assemble import assemble
 from kit.host.sections import split
 from kit.remote import ssh, sync
@@ -176,3 +177,15 @@ def test_what_a_tunnel_s_ssh_prints() -> None:
         assert len(output.text) < 30 * 4096
 
     fuzz(damaged([lines]), read)
+
+
+@pytest.mark.parametrize("printed", ["yes", "cat /dev/zero"])
+def test_a_host_that_prints_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str) -> None:
+    program = tmp_path / "ssh"
+    program.write_text(f"#!/bin/sh\nexec {printed}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("KIT_SSH", str(program))
+    monkeypatch.setattr(process, "LONGEST_OUTPUT", 1 << 20)
+    with pytest.raises(NetworkError) as caught:
+        ssh.connect("h")
+    assert caught.value.details == ("it printed more than 1 MB",)

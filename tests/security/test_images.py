@@ -83,7 +83,7 @@ def attackers(tf_cpu: str, docker: DockerClient, tmp_path: Path) -> Iterator[tup
     text = "\n".join(["FROM kit/base:bookworm", program, *lines, 'ENTRYPOINT ["/evil"]'])
     with local_registry(tmp_path) as registry:
         name = f"{registry}/evil/{tf_cpu}"
-        made, _ = docker.images.build(fileobj=io.BytesIO(text.encode()), tag=f"{name}:latest")
+        made, _ = docker.images.build(fileobj=io.BytesIO(text.encode()), tag=f"{name}:latest", rm=True, forcerm=True)
         docker.images.push(f"{name}:latest")
         docker.images.remove(f"{name}:latest", force=True)
         yield f"{registry}/evil", made

@@ -46,3 +46,10 @@ def test_nor_does_the_configuration_or_the_environment_have_one(
     done = kit("run", "tf-cpu", "true")
     assert done.code == 2
     assert "PW-of-it" not in done.err + done.out
+
+
+def test_a_digest_is_no_login(kit: Callable[..., Result]) -> None:
+    done = kit("run", "--pull", f"registry.example/team/tf-cpu@sha256:{'0' * 64}", "tf-cpu", "true")
+    assert "has a user in it" not in done.err
+    done = kit("run", "--pull", f"ru:PW-of-it@registry.example/tf-cpu@sha256:{'0' * 64}", "tf-cpu", "true")
+    assert "has a user in it" in done.err

@@ -20,6 +20,7 @@ from kit.cli.trust import see_to_trust
 from kit.config import trust
 from kit.config.keys import KEYS
 from kit.errors import BadInputError
+from kit.spec.container import project_of
 
 # For each key what a project may say without a question, and what it may not.
 STAYS = {
@@ -129,12 +130,12 @@ def test_a_link_that_leads_elsewhere_is_asked_again(project):
     assert asked(project) == set()
     for link in ("outer", "inner"):
         (project / link).unlink()
-        (project / link).symlink_to("/root")
+        (project / link).symlink_to("/usr")
         assert "mounts" in asked(project)
     assert asked(project) == {"mounts", "folder"}
     assert lines(project) == (
-        "mounts = outer:/x (leads to /root)",
-        f"folder = {project}/inner (leads to /root)",
+        "mounts = outer:/x (leads to /usr)",
+        f"folder = {project}/inner (leads to /usr)",
     )
 
 
@@ -144,7 +145,7 @@ def test_a_link_that_is_changed_while_the_question_stands_is_not_trusted(project
 
     def change(*_: object, **__: object) -> bool:
         (project / "outer").unlink()
-        (project / "outer").symlink_to("/root")
+        (project / "outer").symlink_to("/usr")
         return answer
 
     monkeypatch.setattr("kit.cli.trust.ask", change)
@@ -409,13 +410,19 @@ def test_somebody_else_is_not_believed_by_a_variable(project, monkeypatch):
 
 
 @pytest.mark.engine
-def test_a_job_that_writes_kit_toml_does_not_reach_the_host(tmp_path, monkeypatch):
+def test_a_job_that_writes_kit_toml_does_not_reach_the_host(tf_cpu, docker, tmp_path, monkeypatch, request):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     folder = tmp_path / "project"
     folder.mkdir()
 
+    def remove_volumes() -> None:
+        for volume in docker.volumes.list(filters={"name": project_of(folder)}):
+            volume.remove()
+
+    request.addfinalizer(remove_volumes)
+
     def kit(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kit", "run", "--gpus", "none", "tf-cpu", *words]
+        command = [sys.executable, "-m", "kit", "run", "--gpus", "none", tf_cpu, *words]
         env = {**os.environ, "PYTHONPATH": str(paths.root_dir())}
         return subprocess.run(
             command, check=False, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True

@@ -1,13 +1,20 @@
 # ruff: noqa: F401, F811 (fixtures are imported, and then arguments)
 """What comes from a server, or goes to one, is written into its folder and nowhere else, and gives nobody rights."""
 
+import contextlib
 import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from kit.errors import BadInputError
+from kit.errors import BadInputError, KitError
 from kit.remote import ssh, sync
+from kit.remote.sync import confined
 from kit.remote.sync.rsync import PARTIAL
 from tests.engine.ssh.test_sync import (
     at_home,
@@ -213,3 +220,114 @@ def test_what_is_kept_about_a_folder_is_for_nobody_else(machine, project):
         assert path.stat().st_mode & 0o777 == 0o700, path
     for path in (state / "sync").iterdir():
         assert path.stat().st_mode & 0o777 == 0o600, path
+
+
+HOSTILE_SENDER = """
+import os, sys
+data = b""
+while not data.endswith(b"\\0\\0"):
+    data += os.read(0, 1)
+options = [word.decode() for word in data.split(b"\\0") if word.startswith(b"--")]
+flags = next(word for word in sys.argv[1:] if word[0] == "-" != word[1]).replace("-s", "-", 1)
+name = "{folder}/./results/authorized_keys"
+command = ["rsync", "--server", "--sender", flags, *options, "-R", "--no-implied-dirs", ".", name]
+os.execvp("rsync", command)
+"""
+
+
+@pytest.mark.parametrize("names", [[], ["results/authorized_keys"]])
+def test_a_server_sends_a_file_without_its_folder(machine, project, keys, tmp_path, forced, server, monkeypatch, names):
+    """rsync would write through the link that came before: it looks at folders that it is sent alone."""
+    there = Path(sync.push(machine, project).remote_folder)
+    (there / "results").symlink_to(keys)
+    sync.fetch(machine, project)
+    assert (project / "results").is_symlink()
+    write(tmp_path, {"evil/results/authorized_keys": "theirs, and longer"}, age=5)
+    (tmp_path / "programs").mkdir()
+    program = tmp_path / "programs/rsync"
+    text = HOSTILE_SENDER.replace("{folder}", str(tmp_path / "evil")).replace(
+        '"rsync", command', f'"{shutil.which("rsync")}", command'
+    )
+    program.write_text(f"#!{sys.executable}\n{text}")
+    program.chmod(0o755)
+    forced(f"PATH='{program.parent}':$PATH eval \\\"$SSH_ORIGINAL_COMMAND\\\"")
+    monkeypatch.setenv("KIT_SSH", server.ssh(hosts="machine hostile"))
+    try:
+        with pytest.raises(KitError) as caught:
+            sync.fetch(at_home(ssh.connect("hostile"), machine.account.home), project, names)
+    finally:
+        ssh.close("hostile")
+    assert "authorized_keys" in "".join(caught.value.details)
+
+
+def test_a_job_exchanges_a_folder_for_a_link_while_files_come(machine, project, keys, tmp_path):
+    write(project, {f"data/deep/{number}": "x" for number in range(100)} | {"data/authorized_keys": "x"})
+    there = Path(sync.push(machine, project).remote_folder)
+    is_over = threading.Event()
+
+    def exchange():
+        while not is_over.is_set():
+            with contextlib.suppress(OSError):
+                (there / "data").rename(there / "away")
+                (there / "data").symlink_to(keys)
+                time.sleep(0.002)
+                (there / "data").unlink()
+                (there / "away").rename(there / "data")
+                time.sleep(0.002)
+
+    job = threading.Thread(target=exchange)
+    job.start()
+    try:
+        for age in range(500, 400, -10):
+            write(project, {f"data/deep/{number}": f"x{age}" for number in range(100)}, age=age)
+            write(project, {"data/authorized_keys": f"x{age}", "data/deep/config": f"x{age}"}, age=age)
+            with contextlib.suppress(KitError):
+                sync.push(machine, project)
+            with contextlib.suppress(OSError):
+                shutil.rmtree(there / "away") if (there / "away").exists() and (there / "data").is_dir() else None
+    finally:
+        is_over.set()
+        job.join()
+    assert sorted(path.name for path in keys.rglob("*")) == ["authorized_keys", "config", "deep"]
+
+
+def test_where_the_kernel_does_not_hold_it(tmp_path):
+    """Old kernels and other systems: the program runs as it is."""
+    script = "import ctypes\nctypes.CDLL = lambda *_, **__: type('', (), {'syscall': lambda *_: -1})\n"
+    text = Path(confined.__file__).read_text()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-c",
+            script + text.partition('"""\n\n')[2],
+            str(tmp_path),
+            "--",
+            "touch",
+            f"{tmp_path}/../made",
+        ],
+        check=False,
+    )
+    assert done.returncode == 0
+    (tmp_path / "../made").resolve().unlink()
+
+
+def test_a_program_that_is_confined(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (tmp_path / "outside").write_text("x")
+    script = (
+        "echo y > in; mkdir d; mv in d/in; echo > /dev/null; cat ../outside;"
+        "for c in 'echo y > ../outside' 'echo y > ../new' 'mkdir ../n' 'ln -s x ../l' 'mv d/in ../' 'rm ../outside' "
+        "'true >../outside'; do "
+        'eval "$c" 2>/dev/null && echo "did $c"; done; exit 7'
+    )
+    command = [sys.executable, "-I", confined.__file__, str(inside), "--", "sh", "-c", script]
+    done = subprocess.run(command, cwd=inside, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "x", "")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "inside",
+        "inside/d",
+        "inside/d/in",
+        "outside",
+    ]

@@ -179,7 +179,7 @@ def test_a_run_at_fifteen_points(
         if out:  # its URL was printed: it stays, as it was to
             subprocess.run([KIT, "rm", "--force", *of(child, docker)], check=True)
         else:
-            assert child.returncode == 128 + number, (point, err)
+            assert child.returncode in (128 + number, -number), (point, err)  # the latter before Python is up
         assert not of(child, docker), point
 
 

@@ -243,6 +243,7 @@ def test_certificates_proxies_and_mirrors_are_secrets_and_in_no_argument(project
     args = build_args(buildx)
     assert f"--secret=id=ca,src={ca}" in args
     assert "--secret=id=environment,env=KIT_BUILD_SECRETS" in args
+    assert "user:word@mirror" in buildx.called("buildx", "build")[0].env["KIT_BUILD_SECRETS"]
     assert "pass@" not in " ".join(args)
     assert "word@" not in " ".join(args)
     assert "--network=host" not in args
@@ -251,6 +252,12 @@ def test_certificates_proxies_and_mirrors_are_secrets_and_in_no_argument(project
 def test_without_settings_there_is_no_secret(project, engine, buildx):
     run_build(project, engine)
     assert not [a for a in build_args(buildx) if "secret" in a]
+
+
+def test_git_is_not_asked_about_what_is_around(project, engine, buildx):
+    run_build(project, engine)
+    (call,) = buildx.called("buildx", "build")
+    assert call.env["BUILDX_GIT_INFO"] == "false"
 
 
 def test_a_proxy_on_this_machine_needs_its_network(project, engine, buildx):

@@ -91,7 +91,7 @@ CASES = {
     "gpu-by-cdi": ("torch2.7-cu126",),
     "gpu-by-runtime": ("torch2.7-cu126", "--gpu-form", "nvidia"),
     "gpu-none": ("torch2.7-cu126", "--gpus", "none", "--with", "tensorboard"),
-    "gpu-by-cdi-awkward": ("torch2.7-cu126", "--gpus", "device=0,GPU-5f0e", "--user", "4294967290:12", *AWKWARD),
+    "gpu-by-cdi-awkward": ("torch2.7-cu126", "--gpus", "device=0,GPU-5f0e", "--user", "2147483640:12", *AWKWARD),
     "gpu-by-runtime-awkward-root": (
         *("torch2.7-cu126", "--gpus", "device=0,GPU-5f0e", "--gpu-form", "nvidia", "--user", "0:50", *AWKWARD),
     ),

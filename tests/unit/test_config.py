@@ -571,6 +571,11 @@ def test_the_page_has_every_key_and_no_other():
             assert f"`{word}`" in row
 
 
+def test_the_page_names_what_reaches_out():
+    told = PAGE.partition("What reaches out: ")[2].partition("; a")[0]
+    assert set(re.findall(r"`(\w+)`", told)) == {name for name, key in KEYS.items() if key.reaches_out}
+
+
 def test_the_example_of_the_page_is_right(project):
     (project / "kit.toml").write_text(PAGE.partition("```toml\n")[2].partition("```")[0])
     found = config.load(project)

@@ -273,6 +273,43 @@ def test_a_driver_that_does_not_fit_its_gpu(
         assert resolved.hint
 
 
+@pytest.mark.parametrize(
+    ("device", "version", "license_text", "check", "says", "advice"),
+    [
+        ("1c81", "595.71.05", "NVIDIA", "driver-new", "R580 is the last driver for this card", "nvidia-driver-580"),
+        ("15f8", "580.65.06", "Dual MIT/GPL", "driver-modules", "it takes the proprietary ones", "nvidia-driver-580"),
+        ("2b85", "575.57.08", "NVIDIA", "driver-modules", "it takes the open ones", "nvidia-driver-575-open"),
+    ],
+)
+def test_a_driver_that_does_not_load_for_its_gpu(
+    described: Described,
+    tmp_path: Path,
+    device: str,
+    version: str,
+    license_text: str,
+    check: str,
+    says: str,
+    advice: str,
+) -> None:
+    """The module ends with `No such device` where it drives no GPU; nothing of it is left but what is on disk."""
+    described.system("ubuntu")
+    described.bus(device, driver="")
+    library = tmp_path / f"libnvidia-ml.so.{version}"
+    library.write_text("")
+    described.program("ldconfig", f"printf '\\tlibnvidia-ml.so.1 (libc6,x86-64) => {library}\\n'")
+    described.program("modinfo", f"echo '{license_text}'")
+    described.program("nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
+    described.engine()
+    described.toolkit("1.18.2")
+    found = findings(read(described))
+    severity, message, fix = found[check]
+    assert severity == "block"
+    assert says in message
+    assert f"driver {version}" in message
+    assert advice in fix
+    assert "driver-missing" not in found
+
+
 @pytest.mark.parametrize("name", ["GRID T4-16Q", "NVIDIA A10-24Q"])
 def test_a_vgpu_is_told_to_match_its_host(described: Described, name: str) -> None:
     described.system("ubuntu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from kit.catalog import load_catalog
 from kit.catalog.rows import version_key
 from kit.decide import doctor
+from kit.decide.compat import is_too_new, judge
 from kit.decide.doctor import CHECKS, Finding, HostReport, examine, identifier
 from kit.decide.doctor.fixes import install_driver, install_engine, trust_ca
 from kit.decide.doctor.report import joined, parse_version
@@ -284,6 +286,14 @@ CASES: list[tuple[str, Host, Change, str, str, str]] = [
         "block",
         "Tesla K80: driver 576.88 is too new: R470 is the last driver",
         "install NVIDIA driver R470 on Windows",
+    ),
+    (
+        "driver-new",
+        DEBIAN,
+        facts(gpus=(), driver="", driver_library="595.71.05", pci_gpus=(replace(bus("1c81"), driver=""),)),
+        "block",
+        "GeForce GTX 1050 at 0000:01:00.0: driver 595.71.05 is too new",
+        "R580 with the proprietary kernel modules",
     ),
     (
         "driver-modules",
@@ -628,6 +638,26 @@ def test_a_finding_comes_and_goes_with_its_fact(
     assert message in findings[0].message
     assert fix in findings[0].fix
     assert found(healthy, check) == []
+
+
+CARDS = [
+    HostGpu(name=name, compute_capability=row.compute_capability, uuid="GPU-1", pci_address="0000:01:00.0")
+    for row in CATALOG.chips
+    for name in row.names
+]
+
+
+@given(st.sampled_from(CARDS), st.integers(340, 630), st.sampled_from([UBUNTU, WSL, DEBIAN, PODMAN]))
+@settings(max_examples=60, deadline=None)
+def test_a_driver_is_never_praised_for_an_image_without_code(card: HostGpu, branch: int, machine: Host) -> None:
+    version = f"{branch}.54.14"
+    host = replace(machine, gpus=(card,), pci_gpus=(), **driver(version))
+    for one in examine(host, CATALOG):
+        if match := re.search(r"driver (\S+) or newer (?:\(R\d+ at most\) )?would run `(\S+)` too", one.message):
+            assert not judge(CATALOG, CATALOG.find(match[2]), replace(host, driver=match[1])).refusals
+    checks = [one.check for one in examine(host, CATALOG)]
+    assert ("driver-new" in checks) == is_too_new(CATALOG, card.compute_capability, version)
+    assert not {"driver-new", "driver-old"} <= set(checks)
 
 
 def test_every_check_has_a_case() -> None:

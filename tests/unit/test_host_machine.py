@@ -202,3 +202,23 @@ def test_sections_are_told_from_what_a_login_prints():
     assert sections.is_complete
     assert (sections.text("two"), sections.get("two"), sections.timed_out("two")) == ("", None, False)
     assert split("@@x one x\n", "@@x").all("one")[0].code == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "modules"),
+    [
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\nGCC version: 12\n",
+            "open",
+        ),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.54.03  Tue Jun  6\n", "proprietary"),
+        ("NVRM version: NVIDIA UNIX Open Kernel Module for aarch64  580.65.06\n", "open"),
+        ("", ""),
+        ("something else", ""),
+    ],
+)
+def test_the_flavor_of_the_kernel_modules(text, modules):
+    assert parse_machine.parse_modules(text) == modules
+    # What is loaded counts before what is on disk.
+    assert parse_machine.parse_modules(text, "NVIDIA\n") == (modules or "proprietary")
+    assert parse_machine.parse_modules("", "Dual MIT/GPL\n") == "open"

@@ -537,3 +537,7 @@ def test_a_gpu_without_a_driver_is_seen_without_starting_anything(monkeypatch, t
         ("0000:03:00.0", "2330", ""),
     ]
     assert (host.driver, host.gpus, host.has_gpu) == ("", (), True)
+    # A driver that is loaded and shows none of them.
+    monkeypatch.setattr("kit.host.host_has_gpu", lambda: True)
+    monkeypatch.setattr(kit.host, "_ask_nvml", lambda with_use: Driver(version="595.71.05"))
+    assert len(read_gpus().pci_gpus) == 2

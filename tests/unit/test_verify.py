@@ -130,6 +130,7 @@ def test_listening_ports_are_read_from_the_kernel_s_table():
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
         "   0: 0100007F:22B8 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 1 1\n"
         "   1: 0100007F:22B8 0100007F:D4D2 01 00000000:00000000 00:00000000 00000000  1000        0 2 1\n"
+        "   2: 0B00007F:B3D3 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4 1\n"
         "   0: 00000000000000000000000000000000:270F 00000000000000000000000000000000:0000 0A 0:0 00:0 0 0 0 3 1\n"
     )
     assert listening(table) == [8888, 9999]

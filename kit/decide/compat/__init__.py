@@ -19,6 +19,7 @@ from kit.decide.compat.drivers import branch_of as branch_of
 from kit.decide.compat.drivers import driver_objection as driver_objection
 from kit.decide.compat.drivers import first_driver as first_driver
 from kit.decide.compat.drivers import is_older as is_older
+from kit.decide.compat.drivers import is_too_new as is_too_new
 from kit.decide.compat.drivers import last_branch as last_branch
 from kit.decide.compat.drivers import modules_for as modules_for
 from kit.decide.compat.gpu_names import memory_of_device as memory_of_device
@@ -211,9 +212,9 @@ def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str
     for driver in _other_drivers(catalog, host):
         if image := _best(request, catalog, replace(host, driver=driver)):
             if not host.driver:
-                what = f"install driver {driver} or newer"
+                what = f"install driver {or_newer(catalog, host, driver)}"
             elif is_older(host.driver, driver):
-                what = f"upgrade the driver to {driver} or newer"
+                what = f"upgrade the driver to {or_newer(catalog, host, driver)}"
             else:
                 what = f"go back to driver R{driver}, the last one for this GPU"
             changes.append(f"{what}: `{image.name}` then works")
@@ -250,6 +251,12 @@ def _smallest_change(request: ImageRequest, catalog: Catalog, host: Host) -> str
     return "; or ".join(changes)
 
 
+def or_newer(catalog: Catalog, host: Host, driver: str) -> str:
+    """`525.60.13 or newer`, with the last branch that the host's GPUs work with where there is one."""
+    ends = [end for gpu in host.gpus if (end := last_branch(catalog, capability_of(catalog, gpu)))]
+    return f"{driver} or newer (R{min(ends)} at most)" if ends else f"{driver} or newer"
+
+
 def _other_drivers(catalog: Catalog, host: Host) -> list[str]:
     """Drivers that may help: the last branches of the GPUs, if the host's is newer; those of the tables that are newer.
 
@@ -257,9 +264,9 @@ def _other_drivers(catalog: Catalog, host: Host) -> list[str]:
     """
     if not host.has_gpu or host.driver is None:
         return []
-    ends = {end for gpu in host.gpus if (end := last_branch(catalog, capability_of(catalog, gpu)))}
-    if host.driver and any(branch_of(host.driver) > end for end in ends):
-        return [str(min(ends))]
+    capabilities = [capability_of(catalog, gpu) for gpu in host.gpus]
+    if host.driver and any(is_too_new(catalog, capability, host.driver) for capability in capabilities):
+        return [str(min(end for capability in capabilities if (end := last_branch(catalog, capability))))]
     known = {d for t in catalog.toolkits for d in (t.min_driver, *(pair[1] for pair in t.drivers[:1])) if d}
     return sorted((d for d in known if not host.driver or version_key(d) > version_key(host.driver)), key=version_key)
 

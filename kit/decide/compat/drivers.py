@@ -47,6 +47,12 @@ def last_branch(catalog: Catalog, capability: str) -> int | None:
     return row.last_branch if row else None
 
 
+def is_too_new(catalog: Catalog, capability: str, driver: str) -> bool:
+    """True for a driver of a branch after the last one for a compute capability."""
+    row = architecture_of(catalog, capability)
+    return row is not None and row.first_without is not None and version_key(driver)[0] >= row.first_without
+
+
 def driver_objection(catalog: Catalog, capability: str, driver: str, modules: Modules = "") -> str:
     """Why a driver cannot work with GPUs of a compute capability; empty when nothing known speaks against it.
 
@@ -60,7 +66,7 @@ def driver_objection(catalog: Catalog, capability: str, driver: str, modules: Mo
     # By branch: the first driver for a GPU is often some builds older than the one released with the toolkit.
     if oldest and version_key(driver)[0] < version_key(oldest)[0]:
         return f"driver {driver} is older than the branch that brought it, {oldest}"
-    if row.last_branch and branch_of(driver) > row.last_branch:
+    if is_too_new(catalog, capability, driver):
         return f"driver {driver} is too new: R{row.last_branch} is the last driver for this card, as for all of {name}"
     if modules == "open" and row.modules == "proprietary":
         return f"the open kernel modules of driver {driver} do not drive {name}: it takes the proprietary ones"

@@ -58,7 +58,8 @@ def install_driver(host: Host, need: DriverNeed | None = None) -> str:
             f"({DRIVER_GUIDE}), then `sudo apt-get install {package}`, then `sudo reboot`"
         )
     # What the distribution has is none too new, where nothing is installed yet.
-    is_any = not host.driver and need.packaged is not None and (need.last or 0) >= need.packaged
+    is_bare = not (host.driver or host.driver_library)
+    is_any = is_bare and need.packaged is not None and (need.last or 0) >= need.packaged
     if (need.last or need.modules == "open") and not is_any:
         return _install_exactly(host, need, wanted)
     if host.os_id in UBUNTU:
@@ -72,7 +73,8 @@ def install_driver(host: Host, need: DriverNeed | None = None) -> str:
 
 def _install_exactly(host: Host, need: DriverNeed, wanted: str) -> str:
     """How a driver is installed whose branch or kernel modules are not the distribution's choice."""
-    branch = need.last or max(branch_of(need.first) if need.first else 0, branch_of(host.driver) if host.driver else 0)
+    have = host.driver or host.driver_library
+    branch = need.last or max((branch_of(driver) for driver in (need.first, have) if driver), default=0)
     if host.os_id in UBUNTU and branch:
         flavor = "-open" if need.modules == "open" else ""
         return f"`sudo apt-get install nvidia-driver-{branch}{flavor}`, then `sudo reboot`"

@@ -8,14 +8,14 @@ from dataclasses import replace
 from kit.catalog.names import ImageRequest
 from kit.catalog.rows import SHORT_NAMES, version_key
 from kit.decide.compat import (
-    branch_of,
     capability_of,
     driver_objection,
     first_driver,
     is_older,
+    is_too_new,
     judge,
-    last_branch,
     modules_for,
+    or_newer,
     resolve,
     with_pci_gpus,
 )
@@ -51,6 +51,8 @@ def driver_missing(report: HostReport) -> Iterator[Finding]:
             f"the NVIDIA GPU at {where} is bound to {VM_DRIVER}, that is, kept for virtual machines",
             "run kit in the virtual machine that has the GPU, or take it out of its list and reboot",
         )
+    elif _unfit(report):
+        return  # why it could not be loaded
     elif host.driver_library:
         yield block(
             f"there is an NVIDIA GPU at {where}, and driver {host.driver_library} is installed but not loaded",
@@ -110,8 +112,7 @@ def driver_new(report: HostReport) -> Iterator[Finding]:
     """A driver that does not know the GPU any more: each architecture has a last branch."""
     host = report.host
     for gpu, capability, objection in _unfit(report):
-        end = last_branch(report.catalog, capability)
-        if host.driver and end and branch_of(host.driver) > end:
+        if is_too_new(report.catalog, capability, report.driver):
             yield finding(
                 _severity(report), f"{_where(gpu)}: {objection}", fixes.install_driver(host, report.driver_need)
             )
@@ -136,7 +137,7 @@ def driver_old(report: HostReport) -> Iterator[Finding]:
             first = first_driver(report.catalog, capability)
             yield finding(
                 _severity(report),
-                f"driver {host.driver} is too old for {_where(gpu)}, which takes {first} or newer",
+                f"driver {report.driver} is too old for {_where(gpu)}, which takes {first} or newer",
                 f"install driver {first} or newer: {fixes.install_driver(host, report.driver_need)}",
             )
     if any(not _is_before_first(report, capability) for _, capability, _ in unfit):
@@ -151,7 +152,7 @@ def driver_old(report: HostReport) -> Iterator[Finding]:
         yield block(
             f"driver {host.driver} is too old for every GPU image"
             + (f": the first that works needs {needed}" if needed else ""),
-            f"install driver {needed} or newer: {fix}" if needed else fix,
+            f"install driver {or_newer(report.catalog, host, needed)}: {fix}" if needed else fix,
         )
         return
     for framework in SHORT_NAMES:
@@ -163,30 +164,29 @@ def driver_old(report: HostReport) -> Iterator[Finding]:
         if present.image == possible.image or not is_older(host.driver, floor):
             continue
         if not judge(report.catalog, possible.image, replace(host, driver=floor)).refusals:
+            newer = or_newer(report.catalog, host, floor)
             yield note(
-                f"driver {host.driver} runs `{present.image.name}`; driver {floor} or newer would run "
+                f"driver {host.driver} runs `{present.image.name}`; driver {newer} would run "
                 f"`{possible.image.name}` too",
-                f"nothing, unless you need it; then install driver {floor} or newer: "
+                f"nothing, unless you need it; then install driver {newer}: "
                 f"{fixes.install_driver(host, replace(need, first=floor))}",
             )
 
 
 def _unfit(report: HostReport) -> list[tuple[HostGpu, str, str]]:
-    """GPUs that the loaded driver does not work with, their compute capability and why; shown by it or not."""
-    host, catalog = report.host, report.catalog
+    """GPUs that the driver does not work with, their compute capability and why; shown by it or not."""
+    host, catalog, version = report.host, report.catalog, report.driver
     known = [(gpu, capability_of(catalog, gpu)) for gpu in (*report.usable_gpus, *report.unlisted_gpus)]
     return [
         (gpu, capability, objection)
         for gpu, capability in known
-        if host.driver
-        and capability
-        and (objection := driver_objection(catalog, capability, host.driver, host.driver_modules))
+        if capability and version and (objection := driver_objection(catalog, capability, version, host.driver_modules))
     ]
 
 
 def _is_before_first(report: HostReport, capability: str) -> bool:
-    first, driver = first_driver(report.catalog, capability), report.host.driver
-    return bool(driver and first) and version_key(driver or "0")[0] < version_key(first or "0")[0]
+    first = first_driver(report.catalog, capability)
+    return bool(report.driver and first) and version_key(report.driver)[0] < version_key(first)[0]
 
 
 def _severity(report: HostReport) -> Severity:

@@ -68,12 +68,19 @@ class HostReport:
     def usable_gpus(self) -> tuple[HostGpu, ...]:
         return tuple(gpu for gpu in self.host.gpus if not gpu.problem)
 
+    @property
+    def driver(self) -> str:
+        """The driver that is loaded, else the one on disk, which may not load because it knows none of the GPUs."""
+        host = self.host
+        on_disk = "" if host.is_wsl or host.driver is None or host.has_nouveau else host.driver_library
+        return host.driver or on_disk
+
     @cached_property
     def unlisted_gpus(self) -> tuple[HostGpu, ...]:
         """The GPUs on the bus that the loaded driver does not show, as far as their PCI IDs are known."""
         shown = {gpu.pci_address for gpu in self.host.gpus}
         hidden = tuple(gpu for gpu in self.host.pci_gpus if gpu.address not in shown)
-        is_told = self.host.driver and (all(shown) or not self.host.gpus)
+        is_told = self.driver and (all(shown) or not self.host.gpus)
         return with_pci_gpus(self.catalog, replace(self.host, gpus=(), pci_gpus=hidden)).gpus if is_told else ()
 
     @cached_property

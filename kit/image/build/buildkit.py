@@ -37,7 +37,8 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
                 *arguments,
             ],
             lambda line: plan.progress.log(log, log.feed(line)),
-            {SECRETS: script} if script else None,
+            # Else buildx runs git where the folder for temporary files is, in whatever repository is around it.
+            {"BUILDX_GIT_INFO": "false", **({SECRETS: script} if script else {})},
         )
     return code, log
 

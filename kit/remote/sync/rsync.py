@@ -6,6 +6,8 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +18,7 @@ from urllib.parse import unquote
 from kit import process
 from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramError, NetworkError
 from kit.remote import ssh
-from kit.remote.sync import scripts
+from kit.remote.sync import confined, scripts
 from kit.remote.sync.place import Place, Version
 
 # Where a file that was half fetched waits for the next time, in the folder here.
@@ -115,17 +117,20 @@ class Rsync:
         partial = place.partial if to_host else _real_folder(self.folder / PARTIAL)
         command = ["rsync", *OPTIONS, f"--partial-dir={partial}", told, *(["-n"] if dry_run else []), *options]
         command += ["-e", shlex.join([*self.connection.shell(), *ssh_options])]
-        arguments = (place.beside, place.remote_folder, place.origin, os.urandom(8).hex())
+        text = scripts.confined_text() if script == scripts.RECEIVE else ""
+        arguments = (place.beside, place.remote_folder, place.origin, os.urandom(8).hex(), text)
         command += [f"--rsync-path={shlex.join(['sh', '-c', script, 'kit', *arguments])}"]
         command += ["--", *(("./", f"{host}:./") if to_host else (f"{host}:./", "./"))]
-        try:
-            reader = _Reader(done, observer)
-            done.code = process.stream(command, reader.line, env=ENVIRONMENT, cwd=self.folder)
-        except MissingProgramError:
+        if not to_host:
+            # A server may send a file in a folder that it does not send: rsync takes a link here for that folder.
+            command = [sys.executable, "-I", confined.__file__, str(self.folder), "--", *command]
+        if shutil.which("rsync") is None:
             raise MissingProgramError(
                 "files are sent to and from hosts by the program `rsync`, which is not installed",
                 hint="install it (package rsync)",
-            ) from None
+            )
+        try:
+            done.code = process.stream(command, _Reader(done, observer).line, env=ENVIRONMENT, cwd=self.folder)
         finally:
             with contextlib.suppress(OSError):  # of a file that is half there, or there is none
                 (self.folder / PARTIAL).rmdir()

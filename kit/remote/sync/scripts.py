@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from pathlib import Path
+
+from kit.remote.sync import confined
 
 # How lines begin that are for kit, on standard error.
 MARK = "@@kit "
@@ -14,7 +18,7 @@ def _script(text: str) -> str:
 
 
 _BEGIN = """
-beside=$1; folder=$2; origin=$3; identity=$4; shift 4;
+beside=$1; folder=$2; origin=$3; identity=$4; confined=$5; shift 5;
 say() { echo "@@kit $*" >&2; };
 identify() {
     if [ -f "$beside.from" ]; then { read -r from; read -r identity; } <"$beside.from"; say is "$identity"; fi;
@@ -37,8 +41,11 @@ cd "$folder" || unmade;
 identify;
 say clock "$(date +%s)";
 if [ -d "$beside.replaced/last" ]; then rm -rf "$beside.replaced/last"; fi;
-rsync "$@"; code=$?;
-rmdir "$folder.partial" 2>/dev/null;
+(umask 077; mkdir -p "$folder.partial" "$beside.replaced");
+if python3 -I -c "" 2>/dev/null; then
+    python3 -I -c "$confined" "$folder" "$folder.partial" "$beside.replaced" -- rsync "$@"; code=$?;
+else rsync "$@"; code=$?; fi;
+rmdir "$folder.partial" "$beside.replaced" 2>/dev/null;
 if cd "$beside.replaced/last" 2>/dev/null; then
     case $code in
         0|23|24) find . -type f -exec stat -c "@@kit was %s %Y %n" {} + >&2;
@@ -49,6 +56,14 @@ fi;
 exit $code
 """
 )
+
+
+def confined_text() -> str:
+    """The program that runs rsync there so that it changes nothing outside: a job may exchange a folder for a link."""
+    text = base64.b64encode(Path(confined.__file__).read_bytes()).decode()
+    return f'import base64; exec(base64.b64decode("{text}"))'
+
+
 # Where there is no folder yet, an empty one stands for it.
 RECEIVE_DRY = _script(
     _BEGIN

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import zlib
 from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -69,8 +70,8 @@ def file(identity: str, kind: Literal["json", "lock", "log"]) -> Path:
 
 
 def sockets(identity: str) -> str:
-    """The name of the folder for what ssh forwards (`ssh.private_folder`)."""
-    return f"tunnel-{identity}"
+    """The name of the folder for what ssh forwards (`ssh.private_folder`), another where the files are elsewhere."""
+    return f"t-{zlib.crc32(str(folder()).encode()):08x}-{identity}"
 
 
 def identity_of(target: str, container: str, remote_port: int) -> str:

@@ -162,7 +162,7 @@ def test_variables_are_gone_when_nothing_starts(there: Engine, podman_host: Podm
     with pytest.raises(EngineError):
         there.run_detached(spec(name, "true", image="kit/none:latest", secret_environment=secrets))
     with pytest.raises(BadInputError, match="A-B"):
-        there.run_detached(spec(name, "true", secret_environment={"A-B": "x"}))
+        there.run_detached(spec(name, "true", secret_environment={"A-B": "x\ny"}))
     assert variables_left(podman_host) == []
     assert podman_host.account.containers() == []
 

@@ -256,6 +256,7 @@ def test_registry_mirror_reaches_the_daemon(folder: Path) -> None:
 
 def test_socket_belongs_to_the_user_who_called_sudo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_UID", "1234")
+    monkeypatch.setenv("SUDO_GID", "1234")
     daemon.up()
     assert private_engine.socket_path().stat().st_uid == 1234
     assert private_engine.socket_path().stat().st_mode & 0o007 == 0

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kit.remote.tunnels.forward import UP_LINE
 from tests.engine.conftest import KIT
 from tests.engine.remote.network import Link
 
@@ -177,4 +178,4 @@ class Client:
 
 def is_of_a_tunnel(words: str) -> bool:
     """True for a tunnel's supervisor, and for its ssh."""
-    return "-m kit.remote.tunnels" in words or ("ssh" in words and " -N " in f"{words} " and " -L" in words)
+    return "-m kit.remote.tunnels" in words or (UP_LINE in words and " -L " in words)

@@ -108,6 +108,8 @@ class Lab:
         for account in self.accounts.made:
             for name in witness.volumes(self.docker, f"kit-{account.uid}-"):
                 self.docker.volumes.get(name).remove(force=True)
+            for network in self.docker.networks.list([f"kit-{account.uid}"]):
+                network.remove()
 
 
 @pytest.fixture(scope="package")
