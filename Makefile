@@ -7,7 +7,7 @@ PYTHON ?= python3
 ONLY ?=
 GROUP ?=
 PYTEST_ARGS ?=
-KIT_FUZZ_SECONDS ?= 60
+KIT_FUZZ_SECONDS ?=
 
 # What is given is words, never make's own text: `make ONLY='$(shell …)'` runs nothing. Recipes have it in the shell's
 # variables, where it is no text of a command either.
@@ -135,9 +135,10 @@ test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that
 	    $(BIN)/python -m pytest -m "alone" "$${args[@]}" || [ $$? = 5 ]
 	fi
 
-# Part of test-unit for two seconds each; here for as long as is asked for.
-fuzz: .venv/ready ## Feed damaged files and replies to what reads them, KIT_FUZZ_SECONDS (60) each
+# Part of test-unit for a moment each. A file has a reader and three to nine tests: about a minute for each.
+fuzz: .venv/ready ## Feed damaged files and replies to what reads them, KIT_FUZZ_SECONDS (15) for each test
 	@$(pytest_args)
+	export KIT_FUZZ_SECONDS="$${KIT_FUZZ_SECONDS:-15}"
 	$(BIN)/python -m pytest -n "$$(getconf _NPROCESSORS_ONLN)" tests/security/test_fuzz_*.py "$${args[@]}"
 
 check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine

@@ -48,7 +48,7 @@ OTHER_ACCOUNTS = ("tests/engine/podman/", "tests/engine/remote/")
 # Files that mostly wait for links, locks and ends of programs: two lanes of about the same length (`make test-unit`).
 # They come first and go on beside the others: whatever they wait for, there is a process with something to do.
 WAITING = (
-    ("tests/engine/ssh/test_tunnels.py", "tests/unit/test_process.py", "tests/unit/test_sync.py", "tests/security/"),
+    ("tests/engine/ssh/test_tunnels.py", "tests/unit/test_process.py", "tests/unit/test_sync.py"),
     ("tests/unit/test_tunnels.py", "tests/engine/ssh/", "tests/unit/test_host_probe.py", "tests/unit/test_lease.py"),
 )
 
