@@ -19,7 +19,8 @@ _NAME = (
     r"|(?<![a-z])pwd(?==[^/])|[_-](?:pat|pwd|key)(?![a-z])|[_\"']auth(?![a-z]))"
 )
 _QUOTE = r"\\{0,4}[\"']?"  # JSON inside JSON has it escaped
-_SIGN = r"[=:](?!\s{0,40}[\"']?(?:null|none|true|false)(?![^\s\"'&,;)}\]]))"  # where a value follows that is one
+# Where a value follows that is one, and not what a program says it did with it (`failed to fetch token: Get "https:…`).
+_SIGN = r"[=:](?!\s{0,40}[\"']?(?:null|none|true|false|get|head|post|put)(?![^\s\"'&,;)}\]]))"
 _VALUE = r"""(?:(?:bearer|basic|digest|token)\s{1,40})?(?:"[^"\r\n]*"|'[^'\r\n]*'|\\{0,4}["']?[^\s"'&,;]+)"""
 # Words that follow `Bearer` and `Basic` where they are not given with a secret.
 _SCHEME = r"(?!(?:auth\w*|realm|tokens?|usage|block)\b)"

@@ -5,8 +5,10 @@ that went away). All that a command began is undone then as it is after Ctrl-C.
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any, NoReturn
 
+AGAIN_S = 0.01
 _came: list[int] = []
 
 
@@ -20,6 +22,7 @@ def listen() -> None:
     """Have them interrupt this process; programs that it starts do not inherit it."""
     for number in heard():
         signal.signal(number, _on_signal)
+    sys.unraisablehook = _on_lost
 
 
 def interrupt(number: int) -> NoReturn:
@@ -37,3 +40,13 @@ def _on_signal(number: int, _: Any) -> None:
     # What tidies up already is not to be told again, except by whoever sits there and presses Ctrl-C once more.
     if not _came or number == signal.SIGINT:
         interrupt(number)
+
+
+def _on_lost(lost: Any) -> None:
+    """Python ignores what is raised while it tidies an object away: an interruption comes again then, a bit later."""
+    if lost.exc_type is KeyboardInterrupt and _came:
+        number = _came.pop()
+        signal.signal(signal.SIGALRM, lambda *_: interrupt(number))
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+    else:
+        sys.__unraisablehook__(lost)

@@ -177,9 +177,15 @@ def test_a_reader_that_goes_away_hears_nothing(command: str, tmp_path: Path) -> 
 def test_a_folder_that_is_gone(fake_docker: FakeDocker, command: str, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    words = {"run": "run tf-cpu true", "compose": "compose tf-cpu", "show": "show tf-cpu"}.get(command, command)
+    more = {"run": "tf-cpu true", "compose": "tf-cpu", "show": "tf-cpu", "lock": "--check", "render": "--check"}
+    words = f"{command} {more.get(command, '')}"
     done = subprocess.run(
-        ["sh", "-c", f"rmdir '{gone}'; '{KIT}' {words}"], cwd=gone, capture_output=True, text=True, check=False
+        ["sh", "-c", f"rmdir '{gone}'; '{KIT}' {words}"],
+        cwd=gone,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode != 70, done.stderr
     assert "Traceback" not in done.stderr

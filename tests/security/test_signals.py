@@ -102,6 +102,25 @@ def test_from_the_first_moment_on(number: int, fake_docker: FakeDocker) -> None:
         assert child.returncode != 128 + number or "Traceback" not in err, f"after {delay} ms: {err}"
 
 
+def test_an_interruption_while_an_object_is_tidied_away_is_not_lost() -> None:
+    program = """
+import os, signal, sys, time
+from kit import signals
+signals.listen()
+class Thing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.1)
+try:
+    Thing()
+    time.sleep(5)
+except KeyboardInterrupt:
+    sys.exit(signals.exit_code())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGHUP, "")
+
+
 ATTACH = "import sys; from kit import process, signals; signals.listen(); process.INTERRUPT_PATIENCE_S = 1.0\n"
 
 
