@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from kit.engine import stream
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PROGRAM = "podman"
 REGISTRY = "docker.io"
+# Starts a program with a file open.
+HANDED_ON = 'exec 9<"$1"; shift; exec "$@"'
 
 
 class Podman(Engine):
@@ -48,6 +50,25 @@ class Podman(Engine):
     @property
     def is_rootless(self) -> bool:
         return (self.connection.account.uid if self.connection else os.geteuid()) != 0
+
+    @contextlib.contextmanager
+    def prepared(
+        self,
+        args: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        *,
+        on_terminal: bool = False,
+        ends_with_input: bool = False,
+    ) -> Iterator[tuple[list[str], dict[str, str]]]:
+        with super().prepared(args, environment, on_terminal=on_terminal, ends_with_input=ends_with_input) as (
+            command,
+            variables,
+        ):
+            if environment:
+                # A rootless Podman is in a user namespace of its own, out of which it may not look into this process.
+                path = command[2].removeprefix("--env-file=")
+                command = ["sh", "-c", HANDED_ON, "sh", path, *command[:2], "--env-file=/dev/fd/9", *command[3:]]
+            yield command, variables
 
     def full_name(self, reference: str) -> str:
         """The whole name of an image, as docker means a short one: `ubuntu:24.04` is `docker.io/library/ubuntu:24.04`.

@@ -63,7 +63,7 @@ def nothing_is_left(host: PodmanHost) -> None:
     deadline = time.monotonic() + 40
     while time.monotonic() < deadline:
         containers = host.run("podman ps --all --external --quiet")
-        folders = host.run('ls -d "$XDG_RUNTIME_DIR"/kit-build* ~/.cache/kit/podman/buildah*[0-9]', check=False)
+        folders = host.run('ls -d "$XDG_RUNTIME_DIR"/kit-podman.* ~/.cache/kit/podman/buildah*[0-9]', check=False)
         processes = host.run("ps -u $(id -u) -o args= | grep -E '^(podman build|buildah-)'", check=False)
         if not (containers.stdout or folders.stdout or processes.stdout):
             break
@@ -139,9 +139,9 @@ def test_an_interrupted_build_leaves_nothing_there(podman_host: PodmanHost, root
     while podman_host.run("ps -u $(id -u) -o args= | grep -c '^sleep 300'", check=False).stdout.strip() == "0":
         assert time.monotonic() < deadline, "the step does not start"
         time.sleep(0.2)
-    folder = podman_host.run('ls -ld "$XDG_RUNTIME_DIR"/kit-build*').stdout
+    folder = podman_host.run('ls -ld "$XDG_RUNTIME_DIR"/kit-podman.*').stdout
     assert folder.startswith("drwx------")
-    secret = podman_host.run('ls -l "$XDG_RUNTIME_DIR"/kit-build*/environment').stdout
+    secret = podman_host.run('ls -l "$XDG_RUNTIME_DIR"/kit-podman.*/environment').stdout
     assert secret.startswith("-rw-------")
     assert SECRET not in podman_host.run("ps -u $(id -u) -o args=").stdout
     process.send_signal(number)
