@@ -223,7 +223,7 @@ def test_each_text_has_its_line_and_its_thread() -> None:
             "urllib3.exceptions.ReadTimeoutError: UnixHTTPConnectionPool(host='localhost', port=None): Read timed out.",
             ["engine-slow"],
         ),
-        ("ReadTimeoutError: HTTPSConnectionPool(host='pypi.org', port=443): Read timed out.", ["pip-timeout"]),
+        ("ReadTimeoutError: HTTPSConnectionPool(host='index.example', port=443): Read timed out.", ["pip-timeout"]),
         ("nvidia-container-cli: initialization error: cuda error: invalid device ordinal", ["toolkit-cuda-error"]),
         ("RuntimeError: CUDA error: invalid device ordinal", ["invalid-device"]),
         ('exec: "runc": executable file not found in $PATH', ["oci-runtime-missing"]),
