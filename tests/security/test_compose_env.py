@@ -167,7 +167,7 @@ def configured(folder: Path, text: str) -> dict[str, str]:
     answer = connect().call(["compose", "--file", file, "config", "--format", "json"])
     found: dict[str, str] = json.loads(answer)["services"]["jupyter"]["environment"]
     # `config` writes a file again, in which a sign that is meant has another before it.
-    return {name: value.replace("$$", "$") for name, value in found.items()}
+    return {name.replace("$$", "$"): value.replace("$$", "$") for name, value in found.items()}
 
 
 @pytest.mark.engine
