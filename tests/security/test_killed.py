@@ -201,7 +201,7 @@ def test_a_verify_that_was_killed_leaves_its_container_to_the_next(tf_cpu: str, 
         return [c.name for c in engine.containers(label="kit.bound")]
 
     with subprocess.Popen([KIT, "verify", tf_cpu], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
-        assert wait_until(lambda: len(there()) > 0, 60)
+        assert wait_until(lambda: len(there()) > 0, 300)
         left = there()
         killed.kill()
     assert there() == left, "nobody was there to remove it"
