@@ -194,12 +194,13 @@ def test_a_run_at_fifteen_points(
         time.sleep(0.1 + point * (0.1 if number == signal.SIGTERM else 0.3))
         child.send_signal(number)
         out, err = child.communicate(timeout=30)
-        assert "Traceback" not in err
+        assert "Traceback" not in err or "kit/cli" not in err  # Python's own, before it is up
         if out:  # its URL was printed: it stays, as it was to
             subprocess.run([KIT, "rm", "--force", *of(child, docker)], check=True)
         else:
             assert child.returncode in (128 + number, -number), (point, err)  # the latter before Python is up
-        assert not of(child, docker), point
+        # The engine removes it, which may be a moment later.
+        eventually(lambda started=child: not of(started, docker), f"its end, at point {point}", timeout_s=20)
 
 
 @pytest.mark.engine
