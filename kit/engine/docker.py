@@ -208,15 +208,22 @@ class Engine:
         if not self.features.shares_bridge:
             return ""
         name = f"kit-{owner}"
-        answer = unix_http.get(self.socket_path, f"/networks/{name}")
-        there = answer[0] == 200 if answer else self.ask(["network", "inspect", name], timeout_s=30).returncode == 0
-        if not there:
+
+        def is_there() -> bool:
+            answer = unix_http.get(self.socket_path, f"/networks/{name}")
+            return answer[0] == 200 if answer else self.ask(["network", "inspect", name], timeout_s=30).returncode == 0
+
+        if not is_there():
             # A network of one's own does not have the packet size that an administrator gave the default one.
             mtu = "com.docker.network.driver.mtu"
             format = f'{{{{index .Options "{mtu}"}}}}'
             size = self.ask(["network", "inspect", f"--format={format}", "bridge"], timeout_s=30).stdout.strip()
             option = [f"--opt={mtu}={size}"] if size.isdecimal() else []
-            self.call(["network", "create", *option, name], timeout_s=60)
+            try:
+                self.call(["network", "create", *option, name], timeout_s=60)
+            except EngineError:
+                if not is_there():  # another start of the same user may have been faster
+                    raise
         return name
 
     def _image(self, reference: str) -> tuple[str, dict[str, str]] | None:

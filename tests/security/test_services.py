@@ -20,7 +20,7 @@ from kit import labels
 from kit.engine import Container, Engine
 from kit.engine.container import from_inspect, from_list
 from kit.engine.podman import Podman
-from kit.errors import BadInputError
+from kit.errors import BadInputError, EngineError
 from kit.layout import MOUNT_POINTS
 from kit.run import containers
 from kit.spec.request import parse_mount
@@ -153,6 +153,17 @@ def test_each_owner_has_a_network(engine: Engine, fake_docker: FakeDocker) -> No
     assert engine.own_network("8") == "kit-8"
     assert len(fake_docker.called("network", "create")) == 1, "it is there"
     assert Podman().own_network("7") == "", "each container has its own"
+
+
+def test_two_starts_at_once_make_one_network(engine: Engine, fake_docker: FakeDocker) -> None:
+    fake_docker.reply("network", "inspect", stdout="[]")
+    fake_docker.reply("network", "inspect", "--format={{index .Options", stdout="")
+    fake_docker.reply("network", "inspect", code=1, times=1)
+    fake_docker.reply("network", "create", stderr="network with name kit-7 already exists", code=1)
+    assert engine.own_network("7") == "kit-7"
+    fake_docker.reply("network", "inspect", code=1)
+    with pytest.raises(EngineError, match="network create"):
+        engine.own_network("7")
 
 
 @pytest.mark.engine
