@@ -111,7 +111,11 @@ class Engine:
             return
         text, odd = target.env_file(environment)
         with _unlisted(text) as path:
-            yield [self.program, *with_variables(args, path, odd)], {**self.environment, **odd}
+            yield self._with_file(args, path, odd), {**self.environment, **odd}
+
+    def _with_file(self, args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
+        """A command that makes a container, with the variables in a file that only this process has open."""
+        return [self.program, *with_variables(args, path, odd)]
 
     def life(self, name: str) -> str:
         """A POSIX script for the engine's machine: what it prints is the same as long as a container runs, another when

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from kit.engine import stream
-from kit.engine.docker import Engine
+from kit.engine.docker import Engine, with_variables
 from kit.engine.messages import Hints
 from kit.errors import DiskFullError, EngineFeatureError, GpuUnavailableError
 from kit.facts.engine import CDI_FOLDERS
@@ -51,24 +51,9 @@ class Podman(Engine):
     def is_rootless(self) -> bool:
         return (self.connection.account.uid if self.connection else os.geteuid()) != 0
 
-    @contextlib.contextmanager
-    def prepared(
-        self,
-        args: Sequence[str],
-        environment: Mapping[str, str] | None = None,
-        *,
-        on_terminal: bool = False,
-        ends_with_input: bool = False,
-    ) -> Iterator[tuple[list[str], dict[str, str]]]:
-        with super().prepared(args, environment, on_terminal=on_terminal, ends_with_input=ends_with_input) as (
-            command,
-            variables,
-        ):
-            if environment:
-                # A rootless Podman is in a user namespace of its own, out of which it may not look into this process.
-                path = command[2].removeprefix("--env-file=")
-                command = ["sh", "-c", HANDED_ON, "sh", path, *command[:2], "--env-file=/dev/fd/9", *command[3:]]
-            yield command, variables
+    def _with_file(self, args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
+        # A rootless Podman is in a user namespace of its own, out of which it may not look into this process.
+        return ["sh", "-c", HANDED_ON, "sh", path, self.program, *with_variables(args, "/dev/fd/9", odd)]
 
     def full_name(self, reference: str) -> str:
         """The whole name of an image, as docker means a short one: `ubuntu:24.04` is `docker.io/library/ubuntu:24.04`.
