@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from kit import redact
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import count, picked, print_json, print_table, say, show
-from kit.decide.explain import explain_lines, known_errors, numbered_lines
+from kit.decide.explain import explain_lines, known_errors, numbered_lines, proof_of
 from kit.errors import BadInputError, CheckFailedError, KitError
 
 if TYPE_CHECKING:
@@ -93,11 +92,9 @@ def found_here(cause: Match | None, catalog: Catalog, target: str) -> Finding | 
     from kit.host import read_host
 
     try:
-        findings = examine(read_host(target), catalog)
+        return proof_of(cause, examine(read_host(target), catalog))
     except KitError:
         return None  # a machine that cannot be read proves nothing, and the cause stands without it
-    problem = cause.problem
-    return next((f for f in findings if f.check == problem.check and re.search(problem.proof, f.message)), None)
 
 
 def describe(match: Match, here: Finding | None) -> dict[str, Any]:

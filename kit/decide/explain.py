@@ -16,6 +16,7 @@ from kit.frozen import dataclass
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.rows import Action, Problem, Status, Translation
+    from kit.decide.doctor import Finding
 
 # A line longer than this is looked at piece by piece, so that a file without line ends needs no memory. What is told of
 # an error fits into the overlap, so that none is lost between two pieces.
@@ -262,6 +263,12 @@ def _in_order(found: list[_Found]) -> tuple[Match, ...]:
 def _explains_as_cause(one: _Found, other: _Found) -> bool:
     """Whether `other` is a symptom, and `one` no symptom: of those that do not say why, anything else is the reason."""
     return other.problem.symptom and not (one.problem.symptom or one.problem.harmless or other.problem.harmless)
+
+
+def proof_of(cause: Match, findings: Iterable[Finding]) -> Finding | None:
+    """What was found wrong with a machine that proves the cause of an error there; None when nothing does."""
+    problem = cause.problem
+    return next((f for f in findings if f.check == problem.check and re.search(problem.proof, f.message)), None)
 
 
 def numbered_lines(stream: BinaryIO) -> Iterator[tuple[int, str]]:
