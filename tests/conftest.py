@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kit import locks, paths, render
 from kit.catalog import Catalog, load_catalog
@@ -35,6 +36,10 @@ FOREIGN = ("DOCKER_", "BUILDX_", "KIT_", "XDG_", "UV_", "PIP_", "SUDO_", "SSL_CE
 # What the fake docker says of the machine (tests/fake_docker.py), and what the machine says of itself.
 MACHINE = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 25276502016 // 4096}
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+
+# How long an example takes says nothing of kit where several processes share the machine.
+settings.register_profile("kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kit")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
