@@ -5,6 +5,7 @@ import pytest
 from kit import layout, ports
 from kit.image.build.inputs import fingerprint
 from tests.fake_docker import info
+from tests.free_ports import free_ports
 
 
 @pytest.fixture
@@ -15,8 +16,7 @@ def docker(fake_docker, project, monkeypatch):
         (project.folder / "Dockerfile").read_text(), (project.folder / "requirements.lock").read_text(), reference
     )
     fake_docker.has_image({"kit.fingerprint": mark, "kit.base-identity": reference, "kit.base-source": "registry"})
-    free = next(p for p in range(23000, 32000, 20) if all(ports.is_free(q) for q in range(p, p + 10)))
-    monkeypatch.setattr(layout, "JUPYTER_PORT", free)
+    monkeypatch.setattr(layout, "JUPYTER_PORT", free_ports(10))
     return fake_docker
 
 

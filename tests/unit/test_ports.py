@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kit import ports
 from kit.errors import PortTakenError
+from tests.free_ports import free_ports
 
 CONTEXT = multiprocessing.get_context("fork")
 
@@ -26,11 +27,7 @@ def listening(address: str = "127.0.0.1", port: int = 0):
 
 @pytest.fixture
 def start() -> int:
-    """The first of some ports that nothing uses, below the range that the kernel gives to clients."""
-    for port in range(21000, 32000, 50):
-        if all(ports.is_free(p) for p in range(port, port + 30)):
-            return port
-    pytest.skip("no 30 free ports in a row on this machine")
+    return free_ports(30)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0"])
@@ -101,7 +98,7 @@ def test_the_search_ends_at_the_last_port(tmp_path):
 @given(used=st.sets(st.integers(0, 9)))
 def test_the_lowest_port_nobody_holds_is_chosen(tmp_path_factory, used):
     folder = tmp_path_factory.mktemp("ports")
-    start = next(p for p in range(21000, 32000, 50) if all(ports.is_free(q) for q in range(p, p + 11)))
+    start = free_ports(11)
     with contextlib.ExitStack() as stack:
         for offset in used:
             stack.enter_context(ports.reserved(start + offset, exact=True, folder=folder))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import layout, paths, ports
+from kit import layout, paths
 from kit.errors import BadInputError, GpuUnavailableError, NoSuchContainerError, NotReadyError, PortTakenError
 from kit.network import NetworkSettings
 from kit.run import command
@@ -23,6 +23,7 @@ from kit.spec.gpu_request import parse_request
 from kit.spec.request import RunRequest, as_command, parse_user, parse_variable
 from kit.targets.docker import arguments
 from tests.fake_docker import container, info
+from tests.free_ports import free_ports
 
 NO_GPUS = GpuDecision(grant=GpuGrant())
 
@@ -41,7 +42,7 @@ def request_(catalog, tmp_path):
 @pytest.fixture
 def first_port(monkeypatch):
     """A port nothing uses, in the place of Jupyter's own: this machine may have a Jupyter."""
-    port = next(p for p in range(22000, 32000, 20) if all(ports.is_free(q) for q in range(p, p + 10)))
+    port = free_ports(10)
     monkeypatch.setattr(layout, "JUPYTER_PORT", port)
     return port
 

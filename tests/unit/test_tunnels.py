@@ -19,6 +19,7 @@ from kit.errors import BadInputError, MissingProgramError, NetworkError, PortTak
 from kit.remote import tunnels
 from kit.remote.tunnels import state
 from tests import fake_ssh
+from tests.free_ports import free_ports
 
 OPEN = """
 import sys
@@ -62,11 +63,7 @@ def service():
 
 @pytest.fixture
 def first():
-    """The first of some ports that nothing uses, below the range that the kernel gives to clients."""
-    for port in range(22000, 32000, 50):
-        if all(ports.is_free(p) for p in range(port, port + 30)):
-            return port
-    pytest.skip("no 30 free ports in a row on this machine")
+    return free_ports(30)
 
 
 def opened(service, first, **options):

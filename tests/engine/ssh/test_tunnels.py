@@ -21,6 +21,7 @@ from tests import fake_ssh
 from tests.engine.remote.accounts import add_account, remove_account
 from tests.engine.remote.network import Link, why_not
 from tests.engine.sshd import USER, Server, needs_sshd
+from tests.free_ports import free_ports
 
 pytestmark = needs_sshd
 PASSWORD = "correct horse"
@@ -77,11 +78,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def first():
-    """The first of some ports that nothing uses, below the range that the kernel gives to clients."""
-    for port in range(24000, 32000, 50):
-        if all(ports.is_free(p) for p in range(port, port + 30)):
-            return port
-    pytest.skip("no 30 free ports in a row on this machine")
+    return free_ports(30)
 
 
 def opened(service, first, **options):
