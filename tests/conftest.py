@@ -7,6 +7,7 @@ import itertools
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -40,6 +41,12 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 # How long an example takes says nothing of kit where several processes share the machine.
 settings.register_profile("kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kit")
+
+# Tests send these to programs, which would inherit that `nohup`, or a script's `&`, has them ignored. What a Python
+# function handles is not inherited.
+for number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
