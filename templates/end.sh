@@ -2,4 +2,4 @@
 # uv leaves its lock in the environment, open for anyone to write to.
 rm -rf /run/kit-apt.conf /run/kit-sources /tmp/* /root/.cache /var/cache/ldconfig/aux-cache \
     /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /opt/kit/venv/.lock
-find / -xdev -newermt "@$start" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+find / -xdev -newer "$start" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +

@@ -80,7 +80,7 @@ def build_digest(
     plan = Plan(image=image, inputs=inputs, base=chosen, options=replace(options, no_cache=True), progress=progress)
     with files.scratch("oci") as folder:
         archive = folder / "image.tar"
-        output = f"type=oci,dest={archive},rewrite-timestamp=true,compression=zstd"
+        output = f"type=oci,dest={archive},compression=zstd"
         code, log = buildkit.run(engine, plan, ["--output", output])
         if code != 0:
             raise build_error(image.name, log, code)
