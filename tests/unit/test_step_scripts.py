@@ -11,5 +11,5 @@ def test_what_a_step_writes_at_once_is_newer_than_its_start(tmp_path):
     (tmp_path / "begin").write_text(begin)
     script = 'echo before > before; . ./begin; echo after > after; find before after -newer "$start"'
     for _ in range(30):
-        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=20)
-        assert done.stdout == "after\n"
+        done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, check=True, timeout=20)
+        assert done.stdout == b"after\n"
