@@ -63,13 +63,12 @@ def verify_command(
         target=options.host,
         reference=reference,
         gpus=gpus,
-        only=only,
         force=force,
         image=image,
     )
     ready = verify.made_ready(request, CommandScreen(options))
     with VerifyDisplay(options, ready.image.name) as display:
-        report = verify.verify(request, ready, on_message=display.message, on_check=display.add)
+        report = verify.verify(ready, only=only, on_message=display.message, on_check=display.add)
     if options.json:
         checks = [picked(check, "name", "outcome", "detail") for check in report.checks]
         print_json({"image": report.image, "checks": checks})

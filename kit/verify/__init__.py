@@ -42,7 +42,6 @@ class VerifyRequest(Wanted):
     """What to prove, where, and with which GPUs."""
 
     reference: str = ""  # the engine's name for it; empty: what `kit build` gives it
-    only: tuple[str, ...] = ()  # checks or groups of checks; empty: all
 
 
 def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
@@ -59,29 +58,30 @@ def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
 
 
 def verify(
-    request: VerifyRequest,
     ready: Ready,
     *,
+    only: tuple[str, ...] = (),
     on_message: Callable[[str], None] = lambda _: None,
     on_check: Callable[[Check, int], None] = lambda *_: None,
 ) -> Report:
     """Start a container of the image as `kit run` does, run the checks against it, remove it whatever happens.
 
-    `on_check` gets each check as it ends, and how many there are. Raises UnlockedError for an image without a lock,
-    EngineError when the engine does not have it, BadInputError for a name in `only` that no check has.
+    `only` names checks or groups of checks; empty: all. `on_check` gets each check as it ends, and how many there are.
+    Raises UnlockedError for an image without a lock, EngineError when the engine does not have it, BadInputError for a
+    name in `only` that no check has.
     """
-    if request.only:
+    if only:
         from kit.verify.collector import is_chosen
 
         there = names()
-        unknown = [word for word in request.only if not any(is_chosen(name, (word,)) for name in there)]
+        unknown = [word for word in only if not any(is_chosen(name, (word,)) for name in there)]
         if unknown:
             raise BadInputError(
                 f"no check is named {', '.join(unknown)}",
                 hint=f"groups are {', '.join(GROUPS)}; `kit verify --json` names the checks of each",
             )
     with started(ready, ready.reference, on_message) as subject:
-        return check(subject, only=request.only, on_check=on_check)
+        return check(subject, only=only, on_check=on_check)
 
 
 @contextlib.contextmanager

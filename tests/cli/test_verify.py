@@ -13,6 +13,7 @@ from kit.cli.options import Options
 from kit.cli.output import print_gpus
 from kit.errors import EngineError
 from kit.run import gpu_check
+from kit.run.prepare import Ready
 from kit.spec.gpu_request import NO_GPUS
 from kit.verify.report import Check, Report
 
@@ -33,17 +34,15 @@ def verified(project, fake_docker, monkeypatch):
 
     class Verified:
         checks: tuple[Check, ...] = PASSED
-        requests: list[verify.VerifyRequest] = []  # noqa: RUF012 - one object of this class is made
-        images: list[str] = []  # noqa: RUF012
+        asked: list[tuple[Ready, tuple[str, ...]]] = []  # noqa: RUF012 - one object of this class is made
         docker = fake_docker
 
-        def __call__(self, request, ready, *, on_message, on_check):
-            self.requests.append(request)
-            self.images.append(ready.image.name)
+        def __call__(self, ready, *, only, on_message, on_check):
+            self.asked.append((ready, only))
             on_message("a line for the user")
             for check in self.checks:
                 on_check(check, len(self.checks))
-            return Report(image="tf-cpu", reference=request.reference or "kit/tf-cpu:latest", checks=self.checks)
+            return Report(image="tf-cpu", reference=ready.reference or "kit/tf-cpu:latest", checks=self.checks)
 
     found = Verified()
     monkeypatch.setattr(verify, "verify", found)
@@ -107,9 +106,9 @@ def test_junit_that_cannot_be_written(kit, verified, tmp_path):
 
 def test_what_was_asked_reaches_the_verification(kit, verified):
     kit("verify", "--gpus", "none", "--only", "packages", "--only", "gpu", "--image", "elsewhere/tf-cpu:1", "tf-cpu")
-    request = verified.requests[-1]
-    assert (request.name, verified.images, request.reference) == ("tf-cpu", ["tf-cpu"], "elsewhere/tf-cpu:1")
-    assert (request.gpus, request.only) == (NO_GPUS, ("packages", "gpu"))
+    ready, only = verified.asked[-1]
+    assert (ready.image.name, ready.reference) == ("tf-cpu", "elsewhere/tf-cpu:1")
+    assert (ready.gpus.request, only) == (NO_GPUS, ("packages", "gpu"))
 
 
 def test_an_image_that_is_there_is_not_built_even_when_its_lock_has_changed(kit, verified):

@@ -210,9 +210,8 @@ def ready(catalog: Catalog, engine: Engine) -> Ready:
 
 
 def test_a_check_that_does_not_exist_is_refused_before_anything_starts(ready, fake_docker):
-    request = verify.VerifyRequest(name="tf-cpu", only=("packages", "nonsense"))
     with pytest.raises(BadInputError, match="nonsense") as refused:
-        verify.verify(request, ready)
+        verify.verify(ready, only=("packages", "nonsense"))
     assert "packages, framework" in refused.value.hint
     assert fake_docker.calls == []
 
@@ -220,7 +219,7 @@ def test_a_check_that_does_not_exist_is_refused_before_anything_starts(ready, fa
 def test_an_image_that_the_engine_does_not_have(ready, fake_docker):
     fake_docker.reply("image", "inspect", code=1, stderr="Error response from daemon: No such image: x\n")
     with pytest.raises(EngineError, match="kit/tf-cpu:latest") as error:
-        verify.verify(verify.VerifyRequest(name="tf-cpu"), ready)
+        verify.verify(ready)
     assert error.value.hint == "`kit build tf-cpu` builds it"
 
 
