@@ -196,12 +196,15 @@ def test_containers_that_go_with_a_process_are_swept_when_it_is_over(engine: Eng
 
 
 @pytest.mark.engine
-def test_a_verify_that_was_killed_leaves_its_container_to_the_next(tf_cpu: str, engine: Engine) -> None:
+def test_a_verify_that_was_killed_leaves_its_container_to_the_next(tf_cpu: str, engine: Engine, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+
     def there() -> list[str]:
         return [c.name for c in engine.containers(label="kit.bound")]
 
-    with subprocess.Popen([KIT, "verify", tf_cpu], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as killed:
-        assert wait_until(lambda: len(there()) > 0, 300)
+    with said.open("w") as output, subprocess.Popen([KIT, "verify", tf_cpu], stdout=output, stderr=output) as killed:
+        assert wait_until(lambda: len(there()) > 0 or killed.poll() is not None, 300)
+        assert killed.returncode is None, said.read_text()
         left = there()
         killed.kill()
     assert there() == left, "nobody was there to remove it"
