@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from kit import apt, files, procs
-from kit.engine import Engine
+from kit.engine import Engine, connect
 from kit.errors import EngineError
 from kit.image import base
 from kit.image.base import bootstrap
@@ -196,14 +196,14 @@ def test_containers_that_go_with_a_process_are_swept_when_it_is_over(engine: Eng
 
 
 @pytest.mark.engine
-def test_a_verify_that_was_killed_leaves_its_container_to_the_next(tf_cpu: str, engine: Engine, tmp_path: Path) -> None:
-    said = tmp_path / "said"
+def test_a_verify_that_was_killed_leaves_its_container_to_the_next(tf_cpu: str, tmp_path: Path) -> None:
+    engine, said = connect(), tmp_path / "said"
 
     def there() -> list[str]:
         return [c.name for c in engine.containers(label="kit.bound")]
 
     with said.open("w") as output, subprocess.Popen([KIT, "verify", tf_cpu], stdout=output, stderr=output) as killed:
-        assert wait_until(lambda: len(there()) > 0 or killed.poll() is not None, 300)
+        assert wait_until(lambda: len(there()) > 0 or killed.poll() is not None, 60)
         assert killed.returncode is None, said.read_text()
         left = there()
         killed.kill()
