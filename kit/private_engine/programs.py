@@ -43,7 +43,7 @@ def ensure(folder: Path, *, say: Callable[[str], None], update: bool = False) ->
     shutil.rmtree(beside, ignore_errors=True)
     say(f"downloading Docker Engine's programs from the {distribution.family.capitalize()} archive")
     try:
-        docker, host = docker_sources(archive, distribution), host_suite(archive, distribution)
+        docker, host = docker_sources(archive, distribution), apt.host_suite(archive, distribution)
         lists = Apt(folder=beside / "apt-docker", sources=docker)
         lists.update()
         init = [name for name in INIT_PACKAGES[distribution.family] if lists.has(name)][:1]
@@ -106,14 +106,7 @@ def docker_sources(archive: Source, distribution: Distribution) -> tuple[Source,
     if distribution.family == "debian":
         # Only the Go programs come from there; they need nothing of testing's libraries.
         return (apt.suite_of(archive, "testing", ("main",), distribution),)
-    return host_suite(archive, distribution)
-
-
-def host_suite(archive: Source, distribution: Distribution) -> tuple[Source, ...]:
-    """The host's own release, as its archive has it now."""
-    components = ("main", "universe") if distribution.family == "ubuntu" else ("main",)
-    suites = (distribution.codename, f"{distribution.codename}-updates")
-    return tuple(apt.suite_of(archive, suite, components, distribution) for suite in suites)
+    return apt.host_suite(archive, distribution)
 
 
 def _link(folder: Path, final: Path) -> None:

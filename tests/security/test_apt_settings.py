@@ -30,9 +30,10 @@ import pytest
 
 from kit import apt, process
 from kit.apt import Apt, Source
-from kit.errors import BadInputError, KitError, NetworkError
+from kit.engine import connect
+from kit.errors import BadInputError, NetworkError
 from kit.image import base
-from kit.image.base import bootstrap
+from kit.image.base import bootstrap, mirror
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("apt-get", "dpkg-deb", "gpg"))), reason="needs root, apt and gpg"
@@ -309,7 +310,7 @@ def test_passwords_of_a_mirror_are_in_one_file_for_root_alone(
     )
     lists.update()
     assert lists.download(["hello-kit"], tmp_path / "debs")
-    assert bootstrap._fetch(f"{password_archive.url}/dists/bookworm/InRelease", tmp_path / "lists")
+    assert mirror._fetch(f"{password_archive.url}/dists/bookworm/InRelease", tmp_path / "lists")
     assert not any(PASSWORD in word for word in called)
     with_it = [file for file in tmp_path.rglob("*") if file.is_file() and PASSWORD.encode() in file.read_bytes()]
     assert with_it == [tmp_path / "lists/auth.conf"]
@@ -342,15 +343,12 @@ def test_what_apt_reads_of_passwords(tmp_path: Path) -> None:
         apt.netrc(["http://u:a%20b@h/debian"], tmp_path)
 
 
-@pytest.mark.engine
-def test_mmdebstrap_takes_no_unsigned_archive(tmp_path: Path, archive: Archive) -> None:
+def test_a_base_takes_no_unsigned_archive(tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.release(signed=False)
-    work = tmp_path / "work"
-    work.mkdir()
-    program = bootstrap.mmdebstrap(work, print)
-    where = bootstrap.Mirror(uri=archive.url, sources=(archive.source(),), epoch=1)
-    with pytest.raises(KitError) as caught:
-        bootstrap.make_root(program, "bookworm", where, work / "root.tar", print)
+    monkeypatch.setattr(bootstrap, "keyring", lambda *_: archive.key)
+    where = mirror.Mirror(uri=archive.url, sources=(archive.source(),), epoch=1)
+    with pytest.raises(NetworkError) as caught:
+        bootstrap.download(where, tmp_path, lambda _: None)
     assert "is not signed" in "\n".join(caught.value.details)
 
 
@@ -394,6 +392,7 @@ def test_a_base_is_made_from_a_mirror_with_a_password_that_nobody_sees(tmp_path:
             base.make(
                 "bookworm",
                 folder / "made.tar",
+                connect(),
                 mirror=f"http://mu:{PASSWORD}@127.0.0.1:{port}/debian",
                 on_message=said.append,
             )

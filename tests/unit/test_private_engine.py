@@ -212,7 +212,7 @@ def test_debian_programs_come_from_testing(monkeypatch: pytest.MonkeyPatch) -> N
     main = apt.Source(uri="http://mirror.example/debian", suite="bookworm", components=("main",), options={})
     debian = apt.Distribution(family="debian", codename="bookworm")
     assert [s.suite for s in programs.docker_sources(main, debian)] == ["testing"]
-    assert [s.suite for s in programs.host_suite(main, debian)] == ["bookworm", "bookworm-updates"]
+    assert [s.suite for s in apt.host_suite(main, debian)] == ["bookworm", "bookworm-updates"]
     ubuntu = apt.Distribution(family="ubuntu", codename="jammy")
     assert [(s.suite, s.components) for s in programs.docker_sources(main, ubuntu)] == [
         ("jammy", ("main", "universe")),
