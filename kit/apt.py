@@ -21,6 +21,7 @@ from kit.paths import write_text
 
 ETC_APT = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
+APT_HELPER = "/usr/lib/apt/apt-helper"
 KEYRINGS = Path("/usr/share/keyrings")
 
 # Settings of the host's that kit's apt has as well: proxies, and the certificates of an archive of the company's own.
@@ -358,6 +359,21 @@ def unpack(packages: Iterable[Path], root: Path) -> None:
             if "No space left" in e.stderr:
                 raise DiskFullError(f"no space left for unpacking {package.name}", hint="free some space") from None
             raise
+
+
+def fetch(url: str, target: Path, folder: Path, *, sha256: str = "") -> bool:
+    """Download one file by the means of an apt that was configured for `folder` (its proxy and passwords), without any
+    index; False when it does not come, or is another than the hash says.
+    """
+    patience = ("-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
+    expected = [f"SHA256:{sha256}"] if sha256 else []
+    command = [APT_HELPER, *patience, "download-file", redact.without_users(url), str(target), *expected]
+    try:
+        process.run(command, timeout_s=900, env=environment(folder))
+    except CommandError:
+        target.unlink(missing_ok=True)
+        return False
+    return target.is_file()
 
 
 def architecture() -> str:

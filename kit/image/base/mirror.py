@@ -9,12 +9,10 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
-from kit import apt, process, redact
+from kit import apt, redact
 from kit.apt import Apt, Distribution, Source
-from kit.errors import BadInputError, CommandError, NetworkError
+from kit.errors import BadInputError, NetworkError
 from kit.frozen import dataclass
-
-APT_HELPER = "/usr/lib/apt/apt-helper"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,14 +120,11 @@ def source_date_epoch(release: str) -> int:
 
 
 def _fetch(url: str, work: Path) -> str:
-    """A file from the mirror by apt's own means (its proxy and credentials); empty when it does not come."""
+    """A text file from the mirror; empty when it does not come."""
     target = work / "fetched"
-    patience = ("-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
     try:
-        arguments = ["download-file", redact.without_users(url), str(target)]
-        process.run([APT_HELPER, *patience, *arguments], timeout_s=120, env=apt.environment(work))
-        return target.read_text(errors="replace")
-    except (CommandError, OSError):
+        return target.read_text(errors="replace") if apt.fetch(url, target, work) else ""
+    except OSError:
         return ""
     finally:
         target.unlink(missing_ok=True)
