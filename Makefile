@@ -118,12 +118,12 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build "$$STEM"
 
 ##@ Test
-.PHONY: setup browser sshd rsync iproute podman test test-unit test-engine fuzz check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute podman sudo test test-unit test-engine fuzz check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included, or those that PYTEST_ARGS chooses
+test: .venv/ready browser sshd rsync iproute podman sudo ## Run all tests, real builds and runs included, or those that PYTEST_ARGS chooses
 	@if [ -z "$$PYTEST_ARGS" ]; then
 	    $(MAKE) test-unit
 	    $(MAKE) test-engine
@@ -142,7 +142,7 @@ test-unit: .venv/ready ## Run the tests that need no engine
 	    "$${args[@]}"
 
 # Two at a time, as tests/conftest.py says; then those that must be alone, of which PYTEST_ARGS may choose none.
-test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine, or security
+test-engine: .venv/ready browser sshd rsync iproute podman sudo ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine, or security
 	@$(need_engine)
 	$(engine_ends_with_recipe)
 	$(pytest_args)
@@ -230,6 +230,13 @@ podman:
 	    runc runc
 	    podman podman
 	END
+
+# Tests make an account that is root only by it.
+sudo:
+	@if command -v sudo >/dev/null; then exit 0; fi
+	$(apt_install)
+	if apt_install sudo; then exit 0; fi
+	echo "note: no sudo on this machine; the tests of an account that has it will be skipped" >&2
 
 ##@ Upkeep
 .PHONY: lock requirements render update devices readme golden clean

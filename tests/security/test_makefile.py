@@ -18,7 +18,7 @@ GIVEN = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
 # A program that writes down the words it is called with.
 RECORDER = '#!/bin/sh\nprintf "%s\\n" "${0##*/}" "$@" >> "$(dirname "$0")/../../called"\n'
 # Where make itself would install something on a machine that lacks it.
-ELSEWHERE = [f"--old-file={name}" for name in ("browser", "sshd", "rsync", "iproute", "podman")]
+ELSEWHERE = [f"--old-file={name}" for name in ("browser", "sshd", "rsync", "iproute", "podman", "sudo")]
 TARGETS = [
     *(
         "help",
