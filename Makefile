@@ -8,10 +8,11 @@ ONLY ?=
 GROUP ?=
 PYTEST_ARGS ?=
 KIT_FUZZ_SECONDS ?=
+BINDIR ?=
 
 # What is given is words, never make's own text: `make ONLY='$(shell …)'` runs nothing. Recipes have it in the shell's
 # variables, where it is no text of a command either.
-GIVEN := IMAGE SERVICE PYTHON ONLY GROUP PYTEST_ARGS KIT_FUZZ_SECONDS UPGRADE
+GIVEN := IMAGE SERVICE PYTHON ONLY GROUP PYTEST_ARGS KIT_FUZZ_SECONDS UPGRADE BINDIR
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -52,20 +53,23 @@ apt_install() {
 }
 endef
 
-# Starts the private engine if no Docker answers (kit's exit code 10); `started` then says so. Podman builds too, but
-# what is made here is what BuildKit makes of it.
+# Starts the private engine if there is no Docker that may be used (kit's exit codes 10 and 23); `started` then says so.
+# One that root started is had from it by the same command. Podman builds too, but what is made here is what BuildKit
+# makes of it.
 define need_engine
 started=""
 code=0
 for choice in system private; do
     code=0
     KIT_ENGINE="$$choice" $(KIT) --quiet ps >/dev/null 2>&1 || code=$$?
-    if [ "$$code" != 10 ]; then break; fi
+    if [ "$$code" != 10 ] && [ "$$code" != 23 ]; then break; fi
 done
 if [ "$$code" = 10 ]; then
     echo "no container engine answers: starting kit's private one" >&2
     $(SUDO) $(KIT) engine up
     started=yes
+elif [ "$$code" = 23 ]; then
+    $(SUDO) $(KIT) engine up
 fi
 endef
 
@@ -76,7 +80,7 @@ trap stop_engine EXIT
 endef
 
 ##@ Use
-.PHONY: help run build/% run/%
+.PHONY: help run install build/% run/%
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " }
@@ -86,6 +90,23 @@ help: ## List the targets
 run: .venv/ready ## Build IMAGE (torch-cu126), start SERVICE (jupyter) in it and print the URL
 	@$(need_engine)
 	$(KIT) run "$$IMAGE" "$$SERVICE"
+	echo "$(KIT) ps  # what runs; url, logs and stop take its name in place of ps" >&2
+
+# A link to the program in .venv; `uv tool install` and pipx make a copy.
+install: .venv/ready ## Put `kit` on PATH: a link in ~/.local/bin (root: /usr/local/bin), or in BINDIR
+	@folder="$$BINDIR"
+	if [ -z "$$folder" ] && [ "$$(id -u)" = 0 ]; then folder=/usr/local/bin; fi
+	folder="$${folder:-$$HOME/.local/bin}"
+	mkdir -p "$$folder"
+	if [ -e "$$folder/kit" ] && ! [ "$$folder/kit" -ef $(KIT) ] && ! [ -L "$$folder/kit" ]; then
+	    echo "error: $$folder/kit is another program; move it away" >&2
+	    exit 1
+	fi
+	ln -sfn "$$PWD/$(KIT)" "$$folder/kit"
+	echo "$$folder/kit"
+	if [ "$$(command -v kit)" != "$$folder/kit" ]; then
+	    echo "note: $$folder is not on PATH yet: export PATH=\"$$folder:\$$PATH\", or log in again" >&2
+	fi
 
 run/% build/%: export STEM = $*
 
@@ -97,12 +118,12 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build "$$STEM"
 
 ##@ Test
-.PHONY: setup browser sshd rsync iproute podman test test-unit test-engine fuzz check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute podman sudo test test-unit test-engine fuzz check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
 
-test: .venv/ready browser sshd rsync iproute podman ## Run all tests, real builds and runs included, or those that PYTEST_ARGS chooses
+test: .venv/ready browser sshd rsync iproute podman sudo ## Run all tests, real builds and runs included, or those that PYTEST_ARGS chooses
 	@if [ -z "$$PYTEST_ARGS" ]; then
 	    $(MAKE) test-unit
 	    $(MAKE) test-engine
@@ -121,7 +142,7 @@ test-unit: .venv/ready ## Run the tests that need no engine
 	    "$${args[@]}"
 
 # Two at a time, as tests/conftest.py says; then those that must be alone, of which PYTEST_ARGS may choose none.
-test-engine: .venv/ready browser sshd rsync iproute podman ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine, or security
+test-engine: .venv/ready browser sshd rsync iproute podman sudo ## Run the tests that need an engine, or GROUP of them: a folder of tests/engine, or security
 	@$(need_engine)
 	$(engine_ends_with_recipe)
 	$(pytest_args)
@@ -156,7 +177,7 @@ lint-shell: .venv/ready
 	@$(BIN)/shellcheck .ci/run
 	# begin.sh and end.sh are halves of one script: neither finds the other (SC1091), nor what it sets (SC2154).
 	$(BIN)/shellcheck --shell=sh --exclude=SC1091,SC2154 templates/*.sh
-	$(BIN)/shellcheck --shell=sh kit/host/probe.sh kit/image/build/podman.sh
+	$(BIN)/shellcheck --shell=sh kit/host/probe.sh kit/image/build/podman.sh kit/image/base/configure.sh
 
 lint-dockerfiles: .venv/ready
 	@$(BIN)/hadolint images/*/Dockerfile
@@ -209,6 +230,13 @@ podman:
 	    runc runc
 	    podman podman
 	END
+
+# Tests make an account that is root only by it.
+sudo:
+	@if command -v sudo >/dev/null; then exit 0; fi
+	$(apt_install)
+	if apt_install sudo; then exit 0; fi
+	echo "note: no sudo on this machine; the tests of an account that has it will be skipped" >&2
 
 ##@ Upkeep
 .PHONY: lock requirements render update devices readme golden clean

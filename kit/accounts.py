@@ -18,6 +18,27 @@ def user_name(uid: int) -> str:
         return ""
 
 
+def group_name(gid: int) -> str:
+    """The name of a group of this machine; empty when it has none."""
+    import grp
+
+    try:
+        return grp.getgrgid(gid).gr_name
+    except (KeyError, OverflowError):
+        return ""
+
+
+def groups_at_login() -> tuple[int, ...]:
+    """The groups that this process's user has after the next login; empty when nobody can say."""
+    import pwd
+
+    try:
+        account = pwd.getpwuid(os.getuid())
+        return tuple(os.getgrouplist(account.pw_name, account.pw_gid))
+    except (KeyError, OSError):
+        return ()
+
+
 def sudo_user(environment: Mapping[str, str] | None = None) -> tuple[int, int] | None:
     """The UID and GID of who called sudo. None for who is not root, to whom the variables mean nothing, and where they
     are not such numbers.

@@ -21,6 +21,7 @@ from kit.paths import write_text
 
 ETC_APT = Path("/etc/apt")
 OS_RELEASE = Path("/etc/os-release")
+APT_HELPER = "/usr/lib/apt/apt-helper"
 KEYRINGS = Path("/usr/share/keyrings")
 
 # Settings of the host's that kit's apt has as well: proxies, and the certificates of an archive of the company's own.
@@ -198,6 +199,13 @@ def suite_of(archive: Source, suite: str, components: Sequence[str], distributio
     )
 
 
+def host_suite(archive: Source, distribution: Distribution) -> tuple[Source, ...]:
+    """The host's own release, as its archive has it now."""
+    components = ("main", "universe") if distribution.family == "ubuntu" else ("main",)
+    suites = (distribution.codename, f"{distribution.codename}-updates")
+    return tuple(suite_of(archive, suite, components, distribution) for suite in suites)
+
+
 def resolved_uri(uri: str) -> str:
     """An address other machines can use: a `mirror+file:` list gives its first mirror."""
     if not uri.startswith("mirror+file:"):
@@ -209,10 +217,14 @@ def resolved_uri(uri: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Apt:
-    """An apt that reads the given sources and writes below `folder` only; nothing is ever installed."""
+    """An apt that reads the given sources and writes below `folder` only; nothing is ever installed.
+
+    `is_bare`: it is to know of no package that the host has, as for a root file system from nothing.
+    """
 
     folder: Path
     sources: tuple[Source, ...]
+    is_bare: bool = False
 
     def update(self) -> None:
         """Fetch the package lists. Raises NetworkError when the archive does not answer."""
@@ -221,6 +233,8 @@ class Apt:
         plain = (replace(source, uri=redact.without_users(source.uri)) for source in self.sources)
         write_text(self.folder / "sources.list", "".join(source.line + "\n" for source in plain))
         configure(self.folder, [source.uri for source in self.sources])
+        if self.is_bare:
+            write_text(self.folder / "status", "")
         self._apt("apt-get", "-o", "APT::Update::Error-Mode=any", "update")
 
     def download(self, names: Sequence[str], folder: Path) -> list[Path]:
@@ -230,7 +244,7 @@ class Apt:
         return sorted(folder.glob("*.deb"))
 
     def download_missing(self, names: Sequence[str]) -> list[Path]:
-        """Download these packages and those of their dependencies which the host has not installed."""
+        """Download these packages and those of their dependencies which the host has not installed (`is_bare`: all)."""
         self._apt("apt-get", "install", "--download-only", "--no-install-recommends", "-y", *names)
         return sorted((self.folder / "cache/archives").glob("*.deb"))
 
@@ -239,6 +253,9 @@ class Apt:
         return bool(self._apt("apt-cache", "show", name, check=False).stdout.strip())
 
     def _apt(self, *args: str, cwd: Path | None = None, check: bool = True) -> process.Completed:
+        if self.is_bare:
+            known = (f"Dir::State::status={self.folder / 'status'}", f"APT::Architectures={architecture()}")
+            args = (args[0], *(word for option in known for word in ("-o", option)), *args[1:])
         try:
             return process.run(
                 args,
@@ -337,11 +354,26 @@ def unpack(packages: Iterable[Path], root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
     for package in packages:
         try:
-            process.run(["dpkg", "-x", str(package), str(root)], timeout_s=300)
+            process.run(["dpkg", "-x", str(package), str(root)], timeout_s=300, env={"LC_ALL": "C.UTF-8"})
         except CommandError as e:
             if "No space left" in e.stderr:
                 raise DiskFullError(f"no space left for unpacking {package.name}", hint="free some space") from None
             raise
+
+
+def fetch(url: str, target: Path, folder: Path, *, sha256: str = "") -> bool:
+    """Download one file by the means of an apt that was configured for `folder` (its proxy and passwords), without any
+    index; False when it does not come, or is another than the hash says.
+    """
+    patience = ("-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=20")
+    expected = [f"SHA256:{sha256}"] if sha256 else []
+    command = [APT_HELPER, *patience, "download-file", redact.without_users(url), str(target), *expected]
+    try:
+        process.run(command, timeout_s=900, env=environment(folder))
+    except CommandError:
+        target.unlink(missing_ok=True)
+        return False
+    return target.is_file()
 
 
 def architecture() -> str:

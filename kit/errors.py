@@ -150,6 +150,12 @@ class FilesError(KitError):
     exit_code = 22
 
 
+class EngineDeniedError(NoEngineError):
+    """There is a container engine, and this account may not use it."""
+
+    exit_code = 23
+
+
 class CommandError(KitError):
     """A program kit called failed; carries the command, its exit code and what it printed."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shlex
 import stat
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -34,6 +36,30 @@ def require_checkout(command: str) -> None:
             f"{command} writes into a source checkout, and this kit is an installed package",
             hint="clone kit's repository and run it there",
         )
+
+
+# The PATH that sudo gives, unless its administrator says otherwise.
+_ROOTS_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def command(*, as_root: bool = False) -> str:
+    """What starts this kit, as a shell here takes it: `kit` where PATH leads to it, else a path. `as_root`: by sudo,
+    whose PATH is another.
+    """
+    import shutil  # only who is told what to type pays for it
+
+    typed = Path(sys.argv[0])
+    own = typed if typed.name == "kit" and typed.is_file() else Path(sys.executable).with_name("kit")
+    if not own.exists():
+        return "kit"
+    found = shutil.which("kit", path=_ROOTS_PATH if as_root else None)
+    if found and Path(found).samefile(own):
+        return "kit"
+    own = own.absolute()
+    with contextlib.suppress(OSError, ValueError):
+        below = own.relative_to(Path.cwd())
+        own = below if below.parent != Path() else own
+    return shlex.quote(str(own))
 
 
 @cache

@@ -87,11 +87,6 @@ def kill(found: Callable[[], list[int]], *, within_s: float) -> None:
         time.sleep(0.02)
 
 
-def kill_marked(mark: str, *, within_s: float) -> None:
-    """Kill the processes that have `mark` (NAME=value) in their environment, as `kill` does."""
-    kill(lambda: [pid for pid in numbers() if start_time(pid) and has_mark(pid, mark)], within_s=within_s)
-
-
 def identity() -> str:
     """What names this process for good, on this machine and since it was started."""
     return f"{boot()} {os.getpid()} {start_time(os.getpid())}"

@@ -72,6 +72,19 @@ def is_answering(path: Path, *, timeout_s: float = 5) -> bool:
     return answer is not None and answer[0] == 200
 
 
+def is_denied(path: Path) -> bool:
+    """True when there is a socket that this account may not use."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(2)
+        try:
+            client.connect(str(path))
+        except PermissionError:
+            return True
+        except OSError:
+            pass
+        return False
+
+
 def get(path: Path | None, url: str, *, timeout_s: float = 20) -> tuple[int, dict[str, Any]] | None:
     """The same for an answer that is a JSON object; None when it is anything else."""
     found = ask(path, url, timeout_s=timeout_s)

@@ -146,6 +146,7 @@ def own_machine(
     monkeypatch.setenv("KIT_ENGINE_DIR", str(home / "no-engine"))
     monkeypatch.setattr(sockets, "CANDIDATES", tuple(replace(c, folder=str(home / "no")) for c in sockets.CANDIDATES))
     monkeypatch.setattr("kit.engine.find._has_podman_alone", lambda: False)
+    monkeypatch.setattr(paths, "command", lambda **_: "kit")  # wherever these tests are run from
     monkeypatch.setattr("kit.host.PCI_DEVICES", home / "no-bus")
     for module in ("host", "run.lease"):
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))

@@ -23,6 +23,8 @@ from kit.catalog.rows import (
     DriverPackage,
     Elsewhere,
     EngineMinimum,
+    EnginePackage,
+    EngineSuite,
     Flavor,
     Gpu,
     Image,
@@ -81,6 +83,10 @@ class Catalog:
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
     privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
+    engine_packages = _table(
+        "engine.toml", "engine_package", EnginePackage, lambda row: f"{row.name} {row.architecture}"
+    )
+    engine_suites = _table("engine.toml", "engine_suite", EngineSuite, lambda row: row.name)
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
     limits = _table("cuda.toml", "limit", Limit)

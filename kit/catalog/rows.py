@@ -178,6 +178,26 @@ class Platform:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EnginePackage:
+    """A package of Debian's with programs of the private engine, pinned."""
+
+    name: str
+    version: str
+    architecture: str  # dpkg's, `arm64`
+    path: str  # below a mirror's address
+    sha256: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSuite:
+    """A release of Debian whose packages the private engine takes where a mirror has the pinned ones no more."""
+
+    name: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Toolkit:
     """One CUDA Toolkit minor release and what it needs of the driver."""
 

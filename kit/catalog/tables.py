@@ -25,6 +25,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "packages.toml": ("package", "system_package", "layer", "tool"),
     "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
+    "engine.toml": ("engine_package", "engine_suite"),
     "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),
     "gpus.toml": ("gpu", "rate"),
     "chips.toml": ("chip", "vgpu", "listed", "tegra"),

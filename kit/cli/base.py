@@ -26,7 +26,8 @@ def base_command() -> None:
 def make_command(options: Options, *, suite: str, mirror: str, force: bool) -> None:
     """Make the base image of SUITE (bookworm, bullseye, trixie; default bookworm) in the engine.
 
-    Takes about 20 seconds and 300 MB while it works. A base that is there is kept, unless --force.
+    The right to use an engine is enough. Takes half a minute, and 1 GB while it works. A base that is there is kept,
+    unless --force.
     """
     made = base.ensure(suite, connect(), mirror=mirror, force=force, on_message=lambda text: say(options, text))
     if options.json:

@@ -11,7 +11,7 @@ import click
 from kit import redact
 from kit.catalog import load_catalog
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import print_facts, print_json, say, show
+from kit.cli.output import print_facts, print_json, runnable, say, show
 from kit.decide.doctor import SEVERITIES, examine
 from kit.facts.host import Endpoint
 from kit.host import read_host
@@ -50,7 +50,9 @@ def doctor_command(options: Options) -> None:
         print_json({"host": to_json(host), "findings": anonymous(found, host)})
     else:
         print_facts([(name, redact.text(value)) for name, value in facts(host)])
-        print_findings(options, findings)
+        # Those of another machine are typed there.
+        here = findings if options.host else [replace(found, fix=runnable(found.fix)) for found in findings]
+        print_findings(options, here)
     click.get_current_context().exit(1 if any(finding.severity == "block" for finding in findings) else 0)
 
 

@@ -10,7 +10,8 @@ import click
 
 from kit import private_engine
 from kit.cli.options import Options, json_option, without_login
-from kit.cli.output import ask, print_json, say, show
+from kit.cli.output import ask, print_json, runnable, say, show
+from kit.engine import rights
 from kit.private_engine import daemon
 from kit.private_engine.settings import Store
 
@@ -95,6 +96,8 @@ def down_command(options: Options, *, purge: bool) -> None:
 @click.pass_context
 def status_command(ctx: click.Context) -> None:
     """Say whether the engine is up; exit code 0 when it is, 1 when not."""
+    if private_engine.is_denied():
+        raise rights.denied(private_engine.socket_path(), is_private=True)
     running = _print(ctx.obj)
     ctx.exit(0 if running else 1)
 
@@ -117,5 +120,5 @@ def _print(options: Options) -> bool:
         for name, value in asdict(found).items():
             show(f"{name.replace('_', ' '):<10}{str(value).lower() if isinstance(value, bool) else value}")
     else:
-        show("the private engine is not up (`kit engine up` starts it)")
+        show(runnable("the private engine is not up (`kit engine up` starts it)"))
     return found.running

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kit import redact
+from kit import paths, redact
 from kit.errors import DiskFullError, FilesError, KitError
 from kit.paths import FULL
 
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 # Controls but tab and end of line, what turns the direction of text, ends of line of other kinds, halves of characters.
 _ORDERS = "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+
+
+# A command of kit's among those between backquotes, with variables and sudo before it.
+_COMMAND = re.compile(
+    r"(?P<before>(?:^`|&& |\|\| |; )(?:[A-Z_]+=\S+ )*)(?P<sudo>sudo (?:-E )?)?kit (?P<arguments>engine up|engine down|)"
+)
 
 
 def harmless(text: str) -> str:
@@ -57,6 +63,21 @@ def ask(text: str, *, abort: bool = True) -> bool:
     return click.confirm(harmless(text), abort=abort, err=True)
 
 
+def runnable(text: str) -> str:
+    """A text whose commands of kit's, in backquotes, work when they are typed here: `kit` need not be on PATH, nor on
+    root's, and the private engine takes root.
+    """
+    return re.sub(r"`[^`\n]+`", lambda quoted: _COMMAND.sub(_as_typed, quoted[0]), text)
+
+
+def _as_typed(found: re.Match[str]) -> str:
+    import shutil  # only who is told what to type pays for it
+
+    is_roots = found["arguments"] in ("engine up", "engine down") and os.geteuid() != 0 and bool(shutil.which("sudo"))
+    sudo = "sudo -E " if found["sudo"] or is_roots else ""
+    return f"{found['before']}{sudo}{paths.command(as_root=bool(sudo))} {found['arguments']}"
+
+
 def print_error(error: KitError) -> None:
     """What happened, its details, and what to do next, on stderr; without secrets, which programs print as well."""
 
@@ -70,7 +91,7 @@ def print_error(error: KitError) -> None:
         show(f"  {lines(chr(10).join(error.details))}", err=True)
     if error.hint:
         show("hint: ", fg="cyan", nl=False, err=True)
-        show(lines(error.hint), err=True)
+        show(lines(runnable(error.hint)), err=True)
 
 
 def print_json(data: Any) -> None:
@@ -86,7 +107,7 @@ def picked(of: object, *names: str) -> dict[str, Any]:
 def say(options: Options, text: str) -> None:
     """A line about what is going on, on stderr; silent under --quiet."""
     if not options.quiet:
-        show(text, err=True)
+        show(runnable(text), err=True)
 
 
 def warn(text: str) -> None:

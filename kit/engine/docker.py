@@ -321,6 +321,14 @@ class Engine:
         """Take the image of an archive into the engine."""
         self.call(["image", "load", "--quiet", "--input", str(archive)], timeout_s=3600)
 
+    def remove_image(self, reference: str) -> None:
+        """Take a name from an image, and remove it if that was its last; it is no error when there is none."""
+        self.ask(["image", "rm", "--force", self.full_name(reference)])
+
+    def export(self, name: str, target: Path) -> None:
+        """Write the file system of a container to a tar file on this machine."""
+        self.call(["export", f"--output={target}", name], timeout_s=3600)
+
     def tags(self) -> list[str]:
         """The references of kit's own local images."""
         if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kit import unix_http
 from kit.engine.docker import NO_ENGINE_HINT, Engine
-from kit.errors import NoEngineError
+from kit.errors import EngineDeniedError, NoEngineError
 from kit.facts import sockets
 from kit.facts.sockets import ENGINE_VARIABLE, Candidate, docker_config
 
@@ -24,7 +24,7 @@ def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
 
     `KIT_ENGINE=private`, `system` or `podman` chooses. `target`: the engine of that machine, over SSH, where `may_ask`
     says whether ssh may ask for a password (None: on a terminal). Raises NoEngineError with what to do when none
-    answers.
+    answers, EngineDeniedError when there is one that this account may not use.
     """
     choice = os.environ.get(ENGINE_VARIABLE, "")
     if target:
@@ -40,14 +40,13 @@ def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
             if found := _answering(candidate):
                 return found
         except PermissionError:
-            denied = denied or candidate.path()
+            denied = denied or candidate
     if not choice and _has_podman_alone():
         return _podman()
     if denied:
-        raise NoEngineError(
-            f"no right to use the container engine at {denied}",
-            hint="add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
-        )
+        from kit.engine import rights  # an engine that answers is what most commands find
+
+        raise rights.denied(denied.path(), is_private=denied.choice == "private")
     raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
 
 
@@ -79,14 +78,14 @@ def _connect_there(target: str, may_ask: bool | None) -> Engine:
     if takes_podman(account):
         return remote.RemotePodman(connection)  # Docker went since the connection was made
     if account.denied:
-        raise NoEngineError(
+        raise EngineDeniedError(
             f"{account.user} has no right to use the container engine of {target} ({', '.join(account.denied)})",
-            hint=f"its administrator gives it: `sudo usermod -aG docker {account.user}`; then end the connection that "
+            hint=f"`kit --host {target} doctor` says how its administrator gives it; then end the connection that "
             f"was made without it: `kit --host {target} tunnel close --all`",
         )
     raise NoEngineError(
         f"no container engine answers on {target}",
-        hint="install Docker Engine there, or run `sudo kit engine up` there",
+        hint="install Docker Engine there, or start kit's private one there as root",
         details=tuple(f"{path}: no answer" for path in account.sockets),
     )
 
@@ -137,6 +136,8 @@ def _answering(candidate: Candidate) -> Engine | None:
         from kit import private_engine  # most machines have an engine of their own
 
         if not private_engine.is_up():
+            if private_engine.is_denied():
+                raise PermissionError
             return None
         return Engine(
             program=str(private_engine.docker_program() or "docker"),

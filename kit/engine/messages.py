@@ -9,6 +9,7 @@ from kit.errors import (
     BaseNotFoundError,
     CommandError,
     DiskFullError,
+    EngineDeniedError,
     EngineError,
     GpuUnavailableError,
     KitError,
@@ -92,9 +93,9 @@ KNOWN: Known = (
     ),
     (
         ("permission denied while trying to connect",),
-        NoEngineError,
+        EngineDeniedError,
         "no right to use the container engine",
-        "add yourself to its group and log in again: `sudo usermod -aG docker $USER`",
+        "`kit doctor` says whose it is, and how you come to use it",
     ),
     (("no such container",), NoSuchContainerError, "there is no such container", "`kit ps` lists what runs"),
 )

@@ -230,6 +230,13 @@ class RemotePodman(OtherMachine, Podman):
             except CommandError as e:
                 raise self.failure(e) from e
 
+    def export(self, name: str, target: Path) -> None:
+        with self.prepared(["export", name]) as (command, variables):
+            try:
+                process.pipe(command, ["sh", "-c", 'exec cat > "$1"', "sh", str(target)], source_env=variables)
+            except CommandError as e:
+                raise self.failure(e) from e
+
     def cautions(self, spec: ContainerSpec) -> tuple[str, ...]:
         account, lines = self.connection.account, super().cautions(spec)
         if not account.ends_at_logout:

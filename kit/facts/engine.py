@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from kit.facts.sockets import Access
 from kit.frozen import dataclass
 
 EngineProblem = Literal["", "missing", "down", "denied"]
@@ -58,6 +59,7 @@ class EngineFacts:
     problem: EngineProblem = "missing"
     problem_text: str = ""
     endpoint: str = ""  # `unix:///var/run/docker.sock`
+    access: Access | None = None  # to that socket; None: not known
     is_rootless: bool = False
     uids: int | None = None  # of this machine that a rootless Podman may give to its containers; 1: its user's alone
     is_snap: bool = False

@@ -32,6 +32,16 @@ class Candidate:
         return f'"{f"${{{self.variable}:-{folder}}}" if self.variable else folder}/{self.file}"'
 
 
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """Whose an engine's socket is, for an account that may not use it. No name of a person is in it."""
+
+    is_roots: bool
+    group: str = ""  # which may use it too; empty: none may
+    is_member: bool = False  # of that group by the machine's files, though this session does not have it yet
+    has_sudo: bool = False
+
+
 # After what the user's own docker settings name. Without any there may still be Podman.
 CANDIDATES = (
     Candidate(folder="/var/run"),

@@ -137,6 +137,7 @@ def _engine(sections: Sections) -> EngineFacts:
     return replace(
         facts,
         endpoint=endpoint,
+        access=parse_engine.parse_access(sections.text("access")) if facts.problem == "denied" else None,
         is_desktop=facts.is_desktop or "/.docker/desktop/" in endpoint,
         buildx=parse_engine.parse_version(sections.text("buildx")) or facts.buildx,
     )

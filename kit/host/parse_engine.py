@@ -9,6 +9,7 @@ from typing import Any
 
 from kit.engine import cdi
 from kit.facts.host import CdiSpec, GpuContainer
+from kit.facts.sockets import Access
 from kit.labels import GPUS, IMAGE, LEASE, OWNER_NAME, SERVICE, USER
 from kit.spec.gpu_grant import read_label
 
@@ -24,6 +25,24 @@ def parse_version(text: str) -> str:
     """The first version in a text: `1.17.8` of `NVIDIA Container Toolkit CLI version 1.17.8`."""
     found = re.search(r"(?<![\w.])v?(\d+\.\d+(?:\.\d+)?(?:[-~+][\w.+~-]+)?)", text)
     return found[1] if found else ""
+
+
+def parse_access(text: str) -> Access | None:
+    """Whose a socket is, of the machine's own words: its owner, group and mode, this account's groups, whether it has
+    sudo.
+    """
+    first, _, rest = text.partition("\n")
+    found = re.fullmatch(r"(\d{1,10}) (\S+) (\S{10})\S?", first.strip())
+    if not found:
+        return None
+    groups, _, sudo = rest.partition("\n")
+    group = found[2] if found[3][5] == "w" and found[2] not in ("root", "UNKNOWN") else ""
+    return Access(
+        is_roots=found[1] == "0",
+        group=group,
+        is_member=group in groups.split(),
+        has_sudo=sudo.strip() == "sudo",
+    )
 
 
 def parse_cdi(text: str, path: str, missing: str) -> CdiSpec | None:

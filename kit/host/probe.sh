@@ -198,6 +198,15 @@ start_engine() {
     section program 0
     printf '%s\n' "$engine"
     readlink -f "$(command -v "$engine")" 2>/dev/null
+    # Whose its socket is, and the groups of this account: in this session, and after the next login.
+    section access 0
+    case ${DOCKER_HOST:-unix:///var/run/docker.sock} in
+        unix://*)
+            socket=${DOCKER_HOST:-unix:///var/run/docker.sock}
+            stat -L -c '%u %G %A' "$root${socket#unix://}" 2>/dev/null && id -nG "$(id -un)" 2>/dev/null
+            if has sudo; then echo sudo; fi
+            ;;
+    esac
     start info 8 "$engine" info --format '{{json .}}'
     if [ "$engine" != podman ]; then
         start buildx 8 "$engine" buildx version

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kit import mounts, paths, unix_http
+from kit import mounts, paths, procs, unix_http
 from kit.frozen import dataclass
 from kit.private_engine.settings import EnginePaths, Programs
 
@@ -42,6 +42,13 @@ def socket_path() -> Path:
 def is_up() -> bool:
     """True when the engine answers; takes milliseconds."""
     return unix_http.is_answering(engine_paths().socket)
+
+
+def is_denied() -> bool:
+    """True when it runs, and this account may not use it."""
+    here = engine_paths()
+    pid = int(read_state(here).get("pid", 0))
+    return unix_http.is_denied(here.socket) and pid > 0 and procs.is_alive(pid)
 
 
 def docker_program() -> Path | None:

@@ -36,6 +36,7 @@ def up(
 ) -> bool:
     """Start the engine, its programs downloaded first if need be; True when it was started, False when it was up.
 
+    It is for who called sudo, if it was by sudo: also one that root had started, and never one that another has.
     What a killed engine left behind is cleared away first. Calls at the same time wait for each other. Raises
     UnsupportedHostError where it cannot run, with what to install instead; EngineError when it does not start.
     """
@@ -59,6 +60,8 @@ def up(
                     "the private engine is up already, and would keep its programs and registries",
                     hint="run `kit engine down` first",
                 )
+            if here.socket.stat().st_uid == 0:
+                _give_to_caller(here)
             return False
         ready = programs.ensure(programs_of(here).folder, say=say, update=update)
         _clear(here, ready)
@@ -158,6 +161,11 @@ def _start(
     processes.wait_until(lambda: is_up() or not procs.is_alive(pid), START_TIMEOUT_S)
     if not is_up():
         raise _start_error(here)
+    _give_to_caller(here)
+
+
+def _give_to_caller(here: EnginePaths) -> None:
+    """The engine is for who called sudo, and for root: nobody else may own the machine by it."""
     if user := accounts.sudo_user():
         os.chown(here.socket, user[0], -1)
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from kit import apt
 from kit.apt import Apt, Distribution, Source
 from kit.catalog import load_catalog
-from kit.errors import UnsupportedHostError
+from kit.errors import KitError, NetworkError, UnsupportedHostError
 from kit.paths import write_text
 from kit.private_engine.settings import Programs
 
+# By name, where no version is pinned (kit/catalog/engine.toml).
 DOCKER_PACKAGES = {
     "debian": ("docker.io", "docker-cli", "containerd", "docker-buildx", "docker-compose"),
     "ubuntu": ("docker.io", "containerd", "docker-buildx", "docker-compose-v2"),
@@ -43,17 +44,12 @@ def ensure(folder: Path, *, say: Callable[[str], None], update: bool = False) ->
     shutil.rmtree(beside, ignore_errors=True)
     say(f"downloading Docker Engine's programs from the {distribution.family.capitalize()} archive")
     try:
-        docker, host = docker_sources(archive, distribution), host_suite(archive, distribution)
-        lists = Apt(folder=beside / "apt-docker", sources=docker)
-        lists.update()
-        init = [name for name in INIT_PACKAGES[distribution.family] if lists.has(name)][:1]
-        packages = lists.download([*DOCKER_PACKAGES[distribution.family], *init], beside / "debs")
+        packages = docker_packages(archive, distribution, beside, say=say)
         apt.unpack(packages, beside / "root")
         missing = [name for program, name in HOST_PROGRAMS.items() if not shutil.which(program, path=apt.search_path())]
         if missing:
             say(f"and {' and '.join(missing)}, which this machine has not")
-            lists = Apt(folder=beside / "apt-host", sources=host)
-            lists.update()
+            lists = _lists(beside / "apt-host", apt.host_suite(archive, distribution), say)
             missing_packages = lists.download_missing(missing)
             apt.unpack(missing_packages, beside / "host")
             packages += missing_packages
@@ -101,19 +97,67 @@ def glibc_version() -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".")[:2]) if name == "glibc" else ()
 
 
-def docker_sources(archive: Source, distribution: Distribution) -> tuple[Source, ...]:
-    """Where new enough Docker packages are: Debian's testing, Ubuntu's updates."""
-    if distribution.family == "debian":
-        # Only the Go programs come from there; they need nothing of testing's libraries.
-        return (apt.suite_of(archive, "testing", ("main",), distribution),)
-    return host_suite(archive, distribution)
+def docker_packages(
+    archive: Source, distribution: Distribution, folder: Path, *, say: Callable[[str], None]
+) -> list[Path]:
+    """Download Docker's packages into `folder`: on Debian those that are pinned, where the mirror has them, else by
+    name those of a release that stays; on Ubuntu those of its own. What `testing` is at the moment nobody asks.
+
+    Raises NetworkError, or UnsupportedHostError when the archive has none of them.
+    """
+    if distribution.family != "debian":
+        return _by_name(_lists(folder / "apt-docker", apt.host_suite(archive, distribution), say), distribution, folder)
+    if pinned := _pinned(apt.resolved_uri(archive.uri), folder, say):
+        return pinned
+    problem: KitError | None = None
+    for row in load_catalog().engine_suites:
+        # Only the Go programs come from there; they need nothing of that release's libraries.
+        source = apt.suite_of(archive, row.name, ("main",), distribution)
+        shutil.rmtree(folder / "apt-docker", ignore_errors=True)
+        try:
+            return _by_name(_lists(folder / "apt-docker", (source,), say), distribution, folder)
+        except (NetworkError, UnsupportedHostError) as e:
+            problem = problem or e
+    raise problem or UnsupportedHostError("no release with Docker Engine is known", hint=apt.INSTALL_INSTEAD)
 
 
-def host_suite(archive: Source, distribution: Distribution) -> tuple[Source, ...]:
-    """The host's own release, as its archive has it now."""
-    components = ("main", "universe") if distribution.family == "ubuntu" else ("main",)
-    suites = (distribution.codename, f"{distribution.codename}-updates")
-    return tuple(apt.suite_of(archive, suite, components, distribution) for suite in suites)
+def _pinned(uri: str, folder: Path, say: Callable[[str], None]) -> list[Path]:
+    """The pinned packages; none when the mirror at `uri` lacks one of them."""
+    settings, debs = folder / "apt-docker", folder / "debs"
+    apt.configure(settings, [uri])
+    debs.mkdir(parents=True, exist_ok=True)
+    found = []
+    for row in load_catalog().engine_packages:
+        if row.architecture == apt.architecture():
+            target = debs / row.path.rpartition("/")[2]
+            if not apt.fetch(f"{uri}/{row.path}", target, settings, sha256=row.sha256):
+                say(f"the mirror does not give {row.name} {row.version}: taking what a release of Debian's has")
+                shutil.rmtree(debs)
+                return []
+            found.append(target)
+    return found
+
+
+def _by_name(lists: Apt, distribution: Distribution, folder: Path) -> list[Path]:
+    init = [name for name in INIT_PACKAGES[distribution.family] if lists.has(name)][:1]
+    return lists.download([*DOCKER_PACKAGES[distribution.family], *init], folder / "debs")
+
+
+def _lists(folder: Path, sources: tuple[Source, ...], say: Callable[[str], None]) -> Apt:
+    """The package lists of a release; without its updates where a mirror has no good ones, as when it is late.
+
+    Raises NetworkError.
+    """
+    lists = Apt(folder=folder, sources=sources)
+    try:
+        lists.update()
+    except NetworkError as e:
+        if len(sources) == 1:
+            raise
+        lists = Apt(folder=folder, sources=sources[:1])
+        lists.update()
+        say(f"going on without {', '.join(source.suite for source in sources[1:])}: {'; '.join(e.details[-1:])}")
+    return lists
 
 
 def _link(folder: Path, final: Path) -> None:

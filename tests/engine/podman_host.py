@@ -18,6 +18,7 @@ import pytest
 
 import kit
 from kit import apt, paths
+from kit.engine import connect
 from kit.image import base
 from tests.engine.remote.accounts import Account, add_account, remove_account
 from tests.engine.sshd import Server
@@ -60,7 +61,7 @@ def base_archive(folder: Path) -> Path:
     archive = paths.cache_dir() / "base" / f"bookworm-{apt.architecture()}.tar"
     if not archive.is_file():
         archive = folder / "base.tar"
-        base.make("bookworm", archive)
+        base.make("bookworm", archive, connect())
     return archive
 
 

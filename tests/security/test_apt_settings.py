@@ -18,21 +18,25 @@ import sys
 import tarfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from kit import apt, process
 from kit.apt import Apt, Source
-from kit.errors import BadInputError, KitError, NetworkError
+from kit.catalog.rows import EnginePackage, EngineSuite
+from kit.engine import connect
+from kit.errors import BadInputError, NetworkError
 from kit.image import base
-from kit.image.base import bootstrap
+from kit.image.base import bootstrap, mirror
+from kit.private_engine import programs
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not all(map(shutil.which, ("apt-get", "dpkg-deb", "gpg"))), reason="needs root, apt and gpg"
@@ -251,6 +255,64 @@ def test_the_age_of_an_archive_matters_unless_the_host_says_not(
     assert bool(kit_fetches(tmp_path, archive, settings)) == is_used
 
 
+@pytest.fixture
+def strict_host(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Have kit fetch an engine's programs on a Debian whose apt looks at dates; the names of what it got.
+
+    Pinned is this archive's one package, by this hash.
+    """
+    monkeypatch.setattr(apt, "host_settings", lambda _: ())
+    monkeypatch.setattr(apt, "KEYRINGS", archive.key.parent)
+    monkeypatch.setattr(programs, "DOCKER_PACKAGES", {"debian": ("hello-kit",)})
+    monkeypatch.setattr(programs, "INIT_PACKAGES", {"debian": ()})
+
+    def fetch(folder: Path, sha256: str, say: Callable[[str], None]) -> list[str]:
+        row = EnginePackage(
+            name="hello-kit",
+            version="1",
+            architecture=apt.architecture(),
+            path="pool/hello-kit_1_all.deb",
+            sha256=sha256,
+            source="",
+        )
+        rows = SimpleNamespace(engine_packages=(row,), engine_suites=(EngineSuite(name="bookworm", source=""),))
+        monkeypatch.setattr(programs, "load_catalog", lambda: rows)
+        host = apt.Distribution(family="debian", codename="bookworm")
+        return [file.name for file in programs.docker_packages(archive.source(), host, folder, say=say)]
+
+    return fetch
+
+
+def test_an_index_past_its_date_does_not_end_the_first_command(
+    tmp_path: Path, archive: Archive, strict_host: Callable[..., list[str]]
+) -> None:
+    """What is pinned needs no index. Where it is gone, or another file is there, one that is good is taken by name."""
+    now, said = datetime.now(UTC), list[str]()
+    past = {"date": now - timedelta(days=20), "valid_until": now - timedelta(days=10)}
+    right = _sha256((archive.folder / "www/pool/hello-kit_1_all.deb").read_bytes())
+    archive.release(signed=True, **past)
+    assert strict_host(tmp_path / "1", right, said.append) == ["hello-kit_1_all.deb"]
+    assert said == []
+    with pytest.raises(NetworkError) as caught:
+        strict_host(tmp_path / "2", "0" * 64, said.append)
+    assert "expired" in "\n".join(caught.value.details), "dates are looked at"
+    archive.release(signed=True)
+    assert strict_host(tmp_path / "3", "0" * 64, said.append) == ["hello-kit_1_all.deb"]
+    assert said == ["the mirror does not give hello-kit 1: taking what a release of Debian's has"] * 2
+
+
+def test_updates_that_a_late_mirror_lacks_are_left_out_and_said(tmp_path: Path, archive: Archive) -> None:
+    archive.release(signed=True)
+    said: list[str] = []
+    main = archive.source(**{"signed-by": str(archive.key)})
+    lists = programs._lists(tmp_path / "lists", (main, replace(main, suite="bookworm-updates")), said.append)
+    assert lists.has("hello-kit")
+    assert "going on without bookworm-updates" in said[0]
+    archive.release(signed=False)
+    with pytest.raises(NetworkError):
+        programs._lists(tmp_path / "none", (main, replace(main, suite="bookworm-updates")), said.append)
+
+
 @pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl")
 def test_the_hosts_certificates_count_and_its_refusal_to_look_at_them_does_not(tmp_path: Path) -> None:
     key, certificate = tmp_path / "key.pem", tmp_path / "ca.pem"
@@ -309,7 +371,7 @@ def test_passwords_of_a_mirror_are_in_one_file_for_root_alone(
     )
     lists.update()
     assert lists.download(["hello-kit"], tmp_path / "debs")
-    assert bootstrap._fetch(f"{password_archive.url}/dists/bookworm/InRelease", tmp_path / "lists")
+    assert mirror._fetch(f"{password_archive.url}/dists/bookworm/InRelease", tmp_path / "lists")
     assert not any(PASSWORD in word for word in called)
     with_it = [file for file in tmp_path.rglob("*") if file.is_file() and PASSWORD.encode() in file.read_bytes()]
     assert with_it == [tmp_path / "lists/auth.conf"]
@@ -342,15 +404,12 @@ def test_what_apt_reads_of_passwords(tmp_path: Path) -> None:
         apt.netrc(["http://u:a%20b@h/debian"], tmp_path)
 
 
-@pytest.mark.engine
-def test_mmdebstrap_takes_no_unsigned_archive(tmp_path: Path, archive: Archive) -> None:
+def test_a_base_takes_no_unsigned_archive(tmp_path: Path, archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     archive.release(signed=False)
-    work = tmp_path / "work"
-    work.mkdir()
-    program = bootstrap.mmdebstrap(work, print)
-    where = bootstrap.Mirror(uri=archive.url, sources=(archive.source(),), epoch=1)
-    with pytest.raises(KitError) as caught:
-        bootstrap.make_root(program, "bookworm", where, work / "root.tar", print)
+    monkeypatch.setattr(bootstrap, "keyring", lambda *_: archive.key)
+    where = mirror.Mirror(uri=archive.url, sources=(archive.source(),), epoch=1)
+    with pytest.raises(NetworkError) as caught:
+        bootstrap.download(where, tmp_path, lambda _: None)
     assert "is not signed" in "\n".join(caught.value.details)
 
 
@@ -394,6 +453,7 @@ def test_a_base_is_made_from_a_mirror_with_a_password_that_nobody_sees(tmp_path:
             base.make(
                 "bookworm",
                 folder / "made.tar",
+                connect(),
                 mirror=f"http://mu:{PASSWORD}@127.0.0.1:{port}/debian",
                 on_message=said.append,
             )

@@ -41,8 +41,9 @@ process.stream(["sh", "-c", "echo $$; exec sleep 100"], lambda line: print(line,
 MAKE = """
 import sys
 from pathlib import Path
+from kit.engine import connect
 from kit.image import base
-base.make("bookworm", Path(sys.argv[1]), on_message=lambda text: print(text, flush=True))
+base.make("bookworm", Path(sys.argv[1]), connect(), on_message=lambda text: print(text, flush=True))
 """
 
 
@@ -142,35 +143,18 @@ def test_a_program_that_kit_watches_ends_with_it() -> None:
     assert wait_until(lambda: not procs.is_alive(pid))
 
 
-def test_what_makes_a_base_is_ended_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With all that it has started, and the folder it worked in; not what works for another base."""
-    archive = tmp_path / "bookworm-amd64.tar"
-    running = {}
+def test_what_a_killed_make_of_a_base_left_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder it worked in; not that of another base."""
     for name in (".bookworm-amd64.old", ".trixie-amd64.old"):
-        (tmp_path / name).mkdir()
-        variable, _, value = bootstrap.mark(tmp_path / name).partition("=")
-        command = ["sh", "-c", "sleep 100 & echo $!; wait"]
-        child = subprocess.Popen(command, env={**os.environ, variable: value}, stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        running[name] = (child, int(child.stdout.readline()))
+        (tmp_path / name / "inside").mkdir(parents=True)
 
     def fail(*_: object) -> str:
         raise EngineError("far enough")
 
-    monkeypatch.setattr(bootstrap, "mmdebstrap", fail)
-    try:
-        with pytest.raises(EngineError, match="far enough"):
-            base.make("bookworm", archive)
-        dead, alive = running.values()
-        assert dead[0].wait(10) == -signal.SIGKILL
-        assert not procs.is_alive(dead[1])
-        assert procs.is_alive(alive[1])
-        assert [file.name for file in tmp_path.iterdir()] == [".trixie-amd64.old"]
-    finally:
-        for child, pid in running.values():
-            child.kill()
-            if procs.is_alive(pid):
-                os.kill(pid, signal.SIGKILL)
+    monkeypatch.setattr(base, "choose_mirror", fail)
+    with pytest.raises(EngineError, match="far enough"):
+        base.make("bookworm", tmp_path / "bookworm-amd64.tar", Engine())
+    assert [file.name for file in tmp_path.iterdir()] == [".trixie-amd64.old"]
 
 
 def test_containers_that_go_with_a_process_are_swept_when_it_is_over(engine: Engine, fake_docker: FakeDocker) -> None:
@@ -213,18 +197,14 @@ def test_a_verify_that_was_killed_leaves_its_container_to_the_next(tf_cpu: str, 
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(os.geteuid() != 0, reason="without mmdebstrap installed it takes root")
-def test_a_base_that_was_killed_is_made_by_the_next(tmp_path: Path) -> None:
+def test_a_base_that_was_killed_is_made_by_the_next(engine: Engine, tmp_path: Path) -> None:
     archive = tmp_path / f"bookworm-{apt.architecture()}.tar"
+    name, reference = bootstrap.names("bookworm", tmp_path)
     with subprocess.Popen([sys.executable, "-c", MAKE, str(archive)], stdout=subprocess.PIPE, text=True) as killed:
-        assert killed.stdout is not None
-        for line in killed.stdout:
-            if line.startswith("extracting"):
-                break
-        (work,) = tmp_path.glob(".bookworm*")
-        running = [pid for pid in procs.numbers() if procs.has_mark(pid, bootstrap.mark(work))]
-        assert running
+        assert wait_until(lambda: engine.is_listed(name), 300)
         killed.kill()
-    base.make("bookworm", archive)
-    assert not any(procs.has_mark(pid, bootstrap.mark(work)) for pid in procs.numbers())
+    assert engine.image_id(reference)
+    base.make("bookworm", archive, engine)
+    assert not engine.is_listed(name)
+    assert not engine.image_id(reference)
     assert [file.name for file in tmp_path.iterdir()] == [archive.name]

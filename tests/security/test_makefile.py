@@ -18,7 +18,7 @@ GIVEN = re.findall(r"^(\w+) \?=", MAKEFILE, re.MULTILINE)
 # A program that writes down the words it is called with.
 RECORDER = '#!/bin/sh\nprintf "%s\\n" "${0##*/}" "$@" >> "$(dirname "$0")/../../called"\n'
 # Where make itself would install something on a machine that lacks it.
-ELSEWHERE = [f"--old-file={name}" for name in ("browser", "sshd", "rsync", "iproute", "podman")]
+ELSEWHERE = [f"--old-file={name}" for name in ("browser", "sshd", "rsync", "iproute", "podman", "sudo")]
 TARGETS = [
     *(
         "help",
@@ -43,6 +43,7 @@ USED_BY = {
     "PYTEST_ARGS": ["test", "test-unit", "test-engine", "fuzz"],
     "KIT_FUZZ_SECONDS": ["fuzz"],
     "UPGRADE": ["requirements"],
+    "BINDIR": ["install"],
 }
 ATTACKS = {
     "make": "$(shell touch {mark})",
@@ -145,3 +146,21 @@ def test_words_arrive_as_they_were_given(folder: Path) -> None:
 def test_a_quote_without_its_end_is_an_error(folder: Path) -> None:
     assert make(folder, "test-unit", "PYTEST_ARGS=-k 'a").returncode != 0
     assert "pytest" not in called(folder)
+
+
+def test_kit_is_put_onto_the_path_and_nothing_else_is_replaced(tmp_path: Path) -> None:
+    def install(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = ["make", "--old-file=.venv/ready", "install", f"BINDIR={folder}"]
+        environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+    for _ in range(2):
+        done = install(tmp_path / "a b")
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{tmp_path}/a b/kit\n", "")
+    assert (tmp_path / "a b/kit").resolve() == (ROOT / ".venv/bin/kit").resolve()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/kit").write_text("somebody's")
+    done = install(tmp_path / "other")
+    assert done.returncode != 0
+    assert "is another program" in done.stderr
+    assert (tmp_path / "other/kit").read_text() == "somebody's"

@@ -7,7 +7,9 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,8 @@ from kit.apt import Source
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError, NetworkError, NoEngineError
 from kit.image import base
-from kit.image.base import bootstrap, image
-from kit.image.base.bootstrap import Mirror
+from kit.image.base import bootstrap, image, mirror, root
+from kit.image.base.mirror import Mirror
 from kit.process import Completed
 
 STATUS = """\
@@ -42,17 +44,6 @@ def a_mirror(uri: str = "http://mirror.example/debian", *settings: str) -> Mirro
     )
 
 
-def a_command(where: Mirror) -> list[str]:
-    return bootstrap.command(
-        "mmdebstrap",
-        "bookworm",
-        where,
-        Path("/w/root.tar"),
-        keyring=Path("/k.gpg"),
-        architecture="amd64",
-    )
-
-
 def test_unknown_suite_is_refused_before_anything_else() -> None:
     with pytest.raises(BadInputError, match="sid") as caught:
         base.ensure("sid", Engine())
@@ -70,40 +61,181 @@ def test_packages_hash_is_about_packages_and_architecture_only() -> None:
 
 def test_epoch_is_the_release_date_or_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
-    assert bootstrap.source_date_epoch("Suite: x\nDate: Sat, 12 Sep 2026 07:55:41 UTC\n") == 1789199741
-    assert bootstrap.source_date_epoch("nothing") == 0
+    assert mirror.source_date_epoch("Suite: x\nDate: Sat, 12 Sep 2026 07:55:41 UTC\n") == 1789199741
+    assert mirror.source_date_epoch("nothing") == 0
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "42")
-    assert bootstrap.source_date_epoch("Date: Sat, 12 Sep 2026 07:55:41 UTC") == 42
+    assert mirror.source_date_epoch("Date: Sat, 12 Sep 2026 07:55:41 UTC") == 42
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "tomorrow")
     with pytest.raises(BadInputError, match="tomorrow"):
-        bootstrap.source_date_epoch("")
+        mirror.source_date_epoch("")
 
 
-def test_no_password_is_an_argument() -> None:
-    made = a_command(a_mirror("https://user:secret@mirror.example/debian"))
-    assert not any("secret" in word for word in made)
-    hooks = [word for word in made if word.startswith("--customize-hook")]
-    assert any("https://mirror.example/debian bookworm main" in hook for hook in hooks)
-    assert "deb https://mirror.example/debian bookworm main" in made
-    assert "--include=ca-certificates" in made, "an https mirror needs certificates inside"
-    assert any(hook.endswith('"$1"/etc/apt/auth.conf.d/99kit.conf') for hook in hooks)
+def test_what_a_base_says_of_its_mirror_has_no_password_and_no_proxy() -> None:
+    setting = 'Acquire::Check-Valid-Until "false";'
+    files = bootstrap._files(a_mirror("https://user:secret@mirror.example/debian", setting))
+    assert files["etc/apt/sources.list"].decode() == (
+        "deb https://mirror.example/debian bookworm main\ndeb https://mirror.example/debian bookworm-updates main\n"
+    )
+    assert files["etc/apt/apt.conf.d/99kit"].decode() == f"{setting}\n"
+    assert "etc/apt/apt.conf.d/99kit" not in bootstrap._files(a_mirror())
 
 
-def test_proxies_stay_out_of_the_base_and_date_settings_stay_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def a_package(folder: Path, name: str, **files: str | None) -> Path:
+    """The tar file of a package; a name with None is a folder, a text that begins with -> a link, with = a second
+    name."""
+    package = folder / f"{name}_1_amd64.deb"
+    with tarfile.open(package, "w") as tar:
+        for path, text in files.items():
+            member = tarfile.TarInfo(f"./{path}")
+            member.mtime = 5
+            if text is None:
+                member.type, member.mode = tarfile.DIRTYPE, 0o755
+            elif text.startswith(("->", "=")):
+                member.type = tarfile.SYMTYPE if text[0] == "-" else tarfile.LNKTYPE
+                member.linkname = text.lstrip("->=")
+            else:
+                member.size = len(text)
+            tar.addfile(member, io.BytesIO((text or "").encode()) if member.isreg() else None)
+    return package
+
+
+def contents(tar_file: Path) -> dict[str, str | None]:
+    with tarfile.open(tar_file) as tar:
+        found: dict[str, str | None] = {}
+        for member in tar:
+            assert member.name not in found, "each name once"
+            opened = tar.extractfile(member) if member.isreg() else None
+            link = {tarfile.SYMTYPE: "->", tarfile.LNKTYPE: "="}.get(member.type)
+            found[member.name] = opened.read().decode() if opened else f"{link}{member.linkname}" if link else None
+        return found
+
+
+def test_packages_are_laid_out_without_manuals_and_their_old_folders_are_links(tmp_path: Path) -> None:
+    old = a_package(
+        tmp_path,
+        "old",
+        **{
+            "bin": None,
+            "bin/sh": "shell",
+            "bin/also": "=./bin/sh",
+            "lib64/ld.so": "->/lib/ld.so",
+            "usr/share/man/man1/sh.1": "manual",
+            "usr/share/doc/old/copyright": "free",
+            "usr/share/doc/old/README": "text",
+        },
+    )
+    merging = a_package(tmp_path, "usr-is-merged", **{"usr": None, "usr/bin": None})
+    layer = tmp_path / "layer.tar"
+    for packages, prefix in (([old, merging], "usr/"), ([old], "")):
+        root.write_layer(layer, packages, lambda package: package, {"etc/x/y": b"more"}, 9)
+        found = contents(layer)
+        assert found[f"{prefix}bin/sh"] == "shell"
+        assert found[f"{prefix}bin/also"] == f"={prefix}bin/sh"
+        assert found[f"{prefix}lib64/ld.so"] == "->/lib/ld.so"
+        assert [found.get(name) for name in ("bin", "lib64")] == (
+            ["->usr/bin", "->usr/lib64"] if prefix else [None] * 2
+        )
+        assert "usr/share/doc/old/copyright" in found
+        assert not {"usr/share/man/man1/sh.1", "usr/share/doc/old/README"} & set(found)
+        assert (found["etc/x"], found["etc/x/y"], found["var/lib/dpkg/status"]) == (None, "more", "")
+        assert {f"kit-base/packages/{package.name}" for package in packages} <= set(found)
+        names = list(found)
+        for name in names:
+            parents = [str(parent) for parent in Path(name).parents][:-1]
+            assert all(names.index(parent) < names.index(name) for parent in parents), f"{name} after its folders"
+
+
+def test_what_comes_out_of_a_container_is_the_same_wherever_it_ran(tmp_path: Path) -> None:
+    """Whatever order the engine has, and whatever it adds; names of one file stay that."""
+    layer = a_package(tmp_path, "layer", **{"run": None, "tmp": None, "bin/a": "x", "sys": None})
+    common: dict[str, str | None] = {
+        "bin/a": "x",
+        "bin/b": "=./bin/a",
+        "etc": None,
+        "etc/passwd": "root",
+        "run": None,
+        "tmp": None,
+        "sys": None,
+    }
+    docker = {**common, ".dockerenv": "", "dev": None, "dev/console": "", "etc/hosts": "", "etc/mtab": "->/proc/mounts"}
+    # The other of two names of a file comes first there.
+    podman = {"run/.containerenv": "", "sys/fs": None, "bin/b": "x", **docker, "tmp/left": "", "var/log/dpkg.log": ""}
+    podman |= {"bin/a": "=./bin/b", "bin/b": "x", "kit-base": None, "kit-base/configure.sh": ""}
+    made = []
+    for name, exported in (("docker", docker), ("podman", podman)):
+        made.append(tmp_path / f"{name}-root.tar")
+        root.write_root(made[-1], a_package(tmp_path, name, **exported), layer, 3)
+    assert contents(made[0]) == {f"./{name}": text for name, text in sorted(common.items())} | {"./bin/b": "=./bin/a"}
+    assert made[0].read_bytes() == made[1].read_bytes()
+    with tarfile.open(made[0]) as tar:
+        assert {member.mtime for member in tar} == {3}, "nothing is newer than the archive"
+
+
+class Recorder(Engine):
+    """An engine that notes what it is asked, and configures nothing."""
+
+    def __init__(self, lines: tuple[str, ...] = (), code: int = 0) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.lines, self.code = lines, code
+
+    def call(self, args: Sequence[str], **_: Any) -> str:
+        self.asked.append(" ".join(args[:1]))
+        return ""
+
+    def ask(self, args: Sequence[str], **_: Any) -> Completed:
+        self.asked.append(f"{args[0]} {args[-1]}")
+        return Completed(args=tuple(args), returncode=1, stdout="", stderr="No such thing")
+
+    def stream(self, args: Sequence[str], on_line: Callable[[str], None], *_: Any) -> int:
+        for line in self.lines:
+            on_line(line)
+        self.asked.append(args[0])
+        return self.code
+
+    def export(self, name: str, target: Path) -> None:
+        self.asked.append("export")
+        target.write_bytes((target.parent / "layer.tar").read_bytes())
+
+
+@pytest.fixture
+def one_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    package = a_package(tmp_path, "base-files", **{"etc/debian_version": "12"})
+    monkeypatch.setattr(bootstrap, "download", lambda *_: [package])
+    monkeypatch.setattr(bootstrap, "_unpacked", lambda package, _: package)
+    monkeypatch.setattr("kit.apt.architecture", lambda: "amd64")
+    return package
+
+
+def test_whoever_may_use_an_engine_makes_a_base_and_leaves_nothing_in_it(tmp_path: Path, one_package: Path) -> None:
+    (tmp_path / "work").mkdir()
+    engine = Recorder()
+    bootstrap.make_root(engine, "bookworm", a_mirror(), tmp_path / "work/root.tar", lambda _: None)
+    found = contents(tmp_path / "work/root.tar")
+    assert found["./etc/debian_version"] == "12"
+    assert not any("kit-base" in name for name in found)
+    _, container = engine.asked[0].split()
+    _, unconfigured = engine.asked[1].split()
+    ends = [f"rm {container}", f"image {unconfigured}"]
+    assert engine.asked == [*ends, "image", "create", "start", "export", *ends]
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("dpkg: error processing archive x (--unpack): No space left on device", DiskFullError),
+        ("dpkg: error processing package x", EngineError),
+    ],
+)
+def test_packages_that_cannot_be_configured(
+    tmp_path: Path, one_package: Path, line: str, kind: type[Exception]
 ) -> None:
-    setting, proxy = 'Acquire::Check-Valid-Until "false";', 'Acquire::http::Proxy "http://u:secret@proxy.example";'
-    monkeypatch.setattr(apt, "host_settings", lambda pattern: (proxy,) if pattern == apt.ROUTES else ())
-    where = a_mirror("http://user:word@mirror.example/debian", setting)
-    bootstrap.prepare(tmp_path, where)
-    made = " ".join(a_command(where))
-    assert "proxy.example" not in made
-    assert "99mmdebstrap" in made
-    assert setting in made
-    assert (tmp_path / bootstrap.SETTINGS).read_text().splitlines()[:2] == [proxy, setting]
-    assert (tmp_path / "auth.conf").read_text().startswith("machine http://mirror.example/debian login user password")
-    for name in (bootstrap.SETTINGS, "auth.conf", "apt.conf"):
-        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    engine = Recorder((line,), 1)
+    (tmp_path / "work").mkdir()
+    with pytest.raises(kind) as caught:
+        bootstrap.make_root(engine, "bookworm", a_mirror(), tmp_path / "work/root.tar", lambda _: None)
+    assert line in caught.value.details  # type: ignore[attr-defined]
+    assert engine.asked[-2].startswith("rm kit-base-bookworm-")
 
 
 def write(folder: Path, content: bytes, name: str) -> Path:
@@ -115,9 +247,9 @@ def write(folder: Path, content: bytes, name: str) -> Path:
         target,
         root,
         reference="kit/base:bookworm",
-        suite="bookworm",
+        created_by="kit base make bookworm",
+        labels=image.base_labels("bookworm", "abc", 1789199741),
         architecture="amd64",
-        content_hash="abc",
         epoch=1789199741,
     )
     return target
@@ -190,36 +322,14 @@ def test_an_image_of_that_name_that_is_no_base_is_not_taken_for_one(monkeypatch:
         assert base.find("bookworm", Engine()) is None
 
 
-@pytest.mark.parametrize(
-    ("lines", "kind"),
-    [
-        (["E: Failed to fetch http://m/x"], NetworkError),
-        (["tar: write error: No space left on device"], DiskFullError),
-        (["E: broken"], EngineError),
-    ],
-)
-def test_what_an_mmdebstrap_failure_means(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: list[str], kind: type[Exception]
-) -> None:
-    def stream(_: object, on_line: object, **__: object) -> int:
-        for line in lines:
-            on_line(line)  # type: ignore[operator]
-        return 25
-
-    monkeypatch.setattr("kit.process.stream", stream)
-    monkeypatch.setattr("kit.apt.architecture", lambda: "amd64")
-    with pytest.raises(kind):
-        bootstrap.make_root("mmdebstrap", "bookworm", a_mirror(), tmp_path / "root.tar", lambda _: None)
-
-
 def test_a_failed_make_leaves_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def no_space(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kit.image.base.bootstrap.mmdebstrap", no_space)
+    monkeypatch.setattr("kit.image.base.choose_mirror", no_space)
     archive = tmp_path / "base/bookworm-amd64.tar"
     with pytest.raises(DiskFullError, match=str(tmp_path)):
-        base.make("bookworm", archive)
+        base.make("bookworm", archive, Engine())
     assert list(archive.parent.iterdir()) == []
 
 
@@ -233,8 +343,9 @@ def test_mirror_of_an_ubuntu_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         "http://mirror.example/debian-security/dists/bookworm-security/InRelease",
     }
     date = "Date: Sat, 12 Sep 2026 07:55:41 UTC"
-    monkeypatch.setattr(bootstrap, "_fetch", lambda url, _: date if url in carried else "")
-    found = bootstrap.choose_mirror("bookworm", "", tmp_path)
+    monkeypatch.setattr(mirror, "tools", lambda *_: tmp_path)
+    monkeypatch.setattr(mirror, "_fetch", lambda url, _: date if url in carried else "")
+    found = mirror.choose_mirror("bookworm", "", tmp_path)
     assert [source.suite for source in found.sources] == ["bookworm", "bookworm-security"]
     with pytest.raises(NetworkError, match="has no trixie"):
-        bootstrap.choose_mirror("trixie", "", tmp_path)
+        mirror.choose_mirror("trixie", "", tmp_path)

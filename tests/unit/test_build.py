@@ -68,7 +68,7 @@ def buildx(fake_docker):
 
 @pytest.fixture
 def archive(monkeypatch):
-    """A registry-free base is there already, instead of being made with mmdebstrap."""
+    """A registry-free base is there already, instead of being made."""
     made = []
 
     def ensure(suite, *_args, **_kwargs):

@@ -30,6 +30,7 @@ from kit.facts.host import (
     MigInstance,
     PciGpu,
 )
+from kit.facts.sockets import Access
 
 CATALOG = load_catalog()
 GB = 10**9
@@ -479,7 +480,22 @@ CASES: list[tuple[str, Host, Change, str, str, str]] = [
         "docker does not answer: connection refused",
         "sudo systemctl start docker",
     ),
-    ("engine-permission", UBUNTU, engine(problem="denied"), "block", "no right", "sudo usermod -aG docker $USER"),
+    (
+        "engine-permission",
+        UBUNTU,
+        engine(problem="denied", access=Access(is_roots=True, group="docker")),
+        "block",
+        "no right",
+        "sudo usermod -aG docker $USER",
+    ),
+    (
+        "engine-permission",
+        UBUNTU,
+        engine(problem="denied", access=Access(is_roots=True, has_sudo=True)),
+        "block",
+        "no right",
+        "it is root's alone: `sudo -E kit …` uses it as root",
+    ),
     (
         "engine-snap",
         UBUNTU,

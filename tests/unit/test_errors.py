@@ -38,6 +38,7 @@ def test_exit_codes_are_an_interface_and_stay_as_they_are():
         "UnsupportedHostError": 20,
         "MissingProgramError": 21,
         "FilesError": 22,
+        "EngineDeniedError": 23,
     }
 
 

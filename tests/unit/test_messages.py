@@ -9,6 +9,7 @@ from kit.errors import (
     BaseNotFoundError,
     CommandError,
     DiskFullError,
+    EngineDeniedError,
     EngineError,
     GpuUnavailableError,
     NetworkError,
@@ -44,7 +45,7 @@ TEXTS = [
     (
         "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock: Get "
         '"http://%2Fvar%2Frun%2Fdocker.sock/v1.51/containers/json": dial unix: connect: permission denied',
-        NoEngineError,
+        EngineDeniedError,
     ),
     (
         "docker: Error response from daemon: failed to set up container networking: driver failed programming external "

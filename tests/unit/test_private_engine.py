@@ -5,11 +5,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from kit import apt, mounts, private_engine, procs
+from kit.catalog import load_catalog
 from kit.errors import EngineError, UnsupportedHostError
 from kit.private_engine import daemon, processes, programs, subnet
 from kit.private_engine.settings import EnginePaths, daemon_configuration
@@ -208,13 +210,26 @@ def test_start_script_shadows_shared_folders() -> None:
     assert script.splitlines()[-1] == "exec dockerd --config-file '/tmp/a b/run/daemon.json'"
 
 
-def test_debian_programs_come_from_testing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_programs_of_debian_are_pinned_for_every_machine_that_may_have_an_engine() -> None:
+    catalog = load_catalog()
+    machines = {row.debian for row in catalog.platforms if row.engine_glibc}
+    for machine in machines:
+        rows = [row for row in catalog.engine_packages if row.architecture == machine]
+        assert {row.name for row in rows} == {*programs.DOCKER_PACKAGES["debian"], programs.INIT_PACKAGES["debian"][0]}
+        for row in rows:
+            assert re.fullmatch("[0-9a-f]{64}", row.sha256)
+            version = row.version.partition(":")[2] or row.version
+            assert re.fullmatch(rf"pool/main/[a-z/.-]+/{row.name}_{re.escape(version)}_(all|{machine})\.deb", row.path)
+    assert {row.architecture for row in catalog.engine_packages} == machines
+    assert not {"testing", "stable", "sid"} & {row.name for row in catalog.engine_suites}, "they change their meaning"
+
+
+def test_the_hosts_own_release_is_read_with_its_updates() -> None:
     main = apt.Source(uri="http://mirror.example/debian", suite="bookworm", components=("main",), options={})
     debian = apt.Distribution(family="debian", codename="bookworm")
-    assert [s.suite for s in programs.docker_sources(main, debian)] == ["testing"]
-    assert [s.suite for s in programs.host_suite(main, debian)] == ["bookworm", "bookworm-updates"]
+    assert [s.suite for s in apt.host_suite(main, debian)] == ["bookworm", "bookworm-updates"]
     ubuntu = apt.Distribution(family="ubuntu", codename="jammy")
-    assert [(s.suite, s.components) for s in programs.docker_sources(main, ubuntu)] == [
+    assert [(s.suite, s.components) for s in apt.host_suite(main, ubuntu)] == [
         ("jammy", ("main", "universe")),
         ("jammy-updates", ("main", "universe")),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kit.decide.doctor import fixes
 from kit.decide.doctor.report import Finding, HostReport, block, finding, note
+from kit.decide.rights import way_in
 from kit.facts.sockets import ENGINE_VARIABLE
 
 
@@ -35,10 +36,10 @@ def engine_permission(report: HostReport) -> Iterator[Finding]:
     host = report.host
     if host.engine.problem == "denied":
         at = f" at {host.engine.endpoint}" if host.engine.endpoint else ""
+        path = host.engine.endpoint.removeprefix("unix://") or "/var/run/docker.sock"
         yield block(
             f"you have no right to use the container engine{at}",
-            "`sudo usermod -aG docker $USER`, then log out and in again (`newgrp docker` for this shell)"
-            + _or_podman(report),
+            way_in(host.engine.access, path, is_private=host.engine.is_private) + _or_podman(report),
         )
 
 

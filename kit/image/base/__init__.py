@@ -1,21 +1,23 @@
 """Registry-free bases: a Debian root file system made from the package archive, as an image in the engine.
 
-The same packages from the same mirror, laid out by the same mmdebstrap, give the same bytes and the same image ID.
+The same packages from the same mirror give the same bytes and the same image ID, on whichever engine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kit import apt, files, mounts, paths, procs, redact
+from kit import apt, files, paths, redact
 from kit.catalog import load_catalog
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError
 from kit.frozen import dataclass
-from kit.image.base import bootstrap, image
+from kit.image.base import bootstrap, image, root
+from kit.image.base.mirror import choose_mirror
 from kit.labels import BASE_PACKAGES, BASE_SUITE
 
 REPOSITORY = "kit/base"
@@ -76,7 +78,7 @@ def ensure(
             with contextlib.suppress(EngineError):
                 made = _load(suite, archive, engine)
         if made is None:
-            make(suite, archive, mirror=mirror, on_message=on_message)
+            make(suite, archive, engine, mirror=mirror, on_message=on_message)
             made = _load(suite, archive, engine)
     if made is None:
         raise EngineError(
@@ -91,40 +93,39 @@ def _load(suite: str, archive: Path, engine: Engine) -> BaseImage | None:
     return find(suite, engine)
 
 
-def make(suite: str, archive: Path, *, mirror: str = "", on_message: Callable[[str], None] = lambda _: None) -> str:
+def make(
+    suite: str, archive: Path, engine: Engine, *, mirror: str = "", on_message: Callable[[str], None] = lambda _: None
+) -> str:
     """Write the base of a suite as an image archive that `docker load` takes; returns the hash of its packages.
 
-    The archive appears whole or not at all. Two calls that find the same packages write the same bytes.
+    `engine` configures them. The archive appears whole or not at all. Two calls that find the same packages write the
+    same bytes.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     for stale in archive.parent.glob(f".{archive.stem}.*"):
-        procs.kill_marked(bootstrap.mark(stale), within_s=20)
-        mounts.remove_tree(stale)
+        shutil.rmtree(stale, ignore_errors=True)
     work = Path(tempfile.mkdtemp(dir=archive.parent, prefix=f".{archive.stem}."))
-    # apt downloads as a user of its own, who must get in here; nobody sees the names of what has the mirror's password.
-    work.chmod(0o711)
     try:
         with _disk_full(archive.parent):
-            program = bootstrap.mmdebstrap(work, on_message)
-            where = bootstrap.choose_mirror(suite, mirror, work, program)
+            where = choose_mirror(suite, mirror, work, on_message)
             on_message(f"making {reference(suite)} from {redact.without_users(where.uri)}")
-            root = work / "root.tar"
-            bootstrap.make_root(program, suite, where, root, on_message)
+            made = work / "root.tar"
+            bootstrap.make_root(engine, suite, where, made, on_message)
             architecture = apt.architecture()
-            content_hash = image.packages_hash(bootstrap.dpkg_status(root), architecture)
+            content_hash = image.packages_hash(root.dpkg_status(made), architecture)
             beside = work / "image.tar"
             image.write_image(
                 beside,
-                root,
+                made,
                 reference=reference(suite),
-                suite=suite,
+                created_by=f"kit base make {suite}",
+                labels=image.base_labels(suite, content_hash, where.epoch),
                 architecture=architecture,
-                content_hash=content_hash,
                 epoch=where.epoch,
             )
             beside.replace(archive)
     finally:
-        mounts.remove_tree(work)
+        shutil.rmtree(work, ignore_errors=True)
     return content_hash
 
 

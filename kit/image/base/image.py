@@ -9,6 +9,7 @@ import io
 import json
 import re
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,20 +26,34 @@ def packages_hash(dpkg_status: str, architecture: str) -> str:
     return hashlib.sha256("\n".join([architecture, *sorted(packages)]).encode()).hexdigest()
 
 
+def base_labels(suite: str, content_hash: str, epoch: int) -> dict[str, str]:
+    return {BASE_SUITE: suite, BASE_PACKAGES: content_hash, BASE_EPOCH: str(epoch)}
+
+
 def write_image(
-    target: Path, root: Path, *, reference: str, suite: str, architecture: str, content_hash: str, epoch: int
+    target: Path,
+    root: Path,
+    *,
+    reference: str,
+    created_by: str,
+    labels: Mapping[str, str],
+    architecture: str,
+    epoch: int,
+    effort: int = 5,
 ) -> None:
-    """Write an archive that both the OCI layout's and the older `docker save` layout's readers understand."""
+    """Write an archive that both the OCI layout's and the older `docker save` layout's readers understand; `effort`:
+    how much to spend on making it small, 1 to 9.
+    """
     layer = root.with_name("layer.tar.gz")
     diff_id, compressed = hashlib.sha256(), hashlib.sha256()
     # No name and no time in the gzip header: the same root file system is the same layer.
     with (
         root.open("rb") as source,
         layer.open("wb") as out,
-        gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=5, mtime=0) as packed,
+        gzip.GzipFile(filename="", fileobj=out, mode="wb", compresslevel=effort, mtime=0) as packed,
     ):
-        # The root file system comes without /dev (a rootless engine cannot make device nodes), but a container gets its
-        # own mounted there, and making the folder for it would change the layer of every later build step.
+        # The root file system comes without /dev (an engine has its own there), but making the folder for that would
+        # change the layer of every later build step.
         chunk = _folder("./dev", epoch)
         while chunk:
             diff_id.update(chunk)
@@ -49,7 +64,6 @@ def write_image(
             compressed.update(chunk)
     layer_name = compressed.hexdigest()
     created = datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    labels = {BASE_SUITE: suite, BASE_PACKAGES: content_hash, BASE_EPOCH: str(epoch)}
     config = _json(
         {
             "architecture": architecture,
@@ -57,11 +71,11 @@ def write_image(
             "created": created,
             "config": {
                 "Cmd": ["/bin/bash"],
-                "Labels": labels,
+                "Labels": dict(labels),
                 "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             },
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{diff_id.hexdigest()}"]},
-            "history": [{"created": created, "created_by": f"kit base make {suite}"}],
+            "history": [{"created": created, "created_by": created_by}],
         }
     )
     config_name = hashlib.sha256(config).hexdigest()
@@ -76,7 +90,7 @@ def write_image(
     manifest_name = hashlib.sha256(manifest).hexdigest()
     annotations = {
         "io.containerd.image.name": f"docker.io/{reference}",
-        "org.opencontainers.image.ref.name": suite,
+        "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
     }
     index = _json(
         {
@@ -100,6 +114,7 @@ def write_image(
             _add(tar, name, io.BytesIO(content), len(content))
         with layer.open("rb") as packed_file:
             _add(tar, f"{blobs}/{layer_name}", packed_file, layer.stat().st_size)
+    layer.unlink()
 
 
 def _folder(name: str, epoch: int) -> bytes:
