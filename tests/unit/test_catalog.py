@@ -353,7 +353,7 @@ def test_text_has_no_unknown_digests() -> None:
         ("torch", "torch2.15-cu132"),
         ("torch-devel", "torch2.15-cu132-devel"),
         ("torch-cpu", "torch-cpu"),
-        ("torch2.15-cpu", "torch-cpu"),
+        ("torch2.13-cpu", "torch-cpu"),
         ("torch-cu118", "torch-cu118"),
         ("torch2.7-cu118", "torch-cu118"),
         ("torch-cu126-devel", "torch2.7-cu126-devel"),
