@@ -17,7 +17,6 @@ export UV_CACHE_DIR=/run/kit/cache UV_LINK_MODE=copy UV_NO_INSTALLER_METADATA=1 
 
 # install_wheels VENV FILE [OPTION…]: what the file lists, exactly: a wheel with another hash ends the step.
 install_wheels() {
-    [ -s "$2" ] || return 0
     environment=$1 wheels=$2
     shift 2
     /run/kit/uv pip install --quiet --python "$environment" --no-deps --require-hashes --only-binary :all: \
@@ -39,7 +38,7 @@ install_layer() {
         awk -v own=" $* " 'BEGIN { file = "rest" }
             /^[A-Za-z0-9]/ { split($1, part, "=="); file = index(own, " " part[1] " ") ? "own" : "rest" }
             { print > ("/run/kit-" file ".txt") }' /run/kit/wheels.txt || return
-        install_wheels "$venv" /run/kit-rest.txt || return
+        [ ! -s /run/kit-rest.txt ] || install_wheels "$venv" /run/kit-rest.txt || return
         case $index in
             *.html) install_wheels "$venv" /run/kit-own.txt --no-index --find-links "$index" || return ;;
             *) install_wheels "$venv" /run/kit-own.txt --default-index "$index" || return ;;

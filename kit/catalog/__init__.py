@@ -384,9 +384,7 @@ def _check_wheel(row: Wheel) -> None:
     if not re.fullmatch("[0-9a-f]{64}", row.sha256):
         raise CatalogError(f"{where}: sha256 is `{row.sha256}`, which is not one", hint="64 hexadecimal digits")
     if len(set(row.sources)) < 2:
-        raise CatalogError(
-            f"{where}: it has {len(set(row.sources))} sources", hint="a hash counts when two agree on it"
-        )
+        raise CatalogError(f"{where}: fewer than two sources name it", hint="a hash counts when two agree on it")
 
 
 def _check_release(row: Release) -> None:

@@ -311,8 +311,8 @@ def _solve(
     used: tuple[Wheel, ...] = ()
     if known:
         # For what is locked already uv takes the hashes that are there, whatever an index says.
-        packages = {wheel.package for wheel in known}
-        present = "".join(entry.text() for entry in parse_requirements(present) if entry.name not in packages)
+        own = {wheel.package for wheel in known}
+        present = "".join(entry.text() for entry in parse_requirements(present) if entry.name not in own)
     try:
         entries = compile_requirements(catalog, image, wanted, present)
     except NetworkError:

@@ -110,8 +110,9 @@ def test_every_refused_image_has_its_reason() -> None:
         "7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0",
     )
     assert reasons["torch-cpu"] == ("it is for the CPU, and this host has an NVIDIA GPU",)
-    assert "it has no lock yet, so it cannot be built: `kit lock` makes one where its index answers" in (
-        reasons["torch-cu118"]
+    assert (
+        "it has no lock yet, so it cannot be built: `kit lock` makes one where its index answers"
+        in (reasons["torch-cu118"])
     )
     names = {v.image.name for v in found.refused} | {i.name for i in found.alternatives} | {"torch2.7-cu126"}
     assert names == {i.name for i in CATALOG.images() if i.framework == "torch" and not i.flavor}

@@ -6,7 +6,6 @@ import dataclasses
 import datetime
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from kit.errors import CheckFailedError, LockError, NetworkError, UnlockedError
 from kit.locks import solver
 from kit.locks.format import read_requirements
 from tests.conftest import Project
+from tests.fake_wheels import make_index, make_wheel, sha256_of
 
 CATALOG = load_catalog()
 IMAGES = CATALOG.images()
@@ -434,21 +434,6 @@ def test_markers_are_cut_to_what_can_happen(marker: str, expected: str | None) -
 # Solving, from wheels that are made here.
 
 
-def make_wheel(
-    folder: Path, name: str, version: str, *, requires: tuple[str, ...] = (), tag: str = "py3-none-any"
-) -> None:
-    module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{module}-{version}-{tag}.whl", "w") as wheel:
-        wheel.writestr(f"{module}.py", "")
-        wheel.writestr(
-            f"{info}/METADATA",
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-            + "".join(f"Requires-Dist: {r}\n" for r in requires),
-        )
-        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        wheel.writestr(f"{info}/RECORD", "")
-
-
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     """A catalog of one image, a package index in a folder, and an images/ folder to write to."""
@@ -519,26 +504,6 @@ source = "s"
     return load_catalog(folder)
 
 
-def make_index(folder: Path, wheels: Path) -> str:
-    """A simple index as files; uv reads file:// addresses."""
-    names = {wheel.name.split("-")[0].replace("_", "-") for wheel in wheels.iterdir()}
-    for name in names:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        links = [
-            f'<a href="{wheel.as_uri()}#sha256={_sha256(wheel)}">{wheel.name}</a>'
-            for wheel in sorted(wheels.iterdir())
-            if wheel.name.split("-")[0].replace("_", "-") == name
-        ]
-        (folder / name / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
-    return folder.as_uri()
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 DAY = datetime.date(2026, 11, 21)
 
 
@@ -604,7 +569,7 @@ def public(small: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
     own.mkdir()
     for python in ("310", "311"):
         make_wheel(own, "torch", "2.6.0+cu124", requires=("sympy",), tag=TORCH.format(python).split("-", 2)[2][:-4])
-    write_wheels(small, {wheel.name: _sha256(wheel) for wheel in own.iterdir()})
+    write_wheels(small, {wheel.name: sha256_of(wheel) for wheel in own.iterdir()})
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     monkeypatch.delenv("KIT_FRAMEWORK_INDEX", raising=False)
     return _with(
@@ -638,7 +603,7 @@ def test_without_its_index_a_lock_is_made_of_public_hashes_and_says_so(public: C
     assert lock.file.hashes == "from public lock files, not confirmed by the index"
     torch = next(entry for entry in locks.parse_requirements(lock.layers["framework"]) if entry.name == "torch")
     assert torch.version == "2.6.0+cu124"
-    assert set(torch.hashes) == {f"sha256:{_sha256(wheel)}" for wheel in (tmp_path / "own").iterdir()}
+    assert set(torch.hashes) == {f"sha256:{sha256_of(wheel)}" for wheel in (tmp_path / "own").iterdir()}
     assert dict(lock.packages)["sympy"] == "1.0"
     assert "nvidia" not in lock.requirements
     assert "wheels.invalid" not in lock.requirements
