@@ -17,7 +17,7 @@ from kit.catalog.rows import Image, Wheel, WheelMetadata
 from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.locks.uv import uv_program
-from kit.network import read_settings
+from kit.network import FRAMEWORK_INDEX, read_settings
 
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
@@ -164,7 +164,9 @@ def _solve_error(image: Image, error: CommandError) -> KitError:
     if _NO_ANSWER.search(error.stderr):
         hint = "set UV_DEFAULT_INDEX to a PyPI mirror that can be reached from here"
         if image.release.index:
-            hint = f"run it where {image.release.index} can be reached, or {hint}"
+            hint = (
+                f"run it where {image.release.index} can be reached, set {FRAMEWORK_INDEX} to a mirror of it, or {hint}"
+            )
         return NetworkError(
             f"the package index does not answer, so `{image.name}` cannot be locked", details=last, hint=hint
         )
