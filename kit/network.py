@@ -16,6 +16,8 @@ SYSTEM_BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls
 # Where an administrator puts certificates of the company's own; what is here is in the bundle too.
 LOCAL_ANCHORS = (Path("/usr/local/share/ca-certificates"), Path("/etc/pki/ca-trust/source/anchors"))
 PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+# Names a mirror of the index of frameworks.toml that has a framework's own wheels, in a build's steps as on the host.
+FRAMEWORK_INDEX = "KIT_FRAMEWORK_INDEX"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -26,6 +28,7 @@ class NetworkSettings:
     ca_file: Path | None = None
     proxies: Mapping[str, str]
     named_index: str = ""  # of the environment or kit's configuration
+    framework_index: str = ""  # a mirror of the index that a framework's own wheels are from
     pip_files: tuple[Path, ...] = ()  # where pip would look for one otherwise
 
     @cached_property
@@ -38,7 +41,7 @@ class NetworkSettings:
     @property
     def needs_host_network(self) -> bool:
         """True when a proxy or mirror listens on this machine's loopback, where a container does not see it."""
-        urls = [*(v for k, v in self.proxies.items() if k != "no_proxy"), self.index_url]
+        urls = [*(v for k, v in self.proxies.items() if k != "no_proxy"), self.index_url, self.framework_index]
         return any(_host(url) in LOOPBACK for url in urls)
 
     def shell_script(self) -> str:
@@ -47,6 +50,8 @@ class NetworkSettings:
         variables |= {name.upper(): value for name, value in self.proxies.items()}
         if self.index_url:
             variables |= {"UV_DEFAULT_INDEX": self.index_url, "PIP_INDEX_URL": self.index_url}
+        if self.framework_index:
+            variables[FRAMEWORK_INDEX] = self.framework_index
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
@@ -75,6 +80,7 @@ def read_settings(
         ca_file=ca_file(ca_cert, env),
         proxies=proxies(env),
         named_index=next((env[name] for name in names if env.get(name)), configured_index),
+        framework_index=env.get(FRAMEWORK_INDEX, ""),
         pip_files=(*own, home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")),
     )
 

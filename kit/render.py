@@ -87,6 +87,7 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             # Nothing is installed for a layer without packages: images for the CPU have no CUDA wheels.
             # `devel` has a step of its own.
             layers=[name for name in lock.layers if "==" in lock.layers[name] and name != "devel"] if lock else LAYERS,
+            own_index=_own_index(catalog, image),
             environment=image_environment(image),
             labels=image_labels(catalog, image, epoch=epoch, lock_hash=lock.lock_hash if lock else "unlocked"),
             uid=layout.UID,
@@ -97,6 +98,16 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             lab_settings=json.dumps(layout.LAB_SETTINGS),
         )
     )
+
+
+def _own_index(catalog: Catalog, image: Image) -> dict[str, str]:
+    """What follows the name of a layer that has packages of the release's own index: that index, and their names."""
+    release = image.release
+    layers = {catalog.layer_of(package) for package in release.index_packages}
+    return {
+        layer: f" {release.index} {' '.join(p for p in release.index_packages if catalog.layer_of(p) == layer)}"
+        for layer in layers
+    }
 
 
 def compose_examples(image: Image) -> dict[str, str]:

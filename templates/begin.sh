@@ -15,12 +15,35 @@ if [ -f /run/secrets/ca ]; then
 fi
 export UV_CACHE_DIR=/run/kit/cache UV_LINK_MODE=copy UV_NO_INSTALLER_METADATA=1 UV_PYTHON_DOWNLOADS=never
 
-# install_layer NAME VENV: this layer's part of the lock, exactly, then byte code that stays valid when file times change
-# (not of test suites, which nobody imports). In one process that has imported nothing from there (-S): the bytes depend
-# on what was loaded before. A wheel may carry files that are not for this Python version; they stay uncompiled.
+# install_wheels VENV FILE [OPTION…]: what the file lists, exactly: a wheel with another hash ends the step.
+install_wheels() {
+    environment=$1 wheels=$2
+    shift 2
+    /run/kit/uv pip install --quiet --python "$environment" --no-deps --require-hashes --only-binary :all: \
+        --requirement "$wheels" "$@"
+}
+
+# install_layer NAME VENV [INDEX PACKAGE…]: this layer's part of the lock, the packages that are named from that index or
+# whoever builds names a mirror of it; then byte code that stays valid when file times change (not of test suites, which
+# nobody imports). In one process that has imported nothing from there (-S): the bytes depend on what was loaded before.
+# A wheel may carry files that are not for this Python version; they stay uncompiled.
 install_layer() {
-    /run/kit/uv pip install --quiet --python "$2" --no-deps --require-hashes --only-binary :all: \
-        --requirement /run/kit/wheels.txt || return
-    find "$2" -newer "$start" -name '*.py' -not -path '*/tests/*' | LC_ALL=C sort > /run/kit-sources
-    "$2/bin/python" -S -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
+    venv=$2
+    if [ $# -lt 3 ]; then
+        install_wheels "$venv" /run/kit/wheels.txt || return
+    else
+        index=${KIT_FRAMEWORK_INDEX:-$3}
+        shift 3
+        # That index has other files of what is on PyPI, too: only its own packages are looked for there.
+        awk -v own=" $* " 'BEGIN { file = "rest" }
+            /^[A-Za-z0-9]/ { split($1, part, "=="); file = index(own, " " part[1] " ") ? "own" : "rest" }
+            { print > ("/run/kit-" file ".txt") }' /run/kit/wheels.txt || return
+        [ ! -s /run/kit-rest.txt ] || install_wheels "$venv" /run/kit-rest.txt || return
+        case $index in
+            *.html) install_wheels "$venv" /run/kit-own.txt --no-index --find-links "$index" || return ;;
+            *) install_wheels "$venv" /run/kit-own.txt --default-index "$index" || return ;;
+        esac
+    fi
+    find "$venv" -newer "$start" -name '*.py' -not -path '*/tests/*' | LC_ALL=C sort > /run/kit-sources
+    "$venv/bin/python" -S -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
 }

@@ -1,5 +1,5 @@
 # Closes a step: removes what differs between two builds, and gives every file the step wrote one time.
 # uv leaves its lock in the environment, open for anyone to write to.
-rm -rf /run/kit-apt.conf /run/kit-sources /tmp/* /root/.cache /var/cache/ldconfig/aux-cache \
+rm -rf /run/kit-apt.conf /run/kit-sources /run/kit-own.txt /run/kit-rest.txt /tmp/* /root/.cache /var/cache/ldconfig/aux-cache \
     /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /opt/kit/venv/.lock
 find / -xdev -newer "$start" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +

@@ -49,6 +49,8 @@ from kit.catalog.rows import (
     Toolkit,
     Translation,
     Vgpu,
+    Wheel,
+    WheelMetadata,
     version_key,
 )
 from kit.catalog.tables import Row, make_row, parse_file, refuse_duplicates
@@ -87,6 +89,8 @@ class Catalog:
         "engine.toml", "engine_package", EnginePackage, lambda row: f"{row.name} {row.architecture}"
     )
     engine_suites = _table("engine.toml", "engine_suite", EngineSuite, lambda row: row.name)
+    wheels = _table("wheels.toml", "wheel", Wheel, lambda row: row.file)
+    wheel_metadata = _table("wheels.toml", "metadata", WheelMetadata, lambda row: f"{row.package} {row.version}")
     toolkits = _table("cuda.toml", "toolkit", Toolkit, lambda row: row.cuda)
     architectures = _table("cuda.toml", "architecture", Architecture, lambda row: row.compute_capability)
     limits = _table("cuda.toml", "limit", Limit)
@@ -282,6 +286,27 @@ class Catalog:
         refuse_duplicates("packages.toml", f"package (for the image `{name}`)", [row.name for row in rows])
         return sorted(rows, key=lambda row: row.name)
 
+    def wheels_for(self, release: Release) -> tuple[Wheel, ...]:
+        """The wheels of a release's own index whose hashes are known without it; empty unless each package has some.
+
+        Raises CatalogError for a row that is no wheel with a hash and two sources, or has no metadata.
+        """
+        if not release.index:
+            return ()
+        wanted = {tuple(r.split("==")) for r in release.requirements if r.partition("==")[0] in release.index_packages}
+        found = tuple(row for row in self.wheels if (row.package, row.version) in wanted)
+        if {row.package for row in found} != set(release.index_packages):
+            return ()
+        described = {(row.package, row.version) for row in self.wheel_metadata}
+        for row in found:
+            _check_wheel(row)
+            if (row.package, row.version) not in described:
+                raise CatalogError(
+                    f"wheels.toml: [[wheel]] `{row.file}`: there is no [[metadata]] of {row.package} {row.version}",
+                    hint="the solver needs to know what it asks for",
+                )
+        return found
+
     def layer_of(self, package: str) -> Layer:
         """The layer a locked package is installed in."""
         import fnmatch
@@ -356,6 +381,16 @@ class Catalog:
 def load_catalog(folder: Path | None = None) -> Catalog:
     """The catalog of a folder, by default kit's own. Tables are read when used; a bad one raises CatalogError then."""
     return Catalog(folder or paths.catalog_dir())
+
+
+def _check_wheel(row: Wheel) -> None:
+    where = f"wheels.toml: [[wheel]] `{row.file}`"
+    if not re.fullmatch(r"[A-Za-z0-9._]+-[A-Za-z0-9.+!_]+(-[A-Za-z0-9._]+){3}\.whl", row.file):
+        raise CatalogError(f"{where}: that is no wheel's file name", hint="NAME-VERSION-PYTHON-ABI-PLATFORM.whl")
+    if not re.fullmatch("[0-9a-f]{64}", row.sha256):
+        raise CatalogError(f"{where}: sha256 is `{row.sha256}`, which is not one", hint="64 hexadecimal digits")
+    if len(set(row.sources)) < 2:
+        raise CatalogError(f"{where}: fewer than two sources name it", hint="a hash counts when two agree on it")
 
 
 def _check_release(row: Release) -> None:

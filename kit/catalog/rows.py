@@ -78,6 +78,38 @@ class Elsewhere:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wheel:
+    """A wheel of an index beside PyPI, and the hash that public lock files name for it."""
+
+    file: str  # `torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl`
+    sha256: str
+    sources: tuple[str, ...]  # at least two that say so, of different owners: files anyone can read again
+
+    @property
+    def package(self) -> str:
+        return self.file.split("-")[0].replace("_", "-").lower()
+
+    @property
+    def version(self) -> str:
+        return self.file.split("-")[1]
+
+    @property
+    def hash(self) -> str:
+        """As a lock writes it."""
+        return f"sha256:{self.sha256}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelMetadata:
+    """What a release of an index beside PyPI asks for: the solver's metadata where that index cannot be read."""
+
+    package: str
+    version: str
+    requires: tuple[str, ...]  # as `Requires-Dist` has it
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Package:
     """A package that images carry beside the framework, and where."""
 

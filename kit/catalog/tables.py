@@ -22,6 +22,7 @@ Row = TypeVar("Row")
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release", "elsewhere"),
+    "wheels.toml": ("wheel", "metadata"),
     "packages.toml": ("package", "system_package", "layer", "tool"),
     "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
@@ -89,7 +90,7 @@ def make_row(file: str, table: str, row_type: type[Row], values: Any, index: int
     """One row as its dataclass; an unknown key, a missing one or a wrong type raises CatalogError."""
     if not isinstance(values, dict):
         raise CatalogError(f"{file}: row {index + 1} of `{table}` is not a table")
-    names = ("name", "tag", "id", "cuda", "major", "compute_capability", "names", "boards")
+    names = ("name", "file", "package", "tag", "id", "cuda", "major", "compute_capability", "names", "boards")
     label = next((f" (`{values[key]}`)" for key in names if key in values), "")
     return make(f"{file}: [[{table}]] row {index + 1}{label}", row_type, values)
 

@@ -45,7 +45,7 @@ def list_command(options: Options, *, everything: bool) -> None:
                 row["cudnn"] or "-",
                 row["python"],
                 row["min_driver"] or "-",
-                "yes" if row["locked"] else "no",
+                "no" if not row["locked"] else "unconfirmed" if row["lock_hashes"] else "yes",
                 _yes_no(row["built"]),
             )
             for row in rows
@@ -55,10 +55,13 @@ def list_command(options: Options, *, everything: bool) -> None:
     for row in rows:
         if row["unlocked_reason"]:
             reasons.setdefault(row["unlocked_reason"], []).append(row["name"])
-    if reasons:
+    if reasons or any(row["lock_hashes"] for row in rows):
         show()
     for reason, unlocked in reasons.items():
         show(f"unlocked: {', '.join(unlocked)}: {reason}")
+    for row in rows:
+        if row["lock_hashes"]:
+            show(f"unconfirmed: {row['name']}: hashes {row['lock_hashes']}; `kit lock {row['name']}` confirms them")
     hidden = len(catalog.images()) - len(images)
     if hidden:
         say(options, f"{hidden} more with the compiler (-devel): kit list --all; everything about one: kit show NAME")
@@ -95,7 +98,17 @@ def describe(catalog: Catalog, image: Image) -> dict[str, Any]:
         "compute_capabilities": release.compute_capabilities,
         "locked": not reason,
         "unlocked_reason": reason,
+        "lock_hashes": _lock_hashes(catalog, image),
     }
+
+
+def _lock_hashes(catalog: Catalog, image: Image) -> str:
+    """Where the lock's hashes are from, when the index of the image's framework has not confirmed them; else ""."""
+    if not image.release.index:
+        return ""
+    from kit.locks import unconfirmed
+
+    return unconfirmed(catalog, image)
 
 
 def _more(catalog: Catalog, image: Image) -> dict[str, Any]:

@@ -31,7 +31,8 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
     """Solve and write the locks of images (all without NAMES).
 
     Locked versions stay while they fit; --upgrade lets go of them. An image that the catalog calls unlocked is tried
-    when it is named.
+    when it is named. Where PyTorch's own index does not answer, hashes that public lock files agree on take its place,
+    and `kit list` says so; where it does, it must have the same.
     """
     if again and not check:
         raise BadInputError("--solve goes with --check", hint="`kit lock` alone solves and writes")
@@ -116,7 +117,8 @@ def _check(catalog: Catalog, image: Image, *, again: bool) -> str:
             f"`{image.name}` solves to something else than its lock",
             hint=f"`kit lock {image.name}` brings it up to date",
         )
-    return f"up to date, by uv {uv}" if uv else "up to date"
+    outcome = f"up to date, by uv {uv}" if uv else "up to date"
+    return _with_hashes(catalog, image, outcome)
 
 
 def _lock(catalog: Catalog, image: Image, *, upgrade: bool, named: bool) -> str:
@@ -124,7 +126,13 @@ def _lock(catalog: Catalog, image: Image, *, upgrade: bool, named: bool) -> str:
     if reason and not named:
         locks.write_unlocked(catalog, image)
         return f"unlocked: {reason}"
-    return "written" if locks.solve(catalog, image, upgrade=upgrade) else "unchanged"
+    outcome = "written" if locks.solve(catalog, image, upgrade=upgrade) else "unchanged"
+    return _with_hashes(catalog, image, outcome)
+
+
+def _with_hashes(catalog: Catalog, image: Image, outcome: str) -> str:
+    hashes = locks.unconfirmed(catalog, image)
+    return f"{outcome}; hashes {hashes}" if hashes else outcome
 
 
 def _each(options: Options, images: Sequence[Image], work: Callable[[Image], str], good: str, bad: str) -> None:

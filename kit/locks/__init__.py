@@ -15,12 +15,13 @@ from typing import Any
 
 from kit import paths
 from kit.catalog import Catalog
-from kit.catalog.rows import LAYERS, Image
-from kit.errors import CheckFailedError, KitError, LockError, UnlockedError
+from kit.catalog.rows import LAYERS, Image, Wheel
+from kit.errors import CheckFailedError, KitError, LockError, NetworkError, UnlockedError
 from kit.locks.format import (
     LOCK_FILE,
     REQUIREMENTS_FILE,
     SCHEMA,
+    UNCONFIRMED,
     Lock,
     LockedBase,
     LockFile,
@@ -38,7 +39,7 @@ from kit.locks.format import (
 def inputs(catalog: Catalog, image: Image) -> dict[str, Any]:
     """Everything the solver is told about an image: what changes here needs another lock, anything else does not."""
     release = image.release
-    return {
+    found: dict[str, Any] = {
         "name": image.name,
         "requirements": list(release.requirements),
         "constraints": list(release.constraints),
@@ -51,6 +52,16 @@ def inputs(catalog: Catalog, image: Image) -> dict[str, Any]:
         "devel": list(devel_requirements(catalog, image)),
         "pythons": catalog.pythons_for(image),
     }
+    if wheels := catalog.wheels_for(release):
+        # Only where there are rows: what is not there changes no lock of another image.
+        versions = {(wheel.package, wheel.version) for wheel in wheels}
+        found["wheels"] = {wheel.file: wheel.sha256 for wheel in wheels}
+        found["metadata"] = [
+            [row.package, row.version, *row.requires]
+            for row in catalog.wheel_metadata
+            if (row.package, row.version) in versions
+        ]
+    return found
 
 
 def inputs_hash(catalog: Catalog, image: Image) -> str:
@@ -107,11 +118,19 @@ def check(catalog: Catalog, image: Image, folder: Path | None = None) -> None:
     plain = read_lock(folder.parent / image.release.name, _plain(image)) if image.flavor else None
     file = lock.file
     expected = _lock_file(
-        catalog, image, lock.requirements, plain, uv=file.uv, snapshot=file.snapshot, epoch=file.source_date_epoch
+        catalog,
+        image,
+        lock.requirements,
+        plain,
+        wheels=catalog.wheels_for(image.release) if file.hashes else (),
+        uv=file.uv,
+        snapshot=file.snapshot,
+        epoch=file.source_date_epoch,
     )
     is_a_day = file.source_date_epoch % 86400 == 0 and file.source_date_epoch <= _midnight(file.snapshot)
     if written.read_text(encoding="utf-8") != expected.text() or not is_a_day:
         raise LockError(f"{written} is not what kit wrote", hint=f"it was edited; {again}")
+    _compare_wheels(catalog, image, lock, again)
     for layer in LAYERS:
         for entry in parse_requirements(lock.layers[layer], str(folder / REQUIREMENTS_FILE)):
             if catalog.layer_of(entry.name) != layer:
@@ -136,10 +155,10 @@ def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datet
     folder = paths.images_dir() / image.name
     before = _present(folder)
     plain = _plain_lock(catalog, _plain(image), upgrade=upgrade) if image.flavor else None
-    entries = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), plain)
+    entries, wheels = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), plain)
     own = _requirements_text(image, entries, plain)
     requirements = join(own, plain.requirements) if plain else own
-    require_wheels(catalog, image, requirements)
+    require_wheels(catalog, image, requirements, _known_wheels(catalog, plain) if plain else wheels)
     uv = plain.file.uv if plain else catalog.uv_version
     snapshot = (today or datetime.datetime.now(datetime.timezone.utc).date()).isoformat()
     present = {} if upgrade else _values(before.get(LOCK_FILE, ""))
@@ -149,7 +168,7 @@ def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datet
     # The time of all files in the image. It stays while the lock grows: a new one would change every layer, and one
     # more package would ship all of them again.
     epoch = present.get("source_date_epoch") or _midnight(snapshot)
-    file = _lock_file(catalog, image, requirements, plain, uv=uv, snapshot=snapshot, epoch=epoch)
+    file = _lock_file(catalog, image, requirements, plain, wheels=wheels, uv=uv, snapshot=snapshot, epoch=epoch)
     return _write(folder, before, {REQUIREMENTS_FILE: own, LOCK_FILE: file.text()})
 
 
@@ -158,6 +177,17 @@ def write_unlocked(catalog: Catalog, image: Image) -> bool:
     folder = paths.images_dir() / image.name
     file = _lock_file(catalog, image, unlocked=catalog.unlocked_reason(image))
     return _write(folder, _present(folder), {LOCK_FILE: file.text()})
+
+
+def unconfirmed(catalog: Catalog, image: Image) -> str:
+    """Where the hashes of an image's lock are from, when its own index has not confirmed them; else ""."""
+    if not image.release.index or catalog.unlocked_reason(image):
+        return ""
+    try:
+        # Not the image's own: that of a `-devel` image is in the lock that it adds to.
+        return read_lock(paths.images_dir() / image.release.name, _plain(image)).file.hashes or ""
+    except KitError:
+        return ""
 
 
 def other_uv(catalog: Catalog, image: Image) -> str:
@@ -174,7 +204,7 @@ def resolves_the_same(catalog: Catalog, image: Image) -> bool:
     """Solve again, over the network, and say whether the lock on disk is what comes out; writes nothing."""
     before = _present(paths.images_dir() / image.name).get(REQUIREMENTS_FILE, "")
     plain = read_lock(paths.images_dir() / image.release.name, _plain(image)) if image.flavor else None
-    return _requirements_text(image, _solve(catalog, image, before, plain), plain) == before
+    return _requirements_text(image, _solve(catalog, image, before, plain)[0], plain) == before
 
 
 def _present(folder: Path) -> dict[str, str]:
@@ -210,11 +240,12 @@ def _lock_file(
     parent: Lock | None = None,
     *,
     unlocked: str = "",
+    wheels: tuple[Wheel, ...] = (),
     uv: str = "",
     snapshot: str = "",
     epoch: int = 0,
 ) -> LockFile:
-    """The lock.json of an image with these requirements, a parent's included."""
+    """The lock.json of an image with these requirements, a parent's included; `wheels`: the rows it was made of."""
     layers = split_layers(requirements) if requirements else {}
     own = {layer: text for layer, text in layers.items() if not parent or layer not in parent.layers}
     return LockFile(
@@ -222,6 +253,7 @@ def _lock_file(
         schema=SCHEMA,
         image=image.name,
         unlocked=unlocked,
+        hashes=UNCONFIRMED if wheels else None,
         inputs_hash=inputs_hash(catalog, image),
         requirements_hash=sha256(requirements) if requirements else "",
         parent=Parent(image=parent.file.image, requirements_hash=parent.lock_hash) if parent else None,
@@ -252,27 +284,93 @@ def _requirements_text(image: Image, entries: Mapping[str, Iterable[Requirement]
     return "".join(parts)
 
 
-def _solve(catalog: Catalog, image: Image, present: str, plain: Lock | None) -> dict[str, list[Requirement]]:
-    """The entries of each layer; of a `-devel` image of the one that it adds to the plain lock."""
+def _solve(
+    catalog: Catalog, image: Image, present: str, plain: Lock | None
+) -> tuple[dict[str, list[Requirement]], tuple[Wheel, ...]]:
+    """The entries of each layer, of a `-devel` image of the one that it adds to the plain lock; and the rows of
+    wheels.toml that they were made of, where the release's own index does not answer.
+
+    Where it does, it has to have the hashes of these rows: else LockError.
+    """
     from kit.locks.solver import compile_requirements
 
     present = own_sections(present)
     if plain:
         wanted = devel_requirements(catalog, image)
         if not wanted:
-            return {image.flavor: []}
+            return {image.flavor: []}, ()
         # The plain image's packages are constraints: a compiler must not move what the framework was solved with.
         below = parse_requirements(plain.requirements)
         pins = tuple(entry.pin for entry in below)
         entries = compile_requirements(catalog, image, wanted, present, more_constraints=pins)
         names = {e.name for e in below}
-        return {image.flavor: [e for e in entries if e.name not in names]}
+        return {image.flavor: [e for e in entries if e.name not in names]}, ()
     packages = tuple(p.requirement or p.name for p in catalog.packages_for(image))
-    entries = compile_requirements(catalog, image, image.release.requirements + packages, present)
+    wanted = image.release.requirements + packages
+    known = catalog.wheels_for(image.release)
+    used: tuple[Wheel, ...] = ()
+    if known:
+        # For what is locked already uv takes the hashes that are there, whatever an index says.
+        own = {wheel.package for wheel in known}
+        present = "".join(entry.text() for entry in parse_requirements(present) if entry.name not in own)
+    try:
+        entries = compile_requirements(catalog, image, wanted, present)
+    except NetworkError:
+        # A lock that the index has confirmed once is not replaced by one that it has not.
+        if not known or _is_confirmed(catalog, image):
+            raise
+        entries, used = compile_requirements(catalog, image, wanted, present, wheels=known), known
+    else:
+        _confirm(image, known, entries)
     by_layer: dict[str, list[Requirement]] = {layer: [] for layer in LAYERS}
     for entry in entries:
         by_layer[catalog.layer_of(entry.name)].append(entry)
-    return by_layer
+    return by_layer, used
+
+
+def _is_confirmed(catalog: Catalog, image: Image) -> bool:
+    """Whether there is a lock of what the catalog asks for, made of the release's own index."""
+    try:
+        lock = read_lock(paths.images_dir() / image.name, image)
+    except (LockError, UnlockedError):
+        return False
+    return not lock.file.hashes and lock.file.inputs_hash == inputs_hash(catalog, image)
+
+
+def _known_wheels(catalog: Catalog, lock: Lock) -> tuple[Wheel, ...]:
+    """The rows of wheels.toml that a lock was made of."""
+    return catalog.wheels_for(catalog.find(lock.file.image).release) if lock.file.hashes else ()
+
+
+def _confirm(image: Image, known: Iterable[Wheel], entries: Iterable[Requirement]) -> None:
+    """Raises LockError when the index has other hashes than the rows of wheels.toml."""
+    found = {(entry.name, entry.version): entry.hashes for entry in entries}
+    wrong = [wheel for wheel in known if wheel.hash not in found.get((wheel.package, wheel.version), ())]
+    if wrong:
+        raise LockError(
+            f"{image.release.index} has other hashes than kit/catalog/wheels.toml says: "
+            f"{', '.join(wheel.file for wheel in wrong)}",
+            details=tuple(f"{wheel.file}: {wheel.sha256} in {'; '.join(wheel.sources)}" for wheel in wrong),
+            hint="one of them is wrong, or the index has changed a file: find out which before correcting the rows",
+        )
+
+
+def _compare_wheels(catalog: Catalog, image: Image, lock: Lock, again: str) -> None:
+    """Raises LockError when a lock lacks the hash of a row of wheels.toml, or, made of the rows alone, has another."""
+    known = catalog.wheels_for(image.release)
+    if image.flavor or not known:
+        return
+    packages = {wheel.package for wheel in known}
+    entries = parse_requirements("".join(lock.layers[layer] for layer in LAYERS))
+    locked = {h for entry in entries if entry.name in packages for h in entry.hashes}
+    missing = [wheel.file for wheel in known if wheel.hash not in locked]
+    more = locked - {wheel.hash for wheel in known} if lock.file.hashes else set()
+    if missing or more:
+        raise LockError(
+            f"the lock of `{image.name}` has other hashes than kit/catalog/wheels.toml says: "
+            f"{', '.join([*missing, *sorted(more)])}",
+            hint=again,
+        )
 
 
 def _plain(image: Image) -> Image:

@@ -24,6 +24,9 @@ REQUIREMENTS_FILE = "requirements.lock"
 LOCK_FILE = "lock.json"
 SCHEMA = 1
 
+# What lock.json says in `hashes` of a lock that was made of the rows of wheels.toml.
+UNCONFIRMED = "from public lock files, not confirmed by the index"
+
 _PARENT = re.compile(r"-r \.\./([^/\s]+)/requirements\.lock\n")
 _SECTION = re.compile(r"# layer: (\S+)")
 _ENTRY = re.compile(
@@ -76,6 +79,7 @@ class LockFile:
     schema: int
     image: str
     unlocked: str  # why there is no lock; empty when there is one
+    hashes: str | None = None  # where those of the release's own index are from, when not from that index
     inputs_hash: str
     requirements_hash: str  # of the whole text, with a parent's sections
     parent: Parent | None = None

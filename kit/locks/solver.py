@@ -13,11 +13,11 @@ from pathlib import Path
 
 from kit import files, process
 from kit.catalog import Catalog
-from kit.catalog.rows import Image
+from kit.catalog.rows import Image, Wheel, WheelMetadata
 from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.locks.uv import uv_program
-from kit.network import read_settings
+from kit.network import FRAMEWORK_INDEX, read_settings
 
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
@@ -25,6 +25,7 @@ _UV_NEWEST_GLIBC = 40
 _NO_ANSWER = re.compile(
     "failed to fetch|dns error|connection|timed out|error sending request|could not connect", re.IGNORECASE
 )
+_SETTINGS = "uv.toml"
 # uv wants an interpreter of its own even for another version's packages; without a name it looks for that version.
 _INTERPRETER = ("--python", sys.executable, "--no-python-downloads")
 
@@ -35,17 +36,18 @@ def compile_requirements(
     requirements: tuple[str, ...],
     present: str,
     more_constraints: tuple[str, ...] = (),
+    wheels: tuple[Wheel, ...] = (),
 ) -> list[Requirement]:
     """uv's solution of the requirements for an image.
 
-    Entries of the text `present` keep their versions where they fit. Raises LockError when nothing fits, NetworkError
-    when an index does not answer, MissingProgramError when uv is of another version.
+    Entries of the text `present` keep their versions where they fit. With `wheels`, these are what the release's own
+    index has, and it is not asked. Raises LockError when nothing fits, NetworkError when an index does not answer,
+    MissingProgramError when uv is of another version.
     """
     release = image.release
     pythons = catalog.pythons_for(image)
     machines = catalog.machines_for(image)
     inputs = {
-        "pyproject.toml": _pyproject(image, requirements, pythons, machines),
         "constraints.txt": _lines(release.constraints + more_constraints),
         "overrides.txt": _lines(release.overrides),
         # uv takes the versions of an output file that is already there as its preferences.
@@ -56,6 +58,8 @@ def compile_requirements(
     arguments += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
     uv = uv_program(catalog.uv_version)
     with files.scratch("lock") as folder:
+        index = _index(catalog, image, wheels, folder)
+        inputs["pyproject.toml"] = _pyproject(image, index, requirements, pythons, machines)
         try:
             _run(uv, "compile", arguments, inputs, folder)
         except CommandError as e:
@@ -66,11 +70,41 @@ def compile_requirements(
     return [entry for entry in entries if entry is not None]
 
 
+def _index(catalog: Catalog, image: Image, wheels: tuple[Wheel, ...], folder: Path) -> str:
+    """The address of the release's own index; with `wheels`, of one in the folder that lists these alone.
+
+    uv then takes their hashes from there and what they ask for from its settings, and opens none of them.
+    """
+    if not wheels:
+        return read_settings().framework_index or image.release.index
+    described = {(wheel.package, wheel.version) for wheel in wheels}
+    rows = [row for row in catalog.wheel_metadata if (row.package, row.version) in described]
+    (folder / _SETTINGS).write_text("".join(map(_static_metadata, rows)), encoding="utf-8")
+    # No address that could be fetched: should uv ever want to open one, the solve ends. (Of a page that lists the
+    # wheels of all packages at once, uv takes no hashes.)
+    links: dict[str, str] = {}
+    for w in wheels:
+        link = f'<a href="https://wheels.invalid/{w.file}#sha256={w.sha256}">{w.file}</a>\n'
+        links[w.package] = links.get(w.package, "") + link
+    for package, text in links.items():
+        page = folder / "index" / package / "index.html"
+        page.parent.mkdir(parents=True)
+        page.write_text(f"<!DOCTYPE html><html><body>\n{text}</body></html>\n", encoding="utf-8")
+    return (folder / "index").as_uri()
+
+
+def _static_metadata(row: WheelMetadata) -> str:
+    values = {"name": row.package, "version": row.version, "requires-dist": list(row.requires)}
+    return "[[dependency-metadata]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+
+
 def _run(uv: Path, command: str, arguments: list[str], files: Mapping[str, str], folder: Path) -> None:
     """Run `uv pip COMMAND` for wheels alone in a folder with these files. Raises CommandError."""
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    always = ["--no-config", "pip", command, *_INTERPRETER, "--quiet", "--only-binary", ":all:"]
+    # With settings of kit's own uv reads no others, as with none.
+    settings = ["--config-file", _SETTINGS] if (folder / _SETTINGS).exists() else ["--no-config"]
+    always = [*settings, "pip", command, *_INTERPRETER, "--quiet", "--only-binary", ":all:"]
     process.run([*_clean_environment(), str(uv), *always, *arguments], cwd=folder, timeout_s=900)
 
 
@@ -100,22 +134,23 @@ def _evaluate(marker: str, environments: list[dict[str, str]]) -> list[bool]:
     return [parsed.evaluate(environment) for environment in environments]
 
 
-def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
+def require_wheels(catalog: Catalog, image: Image, requirements: str, wheels: tuple[Wheel, ...] = ()) -> None:
     """Ask uv whether every base the image can stand on finds a wheel for every entry.
 
     A universal solution promises versions that fit together, not that each has a wheel for each Python and glibc.
+    `wheels`: as for compile_requirements.
     """
     base = catalog.base_for(image)
     bases = {(base.python, base.glibc), *((suite.python, suite.glibc) for suite in catalog.suites_for(image))}
     arguments = ["--requirements", REQUIREMENTS_FILE, "--require-hashes", "--no-deps", "--dry-run"]
     arguments += ["--target", "target"]
-    if index := image.release.index:
-        arguments += ["--find-links" if index.endswith(".html") else "--index", index]
     uv = uv_program(catalog.uv_version)
     for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
         platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
         where = ["--python-version", python, "--python-platform", platform]
         with files.scratch("lock") as folder:
+            if index := _index(catalog, image, wheels, folder):
+                where += ["--find-links" if index.endswith(".html") else "--index", index]
             try:
                 _run(uv, "install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, folder)
             except CommandError as e:
@@ -129,7 +164,9 @@ def _solve_error(image: Image, error: CommandError) -> KitError:
     if _NO_ANSWER.search(error.stderr):
         hint = "set UV_DEFAULT_INDEX to a PyPI mirror that can be reached from here"
         if image.release.index:
-            hint = f"run it where {image.release.index} can be reached, or {hint}"
+            hint = (
+                f"run it where {image.release.index} can be reached, set {FRAMEWORK_INDEX} to a mirror of it, or {hint}"
+            )
         return NetworkError(
             f"the package index does not answer, so `{image.name}` cannot be locked", details=last, hint=hint
         )
@@ -161,15 +198,15 @@ def marker_environments(pythons: Iterable[str], machines: Iterable[str]) -> list
     ]
 
 
-def _pyproject(image: Image, requirements: tuple[str, ...], pythons: list[str], machines: list[str]) -> str:
+def _pyproject(image: Image, index: str, requirements: tuple[str, ...], pythons: list[str], machines: list[str]) -> str:
     lines = ["[project]", 'name = "kit-lock"', 'version = "0"', f'requires-python = ">={pythons[0]}"']
     lines += ["dependencies = ["]
     lines += [f"  {json.dumps(_for_environments(r, pythons, machines))}," for r in requirements]
     lines += ["]"]
-    if image.release.index:
+    if index:
         # `explicit`: nothing but the packages named may come from this index, whatever else it carries.
-        lines += ["[[tool.uv.index]]", 'name = "framework"', f'url = "{image.release.index}"', "explicit = true"]
-        lines += ['format = "flat"'] if image.release.index.endswith(".html") else []
+        lines += ["[[tool.uv.index]]", 'name = "framework"', f'url = "{index}"', "explicit = true"]
+        lines += ['format = "flat"'] if index.endswith(".html") else []
         lines += ["[tool.uv.sources]", *(f'{p} = {{ index = "framework" }}' for p in image.release.index_packages)]
     return "\n".join(lines) + "\n"
 

@@ -24,6 +24,7 @@ KEYS = [
     "compute_capabilities",
     "locked",
     "unlocked_reason",
+    "lock_hashes",
     "built",
 ]
 
@@ -38,8 +39,14 @@ def test_list_is_a_table_with_the_reasons_below(kit: Callable[..., Any]) -> None
     assert [row.split()[0] for row in rows] == [image.name for image in images]
     torch = next(row for row in rows if row.startswith("torch2.7-cu126"))
     assert torch.split() == ["torch2.7-cu126", "2.7.1", "12.6", "9.5.1.17", "3.12", "525.60.13", "yes", "-"]
-    reasons = lines[lines.index("") + 1 :]
-    assert [line.split()[1] for line in reasons] == ["torch1.5-cu101:", "torch1.8-cu111:", "torch-cu118:", "torch-cpu:"]
+    cpu = next(row for row in rows if row.startswith("torch-cpu"))
+    assert cpu.split()[-2:] == ["unconfirmed", "-"]
+    *reasons, unconfirmed = lines[lines.index("") + 1 :]
+    assert unconfirmed == (
+        "unconfirmed: torch-cpu: hashes from public lock files, not confirmed by the index; "
+        "`kit lock torch-cpu` confirms them"
+    )
+    assert [line.split()[1] for line in reasons] == ["torch1.5-cu101:", "torch1.8-cu111:", "torch-cu118:"]
     assert all(line.startswith("unlocked: ") and "`kit lock " in line for line in reasons)
     assert "kit list --all" in result.err
 
@@ -69,10 +76,13 @@ def test_json_keys_are_an_interface(kit: Callable[..., Any]) -> None:
         "compute_capabilities": ["5.0", "6.0", "7.0", "7.5", "8.0", "8.6", "9.0"],
         "locked": True,
         "unlocked_reason": "",
+        "lock_hashes": "",
         "built": None,
     }
-    assert by_name["torch-cpu"]["locked"] is False
-    assert "kit lock torch-cpu" in by_name["torch-cpu"]["unlocked_reason"]
+    assert by_name["torch-cpu"]["locked"] is True
+    assert by_name["torch-cpu"]["lock_hashes"] == "from public lock files, not confirmed by the index"
+    assert by_name["torch-cu118"]["locked"] is False
+    assert "kit lock torch-cu118" in by_name["torch-cu118"]["unlocked_reason"]
 
 
 def test_built_is_what_the_engine_has(kit: Callable[..., Any], fake_docker: Any) -> None:

@@ -78,13 +78,20 @@ def test_an_image_that_may_be_unlocked_is_tried_when_named(kit: Kit, monkeypatch
 
     monkeypatch.setattr(locks, "solve", solve)
     monkeypatch.setattr(locks, "write_unlocked", lambda catalog, image: False)
-    assert kit("lock", "torch-cpu").code == 0
-    assert tried == ["torch-cpu"]
+    assert kit("lock", "torch-cu118").code == 0
+    assert tried == ["torch-cu118"]
     tried.clear()
     result = kit("lock")
-    assert "torch-cpu" not in tried
+    assert "torch-cu118" not in tried
     assert "tf-cpu" in tried
-    assert "torch-cpu: unlocked: the PyTorch wheel index" in result.err
+    assert "torch-cu118: unlocked: the PyTorch wheel index" in result.err
+
+
+def test_hashes_that_the_index_has_not_confirmed_are_said(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "solve", lambda *_, **__: False)
+    said = "hashes from public lock files, not confirmed by the index"
+    assert f"torch-cpu: unchanged; {said}" in kit("lock", "torch-cpu").err
+    assert f"torch-cpu: up to date; {said}" in kit("lock", "--check", "torch-cpu").err
 
 
 @pytest.mark.parametrize(

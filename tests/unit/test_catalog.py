@@ -201,6 +201,70 @@ def test_unreadable_pins_are_refused(tmp_path: Path, text: str) -> None:
         _ = load_catalog(tmp_path).bases
 
 
+WHEEL = """
+[[wheel]]
+file = "torch-2.6.0+cu124-cp310-cp310-manylinux_2_28_x86_64.whl"
+sha256 = "HASH"
+sources = ["a lock file", "another"]
+
+[[metadata]]
+package = "torch"
+version = "2.6.0+cu124"
+requires = []
+source = "a page"
+""".replace("HASH", "0" * 64)
+OWN = RELEASE.replace(
+    'requirements = ["torch==2.6.0"]',
+    'index = "https://index.example/whl"\nindex_packages = ["torch"]\nrequirements = ["torch==2.6.0+cu124"]',
+)
+
+
+def test_the_wheels_of_a_release(tmp_path: Path) -> None:
+    (tmp_path / "wheels.toml").write_text(WHEEL, encoding="utf-8")
+    catalog = write(tmp_path, release=OWN)
+    (wheel,) = catalog.wheels_for(catalog.releases[0])
+    assert (wheel.package, wheel.version, wheel.hash) == ("torch", "2.6.0+cu124", "sha256:" + "0" * 64)
+    two = OWN.replace('["torch"]', '["torch", "torchvision"]')
+    catalog = write(tmp_path, release=two)
+    assert catalog.wheels_for(catalog.releases[0]) == (), "of torchvision none are known"
+    assert load_catalog().wheels_for(load_catalog().find("torch-cu126").release) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (', "another"', "", "fewer than two sources"),
+        ('"another"', '"a lock file"', "fewer than two sources"),
+        ("0" * 64, "0" * 63, "which is not one"),
+        ("0" * 64, "A" * 64, "which is not one"),
+        ("-manylinux_2_28_x86_64.whl", ".tar.gz", "that is no wheel's file name"),
+        ('version = "2.6.0+cu124"', 'version = "2.5.0+cu124"', "no [[metadata]] of torch 2.6.0+cu124"),
+        ('sources = ["a lock file", "another"]', "", "the key `sources` is missing"),
+        (WHEEL, WHEEL + WHEEL.partition("[[metadata]]")[0], "is there twice"),
+    ],
+)
+def test_a_bad_row_of_a_wheel_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in WHEEL
+    (tmp_path / "wheels.toml").write_text(WHEEL.replace(old, new), encoding="utf-8")
+    catalog = write(tmp_path, release=OWN)
+    with pytest.raises(CatalogError) as error:
+        catalog.wheels_for(catalog.releases[0])
+    assert message in error.value.message
+
+
+def test_every_wheel_is_of_a_release_and_has_two_sources_of_different_owners() -> None:
+    used = {wheel for release in CATALOG.releases for wheel in CATALOG.wheels_for(release)}
+    assert used == set(CATALOG.wheels)
+    for wheel in CATALOG.wheels:
+        # Who has the file: a repository's name, or the number of a public source file.
+        owners = {re.search(r"^[\w.-]+/[\w.-]+(?= )|public source file no\. \d+", source) for source in wheel.sources}
+        assert None not in owners, wheel.file
+        assert len({owner[0] for owner in owners if owner}) >= 2, wheel.file
+    for row in CATALOG.wheel_metadata:
+        assert row.source.strip()
+        assert not any(name in " ".join(row.requires) for name in ("nvidia", "cuda", "triton"))
+
+
 def test_a_digest_and_its_status_go_together(tmp_path: Path) -> None:
     catalog = write(tmp_path, base=BASE.replace('"unknown"', '"unconfirmed"'))
     with pytest.raises(CatalogError, match="digest_status is `unconfirmed`, but digest is ``"):
@@ -353,7 +417,7 @@ def test_text_has_no_unknown_digests() -> None:
         ("torch", "torch2.15-cu132"),
         ("torch-devel", "torch2.15-cu132-devel"),
         ("torch-cpu", "torch-cpu"),
-        ("torch2.15-cpu", "torch-cpu"),
+        ("torch2.13-cpu", "torch-cpu"),
         ("torch-cu118", "torch-cu118"),
         ("torch2.7-cu118", "torch-cu118"),
         ("torch-cu126-devel", "torch2.7-cu126-devel"),

@@ -6,8 +6,8 @@ import dataclasses
 import datetime
 import json
 import re
-import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from kit import locks, paths, render
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.rows import LAYERS, Image
-from kit.errors import CheckFailedError, LockError, UnlockedError
+from kit.errors import CheckFailedError, LockError, NetworkError, UnlockedError
 from kit.locks import solver
 from kit.locks.format import read_requirements
 from tests.conftest import Project
+from tests.fake_wheels import make_index, make_wheel, sha256_of
 
 CATALOG = load_catalog()
 IMAGES = CATALOG.images()
@@ -433,21 +434,6 @@ def test_markers_are_cut_to_what_can_happen(marker: str, expected: str | None) -
 # Solving, from wheels that are made here.
 
 
-def make_wheel(
-    folder: Path, name: str, version: str, *, requires: tuple[str, ...] = (), tag: str = "py3-none-any"
-) -> None:
-    module, info = name.replace("-", "_"), f"{name.replace('-', '_')}-{version}.dist-info"
-    with zipfile.ZipFile(folder / f"{module}-{version}-{tag}.whl", "w") as wheel:
-        wheel.writestr(f"{module}.py", "")
-        wheel.writestr(
-            f"{info}/METADATA",
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
-            + "".join(f"Requires-Dist: {r}\n" for r in requires),
-        )
-        wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: {tag}\n")
-        wheel.writestr(f"{info}/RECORD", "")
-
-
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     """A catalog of one image, a package index in a folder, and an images/ folder to write to."""
@@ -469,7 +455,8 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
     source = CATALOG.folder
     for name in ("bases.toml", "cuda.toml", "platforms.toml"):
         (folder / name).write_bytes((source / name).read_bytes())
-    (folder / "gpus.toml").write_text("")
+    for name in ("gpus.toml", "wheels.toml"):
+        (folder / name).write_text("")
     (folder / "frameworks.toml").write_text("""
 [[release]]
 name = "torch2.6-cu124"
@@ -515,26 +502,6 @@ source = "s"
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr(paths, "images_dir", lambda: tmp_path / "images")
     return load_catalog(folder)
-
-
-def make_index(folder: Path, wheels: Path) -> str:
-    """A simple index as files; uv reads file:// addresses."""
-    names = {wheel.name.split("-")[0].replace("_", "-") for wheel in wheels.iterdir()}
-    for name in names:
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        links = [
-            f'<a href="{wheel.as_uri()}#sha256={_sha256(wheel)}">{wheel.name}</a>'
-            for wheel in sorted(wheels.iterdir())
-            if wheel.name.split("-")[0].replace("_", "-") == name
-        ]
-        (folder / name / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
-    return folder.as_uri()
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 DAY = datetime.date(2026, 11, 21)
@@ -588,6 +555,167 @@ def test_an_index_serves_the_packages_it_is_pinned_to_and_no_others(small: Catal
     assert dict(lock.packages)["torch"] == "2.6.0+cu124"
     assert dict(lock.packages)["sympy"] == "1.0"
     assert lock.layers["cuda"] == ""
+
+
+# Without the index of the release's own.
+
+TORCH = "torch-2.6.0+cu124-cp{0}-cp{0}-manylinux_2_28_x86_64.whl"
+
+
+@pytest.fixture
+def public(small: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
+    """The small catalog with torch on an index that does not answer, whose hashes two files name."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for python in ("310", "311"):
+        make_wheel(own, "torch", "2.6.0+cu124", requires=("sympy",), tag=TORCH.format(python).split("-", 2)[2][:-4])
+    write_wheels(small, {wheel.name: sha256_of(wheel) for wheel in own.iterdir()})
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    monkeypatch.delenv("KIT_FRAMEWORK_INDEX", raising=False)
+    return _with(
+        load_catalog(small.folder),
+        "torch2.6-cu124",
+        index="https://index.invalid/whl/cu124",
+        index_packages=("torch",),
+        requirements=("torch==2.6.0+cu124",),
+        cuda_provider="bundled",
+    )
+
+
+def write_wheels(catalog: Catalog, hashes: dict[str, str]) -> None:
+    rows = [
+        f'[[wheel]]\nfile = "{file}"\nsha256 = "{sha256}"\nsources = ["a lock file", "another"]\n'
+        for file, sha256 in hashes.items()
+    ]
+    rows.append('[[metadata]]\npackage = "torch"\nversion = "2.6.0+cu124"\nrequires = ["sympy"]\nsource = "s"\n')
+    (catalog.folder / "wheels.toml").write_text("\n".join(rows))
+
+
+def own_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index answers, at a mirror's address."""
+    monkeypatch.setenv("KIT_FRAMEWORK_INDEX", make_index(tmp_path / "mirror", tmp_path / "own"))
+
+
+def test_without_its_index_a_lock_is_made_of_public_hashes_and_says_so(public: Catalog, tmp_path: Path) -> None:
+    image = public.find("torch2.6-cu124")
+    assert locks.solve(public, image, today=DAY)
+    lock = locks.read_lock(tmp_path / "images" / image.name, image)
+    assert lock.file.hashes == "from public lock files, not confirmed by the index"
+    torch = next(entry for entry in locks.parse_requirements(lock.layers["framework"]) if entry.name == "torch")
+    assert torch.version == "2.6.0+cu124"
+    assert set(torch.hashes) == {f"sha256:{sha256_of(wheel)}" for wheel in (tmp_path / "own").iterdir()}
+    assert dict(lock.packages)["sympy"] == "1.0"
+    assert "nvidia" not in lock.requirements
+    assert "wheels.invalid" not in lock.requirements
+    locks.check(public, image)
+    assert locks.unconfirmed(public, image) == lock.file.hashes
+    assert locks.resolves_the_same(public, image)
+    assert not locks.solve(public, image, today=DAY)
+
+
+def test_the_index_confirms_what_public_files_say(
+    public: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = public.find("torch2.6-cu124")
+    folder = tmp_path / "images" / image.name
+    locks.solve(public, image, today=DAY)
+    before = locks.read_lock(folder, image)
+    own_index(tmp_path, monkeypatch)
+    assert locks.solve(public, image, today=DAY + datetime.timedelta(days=3))
+    lock = locks.read_lock(folder, image)
+    assert lock.file.hashes is None
+    assert '"hashes"' not in (folder / "lock.json").read_text()
+    # The same packages: an image that was built keeps its date and its hash.
+    assert (lock.lock_hash, lock.file.snapshot) == (before.lock_hash, "2026-11-21")
+    locks.check(public, image)
+    assert locks.unconfirmed(public, image) == ""
+    # What is confirmed does not become unconfirmed again.
+    monkeypatch.delenv("KIT_FRAMEWORK_INDEX")
+    with pytest.raises(NetworkError):
+        locks.solve(public, image, today=DAY)
+    assert locks.read_lock(folder, image) == lock
+
+
+def test_another_hash_in_the_index_is_an_error_by_name(
+    public: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = public.find("torch2.6-cu124")
+    locks.solve(public, image, today=DAY)
+    folder = tmp_path / "images" / image.name
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    changed = tmp_path / "own" / TORCH.format("311")
+    changed.write_bytes(changed.read_bytes() + b"x")
+    own_index(tmp_path, monkeypatch)
+    with pytest.raises(LockError) as error:
+        locks.solve(public, image, today=DAY)
+    assert changed.name in error.value.message
+    assert TORCH.format("310") not in error.value.message
+    assert "a lock file; another" in error.value.details[0]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_a_changed_hash_makes_the_lock_stale(public: Catalog) -> None:
+    image = public.find("torch2.6-cu124")
+    locks.solve(public, image, today=DAY)
+    locks.check(public, image)
+    rows = {wheel.file: wheel.sha256 for wheel in public.wheels}
+    write_wheels(public, rows | {TORCH.format("311"): "0" * 64})
+    with pytest.raises(CheckFailedError, match="out of date"):
+        locks.check(_with(load_catalog(public.folder), image.name, **_own_index_of(public)), image)
+
+
+def _own_index_of(catalog: Catalog) -> dict[str, Any]:
+    release = catalog.find("torch2.6-cu124").release
+    names = ("index", "index_packages", "requirements", "cuda_provider")
+    return {name: getattr(release, name) for name in names}
+
+
+@pytest.mark.parametrize("of_the_index", [False, True])
+def test_a_lock_with_other_hashes_than_the_rows_is_refused(
+    public: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_the_index: bool
+) -> None:
+    image = public.find("torch2.6-cu124")
+    if of_the_index:
+        own_index(tmp_path, monkeypatch)
+    locks.solve(public, image, today=DAY)
+    # As if another hash had been in it from the beginning: lock.json says what it says of any lock.
+    folder = tmp_path / "images" / image.name
+    known = next(wheel for wheel in public.wheels if wheel.file == TORCH.format("310"))
+    text = (folder / "requirements.lock").read_text()
+    assert text.count(known.sha256) == 1
+    changed = text.replace(known.sha256, "1" * 64)
+    data = (folder / "lock.json").read_text().replace(locks.sha256(text), locks.sha256(changed))
+    layers = locks.split_layers(text)["framework"], locks.split_layers(changed)["framework"]
+    (folder / "requirements.lock").write_text(changed)
+    (folder / "lock.json").write_text(data.replace(locks.sha256(layers[0]), locks.sha256(layers[1])))
+    with pytest.raises(LockError) as error:
+        locks.check(public, image)
+    assert known.file in error.value.message
+    assert ("1" * 64 in error.value.message) != of_the_index
+
+
+def test_rows_without_a_wheel_for_a_base_lock_nothing(public: Catalog, tmp_path: Path) -> None:
+    rows = {wheel.file: wheel.sha256 for wheel in public.wheels if "cp310" in wheel.file}
+    write_wheels(public, rows)
+    again = _with(load_catalog(public.folder), "torch2.6-cu124", **_own_index_of(public))
+    with pytest.raises(LockError, match="no set of packages fits"):
+        locks.solve(again, again.find("torch2.6-cu124"), today=DAY)
+    assert not (tmp_path / "images").exists()
+
+
+def test_without_rows_the_index_has_to_answer(public: Catalog) -> None:
+    write_wheels(public, {})
+    again = _with(load_catalog(public.folder), "torch2.6-cu124", **_own_index_of(public))
+    with pytest.raises(NetworkError):
+        locks.solve(again, again.find("torch2.6-cu124"), today=DAY)
+
+
+def test_devel_adds_to_a_lock_of_public_hashes(public: Catalog, tmp_path: Path) -> None:
+    devel = public.find("torch2.6-cu124-devel")
+    assert locks.solve(public, devel, today=DAY)
+    locks.check(public, devel)
+    assert '"hashes"' not in (tmp_path / "images" / devel.name / "lock.json").read_text()
+    assert locks.unconfirmed(public, devel) == "from public lock files, not confirmed by the index"
 
 
 def test_devel_adds_to_the_plain_lock(small: Catalog, tmp_path: Path) -> None:
@@ -677,7 +805,7 @@ def test_a_lock_that_grows_keeps_its_epoch(project: Project, monkeypatch: pytest
 
     def solved(name: str) -> None:
         entry = locks.parse_requirements(f"{name}==1.0 \\\n    --hash=sha256:" + "1" * 64 + "\n")
-        monkeypatch.setattr("kit.locks._solve", lambda *_, **__: {"cuda": [], "framework": [], "apps": entry})
+        monkeypatch.setattr("kit.locks._solve", lambda *_, **__: ({"cuda": [], "framework": [], "apps": entry}, ()))
 
     monkeypatch.setattr(solver, "require_wheels", lambda *_: None)
     epoch = locks.read_lock(project.folder, project.image).source_date_epoch

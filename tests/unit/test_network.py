@@ -130,6 +130,7 @@ def test_a_broken_pip_file_is_passed_over(tmp_path, content):
         (NetworkSettings(proxies={"http_proxy": "http://[broken"}), False),
         (NetworkSettings(proxies={}, named_index="http://localhost:8080/simple"), True),
         (NetworkSettings(proxies={}, named_index="https://mirror.example/localhost/simple"), False),
+        (NetworkSettings(proxies={}, framework_index="http://127.0.0.1:8080/whl/cpu"), True),
     ],
 )
 def test_what_listens_on_this_machines_loopback_needs_the_hosts_network(settings, expected):
@@ -142,25 +143,28 @@ def test_without_settings_there_is_no_script():
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0\x1f"), min_size=1))
 def test_the_script_sets_exactly_the_values_whatever_is_in_them(value):
-    settings = NetworkSettings(proxies={"http_proxy": value}, named_index=value)
+    settings = NetworkSettings(proxies={"http_proxy": value}, named_index=value, framework_index=value)
     done = subprocess.run(
         [
             "sh",
             "-c",
-            'eval "$1"; printf "%s\\037" "$http_proxy" "$HTTP_PROXY" "$UV_DEFAULT_INDEX" "$PIP_INDEX_URL"',
+            'eval "$1"; printf "%s\\037" "$http_proxy" "$HTTP_PROXY" "$UV_DEFAULT_INDEX" "$PIP_INDEX_URL" '
+            '"$KIT_FRAMEWORK_INDEX"',
             "sh",
             settings.shell_script(),
         ],
         capture_output=True,
         check=True,
     )
-    assert done.stdout.split(b"\x1f")[:4] == [value.encode()] * 4
+    assert done.stdout.split(b"\x1f")[:5] == [value.encode()] * 5
     assert done.stderr == b""
 
 
 def test_read_settings_takes_this_process_environment_by_default(monkeypatch, own):
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:1")
     monkeypatch.setenv("PIP_INDEX_URL", "https://m/simple")
+    monkeypatch.setenv("KIT_FRAMEWORK_INDEX", "https://m/whl")
     settings = read_settings(ca_cert=own)
+    assert settings.framework_index == "https://m/whl"
     assert (settings.ca_file, settings.proxies) == (own, {"https_proxy": "http://proxy:1"})
     assert settings.index_url == "https://m/simple"

@@ -25,6 +25,15 @@ def test_an_image_without_a_lock_says_so_in_its_file(catalog):
     assert catalog.unlocked_reason(image)[:20] in text
 
 
+def test_the_packages_of_a_releases_own_index_are_named_in_their_step(catalog, gpu):
+    image = catalog.find("torch-cpu")
+    text = render.render_dockerfile(catalog, image, None)
+    own = f" && install_layer framework {layout.VENV} {image.release.index} torch torchvision \\\n"
+    assert text.count(own) == 1
+    assert text.count(image.release.index) == 1
+    assert f" && install_layer framework {layout.VENV} \\\n" in render.render_dockerfile(catalog, gpu, None)
+
+
 def test_every_image_renders_with_nothing_left_to_fill_in(catalog):
     for image in catalog.images():
         text = render.render_dockerfile(catalog, image, None)

@@ -27,6 +27,7 @@ from kit.image.build import buildkit, podman
 from kit.image.build.inputs import Plan, current, read_inputs
 from kit.image.build.options import SILENT, BuildOptions, Built, ChosenBase, Progress
 from kit.image.buildlog import Log
+from kit.network import FRAMEWORK_INDEX
 
 # How long `--base auto` waits for a registry before it takes the archive.
 REGISTRY_PATIENCE_S = 8
@@ -162,7 +163,8 @@ def build_error(name: str, log: Log, code: int, *, hints: Hints = NO_HINTS) -> K
         return BuildFailedError(
             f"the build of {name} failed: hash mismatch, the index sent another {mismatch[1]} than is locked",
             details=tuple(lines[-15:]),
-            hint="a mirror that is out of date or changed does that: set PIP_INDEX_URL to another index",
+            hint="a mirror that is out of date or changed does that: set PIP_INDEX_URL to another index, or "
+            f"{FRAMEWORK_INDEX} for what is from PyTorch's own",
         )
     if step and re.search(r"^\[[^]]*\] (FROM|load metadata) ", step.name) and (known := recognise(text, REGISTRY)):
         hint = "`kit update` asks the registry for the present digests; `--base archive` needs none"

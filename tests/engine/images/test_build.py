@@ -23,11 +23,13 @@ from kit.engine import Engine
 from kit.errors import LockError
 from kit.image.build.images import build
 from kit.image.build.options import BuildOptions
+from kit.locks.uv import uv_program
 from kit.network import read_settings
 from tests.engine import witness
 from tests.engine.conftest import CA_MARK, Kit, as_environment
 from tests.engine.notebook import execute
 from tests.engine.short import NAME, REFERENCE, Short, short, until_it_is_gone, until_it_runs
+from tests.fake_wheels import make_index, make_wheel, sha256_of
 
 __all__ = ["short"]
 
@@ -166,6 +168,38 @@ def test_a_layer_that_cannot_be_installed_ends_its_step(
     try:
         ended, printed = container.wait()["StatusCode"], container.logs(stderr=False).decode()
         assert (ended, printed) == (code, "" if code else "done\n"), container.logs().decode()
+    finally:
+        container.remove(force=True)
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_a_wheel_with_another_hash_than_is_locked_is_refused(
+    docker: DockerClient, tf_cpu: str, tmp_path: Path, good: bool
+) -> None:
+    wheels = tmp_path / "wheels"
+    (tmp_path / "cache").mkdir()
+    wheels.mkdir()
+    wheel = make_wheel(wheels, "made-up", "1.0+cpu")
+    index = make_index(tmp_path / "index", wheels)
+    digest = sha256_of(wheel) if good else "0" * 64
+    (tmp_path / "wheels.txt").write_text(f"# layer: framework\nmade-up==1.0+cpu \\\n    --hash=sha256:{digest}\n")
+    shutil.copy(uv_program(load_catalog().uv_version), tmp_path / "uv")
+    shutil.copy(paths.templates_dir() / "begin.sh", tmp_path / "begin")
+    step = f". /run/kit/begin && install_layer framework /opt/kit/venv {index} made-up && python -c 'import made_up'"
+    container = docker.containers.run(
+        f"kit/{tf_cpu}:latest",
+        ["sh", "-c", step],
+        user="0",
+        entrypoint="",
+        environment={"SOURCE_DATE_EPOCH": "0"},
+        volumes=[f"{tmp_path}:/run/kit:ro", f"{tmp_path}:{tmp_path}:ro"],
+        tmpfs={"/run/kit/cache": "", "/dev/shm": ""},
+        detach=True,
+    )
+    try:
+        ended, printed = container.wait()["StatusCode"], container.logs().decode()
+        assert (ended == 0) == good, printed
+        assert good or "Hash mismatch for `made-up==1.0+cpu`" in printed
     finally:
         container.remove(force=True)
 
