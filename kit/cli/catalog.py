@@ -9,6 +9,7 @@ import click
 from kit import paths
 from kit.catalog import load_catalog
 from kit.catalog.rows import version_key
+from kit.cli import complete
 from kit.cli.options import Options, json_option
 from kit.cli.output import picked, print_facts, print_json, print_table, say, show
 from kit.engine.built import ask_built
@@ -65,7 +66,7 @@ def list_command(options: Options, *, everything: bool) -> None:
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.images)
 @json_option
 @click.pass_obj
 def show_command(options: Options, *, name: str) -> None:

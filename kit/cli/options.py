@@ -36,6 +36,8 @@ class Decimal(click.FloatRange):
 
 # What --host is given for this machine, whatever the configuration says.
 HERE = ("", "local")
+# Where `--host` of a line that is being completed is noted.
+COMPLETED_HOST = "kit.host"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -117,7 +119,9 @@ def host_option(command: Command) -> Command:
     """`--host` on a command that works on another machine over SSH, as beside the global one."""
 
     def note(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
+        if ctx.resilient_parsing:  # a line that is being completed
+            ctx.meta[COMPLETED_HOST] = value or ctx.meta.get(COMPLETED_HOST)
+        elif value is not None:
             ctx.obj.asked_host = value
 
     return click.option(

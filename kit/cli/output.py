@@ -130,10 +130,9 @@ def print_facts(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     columns = 0
     if sys.stdout.isatty():
-        import shutil
         import textwrap
 
-        columns = max(shutil.get_terminal_size().columns - width - 2, 20)
+        columns = max(columns_of_terminal() - width - 2, 20)
     for name, value in rows:
         lines = value.split("\n")
         if columns:
@@ -141,6 +140,28 @@ def print_facts(rows: Sequence[tuple[str, str]]) -> None:
             lines = [part for line in lines for part in fill.wrap(harmless(line)) or [""]]
         for number, line in enumerate(lines):
             show(f"{'' if number else name:{width}}  {line}")
+
+
+def in_bytes(size: int | None) -> str:
+    """A size as people say it."""
+    if size is None:
+        return "unknown"
+    for unit, worth in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= worth:
+            return f"{size / worth:.1f} {unit}" if size < 100 * worth else f"{size / worth:,.0f} {unit}"
+    return f"{size} B"
+
+
+def columns_of_terminal() -> int:
+    """How wide a line on stdout may be: 80, or what a terminal has; elsewhere a line may be as long as it is."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def shortened(text: str, width: int) -> str:
+    """A text that is no longer than that, the end of it left out where need be."""
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
 def write_out(kind: int, data: bytes) -> None:

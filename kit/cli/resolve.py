@@ -10,6 +10,7 @@ import click
 
 from kit.catalog import load_catalog
 from kit.catalog.rows import Image
+from kit.cli import complete
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json, say, show, warn
 from kit.decide import compat
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command("resolve")
-@click.argument("name", default="torch", metavar="[torch|tf][VERSION]")
+@click.argument("name", default="torch", metavar="[torch|tf][VERSION]", shell_complete=complete.images)
 @click.option("--driver", default="", metavar="VERSION", help="The host's driver: its version, or its branch (r580).")
 @click.option(
     "--gpu",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kit import signals
+from kit.cli import complete
 from kit.cli.arguments import (
     content_options,
     gpus_option,
@@ -32,8 +33,14 @@ if TYPE_CHECKING:
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
-@click.argument("name", required=False, default="")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[jupyter|tensorboard|shell|COMMAND...]")
+@click.argument("name", required=False, default="", shell_complete=complete.images)
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[jupyter|tensorboard|shell|COMMAND...]",
+    shell_complete=complete.words,
+)
 @gpus_option(
     "all, none, free (the emptiest), how many free ones (2), indexes (0,3 or device=1) or UUIDs. The container "
     "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]"

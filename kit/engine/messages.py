@@ -27,7 +27,8 @@ KNOWN: Known = (
         ("no space left on device",),
         DiskFullError,
         "no space left where the container engine keeps its data",
-        "free some with `docker system prune` (build cache: `docker builder prune`), or move the engine's data",
+        "`kit clean` shows what of kit's takes it and frees some, `docker system prune` (build cache: `docker builder "
+        "prune`) more; or move the engine's data",
     ),
     (
         ("port is already allocated", "address already in use"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kit import accounts, paths
 from kit.catalog import Catalog, load_catalog
+from kit.catalog.names import ImageRequest
 from kit.decide import compat
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoSuchImageError
@@ -19,6 +20,7 @@ from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, net
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for
 from kit.spec.container import Place, passwd_lines
+from kit.spec.request import INTERPRETERS, PROGRAMS, SERVICE_WORDS
 
 if TYPE_CHECKING:
     from kit.catalog.rows import Image
@@ -93,13 +95,26 @@ def name_and_words(name: str, words: tuple[str, ...], configured_image: str) -> 
         raise BadInputError(
             "no image named", hint="`kit list` shows them; `image` in kit.toml names the one of a project"
         )
-    if not name or not configured_image:
-        return name or configured_image, words
+    if not name:
+        return configured_image, words
     try:
         compat.parse_name(load_catalog(), name)
     except NoSuchImageError:
-        return configured_image, (name, *words)
+        if configured_image:
+            return configured_image, (name, *words)
+        if is_command(name):
+            image, rest = (words[0], words[1:]) if words and ImageRequest.parse(words[0]) else ("torch", words)
+            raise NoSuchImageError(
+                f"there is no image `{name}`",
+                hint=f"the image comes first: `{' '.join(('kit run', image, name, *rest))}`; `kit list` shows them",
+            ) from None
+        raise
     return name, words
+
+
+def is_command(word: str) -> bool:
+    """Whether this is what people run in an image: a service, a script, a program."""
+    return word in (*SERVICE_WORDS, *PROGRAMS) or word.endswith((*INTERPRETERS, ".ipynb"))
 
 
 def folder_on(engine: Engine, folder: Path, remote_folder: str, screen: Screen) -> Path:

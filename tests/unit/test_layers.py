@@ -131,7 +131,18 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 # What may be imported inside a function, and why there. Everything else stands at the top of its file.
 LAZY = {
     "what a short command seldom needs, at some milliseconds each": (
-        *("concurrent.futures", "configparser", "ctypes", "difflib", "email.utils", "fnmatch", "gc", "grp", "hashlib"),
+        *(
+            "concurrent.futures",
+            "configparser",
+            "ctypes",
+            "datetime",
+            "difflib",
+            "email.utils",
+            "fnmatch",
+            "gc",
+            "grp",
+            "hashlib",
+        ),
         *(
             "http.client",
             "importlib",
@@ -149,6 +160,7 @@ LAZY = {
     "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.markup", "uv"),
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
+        *("kit.catalog.names", "kit.cli.near", "kit.spec.request"),
         *(
             "kit.config",
             "kit.config.settings",
