@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import ask, count, in_bytes, picked, print_error, print_json, print_table, say
+from kit.cli.output import ask, count, in_bytes, is_terminal, picked, print_error, print_json, print_table, say
 from kit.engine import connect
 from kit.errors import BadInputError, CheckFailedError, KitError
 from kit.run import clean
@@ -78,7 +77,7 @@ def _is_wanted(options: Options, kind: Kind, chosen: list[Item], *, is_named: bo
         return is_named or kind in COME_BACK
     if options.json:
         return False
-    if not sys.stdin.isatty():
+    if not is_terminal():
         raise BadInputError("nothing is deleted unasked", hint="`kit --yes clean images` (or cache, volumes, a name)")
     sizes = [item.size for item in chosen if item.size is not None]
     how_much = in_bytes(sum(sizes)) if len(sizes) == len(chosen) else "of a size that the engine does not say"

@@ -52,9 +52,14 @@ def show(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) ->
             raise kind(f"cannot write to standard output: {e.strerror}") from None
 
 
-def ask(text: str, *, abort: bool = True) -> bool:
+def is_terminal() -> bool:
+    """Whether there is somebody who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(text: str, *, abort: bool = True, default: bool = False) -> bool:
     """The answer to a question on stderr. Raises click.Abort when it is no, unless `abort` is not."""
-    return click.confirm(harmless(text), abort=abort, err=True)
+    return click.confirm(harmless(text), default=default, abort=abort, err=True)
 
 
 def print_error(error: KitError) -> None:

@@ -286,6 +286,24 @@ def find(engine: Engine, name: str, *, first: Sequence[str] = ("running",)) -> C
     )
 
 
+def running_service(engine: Engine, *, image: str, service: str, folder: Path) -> Running | None:
+    """The caller's own service of an image that runs with this folder and answers; behind SSH a tunnel leads to it."""
+    wanted = {labels.IMAGE: image, labels.SERVICE: service}
+    for listed_one in engine.listed(label=labels.CLIENT):
+        is_it = wanted.items() <= listed_one.labels.items() and labels.BOUND not in listed_one.labels
+        if not (is_it and listed_one.status == "running" and listed_one.folder == str(folder)):
+            continue
+        if not is_own(listed_one, engine):
+            continue
+        container = engine.container(listed_one.name)
+        open_tunnel(container, engine)
+        found = describe(container, engine)
+        port = found.url.partition("127.0.0.1:")[2].partition("/")[0]
+        if port and answers(service, int(port), container.environment.get(layout.TOKEN, "")):
+            return found
+    return None
+
+
 def _meanings(name: str) -> Iterator[Callable[[Container], bool]]:
     """What a name may say of a container, what it says most clearly first."""
     yield lambda c: c.name in (name, f"kit-{name}")

@@ -101,8 +101,7 @@ def test_an_image_of_nobodys_is_for_an_administrator(kit, docker, monkeypatch):
 
 def test_each_kind_is_asked_about(kit, docker, monkeypatch):
     asked = []
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("kit.cli.clean.sys.stdin", type("Terminal", (), {"isatty": lambda _: True})())
+    monkeypatch.setattr("kit.cli.clean.is_terminal", lambda: True)
     monkeypatch.setattr("kit.cli.clean.ask", lambda text, *, abort: asked.append(text) or "volume" in text)
     assert kit("clean").code == 0
     assert "Delete 1 volume with what you installed and downloaded, 500 MB?" in asked
