@@ -499,6 +499,10 @@ class Engine:
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
         return [self._container(raw) for raw in items(parsed(done.stdout))]
 
+    def all_containers(self) -> list[Container]:
+        """Every container there is, kit's or not, without their environment; none where the socket cannot be asked."""
+        return [from_list(found) for found in unix_http.get_list(self.socket_path, "/containers/json?all=1") or ()]
+
     def listed(self, *, label: str) -> list[Container]:
         """The same in one question, however many there are, but without their environment."""
         answer = unix_http.get_list(self.socket_path, _listing("label", label))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from kit import paths
-from kit.engine import Engine
-from kit.errors import BadInputError
+from kit import accounts, labels, paths
+from kit.engine import Container, Engine
+from kit.errors import BadInputError, KitError
 from kit.frozen import dataclass
-from kit.run.containers import user_inside, user_of
+from kit.run.containers import STOPPED, owner_of, user_inside, user_of
 
 Kind = Literal["images", "cache", "volumes"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -62,6 +63,43 @@ def delete(engine: Engine, item: Item) -> None:
         engine.prune_build_cache()
     else:
         shutil.rmtree(item.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What is in an engine, of all its users, in words."""
+
+    lines: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()  # the names of containers, each with its owner
+
+
+def contents(engine: Engine) -> Contents:
+    """What goes when an engine's data are deleted: whose containers, images and volumes."""
+    there = [(container, f"{container.name} ({_owner(container)})") for container in engine.all_containers()]
+    running = tuple(name for container, name in there if container.status not in STOPPED)
+    stopped = tuple(name for container, name in there if container.status in STOPPED)
+    try:
+        usage = engine.usage
+    except KitError:  # one whose disk has failed is deleted all the same
+        return Contents(lines=("images and volumes: the engine does not say which",), running=running)
+    images = tuple(image.name for image in usage.images)
+    volumes: dict[str, list[int]] = {}
+    for volume in usage.volumes:
+        if not volume.name.startswith(RECORDS):
+            uid = found[1] if (found := re.match(r"kit-([0-9]{1,10})-", volume.name)) else ""
+            whose = accounts.user_name(int(uid)) or f"UID {uid}" if uid else "nobody known"
+            volumes.setdefault(whose, []).append(volume.size or 0)
+    lines = (
+        *((f"running: {', '.join(running)}",) if running else ()),
+        *((f"stopped: {', '.join(stopped)}",) if stopped else ()),
+        *((f"images: {', '.join(images)}",) if images else ()),
+        *(f"volumes of {whose}: {len(sizes)}, {sum(sizes) / 1e9:.1f} GB" for whose, sizes in sorted(volumes.items())),
+    )
+    return Contents(lines=lines, running=running)
+
+
+def _owner(container: Container) -> str:
+    return container.labels.get(labels.OWNER_NAME) or owner_of(container) or "not kit's"
 
 
 def _short(name: str) -> str:
