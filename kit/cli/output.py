@@ -144,7 +144,25 @@ def print_facts(rows: Sequence[tuple[str, str]]) -> None:
             fill = textwrap.TextWrapper(width=columns, break_long_words=False, break_on_hyphens=False)
             lines = [part for line in lines for part in fill.wrap(harmless(line)) or [""]]
         for number, line in enumerate(lines):
-            show(f"{'' if number else name:{width}}  {line}")
+            if columns and len(line) > columns:  # an address or a digest, which is to stay in one piece
+                show(f"  {line}" if number else f"{name}\n  {line}")
+            else:
+                show(f"{'' if number else name:{width}}  {line}")
+
+
+def show_text(text: str) -> None:
+    """A sentence on stdout; on a terminal in lines of its width."""
+    if sys.stdout.isatty():
+        import textwrap
+
+        text = textwrap.fill(
+            harmless(text),
+            width=columns_of_terminal(),
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    show(text)
 
 
 def in_bytes(size: int | None) -> str:

@@ -119,6 +119,7 @@ def run_command(
         restart=restart,
         configured=tuple(name for name in ("port", "restart") if is_configured(name)),
         force=force,
+        takes_built=True,
         image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
     )

@@ -368,6 +368,12 @@ class Engine:
         printed = self.call(["image", "ls", wanted, "--format={{.Repository}}:{{.Tag}}"], timeout_s=30)
         return [self.short_name(name) for name in printed.split()]
 
+    def own_labels(self) -> dict[str, dict[str, str]]:
+        """The labels of each of kit's own local images, by its reference."""
+        if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:
+            return {tag: texts(image.get("Labels")) for image in answer for tag in items(image.get("RepoTags"))}
+        return {name: self.image_labels(name) or {} for name in self.tags()}
+
     def require_buildx(self) -> str:
         """The version of buildx. Without it the docker command line silently uses the old builder."""
         try:

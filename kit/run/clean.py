@@ -86,7 +86,7 @@ def contents(engine: Engine) -> Contents:
     volumes: dict[str, list[int]] = {}
     for volume in usage.volumes:
         if not volume.name.startswith(RECORDS):
-            uid = found[1] if (found := re.match(r"kit-([0-9]{1,10})-", volume.name)) else ""
+            uid = match[1] if (match := re.match(r"kit-([0-9]{1,10})-", volume.name)) else ""
             whose = accounts.user_name(int(uid)) or f"UID {uid}" if uid else "nobody known"
             volumes.setdefault(whose, []).append(volume.size or 0)
     lines = (

@@ -16,7 +16,7 @@ from kit.decide import compat
 from kit.engine import Engine, connect
 from kit.errors import BadInputError, NoSuchImageError
 from kit.frozen import dataclass
-from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, network_on
+from kit.image.build.ensure import ImageOptions, built_instead, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for
 from kit.spec.container import Place, passwd_lines
@@ -42,6 +42,7 @@ class Wanted:
     gpus: GpuRequest | None = None  # None: what the host has
     gpus_are_optional: bool = False  # meant for images that have a use for them
     force: bool = False  # go on when the image was named outright and cannot work there
+    takes_built: bool = False  # without a GPU, an image that is there instead of one that would be built
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lam
         gpus = None
     check(image)
     engine = connect(wanted.target)
+    if wanted.takes_built and not host.has_gpu:
+        image = built_instead(catalog, wanted.name, image, host, engine, wanted.image, screen)
     return Ready(
         catalog=catalog,
         image=image,

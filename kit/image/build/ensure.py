@@ -48,6 +48,26 @@ def choose_image(catalog: Catalog, name: str, host: Host, screen: Screen, *, for
     return image
 
 
+def built_instead(
+    catalog: Catalog, name: str, image: Image, host: Host, engine: Engine, options: ImageOptions, screen: Screen
+) -> Image:
+    """The image that was chosen for a name; where the engine lacks it and has another one, up to date, that the name
+    stands for and that works on the host, it is that, without a download.
+    """
+    wanted = options.build
+    if options.pull or options.transfer or wanted.force:
+        return image
+    _, found = compat.choose(catalog, name, host)
+    if found is None or current(catalog, image, engine, wanted):
+        return image
+    there = set(engine.tags())
+    for other in found.alternatives:
+        if other.reference in there and current(catalog, other, engine, wanted):
+            screen.say(f"{name}: {other.name}, which is there already; {image.name} would have to be built")
+            return other
+    return image
+
+
 def network_on(network: NetworkSettings, engine: Engine) -> NetworkSettings:
     """How the engine's machine reaches the network: proxies are its own, mirrors and certificates the caller's."""
     return replace(network, proxies=engine.connection.account.proxies) if engine.connection else network
