@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from kit.cli.options import Options, host_option, json_option
-from kit.cli.output import ask, count, in_bytes, is_terminal, picked, print_error, print_json, print_table, say
+from kit.cli.output import ask, count, is_terminal, picked, print_error, print_json, print_table, say
 from kit.engine import connect
 from kit.errors import BadInputError, CheckFailedError, KitError
 from kit.run import clean
+from kit.sizes import in_bytes
 
 if TYPE_CHECKING:
     from kit.run.clean import Item, Kind
@@ -44,7 +45,10 @@ def clean_command(options: Options, *, words: tuple[str, ...]) -> None:
             return
         print_table(
             ("WHAT", "SIZE", "NAME"),
-            [(NOUNS[item.kind][0].split()[0], in_bytes(item.size), _name(item)) for item in items],
+            [
+                (NOUNS[item.kind][0].split()[0], "unknown" if item.size is None else in_bytes(item.size), _name(item))
+                for item in items
+            ],
         )
     gone: list[Item] = []
     failed = 0

@@ -165,16 +165,6 @@ def show_text(text: str) -> None:
     show(text)
 
 
-def in_bytes(size: int | None) -> str:
-    """A size as people say it."""
-    if size is None:
-        return "unknown"
-    for unit, worth in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= worth:
-            return f"{size / worth:.1f} {unit}" if size < 100 * worth else f"{size / worth:,.0f} {unit}"
-    return f"{size} B"
-
-
 def columns_of_terminal() -> int:
     """How wide a line on stdout may be: 80, or what a terminal has; elsewhere a line may be as long as it is."""
     import shutil

@@ -31,7 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
             "procs",
             "files",
         ),
-        *("ports", "unix_http", "network", "templates", "screen"),
+        *("ports", "sizes", "unix_http", "network", "templates", "screen"),
     ),
     "facts": ("facts", "catalog", "config", "spec", "targets"),
     "decisions": ("locks", "render", "decide"),
@@ -157,7 +157,7 @@ LAZY = {
         *("select", "selectors", "shutil", "socket", "statistics", "subprocess", "tarfile", "tempfile", "textwrap"),
         *("threading", "traceback", "urllib.error", "urllib.parse", "urllib.request"),
     ),
-    "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.markup", "uv"),
+    "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.text", "uv"),
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
         *("kit.catalog.names", "kit.cli.near", "kit.spec.request"),
