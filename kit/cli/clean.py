@@ -71,6 +71,10 @@ def clean_command(options: Options, *, words: tuple[str, ...]) -> None:
         raise CheckFailedError(f"{count(failed, 'thing')} could not be deleted")
 
 
+def _size(size: int | None) -> str:
+    return "unknown" if size is None else in_bytes(size)
+
+
 def _name(item: Item) -> str:
     return f"{item.name}  ({item.stays})" if item.stays else item.name
 

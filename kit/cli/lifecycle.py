@@ -214,6 +214,11 @@ def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: 
     container = containers.find(engine, name)
     if not force:
         containers.require_own([container], engine, action="run something in")
+    if words and words[0].startswith("-") and words[0] != "--":
+        raise BadInputError(
+            f"`{words[0]}` after the container's name is no option of kit's, and no program",
+            hint="leave out -it: a terminal is there where yours is one; options of kit's come before the name",
+        )
     words = words[1:] if words[:1] == ("--",) else words
     terminal = ["--interactive", *(["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else [])]
     click.get_current_context().exit(engine.attach(["exec", *terminal, container.name, *(words or ("bash",))]))

@@ -19,7 +19,7 @@ from kit.cli.arguments import (
     user_option,
 )
 from kit.cli.ended import Tail, print_cause
-from kit.cli.options import Options, Whole, configured, host_option, is_configured, json_option
+from kit.cli.options import Folder, Options, Whole, configured, host_option, is_configured, json_option
 from kit.cli.output import ask as ask_user
 from kit.cli.output import is_terminal, print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "-C",
     "--folder",
-    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    type=Folder(),
     default=".",
     help="Folder at /workspace.  [default: the current one]",
 )

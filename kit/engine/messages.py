@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -18,6 +19,8 @@ from kit.errors import (
     PortTakenError,
 )
 
+# `Run 'docker run --help' for more information`, `See 'docker rm --help'.`, `Usage:  docker stop [OPTIONS] …`
+USAGE = r"(?i)\s*((run|see) '(docker|podman)\b.*--help'|usage:\s+(docker|podman)\b|aliases:|options:|\s*$)"
 Hints = Mapping[type[KitError], str]
 NO_HINTS: Hints = MappingProxyType({})
 # (parts of the text in lower case, kind, what happened, what to do); the first of which one matches wins.
@@ -132,5 +135,7 @@ def recognise(lines: Iterable[str], known: Known = KNOWN, *, hints: Hints = NO_H
 
 def translate(error: CommandError, hints: Hints = NO_HINTS) -> KitError:
     """A failed command of the engine as the kind of error its text stands for; EngineError when it is not known."""
-    lines = (error.stderr.strip() or error.stdout.strip()).splitlines()
+    said = (error.stderr.strip() or error.stdout.strip()).splitlines()
+    # How the engine's own command line is used helps nobody here.
+    lines = [line for line in said if not re.match(USAGE, line)] or said
     return recognise(lines, hints=hints) or EngineError(error.message, details=tuple(lines[-8:]))

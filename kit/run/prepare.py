@@ -14,7 +14,7 @@ from kit.catalog import Catalog, load_catalog
 from kit.catalog.names import ImageRequest
 from kit.decide import compat
 from kit.engine import Engine, connect
-from kit.errors import BadInputError, NoSuchImageError
+from kit.errors import BadInputError, FilesError, NoSuchImageError
 from kit.frozen import dataclass
 from kit.image.build.ensure import ImageOptions, built_instead, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
@@ -157,8 +157,15 @@ def mount_on(mount: Mount, connection: Connection | None) -> Mount:
             )
         return replace(mount, source=there)
     source = os.path.realpath(os.path.expanduser(mount.source))  # noqa: PTH111 (raises nothing, whatever is written)
-    if not os.path.exists(source):  # noqa: PTH110
-        raise BadInputError(f"--mount: {source} does not exist", hint="make it first, or correct the path")
+    try:
+        os.stat(source)  # noqa: PTH116 (as above)
+    except PermissionError:
+        # An engine that runs as root could; what its user may not see is not theirs to mount.
+        raise FilesError(
+            f"--mount: {source}: you may not enter the folder that it is in", hint="ask its owner, or mount another one"
+        ) from None
+    except (OSError, ValueError):
+        raise BadInputError(f"--mount: {source} does not exist", hint="make it first, or correct the path") from None
     return replace(mount, source=source)
 
 

@@ -153,6 +153,12 @@ def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...],
     if words[0] == "--":
         # click leaves the sign in place once it has stopped reading options, which it does at the image's name.
         return None, words[1:] or SHELL, ""
+    if words[0].startswith("-"):
+        raise BadInputError(
+            f"`{words[0]}` after the image's name is no option of kit's, and no program",
+            hint=f"options come before it: kit run {words[0]} NAME {' '.join(words[1:])}".rstrip()
+            + (" (a terminal and removal need none)" if words[0] in ("-it", "-ti", "-i", "-t", "--rm") else ""),
+        )
     if words[0] in ABSENT:
         raise BadInputError(
             f"there is no {words[0]} in kit's images",
