@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from kit import network, redact
 from kit.cli.live import LiveLine
 from kit.cli.options import Options
-from kit.cli.output import print_error, say
+from kit.cli.output import ask, is_terminal, print_error, say
 from kit.errors import KitError
 from kit.image.build.options import Progress
 from kit.sizes import in_bytes
@@ -72,6 +72,10 @@ class CommandScreen:
 
     def say(self, text: str) -> None:
         say(self.options, text)
+
+    def confirm(self, question: str) -> None:
+        if is_terminal() and not (self.options.yes or self.options.quiet or self.options.json):
+            ask(question, default=True)
 
     def failed(self, error: KitError) -> None:
         print_error(error)

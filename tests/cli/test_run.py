@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import click
 import pytest
 
 from kit import layout, ports
@@ -208,3 +209,23 @@ def test_on_a_terminal_the_running_one_is_a_question(kit, docker, running, monke
     assert kit("run", "tf-cpu", "jupyter").code == 0
     assert asked == [f"jupyter runs in this folder already, as {running[1]}. Take it, instead of starting another?"]
     assert len(docker.called("run")) == (1 if answer else 2)
+
+
+def test_what_a_build_takes_is_said_before_it_and_asked_on_a_terminal(kit, docker, monkeypatch):
+    docker.reply("image", "inspect", code=1, stderr="Error response from daemon: No such image: x\n")
+    result = kit("run", "tf-cpu", "true")
+    assert "tf-cpu has to be built: 1 package and a base to download (how many bytes is not known before)" in result.err
+    assert docker.called("buildx", "build"), "nobody can be asked"
+    asked = []
+
+    def refuse(text, **_):
+        asked.append(text)
+        raise click.Abort
+
+    monkeypatch.setattr("kit.cli.screen.is_terminal", lambda: True)
+    monkeypatch.setattr("kit.cli.screen.ask", refuse)
+    count = len(docker.called("buildx", "build"))
+    assert kit("run", "tf-cpu", "true").code == 130
+    assert asked == ["Download and build it now?"]
+    assert len(docker.called("buildx", "build")) == count
+    assert kit("--yes", "run", "tf-cpu", "true").code == 0

@@ -166,6 +166,7 @@ LAZY = {
             "kit.config.settings",
             "kit.decide.compat",
             "kit.decide.doctor",
+            "kit.decide.doctor.report",
             "kit.decide.explain",
             "kit.engine",
             "kit.engine.podman",
