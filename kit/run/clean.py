@@ -145,7 +145,7 @@ def _caches(engine: Engine) -> list[Item]:
     if size:
         item = Item(kind="cache", name=BUILD_CACHE, size=size)
         if not engine.is_kits:
-            item = replace(item, stays="everybody's, not kit's alone: `docker builder prune`")
+            item = replace(item, stays="all users': `docker builder prune`")
         items.append(item)
     folder = paths.cache_dir()
     if engine.connection is None and folder.is_dir():

@@ -55,7 +55,7 @@ def test_what_there_is_with_sizes_and_nothing_is_deleted_unasked(kit, docker):
         "cache",
         "9.0",
         "GB",
-        "build cache of the engine  (everybody's, not kit's alone: `docker builder prune`)",
+        "build cache of the engine  (all users': `docker builder prune`)",
     ] in rows
     assert ["volume", "500", "MB", VOLUMES[0]] in rows
     assert not any(name in result.out for name in ("ubuntu", "bobs", "kit-made", "db\n"))
