@@ -12,7 +12,7 @@ BINDIR ?=
 
 # What is given is words, never make's own text: `make ONLY='$(shell …)'` runs nothing. Recipes have it in the shell's
 # variables, where it is no text of a command either.
-GIVEN := IMAGE SERVICE PYTHON ONLY GROUP PYTEST_ARGS KIT_FUZZ_SECONDS UPGRADE BINDIR
+GIVEN := IMAGE SERVICE PYTHON ONLY GROUP PYTEST_ARGS KIT_FUZZ_SECONDS UPGRADE BINDIR FORCE
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -265,8 +265,8 @@ readme: .venv/ready ## Write the README's table of images
 golden: .venv/ready ## Write what tests/cli/test_golden.py compares with, after a change that users are meant to notice
 	@$(BIN)/python -m pytest --quiet tests/cli/test_golden.py --update-golden
 
-clean: ## Remove the private engine with all its images, and the virtual environment
-	@if [ -x $(KIT) ]; then $(SUDO) $(KIT) --yes engine down --purge; fi
+clean: ## Remove the private engine with all its images, and the virtual environment; FORCE=1: even while containers run
+	@if [ -x $(KIT) ]; then $(SUDO) $(KIT) --yes engine down --purge $(if $(FORCE),--force); fi
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 ##@ CI and benchmarks

@@ -19,6 +19,9 @@ class Screen(Protocol):
     def say(self, text: str) -> None:
         """A line about what is going on."""
 
+    def confirm(self, question: str) -> None:
+        """Go on when the answer is yes, or when nobody can be asked; else this ends the command."""
+
     def failed(self, error: KitError) -> None:
         """One of several things failed; the others go on."""
 

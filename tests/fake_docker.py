@@ -197,7 +197,9 @@ def container(name: str = "kit-tf-cpu-jupyter-ab12", **changes: Any) -> dict[str
             "Image": "kit/tf-cpu:latest",
             "Labels": labels,
             "Env": ["PATH=/bin", "JUPYTER_TOKEN=se=cret"],
+            "Cmd": ["python", "train.py"],
         },
+        "Mounts": [{"Type": "bind", "Source": "/srv/mnist", "Destination": "/workspace"}],
         "HostConfig": {"PortBindings": {"8888/tcp": [{"HostIp": "127.0.0.1", "HostPort": "8890"}]}},
     }
     return {**raw, **changes}

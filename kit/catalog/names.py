@@ -8,6 +8,9 @@ from typing import cast
 from kit.catalog.rows import SHORT_NAMES, Flavor, Framework, Image, Release
 from kit.frozen import dataclass
 
+# What people call a framework.
+WORDS: dict[Framework, tuple[str, ...]] = {"torch": ("torch", "pytorch"), "tensorflow": ("tensorflow", "tf")}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRequest:
@@ -22,14 +25,23 @@ class ImageRequest:
     @classmethod
     def parse(cls, name: str) -> ImageRequest | None:
         """What a name says, such as `torch`, `tf2.21-cpu` or `torch2.6.0-cu124-devel`; None when it is not a name."""
-        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)*)?(?:-(cpu|cu\d+))?(?:-(devel))?", name)
+        match = re.fullmatch(r"([a-z]+)(\d+(?:\.\d+)*)?(?:-(cpu|cu\d+))?(?:-(devel))?", name.lower(), re.ASCII)
         if match is None:
             return None
         word, version, tag, flavor = match.groups("")
-        framework = next((long for long, short in SHORT_NAMES.items() if word in (long, short)), None)
+        framework = next((long for long, words in WORDS.items() if word in words), None)
         if framework is None:
             return None
         return cls(framework=framework, version=version, tag=tag, flavor=cast("Flavor", flavor))
+
+    def covers(self, other: ImageRequest) -> bool:
+        """True when the image that `other` names is one that this name may stand for."""
+        asked = self.version.split(".") if self.version else []
+        return (
+            (other.framework, other.flavor) == (self.framework, self.flavor)
+            and other.version.split(".")[: len(asked)] == asked
+            and self.tag in ("", other.tag)
+        )
 
     def admits(self, release: Release) -> bool:
         """True when the release is what the name narrows to."""

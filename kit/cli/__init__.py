@@ -38,7 +38,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "url": ("lifecycle", "Print the URL of a running service."),
     "exec": ("lifecycle", "Run a command in a running container."),
     "stop": ("lifecycle", "Stop containers."),
+    "start": ("lifecycle", "Start stopped containers again."),
+    "restart": ("lifecycle", "Stop containers and start them again."),
     "rm": ("lifecycle", "Remove stopped containers."),
+    "clean": ("clean", "Show what takes space, and delete what you choose."),
     "tunnel": ("tunnel", "List, open and close the SSH tunnels to services on hosts."),
     "code": ("code", "Attach VS Code to a container."),
     "compose": ("compose", "Write a compose file that starts what `kit run` starts."),
@@ -47,6 +50,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "matrix": ("matrix", "Print the CI matrix of images to build."),
     "engine": ("engine", "Start or stop kit's private container engine."),
     "base": ("base", "Make registry-free base images."),
+    "completion": ("completion", "Print the completion of kit's words for a shell."),
 }
 
 # The commands that act on this machine alone.
@@ -72,10 +76,10 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            import difflib
+            from kit.cli.near import suggestion
 
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            ctx.fail(f"no such command '{args[0]}'." + (f" Did you mean '{near[0]}'?" if near else ""))
+            meant = suggestion(args, COMMANDS)
+            ctx.fail(f"no such command '{args[0]}'." + (f" Did you mean `{meant}`?" if meant else ""))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kit import paths
+from kit.cli import complete
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.options import Decimal, Options, Whole, host_option, json_option
-from kit.cli.output import count, print_json, print_table, say, show
+from kit.cli.output import count, print_json, print_table, say, show, show_text
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
 
@@ -50,7 +51,7 @@ def bench_command() -> None:
 
 
 @bench_command.command("image")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.images)
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="cpu only tests the code.")
 @gpus_option("As for `kit run`; the first of them is measured.")
 @click.option("--only", default="", metavar="TEST,…", help="These tests alone.")
@@ -155,7 +156,8 @@ def _measure(options: Options, request: BenchRequest, ready: Ready, save: Path |
     if options.json:
         print_json(as_json(result))
     else:
-        show("\n".join(lines(result)))
+        for line in lines(result):
+            show_text(line)
     if result.summary.outcome == "FAIL":
         sys.exit(1)
 

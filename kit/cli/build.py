@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kit.cli import complete
 from kit.cli.arguments import build_options, transfer_option
 from kit.cli.options import Options, host_option, json_option, without_login
 from kit.cli.output import print_json
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("build")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.images)
 @click.option("--all", "everything", is_flag=True, help="Every image that has a lock.")
 @click.option(
     "--force", is_flag=True, help="Build again when the image is up to date; build one that cannot work here."

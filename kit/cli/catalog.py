@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,8 +11,10 @@ import click
 from kit import paths
 from kit.catalog import load_catalog
 from kit.catalog.rows import version_key
+from kit.cli import complete
 from kit.cli.options import Options, json_option
-from kit.cli.output import picked, print_facts, print_json, print_table, say, show
+from kit.cli.output import picked, print_facts, print_json, print_table, say, show, show_text
+from kit.decide.bases import pythons_on
 from kit.engine.built import ask_built
 from kit.errors import LockError, UnlockedError
 
@@ -28,10 +32,11 @@ def list_command(options: Options, *, everything: bool) -> None:
     built = ask_built()  # first: the engine's answer takes longer than all the rest
     catalog = load_catalog()
     images = [image for image in catalog.images() if everything or not image.flavor]
-    rows = [describe(catalog, image) for image in images]
-    names = built()
-    for row in rows:
-        row["built"] = None if names is None else row["name"] in names
+    base, names = base_choice(options), built()
+    rows = [
+        {**describe(catalog, image, base, names or {}), "built": None if names is None else image.name in names}
+        for image in images
+    ]
     if options.json:
         print_json(rows)
         return
@@ -43,7 +48,7 @@ def list_command(options: Options, *, everything: bool) -> None:
                 row["version"],
                 row["cuda"] or "-",
                 row["cudnn"] or "-",
-                row["python"],
+                row["python"].replace(" or ", "/"),
                 row["min_driver"] or "-",
                 "no" if not row["locked"] else "unconfirmed" if row["lock_hashes"] else "yes",
                 _yes_no(row["built"]),
@@ -58,17 +63,19 @@ def list_command(options: Options, *, everything: bool) -> None:
     if reasons or any(row["lock_hashes"] for row in rows):
         show()
     for reason, unlocked in reasons.items():
-        show(f"unlocked: {', '.join(unlocked)}: {reason}")
+        show_text(f"unlocked: {', '.join(unlocked)}: {reason}")
     for row in rows:
         if row["lock_hashes"]:
-            show(f"unconfirmed: {row['name']}: hashes {row['lock_hashes']}; `kit lock {row['name']}` confirms them")
+            show_text(
+                f"unconfirmed: {row['name']}: hashes {row['lock_hashes']}; `kit lock {row['name']}` confirms them"
+            )
     hidden = len(catalog.images()) - len(images)
     if hidden:
-        say(options, f"{hidden} more with the compiler (-devel): kit list --all; everything about one: kit show NAME")
+        say(options, f"{hidden} more with the compiler: kit list --all; everything about one: kit show NAME")
 
 
 @click.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.images)
 @json_option
 @click.pass_obj
 def show_command(options: Options, *, name: str) -> None:
@@ -77,21 +84,31 @@ def show_command(options: Options, *, name: str) -> None:
     image = catalog.find(name)
     names = ask_built()()
     built = None if names is None else image.name in names
-    facts = {**describe(catalog, image), "built": built, **_more(catalog, image)}
+    facts = {**describe(catalog, image, base_choice(options), names or {}), "built": built, **_more(catalog, image)}
     if options.json:
         print_json(facts)
         return
     print_facts([(key.replace("_", " "), _shown(value)) for key, value in facts.items()])
 
 
-def describe(catalog: Catalog, image: Image) -> dict[str, Any]:
+def base_choice(options: Options) -> str:
+    """Which base `kit build` takes unless it is told: what the variable or the configuration says."""
+    return os.environ.get("KIT_BASE") or (str(options.config.value("base")) if options.is_configured else "auto")
+
+
+def python_inside(catalog: Catalog, image: Image, base: str, built: Mapping[str, str]) -> str:
+    """The Python that is in an image that was built, else the one that will be, or the two of which it will be one."""
+    return built.get(image.name) or " or ".join(pythons_on(catalog, image, base))
+
+
+def describe(catalog: Catalog, image: Image, base_choice: str, built: Mapping[str, str]) -> dict[str, Any]:
     """What `kit list --json` says of an image, `built` aside. The keys are an interface."""
     release, base = image.release, catalog.base_for(image)
     reason = catalog.unlocked_reason(image)
     return {
         "name": image.name,
         **picked(release, "framework", "version", "cuda", "cudnn"),
-        "python": base.python,
+        "python": python_inside(catalog, image, base_choice, built),
         "provider": release.cuda_provider,
         "base": f"{base.repository}:{base.tag}",
         "min_driver": catalog.min_driver(image),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from kit.cli import complete
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json, say, show
 from kit.engine import connect
@@ -11,7 +12,7 @@ from kit.run import vscode
 
 
 @click.command("code")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.containers)
 @click.option("--open", "opens", is_flag=True, help="Open it in VS Code, instead of printing the address.")
 @click.option(
     "--program",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kit.cli import complete
 from kit.cli.arguments import content_options, gpus_option, network_settings, restart_option, user_option
 from kit.cli.options import Options, Whole, configured, host_option, json_option
 from kit.cli.output import print_json, say, show
@@ -29,7 +30,7 @@ FORMS: dict[str, GpuForm | None] = {"auto": None, "cdi": "cdi", "nvidia": "runti
 
 
 @click.command("compose")
-@click.argument("name", required=False, default="")
+@click.argument("name", required=False, default="", shell_complete=complete.images)
 @click.option(
     "--with",
     "extra",

@@ -10,10 +10,12 @@ import click
 
 from kit import private_engine
 from kit.cli.options import Options, json_option, without_login
-from kit.cli.output import ask, print_json, runnable, say, show
-from kit.engine import rights
+from kit.cli.output import ask, count, print_json, runnable, say, show
+from kit.engine import find, rights
+from kit.errors import BadInputError
 from kit.private_engine import daemon
 from kit.private_engine.settings import Store
+from kit.run import clean
 
 
 @click.group()
@@ -79,16 +81,40 @@ def up_command(
 
 @engine_command.command("down")
 @click.option("--purge", is_flag=True, help="Also delete its images, containers, volumes and programs.")
+@click.option("--force", is_flag=True, help="With --purge and --yes: even while containers run.")
 @json_option
 @click.pass_obj
-def down_command(options: Options, *, purge: bool) -> None:
-    """Stop the engine and its containers; nothing of it stays on the machine but its folder."""
-    if purge and not options.yes:
-        ask(f"Delete all images, containers and volumes in {private_engine.engine_paths().folder}?")
+def down_command(options: Options, *, purge: bool, force: bool) -> None:
+    """Stop the engine and its containers; nothing of it stays on the machine but its folder.
+
+    With --purge it says first whose containers, images and volumes go. While any container runs, --yes is not enough.
+    """
+    if purge:
+        _agree(options, force=force)
     stopped = daemon.down(purge=purge, say=lambda text: say(options, text))
     say(options, "private engine stopped" if stopped else "private engine was not up")
     if options.json:
         _print(options)
+
+
+def _agree(options: Options, *, force: bool) -> None:
+    """Say what --purge deletes, and ask. Raises BadInputError where --yes is not enough for it."""
+    folder = private_engine.engine_paths().folder
+    engine = find.private()
+    found = clean.contents(engine) if engine else clean.Contents()
+    if folder.is_dir():
+        is_known = "" if engine else " (the engine is not up: whose containers, images and volumes it has is not known)"
+        say(options, f"this deletes {folder}{is_known}")
+    for line in found.lines:
+        say(options, f"  {line}")
+    if options.yes and found.running and not force:
+        raise BadInputError(
+            f"{count(len(found.running), 'container runs', 'containers run')} in the private engine",
+            details=found.running,
+            hint="see to it that they end (`kit stop`), or give --force beside --yes",
+        )
+    if not options.yes:
+        ask(f"Delete all images, containers and volumes in {folder}?")
 
 
 @engine_command.command("status")

@@ -29,7 +29,7 @@ def of_system(error: OSError) -> KitError | None:
         return DiskFullError(
             f"{what}: cannot write {path}" if path else what,
             details=tuple(_free(folder) for folder in dict.fromkeys(map(_existing, where))),
-            hint=f"free some space there, or {_elsewhere(path)}",
+            hint=f"free some space there (`kit clean` shows what of kit's takes it), or {_elsewhere(path)}",
         )
     if path is None and error.errno not in _FAULTS:
         return None

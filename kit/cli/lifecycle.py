@@ -1,16 +1,30 @@
-"""`kit ps`, `logs`, `url`, `exec`, `stop`, `rm`: the life of a container, by name."""
+"""`kit ps`, `logs`, `url`, `exec`, `stop`, `start`, `restart`, `rm`: the life of a container, by name."""
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from kit import labels, signals
+from kit.cli import complete
 from kit.cli.ended import Tail, print_cause
 from kit.cli.options import HERE, Options, Whole, host_option, json_option
-from kit.cli.output import picked, print_error, print_json, print_table, say, show, write_out
+from kit.cli.output import (
+    columns_of_terminal,
+    picked,
+    print_error,
+    print_json,
+    print_table,
+    say,
+    shortened,
+    show,
+    write_out,
+)
 from kit.engine import connect
 from kit.errors import BadInputError, KitError, NetworkError, NoEngineError, NoSuchContainerError
 from kit.run import containers
@@ -80,22 +94,52 @@ def _ps_all_hosts(options: Options, *, everything: bool) -> None:
 def as_json(running: Running, host: str) -> dict[str, Any]:
     """A container as `kit ps --json` has it."""
     names = ("name", "image", "service", "url", "status", "exit_code", "gpus", "lease")
-    return {**picked(running, *names), "host": host, **picked(running, "user", "owner")}
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(running.since)) if running.since else ""
+    more = {"command": running.command, "folder": running.folder, "since": since}
+    return {**picked(running, *names), "host": host, **picked(running, "user", "owner"), **more}
 
 
 def print_running(found: list[Running]) -> None:
-    """Containers as a table; whose they are, and what they lease, where that says something."""
+    """Containers as a table; whose they are where that says something, and below each where it is and what it has."""
+    names = [r.name for r in found]
     columns = {
-        "NAME": [r.name for r in found],
-        "SERVICE": [r.service or "command" for r in found],
+        "NAME": names,
+        "SINCE": [age(r.since) for r in found],
         "STATUS": [_status(r) for r in found],
-        "URL": [r.url.partition("?")[0] for r in found],
     }
-    if any(r.lease for r in found):
-        columns["LEASED GPUS"] = [" ".join(r.lease) for r in found]
     if any(not r.is_own for r in found):
         columns["USER"] = [r.owner for r in found]
-    print_table(list(columns), list(zip(*columns.values(), strict=True)))
+    # What runs may be as long as a line of the shell; it gives way.
+    taken = sum(2 + max(map(len, (head, *cells))) for head, cells in columns.items())
+    room = max(columns_of_terminal() - taken, 10)
+    what = [shortened(r.service or r.command or "command", room) for r in found]
+    columns = {"NAME": names, "RUNS": what, **{head: columns[head] for head in list(columns)[1:]}}
+    print_table(list(columns), list(zip(*columns.values(), strict=True)), below=[_below(r) for r in found])
+
+
+def _below(running: Running) -> list[str]:
+    lines = (
+        running.folder and f"in {home_as_tilde(running.folder)}",
+        running.url and f"at {running.url.partition('?')[0]}",
+        *(f"leases {gpu}" for gpu in running.lease),
+    )
+    return [line for line in lines if line]
+
+
+def home_as_tilde(folder: str) -> str:
+    home = os.environ.get("HOME", "").rstrip("/")
+    return f"~{folder[len(home) :]}" if home and f"{folder}/".startswith(f"{home}/") else folder
+
+
+def age(since: float) -> str:
+    """How long ago something was, in a word: `5 min`; empty when that is not known."""
+    if not since:
+        return ""
+    seconds = max(time.time() - since, 0)
+    for unit, size, until in (("s", 1, 60), ("min", 60, 3600), ("h", 3600, 48 * 3600)):
+        if seconds < until:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds // 86400)} d"
 
 
 def _status(running: Running) -> str:
@@ -103,7 +147,7 @@ def _status(running: Running) -> str:
 
 
 @click.command("logs")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.containers)
 @click.option("-f", "--follow", is_flag=True, help="Go on printing until interrupted.")
 @click.option("-n", "--tail", type=Whole(0), help="Only the last lines.")
 @host_option
@@ -137,7 +181,7 @@ def logs_command(options: Options, *, name: str, follow: bool, tail: int | None)
 
 
 @click.command("url")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.containers)
 @host_option
 @json_option
 @click.pass_obj
@@ -159,7 +203,7 @@ def url_command(options: Options, *, name: str) -> None:
 
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
-@click.argument("name")
+@click.argument("name", shell_complete=complete.containers)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
 @force_option
 @host_option
@@ -170,13 +214,18 @@ def exec_command(options: Options, *, name: str, words: tuple[str, ...], force: 
     container = containers.find(engine, name)
     if not force:
         containers.require_own([container], engine, action="run something in")
+    if words and words[0].startswith("-") and words[0] != "--":
+        raise BadInputError(
+            f"`{words[0]}` after the container's name is no option of kit's, and no program",
+            hint="leave out -it: a terminal is there where yours is one; options of kit's come before the name",
+        )
     words = words[1:] if words[:1] == ("--",) else words
     terminal = ["--interactive", *(["--tty"] if sys.stdin.isatty() and sys.stdout.isatty() else [])]
     click.get_current_context().exit(engine.attach(["exec", *terminal, container.name, *(words or ("bash",))]))
 
 
 @click.command("stop")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.containers)
 @click.option("--all", "everything", is_flag=True, help="Every running container of yours.")
 @click.option("--time", "timeout_s", type=Whole(0), default=10, show_default=True, help="Seconds until it is killed.")
 @force_option
@@ -189,8 +238,54 @@ def stop_command(options: Options, *, names: tuple[str, ...], everything: bool, 
         say(options, f"stopped {name}")
 
 
+@click.command("start")
+@click.argument("names", nargs=-1, shell_complete=complete.containers)
+@click.option("--all", "everything", is_flag=True, help="Every stopped container of yours.")
+@host_option
+@json_option
+@click.pass_obj
+def start_command(options: Options, *, names: tuple[str, ...], everything: bool) -> None:
+    """Start stopped containers again, as they were: port, token and what was installed in them.
+
+    A service's URL is printed once it has answered. GPUs that a container had to itself must be free.
+    """
+    from kit.run import again
+
+    engine = connect(options.host)
+    _print_started(options, again.start(engine, names, everything=everything, say=lambda text: say(options, text)))
+
+
+@click.command("restart")
+@click.argument("names", nargs=-1, shell_complete=complete.containers)
+@click.option("--all", "everything", is_flag=True, help="Every running container of yours.")
+@click.option("--time", "timeout_s", type=Whole(0), default=10, show_default=True, help="Seconds until it is killed.")
+@host_option
+@json_option
+@click.pass_obj
+def restart_command(options: Options, *, names: tuple[str, ...], everything: bool, timeout_s: int) -> None:
+    """Stop containers and start them again, as they were."""
+    from kit.run import again
+
+    engine = connect(options.host)
+    started = again.restart(
+        engine, names, everything=everything, timeout_s=timeout_s, say=lambda text: say(options, text)
+    )
+    _print_started(options, started)
+
+
+def _print_started(options: Options, started: Iterator[Running]) -> None:
+    rows = []
+    for running in started:
+        rows.append(as_json(running, options.host))
+        say(options, f"{running.name} is {running.status}")
+        if running.url and not options.json:
+            show(running.url)
+    if options.json:
+        print_json(rows)
+
+
 @click.command("rm")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.containers)
 @click.option("--all", "everything", is_flag=True, help="Every stopped container of yours.")
 @click.option("-f", "--force", is_flag=True, help="Running ones, and another user's, too.")
 @host_option

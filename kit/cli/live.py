@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,19 @@ from kit.cli.output import harmless, show
 
 if TYPE_CHECKING:
     from rich.status import Status
+    from rich.text import Text
+
+
+class Drawn:
+    """What a line says now: it is asked each time the line is drawn, so that a clock in it moves."""
+
+    def __init__(self, text: Callable[[], str]) -> None:
+        from rich.text import Text
+
+        self.text, self.kind = text, Text
+
+    def __rich__(self) -> Text:
+        return self.kind(harmless(self.text()), no_wrap=True, overflow="ellipsis")
 
 
 class LiveLine:
@@ -21,14 +36,17 @@ class LiveLine:
         self.text = text
         self._status: Status | None = None
 
+    def now(self) -> str:
+        """What the line says at this moment."""
+        return self.text
+
     def start(self) -> None:
         """Show the line, if there is a terminal for it."""
-        if not self.options.quiet and sys.stderr.isatty():
+        # A dumb terminal can replace nothing.
+        if not self.options.quiet and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
             from rich.console import Console
-            from rich.markup import escape
 
-            self._escape = escape
-            self._status = Console(stderr=True).status(escape(harmless(self.text)))
+            self._status = Console(stderr=True, highlight=False).status(Drawn(self.now))
             self._status.start()
 
     def stop(self) -> None:
@@ -47,8 +65,7 @@ class LiveLine:
 
     def update(self, text: str) -> None:
         """Replace the line; nothing where there is none."""
-        if self._status:
-            self._status.update(self._escape(harmless(text)))
+        self.text = text
 
     def message(self, text: str) -> None:
         """A line that stays."""

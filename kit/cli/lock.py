@@ -11,6 +11,7 @@ import click
 from kit import locks, paths
 from kit.catalog import load_catalog
 from kit.catalog.update import Registry, update
+from kit.cli import complete
 from kit.cli.options import Options, json_option, without_login
 from kit.cli.output import print_json, say
 from kit.errors import BadInputError, CheckFailedError, KitError, LockError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @click.command("lock")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.images)
 @click.option("--check", is_flag=True, help="Write nothing; fail when a lock is not what the catalog asks for.")
 @click.option("--solve", "again", is_flag=True, help="With --check: solve again and compare (needs the package index).")
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that fit, not the locked ones.")
@@ -60,7 +61,7 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
 
 
 @click.command("update")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.images)
 @click.option(
     "--registry-mirror",
     default="",

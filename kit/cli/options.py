@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kit.errors import BadInputError
+from kit.errors import BadInputError, FilesError
 
 if TYPE_CHECKING:
     from kit.config.settings import Config
@@ -34,8 +36,31 @@ class Decimal(click.FloatRange):
         return super().convert(value, param, ctx)
 
 
+class Folder(click.Path):
+    """A folder that is there; where it cannot be looked at, that is said, and not that it does not exist."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, file_okay=False, resolve_path=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            try:
+                os.stat(value)  # noqa: PTH116
+            except PermissionError:
+                raise FilesError(
+                    f"{value}: you may not enter the folder that it is in", hint="ask its owner, or take another folder"
+                ) from None
+            except (OSError, ValueError):
+                pass
+            raise
+
+
 # What --host is given for this machine, whatever the configuration says.
 HERE = ("", "local")
+# Where `--host` of a line that is being completed is noted.
+COMPLETED_HOST = "kit.host"
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -117,7 +142,9 @@ def host_option(command: Command) -> Command:
     """`--host` on a command that works on another machine over SSH, as beside the global one."""
 
     def note(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
+        if ctx.resilient_parsing:  # a line that is being completed
+            ctx.meta[COMPLETED_HOST] = value or ctx.meta.get(COMPLETED_HOST)
+        elif value is not None:
             ctx.obj.asked_host = value
 
     return click.option(

@@ -58,9 +58,14 @@ def show(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) ->
             raise kind(f"cannot write to standard output: {e.strerror}") from None
 
 
-def ask(text: str, *, abort: bool = True) -> bool:
+def is_terminal() -> bool:
+    """Whether there is somebody who can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(text: str, *, abort: bool = True, default: bool = False) -> bool:
     """The answer to a question on stderr. Raises click.Abort when it is no, unless `abort` is not."""
-    return click.confirm(harmless(text), abort=abort, err=True)
+    return click.confirm(harmless(text), default=default, abort=abort, err=True)
 
 
 def runnable(text: str) -> str:
@@ -151,17 +156,46 @@ def print_facts(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     columns = 0
     if sys.stdout.isatty():
-        import shutil
         import textwrap
 
-        columns = max(shutil.get_terminal_size().columns - width - 2, 20)
+        columns = max(columns_of_terminal() - width - 2, 20)
     for name, value in rows:
         lines = value.split("\n")
         if columns:
             fill = textwrap.TextWrapper(width=columns, break_long_words=False, break_on_hyphens=False)
             lines = [part for line in lines for part in fill.wrap(harmless(line)) or [""]]
         for number, line in enumerate(lines):
-            show(f"{'' if number else name:{width}}  {line}")
+            if columns and len(line) > columns:  # an address or a digest, which is to stay in one piece
+                show(f"  {line}" if number else f"{name}\n  {line}")
+            else:
+                show(f"{'' if number else name:{width}}  {line}")
+
+
+def show_text(text: str) -> None:
+    """A sentence on stdout; on a terminal in lines of its width."""
+    if sys.stdout.isatty():
+        import textwrap
+
+        text = textwrap.fill(
+            harmless(text),
+            width=columns_of_terminal(),
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    show(text)
+
+
+def columns_of_terminal() -> int:
+    """How wide a line on stdout may be: 80, or what a terminal has; elsewhere a line may be as long as it is."""
+    import shutil
+
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def shortened(text: str, width: int) -> str:
+    """A text that is no longer than that, the end of it left out where need be."""
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
 
 
 def write_out(kind: int, data: bytes) -> None:

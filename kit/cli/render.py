@@ -6,13 +6,14 @@ import click
 
 from kit import paths, render
 from kit.catalog import load_catalog
+from kit.cli import complete
 from kit.cli.options import Options, json_option
 from kit.cli.output import print_json, say
 from kit.errors import CheckFailedError
 
 
 @click.command("render")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.images)
 @click.option("--check", is_flag=True, help="Write nothing; fail when a file is not what it should be.")
 @json_option
 @click.pass_obj

@@ -10,9 +10,12 @@ import click
 
 from kit.catalog import load_catalog
 from kit.catalog.rows import Image
+from kit.cli import complete
+from kit.cli.catalog import base_choice, python_inside
 from kit.cli.options import Options, host_option, json_option
 from kit.cli.output import print_json, say, show, warn
 from kit.decide import compat
+from kit.engine.built import ask_built
 from kit.errors import BadInputError, IncompatibleError
 from kit.host import read_gpus
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @click.command("resolve")
-@click.argument("name", default="torch", metavar="[torch|tf][VERSION]")
+@click.argument("name", default="torch", metavar="[torch|tf][VERSION]", shell_complete=complete.images)
 @click.option("--driver", default="", metavar="VERSION", help="The host's driver: its version, or its branch (r580).")
 @click.option(
     "--gpu",
@@ -48,6 +51,8 @@ def resolve_command(
     """
     if python and not re.fullmatch(r"3\.\d{1,2}", python, re.ASCII):
         raise BadInputError(f"--python {python}: not a Python version", hint="give it as 3.12")
+    # Of this machine's own engine, which answers meanwhile.
+    built = None if options.host or driver or gpus or platform else ask_built()
     catalog = load_catalog()
     asked = compat.parse_name(catalog, name)
     if isinstance(asked, Image):
@@ -62,8 +67,13 @@ def resolve_command(
     found = compat.resolve(asked, catalog, host)
     if driver and (taken := compat.declared_driver(catalog, driver).note):
         found = dataclasses.replace(found, warnings=(taken, *found.warnings))
+
+    def inside() -> str:
+        image = found.image
+        return python_inside(catalog, image, base_choice(options), (built and built()) or {}) if image else ""
+
     if options.json:
-        print_json(_as_json(catalog, found, host))
+        print_json(_as_json(catalog, found, host, inside()))
         click.get_current_context().exit(0 if found.image else IncompatibleError.exit_code)
     if found.image is None:
         for warning in found.warnings:
@@ -72,7 +82,7 @@ def resolve_command(
     show(found.image.name)
     if options.quiet:
         return
-    for line in (summary(catalog, found.image), *found.reasons, *found.limits, *found.newer):
+    for line in (summary(found.image, inside()), *found.reasons, *found.limits, *found.newer):
         show(f"  {line}")
     for warning in found.warnings:
         warn(warning)
@@ -89,17 +99,17 @@ def resolve_command(
         )
 
 
-def summary(catalog: Catalog, image: Image) -> str:
+def summary(image: Image, python: str) -> str:
     """What an image is, in one line."""
     release = image.release
     cuda = f"CUDA {release.cuda}" + (f", cuDNN {release.cudnn}" if release.cudnn else "") if release.cuda else "CPU"
-    return f"{release.framework} {release.version}, {cuda}, Python {catalog.base_for(image).python}"
+    return f"{release.framework} {release.version}, {cuda}, Python {python}"
 
 
-def _as_json(catalog: Catalog, found: Resolution, host: Host) -> dict[str, Any]:
+def _as_json(catalog: Catalog, found: Resolution, host: Host, python: str) -> dict[str, Any]:
     return {
         "image": found.image.name if found.image else None,
-        "summary": summary(catalog, found.image) if found.image else "",
+        "summary": summary(found.image, python) if found.image else "",
         "reasons": list(found.reasons),
         "warnings": list(found.warnings),
         "alternatives": [image.name for image in found.alternatives],

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from kit import signals
+from kit.cli import complete
 from kit.cli.arguments import (
     content_options,
     gpus_option,
@@ -17,11 +19,13 @@ from kit.cli.arguments import (
     user_option,
 )
 from kit.cli.ended import Tail, print_cause
-from kit.cli.options import Options, Whole, configured, host_option, is_configured, json_option
-from kit.cli.output import print_gpus, print_json, say, show, write_out
+from kit.cli.options import Folder, Options, Whole, configured, host_option, is_configured, json_option
+from kit.cli.output import ask as ask_user
+from kit.cli.output import is_terminal, print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
 from kit.run.command import run_command as run_attached
 from kit.run.command import start_job
+from kit.run.containers import Running
 from kit.run.start import RunAsk, check_gpus, plan, start_services
 
 if TYPE_CHECKING:
@@ -32,8 +36,14 @@ if TYPE_CHECKING:
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
-@click.argument("name", required=False, default="")
-@click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[jupyter|tensorboard|shell|COMMAND...]")
+@click.argument("name", required=False, default="", shell_complete=complete.images)
+@click.argument(
+    "words",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    metavar="[jupyter|tensorboard|shell|COMMAND...]",
+    shell_complete=complete.words,
+)
 @gpus_option(
     "all, none, free (the emptiest), how many free ones (2), indexes (0,3 or device=1) or UUIDs. The container "
     "leases free ones.  [default: all, or what CUDA_VISIBLE_DEVICES leaves]"
@@ -43,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "-C",
     "--folder",
-    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    type=Folder(),
     default=".",
     help="Folder at /workspace.  [default: the current one]",
 )
@@ -57,6 +67,7 @@ if TYPE_CHECKING:
 @click.option("--tensorboard", is_flag=True, help="Start TensorBoard beside the notebook.")
 @click.option("-d", "--detach", is_flag=True, help="Let a command run by itself: `kit logs -f`, `kit stop`.")
 @restart_option("Whether the engine starts a service or a detached command again after a crash or a reboot.")
+@click.option("--another", is_flag=True, help="Start a service even where the same one runs in this folder.")
 @click.option("--force", is_flag=True, help="Start an image even when it cannot work with this driver or GPU.")
 @image_options
 @host_option
@@ -76,6 +87,7 @@ def run_command(
     tensorboard: bool,
     detach: bool,
     restart: str,
+    another: bool,
     force: bool,
     image: ImageOptions,
 ) -> None:
@@ -83,7 +95,8 @@ def run_command(
 
     NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine (`kit resolve`); it
     may be left out where the configuration names one. A service stays up until `kit stop`; its URL is printed once it
-    has answered. A command runs on this terminal and its exit code is passed on. Options come before NAME; words after
+    has answered; where it runs in this folder already, that one is offered (with --json another one is started). A
+    command runs on this terminal and its exit code is passed on. Options come before NAME; words after
     `--` are never read as options.
 
     With --host all of it happens on that machine: this folder is sent there first (`kit sync`), a service is brought
@@ -106,10 +119,14 @@ def run_command(
         restart=restart,
         configured=tuple(name for name in ("port", "restart") if is_configured(name)),
         force=force,
+        takes_built=True,
         image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
     )
-    planned = plan(ask, CommandScreen(options))
+    planned = plan(ask, CommandScreen(options), None if another or options.json else partial(_takes, options))
+    if isinstance(planned, Running):
+        show(planned.url)
+        return
     if planned.way == "service":
         _start_services(options, planned)
     elif planned.way == "job":
@@ -123,6 +140,28 @@ def run_command(
             on_gpus=lambda found: print_gpus(options, found),
         )
         click.get_current_context().exit(code)
+
+
+# What a container is given when it starts: a running one may have been given something else.
+GIVEN = (
+    *("gpus", "port", "user", "variables", "env_file", "mounts", "memory", "pids_limit", "logdir"),
+    *("tensorboard", "restart", "pull"),
+)
+
+
+def _takes(options: Options, running: Running) -> bool:
+    """Whether the service that runs already is what was wanted. Where nobody can be asked it is, unless options say
+    what another one would have.
+    """
+    context = click.get_current_context()
+    is_special = any(context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE for name in GIVEN)
+    what = f"{running.service} runs in this folder already, as {running.name}"
+    if not options.yes and is_terminal():
+        aside = "; your options are not for that one" if is_special else ""
+        return ask_user(f"{what}{aside}. Take it, instead of starting another?", abort=False, default=not is_special)
+    if not is_special:
+        say(options, f"{what}; --another starts one more")
+    return not is_special
 
 
 def _start_services(options: Options, planned: Planned) -> None:

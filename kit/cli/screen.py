@@ -10,12 +10,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import redact
+from kit import network, redact
 from kit.cli.live import LiveLine
 from kit.cli.options import Options
-from kit.cli.output import print_error, say
+from kit.cli.output import ask, is_terminal, print_error, say
 from kit.errors import KitError
 from kit.image.build.options import Progress
+from kit.sizes import in_bytes
 
 if TYPE_CHECKING:
     from kit.image.buildlog import Log, Step
@@ -30,9 +31,11 @@ class BuildDisplay(LiveLine):
     """Shows one image's build on stderr; use as a context manager around it."""
 
     def __init__(self, options: Options, image: str) -> None:
-        super().__init__(options, f"{image}: starting")
+        super().__init__(options, "starting")
         self.image = image
         self.started = time.monotonic()
+        # Of a build on another machine this one receives nothing.
+        self.received = None if options.host else network.received_bytes()
 
     def __enter__(self) -> Progress:
         self.start()
@@ -45,7 +48,20 @@ class BuildDisplay(LiveLine):
         if log.running:
             step = log.running[-1]
             last = f" · {redact.text(step.lines[-1])[:60]}" if step.lines else ""
-            self.update(f"{self.image}  {time.monotonic() - self.started:.0f} s  {redact.text(step.title)}{last}")
+            moved = next((f" · {in_bytes(some)}" for some in [log.moved] if some), "")
+            self.update(f"{redact.text(step.title)}{moved}{last}")
+
+    def now(self) -> str:
+        now = network.received_bytes()
+        received = now - self.received if now is not None and self.received is not None else 0
+        # Of the whole machine: what a step downloads inside says nobody else.
+        here = f"  {in_bytes(received)} received" if received > 10**6 else ""
+        return f"{self.image}  {_clock(time.monotonic() - self.started)}{here}  {self.text}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}:{rest:02}"
 
 
 class CommandScreen:
@@ -56,6 +72,10 @@ class CommandScreen:
 
     def say(self, text: str) -> None:
         say(self.options, text)
+
+    def confirm(self, question: str) -> None:
+        if is_terminal() and not (self.options.yes or self.options.quiet or self.options.json):
+            ask(question, default=True)
 
     def failed(self, error: KitError) -> None:
         print_error(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from kit.cli.options import Options, host_option, json_option
+from kit.cli.options import Folder, Options, host_option, json_option
 from kit.cli.output import ask, count, print_json, say, show
 from kit.cli.sending import SyncDisplay, amount, listed, some, tell_sent
 from kit.errors import BadInputError
@@ -28,7 +28,7 @@ def _place_options(command: Command) -> Command:
     folder = click.option(
         "-C",
         "--folder",
-        type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+        type=Folder(),
         default=".",
         help="The folder here.  [default: the current one]",
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kit import paths, verify
+from kit.cli import complete
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.live import LiveLine
 from kit.cli.options import Options, host_option, json_option
@@ -27,7 +28,7 @@ WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
 
 
 @click.command("verify")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.images)
 @gpus_option("As of `kit run`; none: the checks that need no GPU.  [default: all]")
 @click.option("--only", multiple=True, metavar="CHECK", help="This check or group of checks; several times: these.")
 @click.option("--image", "reference", default="", metavar="REFERENCE", help="The engine's name for what is verified.")

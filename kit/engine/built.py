@@ -1,4 +1,4 @@
-"""Which of kit's images an engine has, asked while a command does its own work."""
+"""Which of kit's images an engine has, with which Python, asked while a command does its own work."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
+from kit import labels
 from kit.engine.find import connect
 from kit.errors import KitError
 from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
@@ -14,17 +15,17 @@ from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
 ENGINE_WAIT_S = 1.0
 
 
-def ask_built() -> Callable[[], frozenset[str] | None]:
-    """Ask the engine for the names of its images, meanwhile the caller does its own work. What is returned waits for
-    them; None when no engine answers, or not soon.
+def ask_built() -> Callable[[], dict[str, str] | None]:
+    """Ask the engine for the names of its images and the Python in each (empty where its labels do not say), meanwhile
+    the caller does its own work. What is returned waits for them; None when no engine answers, or not soon.
     """
-    found: list[frozenset[str]] = []
+    found: list[dict[str, str]] = []
 
     def ask() -> None:
         with suppress(KitError):
             # `kit/NAME:latest`
-            names = (tag.rpartition("/")[2].partition(":")[0] for tag in connect().tags() if tag.startswith("kit/"))
-            found.append(frozenset(names))
+            own = ((tag, has) for tag, has in connect().own_labels().items() if tag.startswith("kit/"))
+            found.append({tag.rpartition("/")[2].partition(":")[0]: has.get(labels.PYTHON, "") for tag, has in own})
 
     # A daemon: an engine that hangs must not keep the command from ending.
     thread = threading.Thread(target=ask, daemon=True)
@@ -32,7 +33,7 @@ def ask_built() -> Callable[[], frozenset[str] | None]:
     if is_likely:
         thread.start()
 
-    def answer() -> frozenset[str] | None:
+    def answer() -> dict[str, str] | None:
         if is_likely:
             thread.join(timeout=ENGINE_WAIT_S)
         return found[0] if found else None

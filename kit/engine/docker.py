@@ -13,12 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kit import files, labels, process, unix_http
+from kit import accounts, files, labels, process, unix_http
 from kit.engine import answers, cdi, stream
 from kit.engine.answers import items, mapping, parsed, texts
 from kit.engine.container import Container, from_inspect, from_list
 from kit.engine.info import parse_info
 from kit.engine.messages import NO_HINTS, Hints, translate
+from kit.engine.usage import Usage, of_docker
 from kit.errors import CommandError, EngineError, EngineFeatureError, KitError, MissingProgramError, NoEngineError
 from kit.facts.engine import FEATURES, EngineFacts, Features
 from kit.spec.container import LIMITS, Limit
@@ -262,21 +263,59 @@ class Engine:
         that is pulled or loaded can bring along, as it can an image's labels and name.
         """
         name = _record(reference)
+        noted = (f"--label={labels.IMAGE_ID}={self.image_id(reference)}", f"--label={labels.OWNER}={self._caller}")
         self.ask(["volume", "rm", "--force", name], timeout_s=30)
-        self.call(["volume", "create", f"--label={labels.IMAGE_ID}={self.image_id(reference)}", name], timeout_s=30)
+        self.call(["volume", "create", *noted, name], timeout_s=30)
 
     def made_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image that kit made; None when there is no such image, or it is anybody else's."""
         if (found := self._image(reference)) is None:
             return None
+        return found[1] if self._noted(reference).get(labels.IMAGE_ID) == found[0] else None
+
+    def made_by(self, reference: str) -> str:
+        """The UID of who had kit make an image; empty where that was not noted."""
+        return self._noted(reference).get(labels.OWNER, "")
+
+    def _noted(self, reference: str) -> dict[str, str]:
         name = _record(reference)
         answer = unix_http.get(self.socket_path, f"/volumes/{name}")
         if answer and answer[0] in (200, 404):
-            noted = answer[1].get("Labels")
-        else:
-            done = self.ask(["volume", "inspect", "--format={{json .Labels}}", name], timeout_s=30)
-            noted = parsed(done.stdout) if done.returncode == 0 else None
-        return found[1] if texts(noted).get(labels.IMAGE_ID) == found[0] else None
+            return texts(answer[1].get("Labels"))
+        done = self.ask(["volume", "inspect", "--format={{json .Labels}}", name], timeout_s=30)
+        return texts(parsed(done.stdout)) if done.returncode == 0 else {}
+
+    @property
+    def _caller(self) -> int:
+        """The caller's UID on the engine's machine; under sudo the user's who called it."""
+        if self.connection:
+            return self.connection.account.uid
+        return (accounts.sudo_user() or (os.getuid(),))[0]
+
+    @cached_property
+    def usage(self) -> Usage:
+        """What it keeps on its disk (asked once, kept)."""
+        return of_docker(self.call(["system", "df", "--verbose", "--format={{json .}}"], timeout_s=300))
+
+    @property
+    def is_kits(self) -> bool:
+        """True for kit's private engine: all that is in it, kit had made."""
+        from kit import private_engine  # most machines have an engine of their own
+
+        return self.connection is None and self.socket_path == private_engine.socket_path()
+
+    def remove_image(self, reference: str) -> None:
+        """Delete an image that no container uses, and the note of who made it."""
+        self.call(["image", "rm", self.full_name(reference)], timeout_s=300)
+        self.ask(["volume", "rm", "--force", _record(reference)], timeout_s=30)
+
+    def remove_volume(self, name: str) -> None:
+        """Delete a volume that no container uses."""
+        self.call(["volume", "rm", name], timeout_s=300)
+
+    def prune_build_cache(self) -> None:
+        """Delete what builds left that no image needs."""
+        self.call(["builder", "prune", "--all", "--force"], timeout_s=1800)
 
     @property
     def target(self) -> str:
@@ -321,7 +360,7 @@ class Engine:
         """Take the image of an archive into the engine."""
         self.call(["image", "load", "--quiet", "--input", str(archive)], timeout_s=3600)
 
-    def remove_image(self, reference: str) -> None:
+    def untag(self, reference: str) -> None:
         """Take a name from an image, and remove it if that was its last; it is no error when there is none."""
         self.ask(["image", "rm", "--force", self.full_name(reference)])
 
@@ -336,6 +375,12 @@ class Engine:
         wanted = f"--filter=reference={self.full_name('kit/*')}"
         printed = self.call(["image", "ls", wanted, "--format={{.Repository}}:{{.Tag}}"], timeout_s=30)
         return [self.short_name(name) for name in printed.split()]
+
+    def own_labels(self) -> dict[str, dict[str, str]]:
+        """The labels of each of kit's own local images, by its reference."""
+        if (answer := unix_http.get_list(self.socket_path, OWN_IMAGES)) is not None:
+            return {tag: texts(image.get("Labels")) for image in answer for tag in items(image.get("RepoTags"))}
+        return {name: self.image_labels(name) or {} for name in self.tags()}
 
     def require_buildx(self) -> str:
         """The version of buildx. Without it the docker command line silently uses the old builder."""
@@ -468,6 +513,10 @@ class Engine:
             raise self.failure(CommandError(done.args, done.returncode, done.stdout, done.stderr))
         return [self._container(raw) for raw in items(parsed(done.stdout))]
 
+    def all_containers(self) -> list[Container]:
+        """Every container there is, kit's or not, without their environment; none where the socket cannot be asked."""
+        return [from_list(found) for found in unix_http.get_list(self.socket_path, "/containers/json?all=1") or ()]
+
     def listed(self, *, label: str) -> list[Container]:
         """The same in one question, however many there are, but without their environment."""
         answer = unix_http.get_list(self.socket_path, _listing("label", label))
@@ -501,6 +550,10 @@ class Engine:
         """The last lines a container printed, both streams."""
         done = self.ask(["logs", f"--tail={tail}", name])
         return (done.stdout + done.stderr).splitlines()[-tail:]
+
+    def start(self, name: str) -> None:
+        """Start a container that has ended, or was never started, as it is."""
+        self.call(["start", name])
 
     def stop(self, name: str, *, timeout_s: int = 10) -> None:
         self.call(["stop", f"--time={timeout_s}", name], timeout_s=timeout_s + 60)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,13 @@ def connect(target: str = "", *, may_ask: bool | None = None) -> Engine:
 
         raise rights.denied(denied.path(), is_private=denied.choice == "private")
     raise NoEngineError("no container engine answers", hint=NO_ENGINE_HINT)
+
+
+def private() -> Engine | None:
+    """kit's private engine, if it answers."""
+    with suppress(PermissionError):
+        return next((_answering(candidate) for candidate in sockets.CANDIDATES if candidate.choice == "private"), None)
+    return None
 
 
 def _connect_there(target: str, may_ask: bool | None) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
@@ -19,6 +20,8 @@ from kit.errors import (
     PortTakenError,
 )
 
+# `Run 'docker run --help' for more information`, `See 'docker rm --help'.`, `Usage:  docker stop [OPTIONS] …`
+USAGE = r"(?i)\s*((run|see) '(docker|podman)\b.*--help'|usage:\s+(docker|podman)\b|aliases:|options:|\s*$)"
 Hints = Mapping[type[KitError], str]
 NO_HINTS: Hints = MappingProxyType({})
 # (parts of the text in lower case, kind, what happened, what to do); the first of which one matches wins.
@@ -28,7 +31,8 @@ KNOWN: Known = (
         ("no space left on device",),
         DiskFullError,
         "no space left where the container engine keeps its data",
-        "free some with `docker system prune` (build cache: `docker builder prune`), or move the engine's data",
+        "`kit clean` shows what of kit's takes it and frees some, `docker system prune` (build cache: `docker builder "
+        "prune`) more; or move the engine's data",
     ),
     (
         ("port is already allocated", "address already in use"),
@@ -132,5 +136,7 @@ def recognise(lines: Iterable[str], known: Known = KNOWN, *, hints: Hints = NO_H
 
 def translate(error: CommandError, hints: Hints = NO_HINTS) -> KitError:
     """A failed command of the engine as the kind of error its text stands for; EngineError when it is not known."""
-    lines = (error.stderr.strip() or error.stdout.strip()).splitlines()
+    said = (error.stderr.strip() or error.stdout.strip()).splitlines()
+    # How the engine's own command line is used helps nobody here.
+    lines = [line for line in said if not re.match(USAGE, line)] or said
     return recognise(lines, hints=hints) or EngineError(error.message, details=tuple(lines[-8:]))

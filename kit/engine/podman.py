@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
 from kit.engine import stream
+from kit.engine.answers import items, mapping, number, parsed, text
 from kit.engine.docker import Engine, with_variables
 from kit.engine.messages import Hints
+from kit.engine.usage import Stored, Usage
 from kit.errors import DiskFullError, EngineFeatureError, GpuUnavailableError
 from kit.facts.engine import CDI_FOLDERS
 from kit.targets import podman as target
@@ -35,7 +38,8 @@ class Podman(Engine):
     info_command = ("info", "--format=json")
     forced = ("--force", "--time=0")  # else it waits 10 s for what runs to end
     hints: ClassVar[Hints] = {
-        DiskFullError: "free some with `podman system prune`, or move the data (`graphroot` in storage.conf)",
+        DiskFullError: "`kit clean` shows what of kit's takes it and frees some, `podman system prune` more; "
+        "or move the data (`graphroot` in storage.conf)",
         GpuUnavailableError: f"`ls {' '.join(CDI_FOLDERS)}` shows what specifications there are; make a new one with "
         "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`",
     }
@@ -100,6 +104,25 @@ class Podman(Engine):
         # It refuses to make one that is there.
         if self.ask(["volume", "exists", name], timeout_s=30).returncode != 0:
             super().make_volume(name)
+
+    @cached_property
+    def usage(self) -> Usage:
+        # `system df --verbose` takes no format; of volumes nothing else says a size.
+        images = items(parsed(self.call(["images", "--format=json"])))
+        volumes = self.call(["volume", "ls", "--quiet"]).split()
+        unused = self.call(["volume", "ls", "--quiet", "--filter=dangling=true"]).split()
+        return Usage(
+            images=tuple(
+                Stored(
+                    name=self.short_name(text(name)),
+                    size=number(mapping(image).get("Size")),
+                    is_used=number(mapping(image).get("Containers")) > 0,
+                )
+                for image in images
+                for name in items(mapping(image).get("Names"))
+            ),
+            volumes=tuple(Stored(name=name, size=None, is_used=name not in unused) for name in volumes),
+        )
 
     def manifest_command(self, reference: str) -> list[str]:
         return ["manifest", "inspect", self.full_name(reference)]

@@ -37,6 +37,7 @@ class Step:
     completed: datetime | None = None
     cached: bool = False
     error: str = ""
+    bytes: dict[str, int] = field(default_factory=dict)  # that it has moved, of each thing it moves
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_LINES))
 
     def keep(self, line: str) -> None:
@@ -76,6 +77,11 @@ class Log(ABC):
         """The step that ended the build."""
 
     @property
+    def moved(self) -> int:
+        """The bytes that the running steps have moved so far, of images they pull or write, where the builder says."""
+        return sum(sum(step.bytes.values()) for step in self.running)
+
+    @property
     def running(self) -> list[Step]:
         return [s for s in self.steps.values() if s.started and not s.completed and not s.is_internal]
 
@@ -94,6 +100,10 @@ class BuildLog(Log):
                 self.other.append(line)
             return []
         finished = [step for raw in _rows(record, "vertexes") if (step := self._vertex(raw))]
+        for raw in _rows(record, "statuses"):
+            step = self.steps.get(str(raw.get("vertex")))
+            if step and type(raw.get("current")) is int and type(raw.get("total")) is int and raw["total"] > 0:
+                step.bytes[str(raw.get("id"))] = max(raw["current"], 0)
         for raw in _rows(record, "logs"):
             step = self.steps.get(str(raw.get("vertex")))
             if step:

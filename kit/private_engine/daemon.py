@@ -194,7 +194,8 @@ def _start_error(here: EnginePaths) -> KitError:
         return DiskFullError(
             f"no space left in {here.folder}",
             details=last,
-            hint="free some space, or set KIT_ENGINE_DIR to a folder on a larger disk",
+            hint="free some space there, set KIT_ENGINE_DIR to a folder on a larger disk, or delete all that is in the "
+            "engine: `kit engine down --purge`",
         )
     return EngineError("the private engine did not start", details=last, hint=f"its log is {here.log_file}")
 

@@ -17,6 +17,8 @@ STORES: tuple[Store, ...] = get_args(Store)
 
 # A Unix socket's path has at most 107 bytes, and Docker adds up to 45 to the folder it is given.
 _LONGEST_FOLDER = 56
+# Of what builds leave: the steps of the last two or three images with CUDA, at some 8 GB each.
+BUILD_CACHE_LIMIT = "20GB"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +147,8 @@ def daemon_configuration(
         "cgroup-parent": f"/{places.cgroup}",
         "log-driver": "json-file",
         "log-opts": {"max-size": "20m", "max-file": "3"},
+        # A disk is what runs out first, and builds leave gigabytes each.
+        "builder": {"gc": {"enabled": True, "defaultKeepStorage": BUILD_CACHE_LIMIT}},
         "shutdown-timeout": 10,
         "registry-mirrors": list(registry_mirrors),
         "insecure-registries": list(insecure_registries),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import accounts, labels, layout, process, procs
+from kit import accounts, labels, layout, process, procs, redact
 from kit.engine import Container, Engine, connect
 from kit.errors import BadInputError, KitError, NoSuchContainerError
 from kit.frozen import dataclass
@@ -39,6 +39,9 @@ class Running:
     user: str  # UID:GID it runs as
     owner: str  # the name of the user who started it; the number when it has none
     is_own: bool
+    command: str = ""  # what runs in it, in one line, without what looks like a secret
+    folder: str = ""  # of the engine's machine, at /workspace
+    since: float = 0.0  # when it was started, or ended if it has; in seconds since 1970, and 0 when that is not known
 
 
 def caller(environment: dict[str, str] | None = None) -> str:
@@ -160,6 +163,9 @@ def describe(container: Container, engine: Engine, ports: dict[str, int] | None 
         user=container.labels.get(labels.USER, ""),
         owner=container.labels.get(labels.OWNER_NAME) or owner_of(container),
         is_own=own,
+        command=redact.text(container.command),
+        folder=container.folder,
+        since=container.since,
     )
 
 
@@ -247,34 +253,81 @@ def remove(engine: Engine, names: Sequence[str], *, everything: bool, force: boo
         yield container.name
 
 
-def find(engine: Engine, name: str) -> Container:
-    """The container of kit's that a name stands for: its own name, with or without `kit-`, the start of one, or the
-    image's name, if only one container fits; the caller's own before others', and those that run before those that
-    ended. Raises NoSuchContainerError, also when several do.
+def find(engine: Engine, name: str, *, first: Sequence[str] = ("running",)) -> Container:
+    """The container of kit's that a name stands for: its own name, with or without `kit-`, the start of one, what was
+    typed to start it (`torch-cu126`, `jupyter`, `torch-cu126-jupyter`), or the end of its name, if only one container
+    fits; the caller's own before others', and those with a status of `first` before the rest. Raises
+    NoSuchContainerError, also when several do.
     """
     if not name:  # every name begins with it, and a script's unset variable is nobody's choice
         raise NoSuchContainerError("a container's name is empty", hint="`kit ps --all` lists them")
     all_of_them = engine.containers(label=labels.CLIENT)
-    for test in (lambda c: c.name in (name, f"kit-{name}"), lambda c: c.name.startswith((name, f"kit-{name}"))):
+    for test in _meanings(name):
         found = [c for c in all_of_them if test(c)]
         if len(found) == 1:
             return found[0]
         if found:
             own = [c for c in found if is_own(c, engine)]
-            running = [c for c in own or found if c.status == "running"]
-            for some in (own, running):
+            preferred = [c for c in own or found if c.status in first]
+            for some in (own, preferred):
                 if len(some) == 1:
                     return some[0]
             raise NoSuchContainerError(
                 f"'{name}' stands for {len(found)} containers",
-                details=tuple(c.name for c in found),
-                hint="give one whole name",
+                details=tuple(
+                    " ".join(filter(None, (c.name, f"({c.status})", c.folder and f"in {c.folder}"))) for c in found
+                ),
+                hint="give one whole name, or the end of one",
             )
     raise NoSuchContainerError(
         f"no container of kit's is named '{name}'",
         details=tuple(c.name for c in all_of_them),
         hint="`kit ps --all` lists them",
     )
+
+
+def running_service(engine: Engine, *, image: str, service: str, folder: Path) -> Running | None:
+    """The caller's own service of an image that runs with this folder and answers; behind SSH a tunnel leads to it."""
+    wanted = {labels.IMAGE: image, labels.SERVICE: service}
+    for listed_one in engine.listed(label=labels.CLIENT):
+        is_it = wanted.items() <= listed_one.labels.items() and labels.BOUND not in listed_one.labels
+        if not (is_it and listed_one.status == "running" and listed_one.folder == str(folder)):
+            continue
+        if not is_own(listed_one, engine):
+            continue
+        container = engine.container(listed_one.name)
+        open_tunnel(container, engine)
+        found = describe(container, engine)
+        port = found.url.partition("127.0.0.1:")[2].partition("/")[0]
+        if port and answers(service, int(port), container.environment.get(layout.TOKEN, "")):
+            return found
+    return None
+
+
+def _meanings(name: str) -> Iterator[Callable[[Container], bool]]:
+    """What a name may say of a container, what it says most clearly first."""
+    yield lambda c: c.name in (name, f"kit-{name}")
+    yield lambda c: c.name.startswith((name, f"kit-{name}"))
+    yield lambda c: _is_of(c, *_image_and_service(name))
+    yield lambda c: c.name.endswith(f"-{name.lstrip('-')}")
+
+
+def _image_and_service(name: str) -> tuple[str, str]:
+    """`torch-cu126-jupyter`, `torch-cu126` or `jupyter` as the name of an image and that of a service, or empty."""
+    from kit.spec.request import SERVICE_WORDS
+
+    image, _, service = name.rpartition("-")
+    service = SERVICE_WORDS.get(service, "")
+    return (image, service) if service else (name, "")
+
+
+def _is_of(container: Container, image: str, service: str) -> bool:
+    """Whether a container is of an image that this name may stand for, and this service; empty: whichever."""
+    from kit.catalog.names import ImageRequest
+
+    asked, has = ImageRequest.parse(image), ImageRequest.parse(container.labels.get(labels.IMAGE, ""))
+    is_image = not image or (asked is not None and has is not None and asked.covers(has))
+    return is_image and service in ("", container.labels.get(labels.SERVICE))
 
 
 def open_tunnel(container: Container, engine: Engine, *, port: int | None = None) -> Tunnel | None:

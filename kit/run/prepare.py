@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 
 from kit import accounts, paths
 from kit.catalog import Catalog, load_catalog
+from kit.catalog.names import ImageRequest
 from kit.decide import compat
 from kit.engine import Engine, connect
-from kit.errors import BadInputError, NoSuchImageError
+from kit.errors import BadInputError, FilesError, NoSuchImageError
 from kit.frozen import dataclass
-from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, network_on
+from kit.image.build.ensure import ImageOptions, built_instead, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for
 from kit.spec.container import Place, passwd_lines
+from kit.spec.request import INTERPRETERS, PROGRAMS, SERVICE_WORDS
 
 if TYPE_CHECKING:
     from kit.catalog.rows import Image
@@ -40,6 +42,7 @@ class Wanted:
     gpus: GpuRequest | None = None  # None: what the host has
     gpus_are_optional: bool = False  # meant for images that have a use for them
     force: bool = False  # go on when the image was named outright and cannot work there
+    takes_built: bool = False  # without a GPU, an image that is there instead of one that would be built
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,8 @@ def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lam
         gpus = None
     check(image)
     engine = connect(wanted.target)
+    if wanted.takes_built and not host.has_gpu:
+        image = built_instead(catalog, wanted.name, image, host, engine, wanted.image, screen)
     return Ready(
         catalog=catalog,
         image=image,
@@ -93,13 +98,26 @@ def name_and_words(name: str, words: tuple[str, ...], configured_image: str) -> 
         raise BadInputError(
             "no image named", hint="`kit list` shows them; `image` in kit.toml names the one of a project"
         )
-    if not name or not configured_image:
-        return name or configured_image, words
+    if not name:
+        return configured_image, words
     try:
         compat.parse_name(load_catalog(), name)
     except NoSuchImageError:
-        return configured_image, (name, *words)
+        if configured_image:
+            return configured_image, (name, *words)
+        if is_command(name):
+            image, rest = (words[0], words[1:]) if words and ImageRequest.parse(words[0]) else ("torch", words)
+            raise NoSuchImageError(
+                f"there is no image `{name}`",
+                hint=f"the image comes first: `{' '.join(('kit run', image, name, *rest))}`; `kit list` shows them",
+            ) from None
+        raise
     return name, words
+
+
+def is_command(word: str) -> bool:
+    """Whether this is what people run in an image: a service, a script, a program."""
+    return word in (*SERVICE_WORDS, *PROGRAMS) or word.endswith((*INTERPRETERS, ".ipynb"))
 
 
 def folder_on(engine: Engine, folder: Path, remote_folder: str, screen: Screen) -> Path:
@@ -139,8 +157,15 @@ def mount_on(mount: Mount, connection: Connection | None) -> Mount:
             )
         return replace(mount, source=there)
     source = os.path.realpath(os.path.expanduser(mount.source))  # noqa: PTH111 (raises nothing, whatever is written)
-    if not os.path.exists(source):  # noqa: PTH110
-        raise BadInputError(f"--mount: {source} does not exist", hint="make it first, or correct the path")
+    try:
+        os.stat(source)  # noqa: PTH116 (as above)
+    except PermissionError:
+        # An engine that runs as root could; what its user may not see is not theirs to mount.
+        raise FilesError(
+            f"--mount: {source}: you may not enter the folder that it is in", hint="ask its owner, or mount another one"
+        ) from None
+    except (OSError, ValueError):
+        raise BadInputError(f"--mount: {source} does not exist", hint="make it first, or correct the path") from None
     return replace(mount, source=source)
 
 

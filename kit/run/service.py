@@ -17,6 +17,7 @@ from kit.spec.container import ContainerSpec, describe
 from kit.spec.request import RunRequest, Started
 
 START_TRIES = 20
+ANSWER_TIMEOUT_S = 90.0
 # Where the services of a machine behind SSH listen, on its loopback: below the ports that systems give out by
 # themselves, and drawn, so that the users of one machine do not meet. The engine keeps it over a restart, which a port
 # that it chose itself would not be.
@@ -29,7 +30,7 @@ def start_service(
     engine: Engine,
     on_message: Callable[[str], None],
     *,
-    timeout_s: float = 90,
+    timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> Started:
     """Start a service and return when it has answered with its token; behind SSH through a tunnel, which stays.
 
@@ -65,7 +66,7 @@ def start_service(
                     f"{engine.target} asks at every login: once its connection is lost, the URL works again after the "
                     f"next kit command there; a key (`ssh-copy-id {engine.target}`) makes it come back by itself"
                 )
-        _wait(engine, name, request.service, port, token, timeout_s)
+        wait_for(engine, name, request.service, port, token, timeout_s)
     except BaseException:
         close_tunnels(name, engine)
         engine.remove(name, force=True)
@@ -111,7 +112,10 @@ def _port(engine: Engine, first: int, *, exact: bool) -> Iterator[int]:
         yield port
 
 
-def _wait(engine: Engine, name: str, service: str | None, port: int, token: str, timeout_s: float) -> None:
+def wait_for(
+    engine: Engine, name: str, service: str | None, port: int, token: str, timeout_s: float = ANSWER_TIMEOUT_S
+) -> None:
+    """Wait until a service answers with its token. Raises NotReadyError with its last lines."""
     end = time.monotonic() + timeout_s
     next_look = time.monotonic() + 2
     while time.monotonic() < end:

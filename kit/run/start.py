@@ -11,9 +11,9 @@ from kit.config import read_env_file
 from kit.engine import Engine
 from kit.errors import BadInputError
 from kit.frozen import dataclass
-from kit.run.containers import user_inside
+from kit.run.containers import Running, running_service, user_inside
 from kit.run.lease import GpuDecision, no_gpus
-from kit.run.prepare import Wanted, bring, folder_on, mount_on, name_and_words, prepare
+from kit.run.prepare import Ready, Wanted, bring, folder_on, mount_on, name_and_words, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
 from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command
@@ -50,8 +50,9 @@ class Planned:
     beside: tuple[Service, ...] = ()
 
 
-def plan(ask: RunAsk, screen: Screen) -> Planned:
-    """Understand what was asked, and bring the image and the folder to where it will run.
+def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = None) -> Planned | Running:
+    """Understand what was asked, and bring the image and the folder to where it will run. Where the same service runs
+    with the same folder already, and `takes` says yes to it, it is that.
 
     Raises BadInputError for words that contradict each other, before anything is asked of a machine, and what
     `prepare`, `bring` and `folder_on` raise.
@@ -76,6 +77,8 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     engine = ready.engine
     if engine.connection:
         mounts = [mount_on(mount, engine.connection) for mount in mounts]
+    if (service and takes and not engine.connection) and (same := _same(ready, service, ask.folder)) and takes(same):
+        return same
     ready = bring(ready, screen)
     request = RunRequest(
         image=ready.image,
@@ -95,6 +98,8 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
         network=ready.network,
         is_terminal=ask.is_terminal,
     )
+    if (service and takes and engine.connection) and (same := _same(ready, service, request.folder)) and takes(same):
+        return same
     is_interactive = command == SHELL and ask.is_terminal
     is_job = ask.detach or (engine.target and not is_interactive)
     return Planned(
@@ -104,6 +109,10 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
         way="service" if service else "job" if is_job else "attached",
         beside=("tensorboard",) if ask.tensorboard else (),
     )
+
+
+def _same(ready: Ready, service: Service, folder: Path) -> Running | None:
+    return running_service(ready.engine, image=ready.image.name, service=service, folder=folder)
 
 
 def start_services(planned: Planned, on_message: Callable[[str], None]) -> dict[Service, Started]:

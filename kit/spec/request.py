@@ -20,7 +20,22 @@ if TYPE_CHECKING:
 
 Service = Literal["jupyter", "tensorboard"]
 SERVICES: tuple[Service, ...] = ("jupyter", "tensorboard")
+# What people call them.
+SERVICE_WORDS: dict[str, Service] = {
+    "jupyter": "jupyter",
+    "notebook": "jupyter",
+    "jupyterlab": "jupyter",
+    "lab": "jupyter",
+    "tensorboard": "tensorboard",
+    "tb": "tensorboard",
+}
 SHELL = ("bash",)
+# What runs a file that is named alone.
+INTERPRETERS = {".py": "python", ".sh": "bash"}
+# Programs that the first word of a command often is.
+PROGRAMS = ("python", "python3", "pip", "bash", "sh", "shell", "ipython", "torchrun", "accelerate", "nvidia-smi")
+# Programs that people reach for, which no image has.
+ABSENT = ("conda", "mamba", "micromamba")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,18 +153,43 @@ def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...],
     if words[0] == "--":
         # click leaves the sign in place once it has stopped reading options, which it does at the image's name.
         return None, words[1:] or SHELL, ""
-    for service in SERVICES:
-        if words[0] == service:
-            logdir = _logdir(words[1:]) if service == "tensorboard" else ""
-            if len(words) > 1 and not logdir:
-                hint = f"to run the program itself: kit run NAME -- {' '.join(words)}"
-                if words[1].startswith("-"):
-                    hint = (
-                        f"options of kit's come before the name: kit run {' '.join(words[1:])} NAME {service}; {hint}"
-                    )
-                raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}", hint=hint)
-            return service, (), logdir
+    if words[0].startswith("-"):
+        raise BadInputError(
+            f"`{words[0]}` after the image's name is no option of kit's, and no program",
+            hint=f"options come before it: kit run {words[0]} NAME {' '.join(words[1:])}".rstrip()
+            + (" (a terminal and removal need none)" if words[0] in ("-it", "-ti", "-i", "-t", "--rm") else ""),
+        )
+    if words[0] in ABSENT:
+        raise BadInputError(
+            f"there is no {words[0]} in kit's images",
+            hint="`pip install PACKAGE` in a container adds to what is there, and `kit list` shows the other images; "
+            f"one of your own, in a mounted folder: kit run NAME -- {' '.join(words)}",
+        )
+    if service := SERVICE_WORDS.get(words[0]):
+        return service, (), _logdir_of(service, words)
+    if words[0].endswith(".ipynb") and "/" not in words[0]:
+        raise BadInputError(
+            f"{words[0]} is a notebook, and no program",
+            hint="`kit run NAME jupyter` opens JupyterLab in this folder; "
+            f"without a browser: kit run NAME -- jupyter execute {words[0]}",
+        )
+    # What stands in a folder and is named with it (`./train.py`) runs as it says itself.
+    interpreter = next((program for ending, program in INTERPRETERS.items() if words[0].endswith(ending)), "")
+    if interpreter and not words[0].startswith((".", "/", "~")):
+        words = (interpreter, *words)
     return None, words, ""
+
+
+def _logdir_of(service: Service, words: tuple[str, ...]) -> str:
+    """The folder of TensorBoard, empty without one. Raises BadInputError when the words say more than the service."""
+    if len(words) == 1 or (service == "jupyter" and words in (("jupyter", "lab"), ("jupyter", "notebook"))):
+        return ""
+    if service == "tensorboard" and (logdir := _logdir(words[1:])):
+        return logdir
+    hint = f"to run the program itself: kit run NAME -- {' '.join(words)}"
+    if words[1].startswith("-"):
+        hint = f"options of kit's come before the name: kit run {' '.join(words[1:])} NAME {service}; {hint}"
+    raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}", hint=hint)
 
 
 def _logdir(words: tuple[str, ...]) -> str:

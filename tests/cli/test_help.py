@@ -59,7 +59,7 @@ def test_an_unknown_command_is_answered_with_the_nearest(kit):
     result = kit("lst")
     assert (result.code, result.out) == (2, "")
     assert result.err.splitlines() == [
-        "error: no such command 'lst'. Did you mean 'list'?",
+        "error: no such command 'lst'. Did you mean `kit list`?",
         "hint: `kit --help` shows what it takes",
     ]
 

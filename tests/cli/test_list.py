@@ -38,7 +38,7 @@ def test_list_is_a_table_with_the_reasons_below(kit: Callable[..., Any]) -> None
     images = [image for image in load_catalog().images() if not image.flavor]
     assert [row.split()[0] for row in rows] == [image.name for image in images]
     torch = next(row for row in rows if row.startswith("torch2.7-cu126"))
-    assert torch.split() == ["torch2.7-cu126", "2.7.1", "12.6", "9.5.1.17", "3.12", "525.60.13", "yes", "-"]
+    assert torch.split() == ["torch2.7-cu126", "2.7.1", "12.6", "9.5.1.17", "3.12/3.11", "525.60.13", "yes", "-"]
     cpu = next(row for row in rows if row.startswith("torch-cpu"))
     assert cpu.split()[-2:] == ["unconfirmed", "-"]
     *reasons, unconfirmed = lines[lines.index("") + 1 :]
@@ -69,7 +69,7 @@ def test_json_keys_are_an_interface(kit: Callable[..., Any]) -> None:
         "version": "2.7.1",
         "cuda": "12.6",
         "cudnn": "9.5.1.17",
-        "python": "3.12",
+        "python": "3.12 or 3.11",
         "provider": "wheels",
         "base": "nvidia/cuda:12.6.3-base-ubuntu24.04",
         "min_driver": "525.60.13",
@@ -90,6 +90,24 @@ def test_built_is_what_the_engine_has(kit: Callable[..., Any], fake_docker: Any)
     rows = {row["name"]: row["built"] for row in json.loads(kit("--json", "list").out)}
     assert rows["tf-cpu"] is True
     assert rows["torch2.7-cu126"] is False
+
+
+def test_the_python_is_the_one_that_is_or_will_be_inside(
+    kit: Callable[..., Any], fake_docker: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_docker.reply("image", "ls", stdout="kit/tf-cpu:latest\n")
+    fake_docker.reply("image", "inspect", stdout='{"kit.python": "3.13"} sha256:1\n')
+
+    def pythons(*words: str) -> dict[str, str]:
+        return {row["name"]: row["python"] for row in json.loads(kit("--json", "list", *words).out)}
+
+    assert pythons()["tf-cpu"] == "3.13", "what was built says it itself"
+    assert pythons()["torch2.7-cu126"] == "3.12 or 3.11", "whether a registry answers shows when it is asked"
+    monkeypatch.setenv("KIT_BASE", "archive")
+    assert pythons()["torch2.7-cu126"] == "3.11"
+    monkeypatch.setenv("KIT_BASE", "registry")
+    assert pythons()["torch2.7-cu126"] == "3.12"
+    assert json.loads(kit("--json", "show", "tf-cpu").out)["python"] == "3.13"
 
 
 def test_an_engine_that_hangs_does_not_hold_the_list_up(kit: Callable[..., Any], fake_docker: Any) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -45,16 +46,19 @@ def docker(fake_docker):
 def test_ps_lists_what_runs_without_its_token(kit, docker):
     result = kit("ps")
     assert result.code == 0
-    assert [line.split() for line in result.out.splitlines()] == [
-        ["NAME", "SERVICE", "STATUS", "URL"],
-        [NAME, "jupyter", "running", "http://127.0.0.1:8890/lab"],
-    ]
+    header, row, *below = result.out.splitlines()
+    assert header.split() == ["NAME", "RUNS", "SINCE", "STATUS"]
+    assert re.fullmatch(rf"{NAME}  jupyter  \d+ d +running", row)
+    assert below == ["     in /srv/mnist", "     at http://127.0.0.1:8890/lab"]
     assert "se=cret" not in result.out, "a list is shown to others; `kit url` is not"
 
 
 def test_ps_all_lists_what_ended_too(kit, docker):
     result = kit("ps", "--all")
-    assert result.out.splitlines()[-1].split() == ["kit-tf-cpu-run-cd34", "command", "exited", "(0)"]
+    row, folder = result.out.splitlines()[-2:]
+    assert row.startswith("kit-tf-cpu-run-cd34      python train.py  ")
+    assert row.endswith("exited (0)")
+    assert folder == "     in /srv/mnist"
 
 
 def test_ps_for_programs_keeps_its_keys(kit, docker):
@@ -72,6 +76,9 @@ def test_ps_for_programs_keeps_its_keys(kit, docker):
         "user": "1000:1000",
         "owner": "alice",
         "exit_code": None,
+        "command": "python train.py",
+        "folder": "/srv/mnist",
+        "since": "2026-11-21T06:00:00Z",
     }
 
 
@@ -178,6 +185,132 @@ def test_force_is_for_one_that_is_named(kit, others):
 
 def test_ps_says_whose_it_is_and_keeps_the_token(kit, others):
     result = kit("ps")
-    assert result.out.splitlines()[0].split() == ["NAME", "SERVICE", "STATUS", "URL", "USER"]
-    assert result.out.splitlines()[1].split() == [NAME, "jupyter", "running", "bob"]
+    assert result.out.splitlines()[0].split() == ["NAME", "RUNS", "SINCE", "STATUS", "USER"]
+    assert re.fullmatch(rf"{NAME}  jupyter  \d+ d +running  bob", result.out.splitlines()[1])
     assert json.loads(kit("--json", "ps").out)[0]["url"] == ""
+
+
+def many(fake_docker, **containers):
+    """A docker with containers of these names, each with its changes."""
+    found = {
+        name.replace("_", "-"): container(name.replace("_", "-"), **changes) for name, changes in containers.items()
+    }
+    fake_docker.reply("ps", stdout="".join(f"{name}\n" for name in found))
+    for name, raw in found.items():
+        fake_docker.reply("container", "inspect", name, stdout=json.dumps([raw]))
+    fake_docker.reply("container", "inspect", *found, stdout=json.dumps(list(found.values())))
+    return fake_docker
+
+
+NEWER = {"labels": {"kit.image": "torch2.7-cu126"}}
+JOB = {"labels": {"kit.image": "torch2.7-cu126", "kit.service": ""}}
+CPU = {"labels": {"kit.image": "tf-cpu", "kit.service": "tensorboard"}}
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("torch-cu126-jupyter", "kit-torch2.7-cu126-jupyter-aa11"),
+        ("pytorch2.7-cu126-notebook", "kit-torch2.7-cu126-jupyter-aa11"),
+        ("jupyter", "kit-torch2.7-cu126-jupyter-aa11"),
+        ("tensorboard", "kit-tf-cpu-tensorboard-cc33"),
+        ("tensorflow", "kit-tf-cpu-tensorboard-cc33"),
+        ("tf-cpu", "kit-tf-cpu-tensorboard-cc33"),
+        ("bb22", "kit-torch2.7-cu126-run-bb22"),
+        ("run-bb22", "kit-torch2.7-cu126-run-bb22"),
+        ("-bb22", "kit-torch2.7-cu126-run-bb22"),
+    ],
+)
+def test_what_was_typed_finds_the_container(kit, fake_docker, typed, name):
+    names = ("kit-torch2.7-cu126-jupyter-aa11", "kit-torch2.7-cu126-run-bb22", "kit-tf-cpu-tensorboard-cc33")
+    many(fake_docker, **dict(zip(names, (NEWER, JOB, CPU), strict=True)))
+    assert kit("stop", "--", typed).err == f"stopped {name}\n"
+
+
+def test_what_means_several_names_them_with_what_tells_them_apart(kit, fake_docker):
+    ended = {**JOB, "state": {"Status": "exited"}}
+    many(fake_docker, **{"kit-torch2.7-cu126-run-aa11": JOB, "kit-torch2.7-cu126-run-bb22": ended})
+    assert kit("stop", "torch-cu126").err == "stopped kit-torch2.7-cu126-run-aa11\n", "the one that runs"
+    many(fake_docker, **{"kit-torch2.7-cu126-run-aa11": JOB, "kit-torch2.7-cu126-run-bb22": JOB})
+    result = kit("stop", "torch-cu126")
+    assert result.code == 13
+    assert "  kit-torch2.7-cu126-run-bb22 (running) in /srv/mnist" in result.err.splitlines()
+
+
+@pytest.mark.parametrize("typed", ["torch-cu118", "cu126", "26-jupyter-aa11", "lab2", "1"])
+def test_what_only_looks_like_a_name_finds_nothing(kit, fake_docker, typed):
+    many(fake_docker, **{"kit-torch2.7-cu126-jupyter-aa11": NEWER})
+    assert kit("stop", typed).code == 13
+    assert fake_docker.called("stop") == []
+
+
+def test_ps_fits_a_terminal_of_80_columns(kit, fake_docker, monkeypatch):
+    long = {"Config": {**container()["Config"], "Cmd": ["python", "train.py", *(f"--option{i}=1" for i in range(30))]}}
+    long["Config"]["Labels"] = {
+        **long["Config"]["Labels"],
+        "kit.service": "",
+        "kit.owner": "1",
+        "kit.owner-name": "bob",
+    }
+    many(fake_docker, **{"kit-torch2.10-cu128-devel-run-aa11bb": long})
+    monkeypatch.setattr("kit.cli.lifecycle.columns_of_terminal", lambda: 80)
+    lines = kit("ps").out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "python train.p…" in lines[1] or "…" in lines[1]
+
+
+def test_a_secret_in_a_command_is_not_listed(kit, fake_docker):
+    raw = {
+        "Config": {**container()["Config"], "Cmd": ["python", "x.py", "--token=hf_abcdefghijklmnopqrstuvwxyz123456"]}
+    }
+    raw["Config"]["Labels"] = {**raw["Config"]["Labels"], "kit.service": ""}
+    many(fake_docker, **{"kit-tf-cpu-run-aa11": raw})
+    assert "hf_abcdef" not in kit("ps").out
+    assert "hf_abcdef" not in kit("--json", "ps").out
+
+
+def test_start_starts_what_ended_and_says_when_the_port_is_gone(kit, fake_docker):
+    ended = {**JOB, "state": {"Status": "exited"}}
+    many(fake_docker, **{"kit-torch2.7-cu126-run-aa11": ended, "kit-torch2.7-cu126-run-bb22": JOB})
+    assert kit("start", "torch-cu126").code == 0
+    assert fake_docker.called("start")[0].args == ["start", "kit-torch2.7-cu126-run-aa11"], "not the one that runs"
+    assert kit("start", "bb22").err.splitlines()[0] == "kit-torch2.7-cu126-run-bb22 runs already"
+    fake_docker.reply(
+        "start", code=1, stderr="driver failed: Bind for 127.0.0.1:8890 failed: port is already allocated\n"
+    )
+    result = kit("start", "aa11")
+    assert result.code == 16
+    assert result.err.splitlines()[0] == "error: port 8890 of kit-torch2.7-cu126-run-aa11 is another program's now"
+    assert "kit run torch2.7-cu126" in result.err
+
+
+def test_restart_stops_and_starts(kit, fake_docker):
+    many(fake_docker, **{"kit-torch2.7-cu126-run-aa11": JOB})
+    assert kit("restart", "--time", "3", "torch-cu126").code == 0
+    assert [call.args for call in fake_docker.calls if call.args[0] in ("stop", "start")] == [
+        ["stop", "--time=3", "kit-torch2.7-cu126-run-aa11"],
+        ["start", "kit-torch2.7-cu126-run-aa11"],
+    ]
+
+
+@pytest.mark.parametrize("command", ["start", "restart"])
+def test_another_users_is_not_started(kit, others, command):
+    assert kit(command, NAME).code == 2
+    assert others.called("start") == []
+
+
+def test_a_gpu_that_is_leased_meanwhile_is_not_taken(kit, fake_docker, monkeypatch, tmp_path):
+    monkeypatch.setattr("kit.run.lease.LOCK_FOLDERS", (tmp_path,))
+    monkeypatch.setattr("kit.run.lease.lock_file", lambda: tmp_path / "lock")
+    lease = {"kit.lease": "GPU-1", "kit.service": "", "kit.image": "torch2.7-cu126"}
+    many(
+        fake_docker,
+        **{
+            "kit-torch2.7-cu126-run-aa11": {"labels": lease, "state": {"Status": "exited"}},
+            "kit-torch2.7-cu126-run-bb22": {"labels": {**lease, "kit.owner-name": "bob"}},
+        },
+    )
+    result = kit("start", "aa11")
+    assert result.code == 17
+    assert "leased to kit-torch2.7-cu126-run-bb22 (bob) now" in result.err
+    assert fake_docker.called("start") == []

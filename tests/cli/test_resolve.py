@@ -37,7 +37,7 @@ def test_the_image_and_why(kit, machine):
     assert result.code == 0
     assert result.out == (
         "torch2.10-cu128\n"
-        "  torch 2.10.0, CUDA 12.8, cuDNN 9.10.2.21, Python 3.12\n"
+        "  torch 2.10.0, CUDA 12.8, cuDNN 9.10.2.21, Python 3.12 or 3.11\n"
         "  driver 550.54.14 is 525.60.13 or newer, the oldest for CUDA 12.x (minor-version compatibility; CUDA 12.8 "
         "came with 570.26)\n"
         "  NVIDIA GeForce RTX 4060 Ti (8.9): the wheel has machine code for 8.6, which runs on all later 8.x\n"

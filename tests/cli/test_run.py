@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
+import click
 import pytest
 
 from kit import layout, ports
 from kit.image.build.inputs import fingerprint
-from tests.fake_docker import info
+from tests.fake_docker import container, info
 from tests.free_ports import free_ports
 
 
@@ -141,3 +143,89 @@ def test_a_command_on_a_full_disk_is_no_traceback(kit, docker):
     result = kit("run", "tf-cpu", "jupyter")
     assert result.code == 14
     assert "prune" in result.err
+
+
+@pytest.fixture
+def running(kit, docker, tmp_path, monkeypatch):
+    """A notebook that was started in this folder, as the engine then lists it."""
+    docker.reply("run", serve=200)
+    result = kit("run", "tf-cpu", "jupyter")
+    call = docker.called("run")[0]
+    name = next(word for word in call.args if word.startswith("--name=")).removeprefix("--name=")
+    raw = container(
+        name,
+        Mounts=[{"Source": str(Path.cwd()), "Destination": "/workspace"}],
+        HostConfig={"PortBindings": {"8888/tcp": [{"HostPort": str(layout.JUPYTER_PORT)}]}},
+    )
+    raw["Config"]["Env"] = [f"JUPYTER_TOKEN={call.env['JUPYTER_TOKEN']}"]
+    docker.reply("ps", stdout="a\n")
+    docker.reply("container", "inspect", stdout=json.dumps([raw]))
+    return result.out.strip(), name, raw
+
+
+def test_a_second_notebook_in_the_same_folder_is_the_first(kit, docker, running):
+    url, name, _ = running
+    result = kit("run", "tf-cpu", "jupyter")
+    assert (result.code, result.out) == (0, f"{url}\n")
+    assert result.err == f"jupyter runs in this folder already, as {name}; --another starts one more\n"
+    assert len(docker.called("run")) == 1
+    assert kit("--yes", "run", "tf-cpu", "notebook").out == f"{url}\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "--another", "tf-cpu", "jupyter"],
+        ["--json", "run", "tf-cpu", "jupyter"],
+        ["run", "-e", "A=B", "tf-cpu", "jupyter"],
+        ["run", "--memory", "1g", "tf-cpu", "jupyter"],
+        ["run", "-C", "..", "tf-cpu", "jupyter"],
+    ],
+)
+def test_what_asks_for_another_gets_one(kit, docker, running, words):
+    assert kit(*words).code == 0
+    assert len(docker.called("run")) == 2
+
+
+@pytest.mark.parametrize("change", ["owner", "image", "service", "status", "answer"])
+def test_what_is_not_the_same_is_not_offered(kit, docker, running, change):
+    raw = running[2]
+    labels = raw["Config"]["Labels"]
+    labels.update({"owner": {"kit.owner": "54321"}, "image": {"kit.image": "tf2"}}.get(change, {}))
+    labels.update({"kit.service": "tensorboard"} if change == "service" else {})
+    raw["State"]["Status"] = "exited" if change == "status" else "running"
+    if change == "answer":
+        raw["Config"]["Env"] = ["JUPYTER_TOKEN=another"]
+    docker.reply("container", "inspect", stdout=json.dumps([raw]))
+    assert kit("run", "tf-cpu", "jupyter").code == 0
+    assert len(docker.called("run")) == 2
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_on_a_terminal_the_running_one_is_a_question(kit, docker, running, monkeypatch, answer):
+    asked = []
+    monkeypatch.setattr("kit.cli.run.ask_user", lambda text, **_: asked.append(text) or answer)
+    monkeypatch.setattr("kit.cli.run.is_terminal", lambda: True)
+    assert kit("run", "tf-cpu", "jupyter").code == 0
+    assert asked == [f"jupyter runs in this folder already, as {running[1]}. Take it, instead of starting another?"]
+    assert len(docker.called("run")) == (1 if answer else 2)
+
+
+def test_what_a_build_takes_is_said_before_it_and_asked_on_a_terminal(kit, docker, monkeypatch):
+    docker.reply("image", "inspect", code=1, stderr="Error response from daemon: No such image: x\n")
+    result = kit("run", "tf-cpu", "true")
+    assert "tf-cpu has to be built: 1 package and a base to download (how many bytes is not known before)" in result.err
+    assert docker.called("buildx", "build"), "nobody can be asked"
+    asked = []
+
+    def refuse(text, **_):
+        asked.append(text)
+        raise click.Abort
+
+    monkeypatch.setattr("kit.cli.screen.is_terminal", lambda: True)
+    monkeypatch.setattr("kit.cli.screen.ask", refuse)
+    count = len(docker.called("buildx", "build"))
+    assert kit("run", "tf-cpu", "true").code == 130
+    assert asked == ["Download and build it now?"]
+    assert len(docker.called("buildx", "build")) == count
+    assert kit("--yes", "run", "tf-cpu", "true").code == 0

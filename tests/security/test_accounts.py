@@ -154,3 +154,19 @@ def test_the_engine_is_usable_and_closed_whatever_the_umask(
     assert all(file.is_socket() for file in open_ones), open_ones
     assert stat.S_IMODE(here.lock_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(here.daemon_file.stat().st_mode) == 0o600, "a mirror's password may be in it"
+
+
+@pytest.mark.parametrize("words", [["--mount", "{}:/data"], ["-C", "{}"]])
+def test_what_one_may_not_enter_is_said_and_not_mounted(words, tmp_path, kit, fake_docker, monkeypatch):
+    def stat(path, *_, **__):
+        if str(path).endswith("inner"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path, *_, **__)
+
+    real = os.stat
+    monkeypatch.setattr("os.stat", stat)
+    given = [word.format(tmp_path / "secret/inner") for word in words]
+    result = kit("run", *given, "tf-cpu", "true")
+    assert result.code == 22
+    assert "you may not enter the folder that it is in" in result.err
+    assert fake_docker.called("run") == []

@@ -70,7 +70,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     made = Disk(tmp_path / "image", tmp_path / "disk")
     yield made
     if made.engine.is_dir():
-        made.kit("--yes", "engine", "down", "--purge")
+        made.kit("--yes", "engine", "down", "--purge", "--force")
     subprocess.run(["umount", "--lazy", str(made.folder)], check=False)
 
 
@@ -114,7 +114,7 @@ def test_an_engine_on_a_full_disk(disk: Disk, shared: str) -> None:
     done = disk.kit("engine", "up", KIT_ENGINE_PROGRAMS=shared)
     assert done.returncode == DiskFullError.exit_code, done.stderr
     assert state() == before
-    assert disk.kit("--yes", "engine", "down", "--purge", KIT_ENGINE_PROGRAMS=shared).returncode == 0
+    assert disk.kit("--yes", "engine", "down", "--purge", "--force", KIT_ENGINE_PROGRAMS=shared).returncode == 0
     assert not disk.engine.exists()
 
 
@@ -142,7 +142,7 @@ def test_an_engine_whose_disk_fails_while_it_runs_is_stopped_all_the_same(disk: 
         assert state() == before
         assert disk.kit("engine", "status").returncode == 1
         if fault == "read-only":
-            done = disk.kit("--yes", "engine", "down", "--purge", KIT_ENGINE_PROGRAMS=shared)
+            done = disk.kit("--yes", "engine", "down", "--purge", "--force", KIT_ENGINE_PROGRAMS=shared)
             assert done.returncode != 0, "nothing is deleted, and it is said"
     assert disk.kit("engine", "up", KIT_ENGINE_PROGRAMS=shared).returncode == (0 if fault == "read-only" else 14)
 

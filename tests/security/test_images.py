@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,11 @@ def test_what_is_made_is_noted_where_no_image_can_write(
     fake_docker.has_image(labels, is_kits=False)
     assert "tf-cpu: built in" in kit("build", "tf-cpu", "--base", "registry").err
     (noted,) = fake_docker.called("volume", "create")
-    assert noted.args[2:] == ["--label=kit.image-id=sha256:1", "kit-made-kit-tf-cpu-latest"]
+    assert noted.args[2:] == [
+        "--label=kit.image-id=sha256:1",
+        f"--label=kit.owner={os.getuid()}",
+        "kit-made-kit-tf-cpu-latest",
+    ]
 
 
 def test_a_digest_names_one_image_which_keeps_its_name(

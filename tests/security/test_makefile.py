@@ -44,6 +44,7 @@ USED_BY = {
     "KIT_FUZZ_SECONDS": ["fuzz"],
     "UPGRADE": ["requirements"],
     "BINDIR": ["install"],
+    "FORCE": ["clean"],
 }
 ATTACKS = {
     "make": "$(shell touch {mark})",
@@ -96,7 +97,7 @@ def called(folder: Path) -> list[str]:
 def test_the_variables_are_all_there() -> None:
     listed = re.search(r"^GIVEN := (.*)$", MAKEFILE, re.MULTILINE)
     assert listed
-    assert {*GIVEN, "UPGRADE"} == set(listed[1].split()) == set(USED_BY)
+    assert {*GIVEN, "UPGRADE", "FORCE"} == set(listed[1].split()) == set(USED_BY)
 
 
 def attacked(folder: Path, attack: str, names: list[str], targets: list[str]) -> None:
@@ -104,10 +105,13 @@ def attacked(folder: Path, attack: str, names: list[str], targets: list[str]) ->
     for target in targets:
         if target == "setup":
             (folder / ".venv/ready").unlink()
+        shutil.copytree(folder / ".venv", folder / "kept", dirs_exist_ok=True)
         make(folder, target, *(f"{name}={value}" for name in names))
+        shutil.copytree(folder / "kept", folder / ".venv", dirs_exist_ok=True)
         assert not (folder / "mark").exists(), f"make {target} {names}=…"
         make(folder, target, **dict.fromkeys(names, value))
         assert not (folder / "mark").exists(), f"{names}=… make {target}"
+        shutil.copytree(folder / "kept", folder / ".venv", dirs_exist_ok=True)
         (folder / ".venv/ready").touch()
 
 
@@ -131,6 +135,7 @@ def test_an_image_s_name_in_the_target_is_not_run(target: str, attack: str, fold
 
 
 def test_words_arrive_as_they_were_given(folder: Path) -> None:
+    shutil.copytree(folder / ".venv", folder / "kept")
     make(folder, "test-unit", "PYTEST_ARGS=-k 'a or b' \"c d\" $HOME")
     assert called(folder)[-4:] == ["-k", "a or b", "c d", "$HOME"]
     make(folder, "ci-jobs", ONLY="tf-cpu torch-cu126")
@@ -139,6 +144,9 @@ def test_words_arrive_as_they_were_given(folder: Path) -> None:
     assert called(folder)[-2:] == ["build", "$(shell id)"]
     make(folder, "run/tf-cpu", "SERVICE=tensorboard")
     assert called(folder)[-3:] == ["run", "tf-cpu", "tensorboard"]
+    make(folder, "clean", "FORCE=1")
+    assert called(folder)[-5:] == ["--yes", "engine", "down", "--purge", "--force"]
+    shutil.copytree(folder / "kept", folder / ".venv")
     make(folder, "test-engine", "GROUP=security")
     assert called(folder)[-2:] == ["engine or gpu", "tests/security"]
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import paths
+from kit.decide import compat
 from kit.engine.podman import Podman
 from kit.errors import (
     BaseNotFoundError,
@@ -24,8 +25,10 @@ from kit.errors import (
     NetworkError,
     UnlockedError,
 )
+from kit.facts.host import Host
 from kit.image import base as base_module
-from kit.image.build import images
+from kit.image.build import ensure, images
+from kit.image.build.ensure import ImageOptions
 from kit.image.build.images import build, build_error, choose_base
 from kit.image.build.inputs import STEP_SCRIPTS, current, fingerprint, kit_context, read_inputs
 from kit.image.build.options import SILENT, BuildOptions, ChosenBase, Progress
@@ -628,3 +631,28 @@ def test_a_push_that_is_refused_says_to_log_in(project, engine, buildx):
 def test_options_are_values():
     with pytest.raises(dataclasses.FrozenInstanceError):
         BuildOptions().base = "archive"  # type: ignore[misc]
+
+
+def test_without_a_gpu_an_image_that_is_there_is_taken_instead_of_a_download(catalog, engine, fake_docker, monkeypatch):
+    said = []
+    screen = SimpleNamespace(say=said.append)
+    host = Host(platform="linux/amd64")
+    chosen = compat.choose(catalog, "torch", host)[0]
+    there = catalog.find("torch2.6-cu124")
+    fake_docker.reply("image", "ls", stdout=f"{there.reference}\nkit/torch2.4-cu121:latest\n")
+    is_current = {there.name}
+    monkeypatch.setattr(
+        "kit.image.build.ensure.current", lambda _, image, *__: "built" if image.name in is_current else None
+    )
+
+    def take(name, image=chosen, **options):
+        return ensure.built_instead(catalog, name, image, host, engine, ImageOptions(**options), screen)
+
+    assert take("torch") == there
+    assert said == [f"torch: {there.name}, which is there already; {chosen.name} would have to be built"]
+    assert take(chosen.name) == chosen, "what is named outright is what is meant"
+    assert take("torch", pull="registry.example/x") == chosen
+    is_current.add(chosen.name)
+    assert take("torch") == chosen
+    is_current.clear()
+    assert take("torch") == chosen, "what is out of date would have to be built too"

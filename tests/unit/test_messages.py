@@ -167,3 +167,10 @@ def test_nothing_is_recognised_in_nothing():
 def test_every_row_can_match(row):
     for part in row[0]:
         assert part == part.lower(), "texts are compared in lower case"
+
+
+def test_how_the_engines_command_line_is_used_is_not_shown():
+    said = "docker: 'docker stop' requires at least 1 argument\n\nUsage:  docker stop [OPTIONS] CONTAINER\n\nSee 'docker stop --help'.\n"
+    found = translate(CommandError(("docker", "stop"), 1, "", said))
+    assert found.details == ("docker: 'docker stop' requires at least 1 argument",)
+    assert translate(CommandError(("docker", "x"), 1, "", "Run 'docker x --help' for more information\n")).details

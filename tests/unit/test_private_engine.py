@@ -294,3 +294,8 @@ def test_environment_beats_the_users_settings(monkeypatch: pytest.MonkeyPatch, t
     assert found["DOCKER_CONTEXT"] == found["BUILDX_BUILDER"] == ""
     assert found["PATH"].startswith("/shared/programs/bin:")
     assert (Path(found["DOCKER_CONFIG"]) / "cli-plugins").readlink() == Path("/shared/programs/plugins")
+
+
+def test_what_builds_leave_is_bounded() -> None:
+    gc = configuration()["builder"]["gc"]
+    assert gc == {"enabled": True, "defaultKeepStorage": "20GB"}

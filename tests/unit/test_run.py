@@ -270,6 +270,15 @@ def test_an_image_for_the_cpu_does_not_need_to_know_about_gpus(request_, engine,
         (("python", "--", "x"), (None, ("python", "--", "x"), "")),
         (("tensorboard", "--logdir", "runs"), ("tensorboard", (), "runs")),
         (("tensorboard", "--logdir=runs/a"), ("tensorboard", (), "runs/a")),
+        (("notebook",), ("jupyter", (), "")),
+        (("jupyter", "lab"), ("jupyter", (), "")),
+        (("jupyter", "notebook"), ("jupyter", (), "")),
+        (("train.py", "--epochs", "3"), (None, ("python", "train.py", "--epochs", "3"), "")),
+        (("src/train.py",), (None, ("python", "src/train.py"), "")),
+        (("job.sh", "a"), (None, ("bash", "job.sh", "a"), "")),
+        (("./train.py",), (None, ("./train.py",), "")),
+        (("--", "train.py"), (None, ("train.py",), "")),
+        (("--", "conda", "list"), (None, ("conda", "list"), "")),
     ],
 )
 def test_words_after_the_name(words, expected):
@@ -277,12 +286,25 @@ def test_words_after_the_name(words, expected):
 
 
 def test_a_service_with_further_words_is_bad_input_with_a_way_out():
-    with pytest.raises(BadInputError, match="jupyter takes no further words, got: notebook") as caught:
-        as_command(("jupyter", "notebook"))
-    assert "kit run NAME -- jupyter notebook" in caught.value.hint
+    with pytest.raises(BadInputError, match="jupyter takes no further words, got: execute x") as caught:
+        as_command(("jupyter", "execute", "x.ipynb"))
+    assert "kit run NAME -- jupyter execute x.ipynb" in caught.value.hint
     with pytest.raises(BadInputError) as caught:
         as_command(("jupyter", "--port", "9999"))
     assert "kit run --port 9999 NAME jupyter" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("conda", "install", "x"), "`pip install PACKAGE` in a container"),
+        (("a.ipynb",), "kit run NAME -- jupyter execute a.ipynb"),
+    ],
+)
+def test_what_no_image_has_is_answered_with_what_does_it(words, hint):
+    with pytest.raises(BadInputError) as caught:
+        as_command(words)
+    assert hint in caught.value.hint
 
 
 # -- starting

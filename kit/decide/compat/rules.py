@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kit.catalog.rows import Framework, Image, Limit, Release, version_key
+from kit.decide.bases import archive_refusal as archive_refusal
 from kit.decide.compat.declare import capability_of, class_of, label_of, pair, with_pci_gpus
 from kit.decide.compat.drivers import architecture_of, driver_objection, is_older
 from kit.frozen import dataclass
@@ -104,17 +105,6 @@ def limit_rows(catalog: Catalog, framework: Framework, platform: str, capability
         and row.platform in ("", platform)
         and (not row.below or pair(capability) < pair(row.below))
     ]
-
-
-def archive_refusal(catalog: Catalog, image: Image) -> str:
-    """Why the image cannot stand on a registry-free base; empty when it can."""
-    if image.release.cuda_provider == "base":
-        return "it takes CUDA and cuDNN from its base image, which only a registry has"
-    if not catalog.suites_for(image):
-        return "its wheels are for Pythons that no distribution release in the catalog has"
-    if image.flavor == "devel" and not catalog.toolkit(image.release.cuda).nvcc_wheels:
-        return f"no wheel brings nvcc for CUDA {image.release.cuda}, so only a `devel` base image has it"
-    return ""
 
 
 def pythons(catalog: Catalog, image: Image) -> dict[str, str]:

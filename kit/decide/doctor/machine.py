@@ -27,6 +27,7 @@ def disk_low(report: HostReport) -> Iterator[Finding]:
         "block" if free < needed and report.has_gpu else "warn",  # images for the CPU are smaller
         f"{free / 1e9:.1f} GB free{where}: {image} building one takes up to {needed * BUILD_FACTOR / 1e9:.0f} GB with "
         "its cache",
+        "`kit clean` shows what of kit's takes space and frees some; "
         f"`{host.engine.program or 'docker'} system prune` frees what no container uses, the build cache too",
     )
 

@@ -100,7 +100,7 @@ def _unconfigured(engine: Engine, suite: str, layer: Path, epoch: int) -> Iterat
 
     def remove() -> None:
         engine.remove(name, force=True)
-        engine.remove_image(reference)
+        engine.untag(reference)
 
     remove()
     try:

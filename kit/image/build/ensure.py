@@ -6,6 +6,7 @@ import time
 from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
+from kit import paths
 from kit.catalog import Catalog, load_catalog
 from kit.decide import compat
 from kit.engine import Engine, connect
@@ -48,6 +49,43 @@ def choose_image(catalog: Catalog, name: str, host: Host, screen: Screen, *, for
     return image
 
 
+def built_instead(
+    catalog: Catalog, name: str, image: Image, host: Host, engine: Engine, options: ImageOptions, screen: Screen
+) -> Image:
+    """The image that was chosen for a name; where the engine lacks it and has another one, up to date, that the name
+    stands for and that works on the host, it is that, without a download.
+    """
+    wanted = options.build
+    if options.pull or options.transfer or wanted.force:
+        return image
+    _, found = compat.choose(catalog, name, host)
+    if found is None or current(catalog, image, engine, wanted):
+        return image
+    there = set(engine.tags())
+    for other in found.alternatives:
+        if other.reference in there and current(catalog, other, engine, wanted):
+            screen.say(f"{name}: {other.name}, which is there already; {image.name} would have to be built")
+            return other
+    return image
+
+
+def cost(catalog: Catalog, image: Image) -> str:
+    """What a build of an image takes, in a sentence; no more than is known of it."""
+    from kit.decide.doctor.report import BUILD_FACTOR, IMAGE_BYTES
+    from kit.locks.format import read_lock
+
+    try:
+        number = len(read_lock(paths.images_dir() / image.name, image).packages)
+        packages = "1 package" if number == 1 else f"{number} packages"
+    except KitError:  # the build says what is wrong with it
+        packages = "its packages"
+    download = f"{packages} and a base to download (how many bytes is not known before)"
+    if not image.is_gpu:
+        return f"{download}; its size on the disk is not known either, without CUDA it is the smaller kind"
+    whole, with_cache = (f"{size / 1e9:.0f} GB" for size in (IMAGE_BYTES, IMAGE_BYTES * BUILD_FACTOR))
+    return f"{download}; with CUDA it takes up to {whole} of the disk, and {with_cache} while it is built"
+
+
 def network_on(network: NetworkSettings, engine: Engine) -> NetworkSettings:
     """How the engine's machine reaches the network: proxies are its own, mirrors and certificates the caller's."""
     return replace(network, proxies=engine.connection.account.proxies) if engine.connection else network
@@ -80,6 +118,8 @@ def ensure_image(
         if not is_so(reference):
             screen.say(f"warning: that {image.name} differs from this kit's lock; using it anyway")
         return reference, True
+    screen.say(f"{image.name} has to be built: {cost(catalog, image)}")
+    screen.confirm("Download and build it now?")
     with screen.building(image.name) as progress:
         builder = connect() if options.transfer else engine
         wanted = replace(wanted, network=network_on(wanted.network, builder))

@@ -20,6 +20,7 @@ from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramErr
 from kit.remote import ssh
 from kit.remote.sync import confined, scripts
 from kit.remote.sync.place import Place, Version
+from kit.sizes import in_bytes as in_bytes
 
 # Where a file that was half fetched waits for the next time, in the folder here.
 PARTIAL = ".kit-partial"
@@ -384,12 +385,3 @@ def list_file(lines: Sequence[str]) -> Iterator[str]:
         file.write(b"".join(os.fsencode(line) + b"\0" for line in lines))
         file.flush()
         yield file.name
-
-
-def in_bytes(size: float) -> str:
-    """A number of bytes, as people read it."""
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 10 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -28,6 +28,9 @@ class Silent:
     def failed(self, error: KitError) -> None:
         raise error
 
+    def confirm(self, question: str) -> None:
+        raise AssertionError(question)
+
     def building(self, image: str) -> AbstractContextManager[Progress]:
         raise AssertionError(f"{image} is there and up to date")
 

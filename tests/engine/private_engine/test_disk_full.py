@@ -49,4 +49,4 @@ def test_full_disk_has_its_own_error_and_leaves_a_working_engine(kit: Kit, small
         assert len(done.stderr.splitlines()) < 40
         assert kit("--json", "ps", "--all", env=environment).stdout.strip() == "[]"
     finally:
-        kit("--yes", "engine", "down", "--purge", env=environment)
+        kit("--yes", "engine", "down", "--purge", "--force", env=environment)
