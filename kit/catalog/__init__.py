@@ -19,12 +19,14 @@ from kit.catalog.rows import (
     Action,
     Architecture,
     Base,
+    BuiltFor,
     Chip,
     DriverPackage,
     Elsewhere,
     EngineMinimum,
     Flavor,
     Gpu,
+    Held,
     Image,
     KnownBadToolkit,
     Layer,
@@ -78,6 +80,8 @@ class Catalog:
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
     tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
+    held = _table("packages.toml", "held", Held)
+    built_for = _table("packages.toml", "built_for", BuiltFor)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
     privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)

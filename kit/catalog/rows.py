@@ -102,6 +102,26 @@ class LayerRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Held:
+    """Packages that `pip install` in a container leaves at their version, beside the framework's own and CUDA."""
+
+    patterns: tuple[str, ...]
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltFor:
+    """Which releases of packages run with these versions of another, where their metadata does not say it."""
+
+    package: str
+    versions: str  # of that other package, `>=2`
+    requirements: tuple[str, ...]  # `pandas>=2.2.2`
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tool:
     """A program that makes images, of which no other version may."""
 

@@ -22,7 +22,7 @@ Row = TypeVar("Row")
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release", "elsewhere"),
-    "packages.toml": ("package", "system_package", "layer", "tool"),
+    "packages.toml": ("package", "system_package", "layer", "held", "built_for", "tool"),
     "bases.toml": ("base", "suite", "privileged"),
     "platforms.toml": ("platform",),
     "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),
