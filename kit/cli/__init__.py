@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "exec": ("lifecycle", "Run a command in a running container."),
     "stop": ("lifecycle", "Stop containers."),
     "rm": ("lifecycle", "Remove stopped containers."),
+    "reset": ("reset", "Take out what `pip install` added to an image in this folder."),
     "tunnel": ("tunnel", "List, open and close the SSH tunnels to services on hosts."),
     "code": ("code", "Attach VS Code to a container."),
     "compose": ("compose", "Write a compose file that starts what `kit run` starts."),
@@ -52,7 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # The commands that act on this machine alone.
 LOCAL_COMMANDS = ("engine", "base")
 # The commands whose options have defaults in the configuration; kit/cli/defaults.py says which options.
-CONFIGURED = ("build", "run", "bench", "sync", "fetch", "compose", "verify", "update", "base")
+CONFIGURED = ("build", "run", "reset", "bench", "sync", "fetch", "compose", "verify", "update", "base")
 
 
 class LazyGroup(click.Group):

@@ -287,6 +287,20 @@ class Engine:
         """Make a named volume; one that is there stays as it is."""
         self.call(["volume", "create", name], timeout_s=30)
 
+    def has_volume(self, name: str) -> bool:
+        """Whether there is a volume of this name."""
+        names = self.call(["volume", "ls", "--quiet", f"--filter=name={name}"], timeout_s=30)  # also of longer names
+        return name in names.split()
+
+    def volume_users(self, name: str) -> list[str]:
+        """The containers that have a volume, those that ended too."""
+        words = ["ps", "--all", f"--filter=volume={name}", "--format={{.Names}}"]
+        return self.call(words, timeout_s=30).split()
+
+    def remove_volume(self, name: str) -> None:
+        """Delete a volume. Raises EngineError when there is none, or a container has it."""
+        self.call(["volume", "rm", name], timeout_s=300)
+
     def manifest_command(self, reference: str) -> list[str]:
         """The command that asks the registry whether it has an image."""
         return ["buildx", "imagetools", "inspect", reference]

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
+from kit.spec.container import project_of
 from tests.engine.conftest import KIT, Kit
 from tests.engine.notebook import execute, get, split
 from tests.engine.remote.client import eventually
-from tests.engine.witness import containers
+from tests.engine.witness import containers, volumes
 
 pytestmark = pytest.mark.engine
 HUGE_UID = 1234567890
@@ -84,6 +85,21 @@ def test_pip_adds_packages_and_leaves_the_framework_alone(kit: Kit, tf_cpu: str,
     assert "\ncowsay==" in listed, "and what was added"
     kit(*arguments, "pip", "uninstall", "--yes", "--quiet", "cowsay")
     assert "No module named" in kit(*arguments, "python", "-c", "import cowsay", code=1).stderr
+
+
+def test_reset_takes_out_all_that_was_added(kit: Kit, tf_cpu: str, docker: DockerClient, workspace: Path) -> None:
+    run = ("-q", "run", "-C", str(workspace), tf_cpu)
+    kit(*run, "sh", "-c", "pip install --quiet cowsay && echo kept > ~/kept")
+    name = next(n for n in volumes(docker, "kit-") if f"{project_of(workspace)}-tf-cpu-local" in n)
+    users = docker.containers.run(f"kit/{tf_cpu}", "sleep 60", detach=True, volumes=[f"{name}:/home/kit/.local"])
+    try:
+        assert users.name in kit("--yes", "reset", "-C", str(workspace), "tf-cpu", code=2).stderr
+    finally:
+        users.remove(force=True)
+    kit("--yes", "reset", "-C", str(workspace), "tf-cpu")
+    assert name not in volumes(docker, "kit-")
+    assert "No module named" in kit(*run, "python", "-c", "import cowsay", code=1).stderr
+    assert kit(*run, "cat", "/home/kit/kept").stdout == "kept\n", "the rest of the home folder stays"
 
 
 def test_pip_may_replace_what_the_framework_is_not_built_with(kit: Kit, tf_cpu: str, workspace: Path) -> None:
