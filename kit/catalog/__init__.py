@@ -20,6 +20,7 @@ from kit.catalog.rows import (
     Architecture,
     Base,
     BuiltFor,
+    Cap,
     Chip,
     DriverPackage,
     Elsewhere,
@@ -29,6 +30,7 @@ from kit.catalog.rows import (
     Held,
     Image,
     KnownBadToolkit,
+    KnownPackage,
     Layer,
     LayerRule,
     Limit,
@@ -36,6 +38,7 @@ from kit.catalog.rows import (
     OpenOnly,
     Package,
     Platform,
+    PopularPackages,
     Privileged,
     Problem,
     Rate,
@@ -78,8 +81,11 @@ class Catalog:
 
     packages = _table("packages.toml", "package", Package)
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    popular = _table("popular.toml", "popular", PopularPackages, lambda row: row.field)
+    known_packages = _table("popular.toml", "known", KnownPackage)
     tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
+    caps = _table("packages.toml", "cap", Cap, lambda row: row.requirement)
     held = _table("packages.toml", "held", Held)
     built_for = _table("packages.toml", "built_for", BuiltFor)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
@@ -279,6 +285,11 @@ class Catalog:
         ]
         refuse_duplicates("packages.toml", f"package (for the image `{name}`)", [row.name for row in rows])
         return sorted(rows, key=lambda row: row.name)
+
+    def constraints_for(self, image: Image) -> tuple[str, ...]:
+        """What the solver is held to: the release's own constraints, and the caps."""
+        caps = (c for c in self.caps if image.framework in c.frameworks and image.release.name not in c.except_images)
+        return (*image.release.constraints, *(cap.requirement for cap in caps))
 
     def layer_of(self, package: str) -> Layer:
         """The layer a locked package is installed in."""

@@ -102,6 +102,17 @@ class LayerRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cap:
+    """A bound on a package that comes with others: the newest is one that much used packages refuse."""
+
+    requirement: str  # `python-dateutil<3`
+    frameworks: tuple[Framework, ...] = ("torch", "tensorflow")
+    except_images: tuple[str, ...] = ()
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Held:
     """Packages that `pip install` in a container leaves at their version, beside the framework's own and CUDA."""
 
@@ -119,6 +130,24 @@ class BuiltFor:
     requirements: tuple[str, ...]  # `pandas>=2.2.2`
     reason: str
     source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularPackages:
+    """Packages that many people install in a container; the check `kit lock --check --popular` tries each."""
+
+    field: str
+    packages: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPackage:
+    """Packages of which an image, by shell pattern, is known to get another version than the newest, or none."""
+
+    packages: tuple[str, ...]
+    images: tuple[str, ...]
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

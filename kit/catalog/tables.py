@@ -22,8 +22,9 @@ Row = TypeVar("Row")
 # The tables each file may have: a misspelt [[relese]] must not be silently ignored.
 TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release", "elsewhere"),
-    "packages.toml": ("package", "system_package", "layer", "held", "built_for", "tool"),
+    "packages.toml": ("package", "system_package", "layer", "cap", "held", "built_for", "tool"),
     "bases.toml": ("base", "suite", "privileged"),
+    "popular.toml": ("popular", "known"),
     "platforms.toml": ("platform",),
     "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),
     "gpus.toml": ("gpu", "rate"),

@@ -15,6 +15,7 @@ from kit import files, process
 from kit.catalog import Catalog
 from kit.catalog.rows import Image
 from kit.errors import CommandError, KitError, LockError, NetworkError
+from kit.frozen import dataclass
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.locks.uv import uv_program
 from kit.network import read_settings
@@ -46,7 +47,7 @@ def compile_requirements(
     machines = catalog.machines_for(image)
     inputs = {
         "pyproject.toml": _pyproject(image, requirements, pythons, machines),
-        "constraints.txt": _lines(release.constraints + more_constraints),
+        "constraints.txt": _lines(catalog.constraints_for(image) + more_constraints),
         "overrides.txt": _lines(release.overrides),
         # uv takes the versions of an output file that is already there as its preferences.
         "solved.txt": present,
@@ -64,6 +65,61 @@ def compile_requirements(
     environments = marker_environments(pythons, machines)
     entries = [for_these(entry, environments) for entry in parse_requirements(text, f"uv's answer for {image.name}")]
     return [entry for entry in entries if entry is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A Python and a platform that packages are for."""
+
+    python: str
+    glibc: str
+    machine: str
+
+    @property
+    def arguments(self) -> list[str]:
+        """As uv takes them."""
+        platform = f"{self.machine}-manylinux_2_{min(int(self.glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
+        return ["--python-version", self.python, "--python-platform", platform]
+
+
+def newest(
+    uv: Path,
+    image: Image,
+    package: str,
+    target: Target,
+    *,
+    pins: tuple[str, ...] = (),
+    limits: tuple[str, ...] = (),
+    present: str = "",
+) -> str:
+    """The version of a package that uv takes beside these pins and within these limits; empty when nothing fits.
+
+    Versions of the text `present` stay where they fit. Raises NetworkError when an index does not answer.
+    """
+    inputs = {
+        "wanted.txt": _lines((package, *pins)),
+        "limits.txt": _lines(limits),
+        "overrides.txt": _lines(image.release.overrides if pins else ()),
+        "solved.txt": present,
+    }
+    arguments = ["wanted.txt", "--constraint", "limits.txt", "--override", "overrides.txt"]
+    arguments += ["--output-file", "solved.txt", *target.arguments]
+    arguments += ["--no-annotate", "--no-header", *_index_arguments(image)]
+    with files.scratch("popular") as folder:
+        try:
+            _run(uv, "compile", arguments, inputs, folder)
+        except CommandError as e:
+            error = _solve_error(image, e)
+            if isinstance(error, NetworkError):
+                raise error from None
+            return ""
+        found = re.search(rf"(?m)^{re.escape(package)}==(\S+)", (folder / "solved.txt").read_text(encoding="utf-8"))
+    return found[1] if found else ""
+
+
+def _index_arguments(image: Image) -> list[str]:
+    index = image.release.index
+    return ["--find-links" if index.endswith(".html") else "--index", index] if index else []
 
 
 def _run(uv: Path, command: str, arguments: list[str], files: Mapping[str, str], folder: Path) -> None:
@@ -109,18 +165,16 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str) -> None:
     bases = {(base.python, base.glibc), *((suite.python, suite.glibc) for suite in catalog.suites_for(image))}
     arguments = ["--requirements", REQUIREMENTS_FILE, "--require-hashes", "--no-deps", "--dry-run"]
     arguments += ["--target", "target"]
-    if index := image.release.index:
-        arguments += ["--find-links" if index.endswith(".html") else "--index", index]
+    arguments += _index_arguments(image)
     uv = uv_program(catalog.uv_version)
     for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
-        platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
-        where = ["--python-version", python, "--python-platform", platform]
+        where = Target(python=python, glibc=glibc, machine=machine).arguments
         with files.scratch("lock") as folder:
             try:
                 _run(uv, "install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, folder)
             except CommandError as e:
                 error = _solve_error(image, e)
-                error.message += f" (wheels for Python {python}, {platform})"
+                error.message += f" (wheels for Python {python}, {where[-1]})"
                 raise error from None
 
 
