@@ -118,7 +118,7 @@ build/%: .venv/ready ## Build one image, `make build/tf-cpu`
 	$(KIT) build "$$STEM"
 
 ##@ Test
-.PHONY: setup browser sshd rsync iproute podman sudo test test-unit test-engine fuzz check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
+.PHONY: setup browser sshd rsync iproute podman sudo test test-unit test-engine fuzz check-packages check lint lint-python lint-types lint-shell lint-dockerfiles lint-generated
 
 setup: .venv/ready ## Make the virtual environment
 	@:
@@ -161,6 +161,11 @@ fuzz: .venv/ready ## Feed damaged files and replies to what reads them, KIT_FUZZ
 	@$(pytest_args)
 	export KIT_FUZZ_SECONDS="$${KIT_FUZZ_SECONDS:-15}"
 	$(BIN)/python -m pytest -n "$$(getconf _NPROCESSORS_ONLN)" tests/security/test_fuzz_*.py "$${args[@]}"
+
+# About a minute for each image, of questions to the index.
+check-packages: .venv/ready ## Ask PyPI whether much used packages can be installed beside what each image holds (IMAGES: of these)
+	@read -ra names <<<"$$IMAGES"
+	$(KIT) lock --check --popular "$${names[@]}"
 
 check: lint test-unit ## What must pass before a commit: all linters, and the tests that need no engine
 

@@ -8,6 +8,9 @@ UID = 1000
 HOME = "/home/kit"
 VENV = "/opt/kit/venv"
 CONSTRAINTS = "/opt/kit/constraints.txt"
+# The environment on top of it that `pip install` in a container installs to, and the Python that pip is started with.
+USER_VENV = f"{HOME}/.local/venv"
+PIP_PYTHON = "/opt/kit/pip-python"
 WORKSPACE = "/workspace"
 CA_FILE = "/run/kit/ca.crt"
 PASSWD_FILE = "/etc/passwd"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from kit.catalog import Catalog
 from kit.catalog.rows import LAYERS, Image
 from kit.errors import UnlockedError
 from kit.locks.format import Lock, read_lock
+from kit.locks.held import bounds, held
 from kit.network import NetworkSettings
 from kit.spec.container import Place, describe, slug, volume_mounts
 from kit.spec.gpu_grant import GpuGrant, grant_in
@@ -28,10 +30,12 @@ def image_environment(image: Image) -> dict[str, str]:
     variables = {
         "HOME": layout.HOME,
         "LANG": "C.UTF-8",
-        # `pip install` in a running container cannot replace what is locked. That it adds to the user's own folder is
-        # in the virtual environment's pip.conf: as a variable it would hold for `pip list` and `pip freeze` too.
-        "PIP_CONSTRAINT": layout.CONSTRAINTS,
+        # What pip is held to, and where it installs to, is in the pip.conf of the image's environment and of the user's
+        # layer: a variable would hold for every environment that the user makes as well.
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        # A package in the user's layer may bring a part of JupyterLab.
+        "JUPYTER_PATH": f"{layout.USER_VENV}/share/jupyter",
+        "JUPYTER_CONFIG_PATH": f"{layout.USER_VENV}/etc/jupyter",
     }
     if image.is_gpu:
         # For the legacy nvidia runtime; CDI does not read them.
@@ -73,6 +77,7 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
 def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
     """The Dockerfile of an image; `lock` is None for one that has none, and the text then says why."""
     epoch = lock.source_date_epoch if lock else 0
+    held_to = (*held(catalog, image), *(bounds(catalog, lock) if lock else ()))
     template = f"{image.framework}.Dockerfile.j2"
     return (
         environment()
@@ -94,7 +99,10 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             home=layout.HOME,
             home_dirs=layout.HOME_DIRS,
             venv=layout.VENV,
+            user_venv=layout.USER_VENV,
+            pip_python=layout.PIP_PYTHON,
             constraints=layout.CONSTRAINTS,
+            held=[shlex.quote(word) for word in held_to],
             lab_settings=json.dumps(layout.LAB_SETTINGS),
         )
     )

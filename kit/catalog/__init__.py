@@ -19,6 +19,8 @@ from kit.catalog.rows import (
     Action,
     Architecture,
     Base,
+    BuiltFor,
+    Cap,
     Chip,
     DriverPackage,
     Elsewhere,
@@ -27,8 +29,10 @@ from kit.catalog.rows import (
     EngineSuite,
     Flavor,
     Gpu,
+    Held,
     Image,
     KnownBadToolkit,
+    KnownPackage,
     Layer,
     LayerRule,
     Limit,
@@ -36,6 +40,7 @@ from kit.catalog.rows import (
     OpenOnly,
     Package,
     Platform,
+    PopularPackages,
     Privileged,
     Problem,
     Rate,
@@ -80,8 +85,13 @@ class Catalog:
 
     packages = _table("packages.toml", "package", Package)
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
+    popular = _table("popular.toml", "popular", PopularPackages, lambda row: row.field)
+    known_packages = _table("popular.toml", "known", KnownPackage)
     tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
+    caps = _table("packages.toml", "cap", Cap, lambda row: row.requirement)
+    held = _table("packages.toml", "held", Held)
+    built_for = _table("packages.toml", "built_for", BuiltFor)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
     privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
@@ -306,6 +316,11 @@ class Catalog:
                     hint="the solver needs to know what it asks for",
                 )
         return found
+
+    def constraints_for(self, image: Image) -> tuple[str, ...]:
+        """What the solver is held to: the release's own constraints, and the caps."""
+        caps = (c for c in self.caps if image.framework in c.frameworks and image.release.name not in c.except_images)
+        return (*image.release.constraints, *(cap.requirement for cap in caps))
 
     def layer_of(self, package: str) -> Layer:
         """The layer a locked package is installed in."""

@@ -134,6 +134,55 @@ class LayerRule:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cap:
+    """A bound on a package that comes with others: the newest is one that much used packages refuse."""
+
+    requirement: str  # `python-dateutil<3`
+    frameworks: tuple[Framework, ...] = ("torch", "tensorflow")
+    except_images: tuple[str, ...] = ()
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Packages that `pip install` in a container leaves at their version, beside the framework's own and CUDA."""
+
+    patterns: tuple[str, ...]
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltFor:
+    """Which releases of packages run with these versions of another, where their metadata does not say it."""
+
+    package: str
+    versions: str  # of that other package, `>=2`
+    requirements: tuple[str, ...]  # `pandas>=2.2.2`
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularPackages:
+    """Packages that many people install in a container; the check `kit lock --check --popular` tries each."""
+
+    field: str
+    packages: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPackage:
+    """Packages of which an image, by shell pattern, is known to get another version than the newest, or none."""
+
+    packages: tuple[str, ...]
+    images: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tool:
     """A program that makes images, of which no other version may."""
 

@@ -23,8 +23,9 @@ Row = TypeVar("Row")
 TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release", "elsewhere"),
     "wheels.toml": ("wheel", "metadata"),
-    "packages.toml": ("package", "system_package", "layer", "tool"),
+    "packages.toml": ("package", "system_package", "layer", "cap", "held", "built_for", "tool"),
     "bases.toml": ("base", "suite", "privileged"),
+    "popular.toml": ("popular", "known"),
     "platforms.toml": ("platform",),
     "engine.toml": ("engine_package", "engine_suite"),
     "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),

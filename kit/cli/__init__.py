@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "start": ("lifecycle", "Start stopped containers again."),
     "restart": ("lifecycle", "Stop containers and start them again."),
     "rm": ("lifecycle", "Remove stopped containers."),
+    "reset": ("reset", "Take out what `pip install` added to an image in this folder."),
     "clean": ("clean", "Show what takes space, and delete what you choose."),
     "tunnel": ("tunnel", "List, open and close the SSH tunnels to services on hosts."),
     "code": ("code", "Attach VS Code to a container."),
@@ -56,7 +57,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 # The commands that act on this machine alone.
 LOCAL_COMMANDS = ("engine", "base")
 # The commands whose options have defaults in the configuration; kit/cli/defaults.py says which options.
-CONFIGURED = ("build", "run", "bench", "sync", "fetch", "compose", "verify", "update", "base")
+CONFIGURED = ("build", "run", "reset", "bench", "sync", "fetch", "compose", "verify", "update", "base")
 
 
 class LazyGroup(click.Group):

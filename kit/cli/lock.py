@@ -14,7 +14,9 @@ from kit.catalog.update import Registry, update
 from kit.cli import complete
 from kit.cli.options import Options, json_option, without_login
 from kit.cli.output import print_json, say
-from kit.errors import BadInputError, CheckFailedError, KitError, LockError
+from kit.errors import BadInputError, CheckFailedError, KitError, LockError, UnlockedError
+from kit.locks.format import read_lock
+from kit.locks.popular import Popular
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, shell_complete=complete.images)
 @click.option("--check", is_flag=True, help="Write nothing; fail when a lock is not what the catalog asks for.")
 @click.option("--solve", "again", is_flag=True, help="With --check: solve again and compare (needs the package index).")
+@click.option("--popular", is_flag=True, help="With --check: whether much used packages can be installed beside them.")
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that fit, not the locked ones.")
 @json_option
 @click.pass_obj
-def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again: bool, upgrade: bool) -> None:
+def lock_command(
+    options: Options, *, names: tuple[str, ...], check: bool, again: bool, popular: bool, upgrade: bool
+) -> None:
     """Solve and write the locks of images (all without NAMES).
 
     Locked versions stay while they fit; --upgrade lets go of them. An image that the catalog calls unlocked is tried
@@ -37,10 +42,24 @@ def lock_command(options: Options, *, names: tuple[str, ...], check: bool, again
     """
     if again and not check:
         raise BadInputError("--solve goes with --check", hint="`kit lock` alone solves and writes")
+    if popular and not check:
+        raise BadInputError("--popular goes with --check", hint="it asks the package index, and writes nothing")
     if check and upgrade:
         raise BadInputError("--check writes nothing, so it cannot --upgrade", hint="leave one of them out")
     catalog = load_catalog()
     images = locks.chosen_images(catalog, names)
+    if popular:
+        # What a `-devel` image adds is not what packages are installed beside.
+        plain = list(dict.fromkeys(catalog.find(image.release.name) for image in images))
+        tried = Popular(catalog)
+        _each(
+            options,
+            plain,
+            lambda image: _try_popular(tried, image),
+            "tried",
+            "images keep much used packages from being installed",
+        )
+        return
     if check:
         _each(
             options,
@@ -103,6 +122,21 @@ def update_command(options: Options, *, names: tuple[str, ...], registry_mirror:
             details=tuple(e.message for e in failed),
             hint=failed[0].hint,
         )
+
+
+def _try_popular(tried: Popular, image: Image) -> str:
+    try:
+        lock = read_lock(paths.images_dir() / image.name, image)
+    except UnlockedError:
+        return "unlocked"
+    found = list(tried.check(image, lock))
+    if problems := tuple(f.problem for f in found if f.problem):
+        raise CheckFailedError(
+            f"{len(problems)} of {len(found)} packages are not the same beside what `{image.name}` holds",
+            details=problems,
+            hint="cap what is in the way (packages.toml), or say in kit/catalog/popular.toml why it is so",
+        )
+    return f"{len(found)} packages, {sum(f.known is not None for f in found)} known to differ"
 
 
 def _check(catalog: Catalog, image: Image, *, again: bool) -> str:

@@ -309,10 +309,6 @@ class Engine:
         self.call(["image", "rm", self.full_name(reference)], timeout_s=300)
         self.ask(["volume", "rm", "--force", _record(reference)], timeout_s=30)
 
-    def remove_volume(self, name: str) -> None:
-        """Delete a volume that no container uses."""
-        self.call(["volume", "rm", name], timeout_s=300)
-
     def prune_build_cache(self) -> None:
         """Delete what builds left that no image needs."""
         self.call(["builder", "prune", "--all", "--force"], timeout_s=1800)
@@ -325,6 +321,20 @@ class Engine:
     def make_volume(self, name: str) -> None:
         """Make a named volume; one that is there stays as it is."""
         self.call(["volume", "create", name], timeout_s=30)
+
+    def has_volume(self, name: str) -> bool:
+        """Whether there is a volume of this name."""
+        names = self.call(["volume", "ls", "--quiet", f"--filter=name={name}"], timeout_s=30)  # also of longer names
+        return name in names.split()
+
+    def volume_users(self, name: str) -> list[str]:
+        """The containers that have a volume, those that ended too."""
+        words = ["ps", "--all", f"--filter=volume={name}", "--format={{.Names}}"]
+        return self.call(words, timeout_s=30).split()
+
+    def remove_volume(self, name: str) -> None:
+        """Delete a volume. Raises EngineError when there is none, or a container has it."""
+        self.call(["volume", "rm", name], timeout_s=300)
 
     def manifest_command(self, reference: str) -> list[str]:
         """The command that asks the registry whether it has an image."""

@@ -42,7 +42,7 @@ def inputs(catalog: Catalog, image: Image) -> dict[str, Any]:
     found: dict[str, Any] = {
         "name": image.name,
         "requirements": list(release.requirements),
-        "constraints": list(release.constraints),
+        "constraints": list(catalog.constraints_for(image)),
         "overrides": list(release.overrides),
         "index": release.index,
         "index_packages": list(release.index_packages),

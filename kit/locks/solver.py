@@ -15,6 +15,7 @@ from kit import files, process
 from kit.catalog import Catalog
 from kit.catalog.rows import Image, Wheel, WheelMetadata
 from kit.errors import CommandError, KitError, LockError, NetworkError
+from kit.frozen import dataclass
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.locks.uv import uv_program
 from kit.network import FRAMEWORK_INDEX, read_settings
@@ -48,7 +49,7 @@ def compile_requirements(
     pythons = catalog.pythons_for(image)
     machines = catalog.machines_for(image)
     inputs = {
-        "constraints.txt": _lines(release.constraints + more_constraints),
+        "constraints.txt": _lines(catalog.constraints_for(image) + more_constraints),
         "overrides.txt": _lines(release.overrides),
         # uv takes the versions of an output file that is already there as its preferences.
         "solved.txt": present,
@@ -68,6 +69,58 @@ def compile_requirements(
     environments = marker_environments(pythons, machines)
     entries = [for_these(entry, environments) for entry in parse_requirements(text, f"uv's answer for {image.name}")]
     return [entry for entry in entries if entry is not None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A Python and a platform that packages are for."""
+
+    python: str
+    glibc: str
+    machine: str
+
+    @property
+    def arguments(self) -> list[str]:
+        """As uv takes them."""
+        platform = f"{self.machine}-manylinux_2_{min(int(self.glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
+        return ["--python-version", self.python, "--python-platform", platform]
+
+
+def newest(
+    uv: Path,
+    catalog: Catalog,
+    image: Image,
+    package: str,
+    target: Target,
+    *,
+    pins: tuple[str, ...] = (),
+    limits: tuple[str, ...] = (),
+    present: str = "",
+) -> str:
+    """The version of a package that uv takes beside these pins and within these limits; empty when nothing fits.
+
+    Versions of the text `present` stay where they fit. Raises NetworkError when an index does not answer.
+    """
+    inputs = {
+        "wanted.txt": _lines((package, *pins)),
+        "limits.txt": _lines(limits),
+        "overrides.txt": _lines(image.release.overrides if pins else ()),
+        "solved.txt": present,
+    }
+    arguments = ["wanted.txt", "--constraint", "limits.txt", "--override", "overrides.txt"]
+    arguments += ["--output-file", "solved.txt", *target.arguments]
+    arguments += ["--no-annotate", "--no-header"]
+    with files.scratch("popular") as folder:
+        arguments += _index_arguments(_index(catalog, image, catalog.wheels_for(image.release), folder))
+        try:
+            _run(uv, "compile", arguments, inputs, folder)
+        except CommandError as e:
+            error = _solve_error(image, e)
+            if isinstance(error, NetworkError):
+                raise error from None
+            return ""
+        found = re.search(rf"(?m)^{re.escape(package)}==(\S+)", (folder / "solved.txt").read_text(encoding="utf-8"))
+    return found[1] if found else ""
 
 
 def _index(catalog: Catalog, image: Image, wheels: tuple[Wheel, ...], folder: Path) -> str:
@@ -91,6 +144,10 @@ def _index(catalog: Catalog, image: Image, wheels: tuple[Wheel, ...], folder: Pa
         page.parent.mkdir(parents=True)
         page.write_text(f"<!DOCTYPE html><html><body>\n{text}</body></html>\n", encoding="utf-8")
     return (folder / "index").as_uri()
+
+
+def _index_arguments(index: str) -> list[str]:
+    return ["--find-links" if index.endswith(".html") else "--index", index] if index else []
 
 
 def _static_metadata(row: WheelMetadata) -> str:
@@ -146,16 +203,14 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str, wheels: tu
     arguments += ["--target", "target"]
     uv = uv_program(catalog.uv_version)
     for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
-        platform = f"{machine}-manylinux_2_{min(int(glibc.split('.')[1]), _UV_NEWEST_GLIBC)}"
-        where = ["--python-version", python, "--python-platform", platform]
+        where = Target(python=python, glibc=glibc, machine=machine).arguments
         with files.scratch("lock") as folder:
-            if index := _index(catalog, image, wheels, folder):
-                where += ["--find-links" if index.endswith(".html") else "--index", index]
+            where += _index_arguments(_index(catalog, image, wheels, folder))
             try:
                 _run(uv, "install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, folder)
             except CommandError as e:
                 error = _solve_error(image, e)
-                error.message += f" (wheels for Python {python}, {platform})"
+                error.message += f" (wheels for Python {python}, {where[-1]})"
                 raise error from None
 
 

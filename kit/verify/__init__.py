@@ -15,6 +15,7 @@ from kit.engine import Engine
 from kit.errors import BadInputError, EngineError
 from kit.frozen import dataclass
 from kit.locks.format import read_lock
+from kit.locks.held import held
 from kit.network import NetworkSettings
 from kit.render import image_environment, image_labels
 from kit.run.containers import close_tunnels, sweep, user_inside, user_of
@@ -138,6 +139,7 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             platform=f"{described['Os']}/{described['Architecture']}",
             labels=image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
             environment=image_environment(image),
+            held=held(ready.catalog, image),
             privileged={f"{row.path.removeprefix('/usr')} {row.mode}" for row in ready.catalog.privileged},
             scripts=scripts,
             asked=asked,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.markers import Marker
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -38,6 +40,21 @@ def missing(expected: Mapping[str, str], installed: Iterable[Sequence[str]]) -> 
         if not any(is_same_version(version, other) for other in there):
             lines.append(f"{name} {version} is locked, {' and '.join(there) or 'none'} is there")
     return lines
+
+
+def matching(locked: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
+    """The locked packages that these names and shell patterns stand for."""
+    return {n: v for n, v in locked.items() if any(fnmatch.fnmatchcase(n, pattern) for pattern in patterns)}
+
+
+def broken(locked: Mapping[str, str], constraints: Iterable[str]) -> list[str]:
+    """The constraints that a locked version does not meet: with such a line pip would have to replace it."""
+    found = []
+    for requirement in map(Requirement, constraints):
+        version = locked.get(canonicalize_name(requirement.name))
+        if version and not requirement.specifier.contains(version, prereleases=True):
+            found.append(str(requirement))
+    return found
 
 
 def besides(expected: Mapping[str, str], installed: Iterable[Sequence[str]]) -> list[str]:

@@ -52,6 +52,7 @@ class Subject:
     platform: str  # in docker's spelling
     labels: Mapping[str, str]  # those the image must have
     environment: Mapping[str, str]  # the variables it must set
+    held: tuple[str, ...]  # the packages that pip must leave alone, by name or shell pattern
     privileged: Collection[str]  # files that may have setuid or setgid, `/bin/su 4755`: without `/usr`, with their mode
     scripts: str  # on the engine's machine, what is at SCRIPTS inside
     asked: Asked | None  # the GPUs the container was given; None: none

@@ -11,6 +11,7 @@ import pytest
 from kit import locks
 from kit.catalog import load_catalog
 from kit.errors import LockError, NetworkError
+from kit.locks.popular import Found
 
 Kit = Callable[..., Any]
 
@@ -122,3 +123,23 @@ def test_update_without_a_registry(kit: Kit, monkeypatch: pytest.MonkeyPatch) ->
     assert lines[0] == "asking 127.0.0.1:9 for ubuntu:24.04"
     assert lines[1].startswith("error: the registry 127.0.0.1:9 does not answer: ")
     assert lines[2] == "hint: give a registry that can be reached from here: `kit update --registry-mirror HOST`"
+
+
+def test_popular_goes_with_check(kit: Kit) -> None:
+    assert kit("lock", "--popular").code == 2
+
+
+def test_popular_says_what_keeps_a_package_out(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def check(self: Any, image: Any, lock: Any) -> Any:
+        asked.append(image.name)
+        beside = "1.0" if image.name == "tf-cpu" else "0.1"
+        yield Found(package="some", alone="1.0", beside=beside, known=None)
+
+    monkeypatch.setattr("kit.locks.popular.Popular.check", check)
+    result = kit("lock", "--check", "--popular", "tf-cpu", "torch2.7-cu126", "torch2.7-cu126-devel")
+    assert result.code == 1
+    assert asked == ["tf-cpu", "torch2.7-cu126"]
+    assert "tf-cpu: 1 packages, 0 known to differ" in result.err
+    assert "some: 0.1 beside what the image holds, 1.0 by itself" in result.err

@@ -19,6 +19,7 @@ from kit.catalog.rows import LAYERS, Image
 from kit.errors import CheckFailedError, LockError, NetworkError, UnlockedError
 from kit.locks import solver
 from kit.locks.format import read_requirements
+from kit.locks.popular import Popular
 from tests.conftest import Project
 from tests.fake_wheels import make_index, make_wheel, sha256_of
 
@@ -129,7 +130,8 @@ def test_read(copied: Path) -> None:
     assert lock.file.text() == (copied / locks.LOCK_FILE).read_text()
     assert tuple(lock.layers) == LAYERS
     day = datetime.datetime.fromtimestamp(lock.source_date_epoch, tz=datetime.timezone.utc)
-    assert day.isoformat() == f"{lock.file.snapshot}T00:00:00+00:00"
+    assert day.time() == datetime.time(), "a day's midnight"
+    assert day.date().isoformat() <= lock.file.snapshot, "which stays while the lock changes"
     assert not locks.differences(lock, CATALOG, CATALOG.find("tf-cpu"))
 
 
@@ -816,3 +818,105 @@ def test_a_lock_that_grows_keeps_its_epoch(project: Project, monkeypatch: pytest
     solved("another")
     assert locks.solve(project.catalog, project.image, upgrade=True, today=datetime.date(2027, 5, 2))
     assert locks.read_lock(project.folder, project.image).source_date_epoch > epoch
+
+
+# Much used packages.
+
+
+@pytest.fixture
+def used(small: Catalog, tmp_path: Path) -> Catalog:
+    """The same catalog with its lock, packages that people want in the image, and those that these need."""
+    wheels = tmp_path / "wheels"
+    for version in ("1.0", "2.0"):
+        make_wheel(wheels, "glue", version)
+    make_wheel(wheels, "free", "1.0", requires=("glue<2",))
+    make_wheel(wheels, "newer", "1.0", requires=("torch<3",))
+    make_wheel(wheels, "newer", "2.0", requires=("torch>=2.7",))
+    make_wheel(wheels, "torch", "2.7.0")
+    make_wheel(wheels, "tied", "1.0", requires=("torch==2.7.0",))
+    make_wheel(wheels, "asks-sympy", "1.0", requires=("sympy<1",))
+    make_wheel(wheels, "sympy", "0.9")
+    make_index(tmp_path / "index", wheels)
+    source = small.folder / "packages.toml"
+    source.write_text(source.read_text().replace('name = "jupyterlab"', 'name = "glue"'))
+    (small.folder / "popular.toml").write_text(
+        """
+[[popular]]
+field = "f"
+packages = ["free", "newer", "tied", "asks-sympy", "nosuch"]
+source = "s"
+[[known]]
+packages = ["newer"]
+images = ["torch2.6-*"]
+reason = "its 2.0 is for torch 2.7"
+"""
+    )
+    used = load_catalog(small.folder)
+    locks.solve(used, used.find("torch2.6-cu124"), upgrade=True)
+    return used
+
+
+def test_a_package_is_tried_beside_what_is_held_and_alone(used: Catalog) -> None:
+    image = used.find("torch2.6-cu124")
+    lock = locks.read_lock(paths.images_dir() / image.name, image)
+    assert ("glue", "2.0") in lock.packages
+    found = {f.package: f for f in Popular(used).check(image, lock)}
+    assert [(f.alone, f.beside) for f in found.values()] == [
+        ("1.0", "1.0"),  # the image's glue is no obstacle
+        ("2.0", "1.0"),
+        ("1.0", ""),
+        ("1.0", "1.0"),
+        ("", ""),
+    ]
+    assert {name: f.problem for name, f in found.items()} == {
+        "free": "",
+        "newer": "",
+        "tied": "tied: none beside what the image holds, 1.0 by itself",
+        "asks-sympy": "",
+        "nosuch": "nosuch cannot be installed at all",
+    }
+
+
+def test_what_is_built_for_the_locked_numpy_is_a_bound(used: Catalog, tmp_path: Path) -> None:
+    with (used.folder / "packages.toml").open("a") as file:
+        file.write(
+            """
+[[built_for]]
+package = "glue"
+versions = ">=2"
+requirements = ["sympy>=1"]
+reason = "r"
+source = "s"
+"""
+        )
+    catalog = load_catalog(used.folder)
+    image = catalog.find("torch2.6-cu124")
+    lock = locks.read_lock(paths.images_dir() / image.name, image)
+    found = {f.package: f.beside for f in Popular(catalog).check(image, lock)}
+    assert found["asks-sympy"] == ""
+    assert found["free"] == "1.0"
+
+
+def test_an_index_that_does_not_answer_is_no_answer(used: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = used.find("torch2.6-cu124")
+    lock = locks.read_lock(paths.images_dir() / image.name, image)
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(NetworkError):
+        list(Popular(used).check(image, lock))
+
+
+def test_a_cap_holds_a_lock_and_makes_it_stale(small: Catalog, tmp_path: Path) -> None:
+    make_wheel(tmp_path / "wheels", "sympy", "2.0")
+    make_index(tmp_path / "index", tmp_path / "wheels")
+    image = small.find("torch2.6-cu124")
+    locks.solve(small, image)
+    assert ("sympy", "2.0") in locks.read_lock(paths.images_dir() / image.name, image).packages
+    with (small.folder / "packages.toml").open("a") as file:
+        file.write('[[cap]]\nrequirement = "sympy<2"\nreason = "r"\nsource = "s"\n')
+    capped = load_catalog(small.folder)
+    with pytest.raises(CheckFailedError, match="out of date"):
+        locks.check(capped, image)
+    locks.solve(capped, image)
+    assert ("sympy", "1.0") in locks.read_lock(paths.images_dir() / image.name, image).packages
+    locks.check(capped, image)

@@ -2,8 +2,10 @@ import re
 
 import pytest
 
-from kit import layout, render
+from kit import layout, paths, render
 from kit.catalog.rows import LAYERS
+from kit.locks import held
+from kit.locks.format import read_lock
 
 
 @pytest.fixture
@@ -88,8 +90,24 @@ def test_tensorflow_takes_gpu_memory_as_it_needs_it_and_torch_has_no_such_settin
     assert "TF_FORCE" not in render.render_dockerfile(catalog, gpu, None)
 
 
-def test_pip_in_a_container_is_bound_to_the_lock(gpu):
-    assert render.image_environment(gpu)["PIP_CONSTRAINT"] == layout.CONSTRAINTS
+def test_pip_is_bound_by_the_image_s_own_settings_alone(catalog, gpu):
+    assert not [name for name in render.image_environment(gpu) if name.startswith(("PIP_C", "UV_"))]
+    text = render.render_dockerfile(catalog, gpu, None)
+    assert "torch torchvision torchaudio numpy 'nvidia-*' " in text
+    assert f"> {layout.CONSTRAINTS}" in text
+
+
+def test_pip_leaves_cuda_alone_only_where_there_is_some_and_knows_what_runs_with_numpy_2(catalog, gpu):
+    def words(name):
+        image = catalog.find(name)
+        lock = read_lock(paths.images_dir() / name, image)
+        return held.held(catalog, image), held.bounds(catalog, lock)
+
+    (names, bounds), (cpu, _), (_, old) = words(gpu.name), words("tf-cpu"), words("torch1.13-cu117")
+    assert {"torch", "torchvision", "torchaudio", "numpy", "nvidia-*"} <= set(names)
+    assert set(cpu) == {"tensorflow-cpu", "tensorflow", "numpy"}
+    assert "pandas>=2.2.2" in bounds
+    assert old == (), "its numpy is 1"
 
 
 def test_labels_say_what_the_image_is(catalog, gpu):

@@ -42,6 +42,16 @@ def test_packages_are_those_whose_markers_hold(lock):
     assert on_311["numpy"] != on_313["numpy"]
 
 
+def test_constraints_against_the_lock():
+    locked = {"torch": "2.7.1", "nvidia-nccl-cu12": "2.26.2", "sympy": "1.14"}
+    assert expected.matching(locked, ("torch", "torchvision", "nvidia-*")) == {
+        "torch": "2.7.1",
+        "nvidia-nccl-cu12": "2.26.2",
+    }
+    assert expected.broken(locked, ["torch==2.7.1", "sympy>=1.13,<2", "pandas>=2.2.2"]) == []
+    assert expected.broken(locked, ["torch==2.6.0", "Sympy<1.14"]) == ["torch==2.6.0", "Sympy<1.14"]
+
+
 @pytest.mark.parametrize(
     ("installed", "missing", "besides"),
     [

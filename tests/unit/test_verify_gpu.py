@@ -270,6 +270,7 @@ def subject(catalog, engine) -> Subject:
         platform="linux/amd64",
         labels={},
         environment={},
+        held=(),
         privileged=(),
         scripts=Path("/nonexistent"),
         asked=Asked(count=1),

@@ -19,17 +19,17 @@ from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
 if TYPE_CHECKING:
     from kit.locks.format import Lock
 
-# They open and close each step of a build.
-STEP_SCRIPTS = ("begin.sh", "end.sh")
+# What steps of a build take from templates/: they open and close each, and make the user's layer.
+STEP_SCRIPTS = ("begin.sh", "end.sh", "hold.py", "pip_python.py", "user_layer.py")
 
 
 def step_scripts() -> str:
-    """The text of the scripts that every step sources: what they do is part of what an image is."""
+    """The text of the scripts that steps use: what they do is part of what an image is."""
     return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in STEP_SCRIPTS)
 
 
 def kit_context(uv: str) -> Path:
-    """A folder with the uv program, of this version, and the scripts that open and close a step."""
+    """A folder with the uv program, of this version, and the scripts that steps use."""
     import shutil
     import tempfile
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kit.verify import expected
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import Answer, Fact, require
+from kit.verify.suite.conftest import PYTHON, Answer, Fact, Host, require
 
 
 def test_locked(subject: Subject, packages: Answer, fact: Fact) -> None:
@@ -22,12 +22,19 @@ def test_besides(subject: Subject, packages: Answer) -> None:
     require(not others, f"not locked: {', '.join(others)}")
 
 
-def test_constraints(subject: Subject, packages: Answer) -> None:
-    """`pip install` in a container is held to the locked versions."""
+def test_constraints(subject: Subject, host: Host, packages: Answer, fact: Fact) -> None:
+    """`pip install` in a container is held to the framework, its CUDA and numpy, in the file that pip itself names."""
     locked = expected.packages(subject.lock, packages.value("environment"))
-    held = [line.split("==") for line in packages.value("constraints")]
-    missing = expected.missing(locked, held)
+    read = host.run(f'cat "$({PYTHON} -m pip config get global.constraint)"')
+    require(read.rc == 0, read.stderr)
+    lines = read.stdout.splitlines()
+    missing = expected.missing(
+        expected.matching(locked, subject.held), [line.split("==", 1) for line in lines if "==" in line]
+    )
     require(not missing, "pip is not held to: " + "; ".join(missing))
+    broken = expected.broken(locked, lines)
+    require(not broken, "the lock itself is not: " + "; ".join(broken))
+    fact(f"{sum('==' in line for line in lines)} at their version, {len(lines)} in all")
 
 
 def test_byte_code(packages: Answer, fact: Fact) -> None:

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
+from kit.spec.container import project_of
 from tests.engine.conftest import KIT, Kit
 from tests.engine.notebook import execute, get, split
 from tests.engine.remote.client import eventually
-from tests.engine.witness import containers
+from tests.engine.witness import containers, volumes
 
 pytestmark = pytest.mark.engine
 HUGE_UID = 1234567890
@@ -65,18 +66,59 @@ def test_shared_memory_is_half_the_machine(kit: Kit, tf_cpu: str, docker: Docker
     assert abs(int(done.stdout.split()[-1]) - expected) < 2**20
 
 
-def test_pip_adds_packages_and_cannot_replace_locked_ones(kit: Kit, tf_cpu: str, workspace: Path) -> None:
-    arguments = ("-q", "run", "-C", str(workspace), "--user", "54322", tf_cpu, "sh", "-c")
-    kit(*arguments, "pip install --quiet cowsay && python -c 'import cowsay'")
-    assert kit(*arguments, "python -c 'import cowsay; print(cowsay.__name__)'").stdout == "cowsay\n"
-    refused = kit(*arguments, "pip install --quiet 'numpy<1.20'", code=1)
-    assert "numpy" in refused.stderr
-    listed = kit(*arguments, "pip list --format=freeze").stdout
+PIP_IN_ONE_PROCESS = (
+    "import subprocess, sys\n"
+    "subprocess.run([sys.executable, '-m', 'pip', 'install', '--quiet', 'cowsay'], check=True)\n"
+    "import cowsay; print(cowsay.__name__)"
+)
+
+
+def test_pip_adds_packages_and_leaves_the_framework_alone(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    arguments = ("-q", "run", "-C", str(workspace), "--user", "54322", tf_cpu)
+    assert kit(*arguments, "python", "-c", PIP_IN_ONE_PROCESS).stdout == "cowsay\n", "without another start"
+    assert kit(*arguments, "python", "-c", "import cowsay; print(cowsay.__name__)").stdout == "cowsay\n"
+    refused = kit(*arguments, "pip", "install", "--quiet", "tensorflow-cpu==2.19.1", code=1)
+    assert "kit: this image is the one for tensorflow-cpu==" in refused.stderr
+    assert "named `tf2.19`" in refused.stderr
+    listed = kit(*arguments, "pip", "list", "--format=freeze").stdout
     assert "\nkeras==" in listed, "what is locked"
     assert "\ncowsay==" in listed, "and what was added"
-    # pip takes nothing out that is outside the virtual environment it belongs to.
-    kit(*arguments, "rm -r ~/.local/lib")
-    assert "cowsay" not in kit(*arguments, "pip list --format=freeze").stdout
+    kit(*arguments, "pip", "uninstall", "--yes", "--quiet", "cowsay")
+    assert "No module named" in kit(*arguments, "python", "-c", "import cowsay", code=1).stderr
+
+
+def test_reset_takes_out_all_that_was_added(kit: Kit, tf_cpu: str, docker: DockerClient, workspace: Path) -> None:
+    run = ("-q", "run", "-C", str(workspace), tf_cpu)
+    kit(*run, "sh", "-c", "pip install --quiet cowsay && echo kept > ~/kept")
+    name = next(n for n in volumes(docker, "kit-") if f"{project_of(workspace)}-tf-cpu-local" in n)
+    users = docker.containers.run(f"kit/{tf_cpu}", "sleep 60", detach=True, volumes=[f"{name}:/home/kit/.local"])
+    try:
+        assert users.name in kit("--yes", "reset", "-C", str(workspace), "tf-cpu", code=2).stderr
+    finally:
+        users.remove(force=True)
+    kit("--yes", "reset", "-C", str(workspace), "tf-cpu")
+    assert name not in volumes(docker, "kit-")
+    assert "No module named" in kit(*run, "python", "-c", "import cowsay", code=1).stderr
+    assert kit(*run, "cat", "/home/kit/kept").stdout == "kept\n", "the rest of the home folder stays"
+
+
+def test_pip_may_replace_what_the_framework_is_not_built_with(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    shell = ("-q", "run", "-C", str(workspace), tf_cpu, "sh", "-c")
+    kit(*shell, "pip install --quiet 'tqdm<4.67'")
+    version = "python -c 'import tqdm; print(tqdm.__version__)'"
+    assert kit(*shell, version).stdout.startswith("4.66")
+    kit(*shell, "pip uninstall --yes --quiet tqdm")
+    assert not kit(*shell, version).stdout.startswith("4.66")
+    kit(*shell, "pip install --quiet --target /workspace/target cowsay")
+    assert (workspace / "target/cowsay").is_dir()
+
+
+def test_an_environment_of_the_users_own_is_not_bound(kit: Kit, tf_cpu: str, workspace: Path) -> None:
+    shell = ("-q", "run", "-C", str(workspace), tf_cpu, "sh", "-c")
+    # Without ensurepip: the pip of the image installs into it.
+    kit(*shell, "python -m venv --without-pip own && pip --python own install --quiet 'numpy<2' pip")
+    assert kit(*shell, "own/bin/python -c 'import numpy; print(numpy.__version__)'").stdout.startswith("1.")
+    assert "constraint" not in kit(*shell, "own/bin/python -m pip config list").stdout
 
 
 def test_jupyter_answers_with_its_token_only(jupyter: dict[str, str]) -> None:

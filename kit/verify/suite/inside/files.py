@@ -25,7 +25,11 @@ SECRET_NAMES = re.compile(
     |\.kube/config|\.ssh/(id_[a-z0-9]+|authorized_keys)|\.p12|\.pfx|\.jks|\.kdbx|\.huggingface/token|huggingface/token|\.wandb|kaggle\.json|\.env)$""",
     re.VERBOSE,
 )
-PIP_SETTINGS = "[install]\nuser = true\n"
+# The image's own environment, and the user's layer that the first Python made in the container's home.
+PIP_SETTINGS = {
+    "/opt/kit/venv/pip.conf": "[global]\npython = /opt/kit/pip-python\n",
+    "/home/kit/.local/venv/pip.conf": "[global]\nconstraint = /opt/kit/constraints.txt\n",
+}
 SECRET_TEXT = re.compile(
     rb"""-----BEGIN\ [A-Z ]*PRIVATE\ KEY-----|://[^/\s:@]+:[^/\s:@]+@|\bAKIA[0-9A-Z]{16}\b|\bhf_[A-Za-z0-9]{30,}
     |\bgh[pousr]_[A-Za-z0-9]{36}|"(argon2|sha1|sha256):[^"]{20,}\"""",
@@ -88,19 +92,19 @@ def look(venv: str) -> dict[str, Any]:
                 found["libraries"].append(path)
             # What Python compiled says no more than its source.
             is_searched = path.startswith(SEARCHED) or (plain(path) not in known and not path.endswith(".pyc"))
-            if is_secret_name(path, venv) or (is_searched and has_secret_text(path, info)):
+            if is_secret_name(path) or (is_searched and has_secret_text(path, info)):
                 found["secrets"].append(path)
     return {name: sorted(paths) for name, paths in found.items()}
 
 
-def is_secret_name(path: str, venv: str) -> bool:
+def is_secret_name(path: str) -> bool:
     if not SECRET_NAMES.search(path):
         return False
-    if path != f"{venv}/pip.conf":
+    if path not in PIP_SETTINGS:
         return True
     # The image's own, while it has nothing in it but the image's own setting.
     with open(path, encoding="utf-8", errors="replace") as file:
-        return file.read() != PIP_SETTINGS
+        return file.read() != PIP_SETTINGS[path]
 
 
 def has_capabilities(path: str) -> bool:

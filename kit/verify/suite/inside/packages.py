@@ -1,4 +1,4 @@
-"""Inside: the Python packages that are installed, what `pip install` is held to, and whether byte code is valid."""
+"""Inside: the Python packages that are installed, and whether byte code is valid."""
 # mypy: disable-error-code="import-not-found"
 # Strings and not paths: over fifty thousand files those cost seconds.
 # ruff: noqa: PTH111, PTH112, PTH118, PTH119, PTH120, PTH123
@@ -48,12 +48,6 @@ def installed() -> list[tuple[str, str]]:
     return sorted((d.metadata["Name"] or "", d.version or "") for d in found)
 
 
-def constraints() -> list[str]:
-    """The lines `pip install` is held to."""
-    with open(os.environ["PIP_CONSTRAINT"], encoding="utf-8") as file:
-        return [line.strip() for line in file if "==" in line]
-
-
 def byte_code() -> dict[str, object]:
     """The compiled modules whose source is another now: Python would compile those at every start."""
     count, stale = 0, []
@@ -78,4 +72,4 @@ def byte_code() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    give({"environment": environment, "installed": installed, "constraints": constraints, "byte_code": byte_code})
+    give({"environment": environment, "installed": installed, "byte_code": byte_code})
