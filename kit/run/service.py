@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from kit import layout, ports
 from kit.engine import Engine
 from kit.errors import NotReadyError, PortTakenError
+from kit.run import mount_points
 from kit.run.containers import answers, close_tunnels, service_url, sweep
 from kit.run.lease import GpuDecision, reserved
-from kit.run.prepare import new_name, place_on
+from kit.run.prepare import new_name, open_ports, place_on, require_free_name
 from kit.spec.container import ContainerSpec, describe
-from kit.spec.request import RunRequest, Started
+from kit.spec.request import RunRequest, Started, own_token
 
 START_TRIES = 20
 # Where the services of a machine behind SSH listen, on its loopback: below the ports that systems give out by
@@ -39,13 +40,14 @@ def start_service(
     sweep(engine)
     import secrets
 
-    token = secrets.token_urlsafe(24)
+    token = own_token(request) or secrets.token_urlsafe(24)
     first = request.port or layout.port_of(request.service)
     spec, port = _start(request, gpus, engine, on_message, first, token)
     name = spec.name
     for line in (spec.gpus.note, *engine.cautions(spec)):
         if line:
             on_message(line)
+    base = spec.environment.get(layout.BASE_URL, "")
     try:
         if engine.target:
             from kit.remote import tunnels
@@ -65,12 +67,13 @@ def start_service(
                     f"{engine.target} asks at every login: once its connection is lost, the URL works again after the "
                     f"next kit command there; a key (`ssh-copy-id {engine.target}`) makes it come back by itself"
                 )
-        _wait(engine, name, request.service, port, token, timeout_s)
+            open_ports(engine, name, request.ports, on_message)
+        _wait(engine, name, request.service, port, token, base, timeout_s)
     except BaseException:
         close_tunnels(name, engine)
         engine.remove(name, force=True)
         raise
-    return Started(name=name, url=service_url(request.service, port, token), gpus=spec.gpus)
+    return Started(name=name, url=service_url(request.service, port, token, base), gpus=spec.gpus)
 
 
 def _start(
@@ -82,19 +85,25 @@ def _start(
     token: str,
 ) -> tuple[ContainerSpec, int]:
     """Start the container on a free port of its machine: the container, and the port."""
+    require_free_name(engine, request)
     place, name = place_on(engine, request), new_name(request)
+    for line in place.notes:
+        on_message(line)
     for _ in range(START_TRIES):
         with (
             reserved(gpus, engine, on_message) as (granted, _),
             _port(engine, first, exact=request.port is not None) as port,
         ):
             spec = describe(request, place, granted, name=name, port=port, token=token)
+            mount_points.make(engine, spec)
             try:
                 engine.run_detached(spec)
-            except PortTakenError:
+            except PortTakenError as e:
                 # Another program took it between the look and the start.
                 if request.port is not None and not engine.target:
                     raise
+                if any(f":{outer} " in f"{line} " for line in e.details for outer, _ in request.ports):
+                    raise PortTakenError(e.message, details=e.details, hint="give --publish another port") from None
                 first = port + 1
                 continue
         return spec, port
@@ -111,11 +120,11 @@ def _port(engine: Engine, first: int, *, exact: bool) -> Iterator[int]:
         yield port
 
 
-def _wait(engine: Engine, name: str, service: str | None, port: int, token: str, timeout_s: float) -> None:
+def _wait(engine: Engine, name: str, service: str | None, port: int, token: str, base: str, timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     next_look = time.monotonic() + 2
     while time.monotonic() < end:
-        if answers(service, port, token):
+        if answers(service, port, token, base):
             return
         if time.monotonic() >= next_look:
             container = engine.container(name)

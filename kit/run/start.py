@@ -7,16 +7,18 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
+from kit import layout
 from kit.config import read_env_file
 from kit.engine import Engine
 from kit.errors import BadInputError
 from kit.frozen import dataclass
+from kit.run import folder
 from kit.run.containers import user_inside
 from kit.run.lease import GpuDecision, no_gpus
-from kit.run.prepare import Wanted, bring, folder_on, mount_on, name_and_words, prepare
+from kit.run.prepare import Wanted, bring, folder_on, groups_on, mount_on, name_and_words, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command
+from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command, split_server_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class RunAsk(Wanted):
     tensorboard: bool = False  # beside the notebook
     detach: bool = False
     restart: str = ""
+    container: str = ""  # its name; empty: one that kit makes up
     configured: tuple[str, ...] = ()  # of these fields, those whose value is a default for whatever it is of use to
     is_terminal: bool = False
 
@@ -57,7 +60,11 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     `prepare`, `bring` and `folder_on` raise.
     """
     name, words = name_and_words(ask.name, ask.words, ask.configured_image)
-    service, command, logdir = as_command(words)
+    bare, options = split_server_options(words)
+    service, command, logdir = as_command(bare)
+    if options and service != "jupyter":
+        service, command, logdir = as_command(words)  # they are the command's own
+        options = ()
     if ask.tensorboard and service != "jupyter":
         raise BadInputError("--tensorboard is for the notebook", hint="alone it is `kit run NAME tensorboard`")
     if ask.port is not None and not service and "port" not in ask.configured:
@@ -70,6 +77,11 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     if ask.remote_folder and not ask.target:
         raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
     contents = ask.contents
+    if service and contents.joins in (layout.HOST_NETWORK, layout.NO_NETWORK):
+        raise BadInputError(
+            f"--network {contents.joins} is for a command: a service is published on 127.0.0.1 and nowhere else",
+            hint="leave it out; `--publish HOST:INNER` brings a further port of the container here",
+        )
     secrets = read_env_file(contents.env_file) if contents.env_file else ()
     mounts = contents.mounts if ask.target else [mount_on(mount, None) for mount in contents.mounts]
     ready = prepare(replace(ask, name=name), screen)
@@ -77,18 +89,23 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     if engine.connection:
         mounts = [mount_on(mount, engine.connection) for mount in mounts]
     ready = bring(ready, screen)
+    there = folder_on(engine, ask.folder, ask.remote_folder, screen)
+    user = ask.user or user_inside(engine, ask.folder)
+    folder.require_visible(engine, [str(there), *(mount.source for mount in mounts)], ready.reference)
+    for line in folder.notes(engine, there, user, [number for number, _ in groups_on(engine, user)], mounts):
+        screen.say(line)
     request = RunRequest(
         image=ready.image,
         reference=ready.reference,
         service=service,
         command=command,
         port=ask.port,
-        folder=folder_on(engine, ask.folder, ask.remote_folder, screen),
-        user=ask.user or user_inside(engine, ask.folder),
-        environment=contents.environment,
+        folder=there,
+        user=user,
+        **contents.as_they_are,
         secrets=(*secrets, *contents.secrets),
-        memory_bytes=contents.memory_bytes,
-        pids=contents.pids,
+        server_options=(*contents.server_options, *options) if service == "jupyter" else (),
+        name=ask.container,
         mounts=tuple(mounts),
         logdir=logdir or contents.logdir,
         restart=ask.restart,
@@ -112,7 +129,9 @@ def start_services(planned: Planned, on_message: Callable[[str], None]) -> dict[
     assert request.service is not None
     started = {request.service: start_service(request, planned.gpus, planned.engine, on_message)}
     for service in planned.beside:
-        wanted = replace(request, service=service, port=None)
+        # Ports of the user's own are the first one's, and options the notebook's.
+        name = f"{request.name}-{service}" if request.name else ""
+        wanted = replace(request, service=service, port=None, ports=(), server_options=(), name=name)
         started[service] = start_service(wanted, no_gpus(request.image), planned.engine, on_message)
     return started
 
