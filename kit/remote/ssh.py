@@ -87,7 +87,8 @@ _NO_SHELL = "the machine must give a login a POSIX shell: `ssh {target} sh -c tr
 # Who we are there, and the sockets of engines that this account may use; the first that answers is taken.
 _ACCOUNT_SCRIPT = """
 say() { printf '%s\\t%s\\n' "$mark$1" "$2"; }
-for group in $(id -G); do say group "$group:$(getent group "$group" 2>/dev/null | cut -d: -f1)"; done
+for group in $(id -G); do say group "$group"; done
+getent group $(id -G) 2>/dev/null | while IFS=: read -r name _ group _; do say group-name "$group:$name"; done
 say user "$(id -un)"; say uid "$(id -u)"; say gid "$(id -g)"; say home "$HOME"; say hostname "$(hostname)"
 socket() {
     # Podman's Docker interface is no way to a GPU, under whatever name.
@@ -394,6 +395,7 @@ def parse_account(text: str, mark: str) -> Account | None:
     found = dict(pairs)
     if not found.get("home", "").startswith("/") or not all(_ID.fullmatch(found.get(n, "")) for n in ("uid", "gid")):
         return None
+    names = dict(value.partition(":")[::2] for name, value in pairs if name == "group-name")
     return Account(
         user=found.get("user", ""),
         uid=int(found["uid"]),
@@ -406,7 +408,9 @@ def parse_account(text: str, mark: str) -> Account | None:
         has_podman="podman" in found,
         ends_at_logout="ends-at-logout" in found,
         proxies={name.removeprefix("proxy-"): value for name, value in pairs if name.startswith("proxy-")},
-        groups=tuple(value for name, value in pairs if name == "group" and _ID.fullmatch(value.partition(":")[0])),
+        groups=tuple(
+            f"{value}:{names.get(value, '')}" for name, value in pairs if name == "group" and _ID.fullmatch(value)
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from kit.errors import KitError, NoSuchContainerError
 from kit.run import mount_points
 from kit.run.containers import sweep
 from kit.run.lease import GpuDecision, reserved
-from kit.run.prepare import new_name, open_ports, place_on, require_free_name
+from kit.run.prepare import new_name, open_ports, place_on, require_free
 from kit.spec.container import ContainerSpec, describe
 from kit.spec.request import RunRequest
 
@@ -93,7 +93,7 @@ def _described(
     """The container of a command, its GPUs reserved and proven; and what lets go of the lock they were chosen under."""
     if engine.is_here:  # where it costs a millisecond
         sweep(engine)
-    require_free_name(engine, request)
+    require_free(engine, request)
     place = place_on(engine, request)
     for line in place.notes:
         on_message(line)

@@ -16,8 +16,19 @@ from kit.spec.container import ContainerSpec, Mount
 MAX_ENTRIES, MAX_LINKS = 2000, 3
 
 
+# On which the root of this machine may be nobody (`root_squash`), whatever its own rights are.
+OF_SERVERS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "lustre", "beegfs", "gpfs", "afs")
+
+
 def require_visible(engine: Engine, sources: Sequence[str], image: str) -> None:
     """Raise BadInputError for a folder or file of this machine that its user sees and its engine does not."""
+    for source in sources:
+        # Engines are asked in JSON and lines of CSV, which have no other bytes.
+        if not source.isprintable() and (not _is_text(source) or "\r\n" in source):
+            raise BadInputError(
+                f"no engine takes the name {source!a}: it is not UTF-8 text, or has a line's end of Windows in it",
+                hint="rename it, or a folder above it",
+            )
     if not engine.is_here or engine.is_rootless:
         return
     table = mounts.read_table()
@@ -33,6 +44,30 @@ def require_visible(engine: Engine, sources: Sequence[str], image: str) -> None:
                 f"the engine cannot see {found.target}: it was mounted after the engine had started",
                 hint="`kit engine down` and `kit engine up` start it anew; then it sees what is mounted now",
             )
+
+        closed = _closed(source, found.target) if found and found.kind in OF_SERVERS and os.geteuid() != 0 else ""
+        if closed and not _is_same(engine, source, image):
+            raise BadInputError(
+                f"the engine cannot see {source}: its root may not enter {closed}, which is a server's",
+                hint=f"`chmod o+x {closed}` lets it in, as does `no_root_squash` on the server; or copy it",
+            )
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _closed(source: str, top: str) -> str:
+    """The first folder on the way from `top` to a path that only its user and group may enter; empty for none."""
+    way = [folder for folder in reversed(Path(source).parents) if folder.is_relative_to(top)]
+    try:
+        return next((str(folder) for folder in way if not folder.stat().st_mode & 1), "")
+    except OSError:
+        return ""
 
 
 def _is_same(engine: Engine, source: str, image: str) -> bool:
@@ -58,9 +93,22 @@ def _is_same(engine: Engine, source: str, image: str) -> bool:
 
 def notes(engine: Engine, folder: Path, user: str, groups: Sequence[int], others: Sequence[Mount]) -> list[str]:
     """Lines on what a container of this user (UID:GID) cannot do in a folder of this machine, or not find in it."""
-    if engine.connection or (engine.is_rootless and user != "0:0"):
-        return []  # on another machine it is a copy of the user's own; whom a number is outside only the engine knows
+    if engine.is_rootless and user != "0:0":
+        return []  # whom a number is outside only the engine knows
+    if engine.connection:
+        return _rights_there(engine, folder, user)
     return [*_rights(folder, user, groups, is_caller=engine.is_rootless), *_links(folder, others)]
+
+
+def _rights_there(engine: Engine, folder: Path, user: str) -> list[str]:
+    """The same of a folder behind SSH, where it is the user's own account that can be asked."""
+    connection = engine.connection
+    is_caller = connection is not None and (engine.is_rootless or user.startswith(f"{connection.account.uid}:"))
+    if connection is None or not is_caller:
+        return []
+    if connection.run('test -w "$1"', arguments=[str(folder)], check=False).returncode == 0:
+        return []
+    return [f"warning: {folder} on {engine.target} is read-only for you: nothing can be saved in /workspace"]
 
 
 def _rights(folder: Path, user: str, groups: Sequence[int], *, is_caller: bool) -> list[str]:

@@ -14,7 +14,7 @@ from kit import accounts, layout, paths, ports
 from kit.catalog import Catalog, load_catalog
 from kit.decide import compat
 from kit.engine import Engine, connect
-from kit.errors import BadInputError, NoSuchImageError
+from kit.errors import BadInputError, NoSuchImageError, PortTakenError
 from kit.frozen import dataclass
 from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
@@ -155,8 +155,12 @@ def new_name(request: RunRequest, *, use: str = "") -> str:
     return request.name or f"kit-{request.image.name}-{use or request.service or 'run'}-{os.urandom(3).hex()}"
 
 
-def require_free_name(engine: Engine, request: RunRequest) -> None:
-    """Raise BadInputError when there is a container of the name that was asked for."""
+def require_free(engine: Engine, request: RunRequest) -> None:
+    """Raise BadInputError when there is a container of the name that was asked for, and PortTakenError when one of the
+    further ports is in use here.
+    """
+    if taken := [port for port, _ in request.ports if engine.is_here and not ports.is_free(port)]:
+        raise PortTakenError(f"port {taken[0]} is in use", hint="give --publish another one: HOST:INNER")
     if request.name and engine.is_listed(request.name):
         raise BadInputError(
             f"--name {request.name}: there is a container of that name",

@@ -13,7 +13,7 @@ from kit.errors import NotReadyError, PortTakenError
 from kit.run import mount_points
 from kit.run.containers import answers, close_tunnels, service_url, sweep
 from kit.run.lease import GpuDecision, reserved
-from kit.run.prepare import new_name, open_ports, place_on, require_free_name
+from kit.run.prepare import new_name, open_ports, place_on, require_free
 from kit.spec.container import ContainerSpec, describe
 from kit.spec.request import RunRequest, Started, own_token
 
@@ -85,7 +85,7 @@ def _start(
     token: str,
 ) -> tuple[ContainerSpec, int]:
     """Start the container on a free port of its machine: the container, and the port."""
-    require_free_name(engine, request)
+    require_free(engine, request)
     place, name = place_on(engine, request), new_name(request)
     for line in place.notes:
         on_message(line)
@@ -98,12 +98,10 @@ def _start(
             mount_points.make(engine, spec)
             try:
                 engine.run_detached(spec)
-            except PortTakenError as e:
+            except PortTakenError:
                 # Another program took it between the look and the start.
                 if request.port is not None and not engine.target:
                     raise
-                if any(f":{outer} " in f"{line} " for line in e.details for outer, _ in request.ports):
-                    raise PortTakenError(e.message, details=e.details, hint="give --publish another port") from None
                 first = port + 1
                 continue
         return spec, port

@@ -92,7 +92,10 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     there = folder_on(engine, ask.folder, ask.remote_folder, screen)
     user = ask.user or user_inside(engine, ask.folder)
     folder.require_visible(engine, [str(there), *(mount.source for mount in mounts)], ready.reference)
-    for line in folder.notes(engine, there, user, [number for number, _ in groups_on(engine, user)], mounts):
+    # A copy that was sent is the user's own.
+    is_copy = engine.connection is not None and not ask.remote_folder
+    groups = [number for number, _ in groups_on(engine, user)]
+    for line in [] if is_copy else folder.notes(engine, there, user, groups, mounts):
         screen.say(line)
     request = RunRequest(
         image=ready.image,

@@ -175,6 +175,16 @@ def test_limits_ports_and_a_network_reach_the_container(kit, docker):
     assert docker.called("network", "create") == []
 
 
+def test_a_further_port_that_is_in_use_is_said_before_the_start(kit, docker):
+    with ports.reserved(layout.JUPYTER_PORT, exact=True), socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        for words in (["true"], ["jupyter"]):
+            result = kit("run", "-p", str(server.getsockname()[1]), "tf-cpu", *words)
+            assert result.code == 16
+            assert "--publish" in result.err
+    assert starts(docker) == []
+
+
 def test_the_machines_own_network_is_for_commands_and_said(kit, docker):
     result = kit("run", "--network", "host", "tf-cpu", "true")
     assert result.code == 0
@@ -255,7 +265,8 @@ def test_a_name_that_is_taken_in_that_moment_removes_nothing_either(kit, docker,
     conflict = 'docker: Error response from daemon: Conflict. The container name "/mine" is already in use by container'
     docker.reply("run", code=125, stderr=f"{conflict} abc.\n")
     docker.reply("container", "inspect", stdout=json.dumps([container("mine", labels={"kit.client": "other:1"})]))
-    monkeypatch.setattr("kit.run.prepare.require_free_name", lambda *_: None)
+    for module in ("command", "service"):
+        monkeypatch.setattr(f"kit.run.{module}.require_free", lambda *_: None)
     assert kit("run", "--name", "mine", *words).code in (2, 125)
     assert docker.called("rm") == []
 

@@ -136,3 +136,29 @@ def test_of_many_links_a_few_are_named(tmp_path):
     found = notes(project)
     assert len(found) == folder.MAX_LINKS + 1
     assert "6 more links" in found[-1]
+
+
+@pytest.mark.parametrize("name", ["/a\udcff", "/a\r\nb"])
+def test_a_name_that_no_engine_takes_is_said(name):
+    with pytest.raises(BadInputError, match="no engine takes the name"):
+        folder.require_visible(Fake(), [name], "i")
+
+
+@pytest.mark.parametrize("name", ["/a\nb", "/a,b", '/a"b', "/家 é", "/a\rb"])
+def test_other_names_are_taken(name):
+    folder.require_visible(Fake(is_here=False), [name], "i")
+
+
+def test_a_servers_folder_that_root_may_not_enter_is_told(table, tmp_path):
+    (tmp_path / "home/project").mkdir(parents=True)
+    tmp_path.chmod(0o711)
+    (tmp_path / "home").chmod(0o750)
+    table(f"22 1 0:20 / / rw - ext4 /dev/sda1 rw\n30 22 0:30 / {tmp_path} rw shared:2 - nfs4 server:/x rw\n")
+    project = str(tmp_path / "home/project")
+    with pytest.raises(BadInputError, match=r"its root may not enter .*/home, ") as raised:
+        folder.require_visible(Fake(is_private=False), [project], "i")
+    assert "chmod o+x" in raised.value.hint
+    found = (tmp_path / "home/project").stat()
+    folder.require_visible(Fake(is_private=False, said=f"{found.st_dev} {found.st_ino}"), [project], "i")
+    (tmp_path / "home").chmod(0o711)
+    folder.require_visible(Fake(is_private=False), [project], "i")
