@@ -115,7 +115,7 @@ def run_command(
         tensorboard=tensorboard,
         detach=detach,
         restart=restart,
-        configured=tuple(name for name in ("port", "restart") if is_configured(name)),
+        configured=tuple(name for name in ("port", "restart", "publish", "jupyter_options") if is_configured(name)),
         force=force,
         image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -98,14 +99,20 @@ def _start(
             mount_points.make(engine, spec)
             try:
                 engine.run_detached(spec)
-            except PortTakenError:
+            except PortTakenError as e:
                 # Another program took it between the look and the start.
-                if request.port is not None and not engine.target:
+                if (request.port is not None and not engine.target) or _is_further(e, request):
                     raise
                 first = port + 1
                 continue
         return spec, port
     raise PortTakenError(f"no free port found in {START_TRIES} tries")
+
+
+def _is_further(error: PortTakenError, request: RunRequest) -> bool:
+    """Whether a port that is taken is one that the user has chosen besides the service's: no other will do."""
+    said = " ".join(error.details)
+    return any(re.search(rf":{port}\b", said) for port, _ in request.ports)
 
 
 @contextlib.contextmanager

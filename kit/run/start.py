@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from kit import layout
+from kit import layout, ports
 from kit.config import read_env_file
 from kit.engine import Engine
 from kit.errors import BadInputError
@@ -77,6 +77,8 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     if ask.remote_folder and not ask.target:
         raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
     contents = ask.contents
+    if contents.server_options and service != "jupyter" and "jupyter_options" not in ask.configured:
+        raise BadInputError("--jupyter-option is for the notebook", hint="a program's own options stand behind it")
     if service and contents.joins in (layout.HOST_NETWORK, layout.NO_NETWORK):
         raise BadInputError(
             f"--network {contents.joins} is for a command: a service is published on 127.0.0.1 and nowhere else",
@@ -97,6 +99,11 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
     groups = [number for number, _ in groups_on(engine, user)]
     for line in [] if is_copy else folder.notes(engine, there, user, groups, mounts):
         screen.say(line)
+    if "publish" in ask.configured and engine.is_here:
+        # What a file asks for each time, a container that runs already may have.
+        for port, _ in (taken := [pair for pair in contents.ports if not ports.is_free(pair[0])]):
+            screen.say(f"port {port} of the configuration is in use, and not published a second time")
+        contents = replace(contents, ports=tuple(pair for pair in contents.ports if pair not in taken))
     request = RunRequest(
         image=ready.image,
         reference=ready.reference,

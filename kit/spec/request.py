@@ -214,11 +214,11 @@ def parse_port(text: str) -> tuple[int, int]:
 
 
 def parse_name(text: str) -> str:
-    """The value of `--name`, as engines take it. Raises BadInputError."""
-    if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{1,62}", text):
+    """The value of `--name`, as engines and host names take it. Raises BadInputError."""
+    if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,62}", text):
         raise BadInputError(
             f"--name '{text}': no name of a container",
-            hint="2 to 63 letters, digits, `-`, `_` and `.`, with a letter or digit first",
+            hint="2 to 63 letters, digits, `-` and `_`, with a letter or digit first",
         )
     return text
 

@@ -198,6 +198,24 @@ def test_variables_files_and_mounts(kit, docker, folder):
     assert made["restart"] == "${RESTART:-unless-stopped}"
 
 
+def test_places_of_mounts_are_made_where_the_image_is_and_told_where_not(kit, docker, folder, monkeypatch):
+    words = ("compose", "tf-cpu", "--mount", f"{folder}:/workspace/data")
+    result = kit(*words)
+    assert "once the image is there, `kit compose` again" in result.err
+    assert not (folder / "data").exists()
+    monkeypatch.setattr(make, "current", lambda *_: {})
+    result = kit(*words)
+    assert result.code == 0, result.err
+    assert "once the image" not in result.err
+    assert (folder / "data").is_dir()
+
+
+def test_a_token_of_ones_own_is_in_the_file_for_it_alone(kit, docker, folder):
+    assert kit("compose", "tf-cpu", "-e", "JUPYTER_TOKEN=a-token-of-mine").code == 0
+    assert "a-token-of-mine" not in (folder / "compose.yaml").read_text()
+    assert "JUPYTER_TOKEN=a-token-of-mine\n" in (folder / ".env").read_text()
+
+
 @pytest.fixture
 def podman(docker, monkeypatch):
     """Podman of an ordinary user."""

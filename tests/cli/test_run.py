@@ -10,6 +10,8 @@ import pytest
 from kit import layout, ports
 from kit.cli import docker_words, group
 from kit.image.build.inputs import fingerprint
+from kit.remote import tunnels
+from kit.run.prepare import open_ports
 from tests.fake_docker import container, info
 from tests.free_ports import free_ports
 
@@ -175,14 +177,46 @@ def test_limits_ports_and_a_network_reach_the_container(kit, docker):
     assert docker.called("network", "create") == []
 
 
-def test_a_further_port_that_is_in_use_is_said_before_the_start(kit, docker):
+def test_a_further_port_that_is_in_use_is_said_before_the_start(kit, docker, tmp_path, monkeypatch):
     with ports.reserved(layout.JUPYTER_PORT, exact=True), socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         for words in (["true"], ["jupyter"]):
             result = kit("run", "-p", str(server.getsockname()[1]), "tf-cpu", *words)
             assert result.code == 16
             assert "--publish" in result.err
-    assert starts(docker) == []
+        assert starts(docker) == []
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "kit.toml").write_text(f"publish = [{server.getsockname()[1]}]\n")
+        result = kit("run", "tf-cpu", "true")
+        assert result.code == 0
+        assert "is in use, and not published a second time" in result.err
+    (args,) = starts(docker)
+    assert not [word for word in args if "publish" in word]
+
+
+def test_a_further_port_that_is_taken_in_that_moment_is_tried_once(kit, docker, monkeypatch):
+    said = "docker: Error response from daemon: Bind for 127.0.0.1:{} failed: port is already allocated\n"
+    docker.reply("run", code=125, stderr=said.format(7860))
+    result = kit("run", "-p", "7860", "tf-cpu", "jupyter")
+    assert result.code == 16
+    assert len(starts(docker)) == 1
+
+
+def test_further_ports_of_another_machine_have_a_tunnel_each(monkeypatch):
+    opened, lines = [], []
+
+    def open_tunnel(target, *, container, service, remote_port, first_port, life):
+        opened.append((target, container, service, remote_port, first_port, life))
+        return type("Tunnel", (), {"local_port": first_port + 1})
+
+    monkeypatch.setattr(tunnels, "open_tunnel", open_tunnel)
+    engine = type("There", (), {"target": "lab1", "life": lambda _, name: f"life of {name}"})()
+    open_ports(engine, "kit-a", ((7860, 80), (1, 2)), lines.append)
+    assert opened == [("lab1", "kit-a", "", port, port, "life of kit-a") for port in (7860, 1)]
+    assert lines == ["port 80 of kit-a: http://127.0.0.1:7861", "port 2 of kit-a: http://127.0.0.1:2"]
+    here = type("Here", (), {"target": ""})()
+    open_ports(here, "kit-a", ((7860, 80),), lines.append)
+    assert len(lines) == 2
 
 
 def test_the_machines_own_network_is_for_commands_and_said(kit, docker):
@@ -220,6 +254,7 @@ def test_what_is_no_such_value_is_refused_before_anything_starts(kit, docker, op
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--jupyter-option", "--A.b=1"], "for the notebook"),
         (["-v", "/a:/b"], "--mount SOURCE:TARGET"),
         (["-it"], "leave it out"),
         (["--rm"], "leave it out"),
