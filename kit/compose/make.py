@@ -25,9 +25,9 @@ from kit.network import NetworkSettings
 from kit.run import mount_points
 from kit.run.containers import caller, user_inside, user_of
 from kit.run.lease import no_gpus
-from kit.run.prepare import groups_on, mount_on, network_notes, ports_of_host
+from kit.run.prepare import groups_on, mount_on, network_notes, open_files, ports_of_host
 from kit.screen import Screen
-from kit.spec.container import LIMITS, ContainerSpec, Place, describe, slug
+from kit.spec.container import LIMITS, NOFILE, ContainerSpec, Place, describe, slug
 from kit.spec.gpu_grant import HIDDEN_GPUS, GpuGrant, grant, grant_in, refuse_cpu_image
 from kit.spec.gpu_request import GpuRequest
 from kit.spec.request import Contents, RunRequest, Service, own_token
@@ -196,7 +196,7 @@ def _described(
         can_limit=engine.can_limit if engine else LIMITS,
         ca_file=(engine.provide(ca_file) if engine else str(ca_file)) if ca_file else "",
         groups=groups,
-        raises_limits=not (engine and engine.is_rootless),
+        open_files=open_files(engine) if engine else NOFILE[1],
         host_ports=host_ports,
         timezone=accounts.timezone(),
         owner=owner if user.partition(":")[0] != owner else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import field, replace
@@ -19,7 +20,7 @@ from kit.frozen import dataclass
 from kit.image.build.ensure import ImageOptions, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for
-from kit.spec.container import Place, group_lines, passwd_lines
+from kit.spec.container import NOFILE, Place, group_lines, passwd_lines
 
 if TYPE_CHECKING:
     from kit.catalog.rows import Image
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from kit.spec.container import Mount
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import RunRequest
+
+
+CAP_SYS_RESOURCE = 24  # linux/capability.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +193,7 @@ def place_on(engine: Engine, request: RunRequest) -> Place:
         ca_file=engine.provide(ca_file) if ca_file else "",
         groups=groups,
         keeps_groups=engine.features.keeps_groups and engine.is_rootless,
-        raises_limits=not engine.is_rootless,
+        open_files=open_files(engine),
         host_ports=host_ports,
         timezone=accounts.timezone(),
         notes=network_notes(request, host_ports),
@@ -197,6 +201,20 @@ def place_on(engine: Engine, request: RunRequest) -> Place:
         owner_name=name,
         client=f"{socket.gethostname()}:{os.getpid()}",
     )
+
+
+def open_files(engine: Engine) -> int:
+    """How many files the engine may let a container have open; 0 for a rootless one, which allows what its user may.
+
+    A root that lacks CAP_SYS_RESOURCE, as in a container, raises no limit, and the engine is then bound by its own.
+    """
+    if engine.is_rootless:
+        return 0
+    found = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", engine.read_text("/proc/self/status") or "", re.MULTILINE)
+    if found is None or int(found[1], 16) >> CAP_SYS_RESOURCE & 1:
+        return NOFILE[1]
+    own = re.search(r"^Max open files\s+\S+\s+([0-9]{1,18})", engine.read_text("/proc/self/limits") or "", re.MULTILINE)
+    return min(NOFILE[1], int(own[1])) if own else 0
 
 
 def groups_on(engine: Engine, user: str) -> tuple[tuple[int, str], ...]:

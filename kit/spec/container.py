@@ -108,7 +108,7 @@ class Place:
     ca_file: str = ""
     groups: tuple[tuple[int, str], ...] = ()  # of the user there, besides the first: number and name
     keeps_groups: bool = False  # the engine hands on those of who starts it, and no others
-    raises_limits: bool = True  # whether the engine may give a container higher limits than its user has
+    open_files: int = NOFILE[1]  # as many as the engine may allow a container; 0: what it does by itself is best
     host_ports: frozenset[int] = frozenset()  # of that machine's own, those that a container reaches
     timezone: str = ""
     notes: tuple[str, ...] = ()  # for the user, of what it cannot give
@@ -153,8 +153,8 @@ def _limit(asked: int | None, default: int) -> int:
 
 
 def _ulimits(asked: tuple[Ulimit, ...], place: Place) -> tuple[Ulimit, ...]:
-    soft, hard = NOFILE
-    default = {"nofile": Ulimit(name="nofile", soft=soft, hard=hard)} if place.raises_limits else {}
+    soft, hard = (min(limit, place.open_files) for limit in NOFILE)
+    default = {"nofile": Ulimit(name="nofile", soft=soft, hard=hard)} if hard else {}
     return tuple({**default, **{limit.name: limit for limit in asked}}.values())
 
 

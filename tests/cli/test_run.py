@@ -9,9 +9,10 @@ import pytest
 
 from kit import layout, ports
 from kit.cli import docker_words, group
+from kit.engine import Engine
 from kit.image.build.inputs import fingerprint
 from kit.remote import tunnels
-from kit.run.prepare import open_ports
+from kit.run.prepare import open_files, open_ports
 from tests.fake_docker import container, info
 from tests.free_ports import free_ports
 
@@ -165,8 +166,9 @@ def test_limits_ports_and_a_network_reach_the_container(kit, docker):
     assert result.code == 0, result.err
     (args,) = starts(docker)
     assert {"--cpus=1.5", f"--shm-size={2**30}", "--network=lab"} <= {*args}
+    hard = open_files(Engine())
     assert [word for word in args if word.startswith("--ulimit")] == [
-        "--ulimit=nofile=65536:524288",
+        f"--ulimit=nofile={min(65536, hard)}:{hard}",
         "--ulimit=memlock=-1:-1",
         "--ulimit=stack=1:2",
     ]

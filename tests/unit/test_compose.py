@@ -112,6 +112,7 @@ def test_the_whole_text_of_a_file(kit, fake_docker, tmp_path: Path, monkeypatch,
         monkeypatch.setattr(os, name, lambda: 1234)
     monkeypatch.setattr(os, "getgroups", lambda: [1234])
     monkeypatch.setattr(accounts, "timezone", lambda: "")
+    monkeypatch.setattr(make, "open_files", lambda _: 524288)
     monkeypatch.setenv("http_proxy", "http://me:pass@proxy:1")
     monkeypatch.setenv("NO_PROXY", "a,b")
     result = kit("compose", *CASES[case])

@@ -16,9 +16,18 @@ from kit.network import NetworkSettings
 from kit.run import command
 from kit.run.containers import answers, caller, find, listed, sweep
 from kit.run.lease import GpuDecision, decide
-from kit.run.prepare import new_name, place_on
+from kit.run.prepare import new_name, open_files, place_on
 from kit.run.service import start_service
-from kit.spec.container import Mount, describe, group_lines, project_of, service_command, shm_bytes, volume_mounts
+from kit.spec.container import (
+    Mount,
+    Place,
+    describe,
+    group_lines,
+    project_of,
+    service_command,
+    shm_bytes,
+    volume_mounts,
+)
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.gpu_request import parse_request
 from kit.spec.request import RunRequest, as_command, parse_user, parse_variable
@@ -541,3 +550,30 @@ def test_groups_of_an_account_are_those_that_the_machine_says():
     assert accounts.groups_of(2**31 - 8, 0) == ()
     number = pwd.getpwuid(os.geteuid()).pw_uid
     assert all(isinstance(gid, int) and gid != os.getegid() for gid, _ in accounts.groups_of(number, os.getegid()))
+
+
+@pytest.mark.parametrize(
+    ("bounding", "limit", "expected"),
+    [
+        ("000001ffffffffff", "4096", 524288),
+        ("00000000a80425fb", "4096", 4096),
+        ("00000000a80425fb", "1048576", 524288),
+        ("00000000a80425fb", "unlimited", 0),
+        (None, "4096", 524288),
+    ],
+)
+def test_no_limit_is_above_what_the_engine_may_set(bounding, limit, expected):
+    texts = {
+        "/proc/self/status": f"Name:\tx\nCapBnd:\t{bounding}\nSeccomp:\t2\n" if bounding else None,
+        "/proc/self/limits": f"Max processes  1 2 processes\nMax open files            1024     {limit}     files\n",
+    }
+    engine = type("Here", (), {"is_rootless": False, "read_text": lambda _, path: texts[path]})()
+    assert open_files(engine) == expected
+    rootless = type("Rootless", (), {"is_rootless": True})()
+    assert open_files(rootless) == 0
+
+
+@pytest.mark.parametrize(("allowed", "limits"), [(524288, "65536:524288"), (4096, "4096:4096"), (0, "")])
+def test_open_files_of_a_container(request_, allowed, limits):
+    spec = describe(request_, Place(client="x", open_files=allowed), GpuGrant(), name="n", port=1)
+    assert [str(limit) for limit in spec.ulimits] == ([f"nofile={limits}"] if limits else [])
