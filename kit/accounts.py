@@ -1,11 +1,13 @@
-"""The accounts of this machine: their names, and who called sudo."""
+"""The accounts of this machine: their names and groups, who called sudo, and their time zone."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 
 _LARGEST = 2**32 - 2
+LOCALTIME = "/etc/localtime"
 
 
 def user_name(uid: int) -> str:
@@ -59,3 +61,42 @@ def home_of_root() -> str:
         return pwd.getpwuid(0).pw_dir
     except KeyError:
         return "/root"
+
+
+def groups_of(uid: int, gid: int) -> tuple[tuple[int, str], ...]:
+    """The groups of a user besides the one with this number, each with its name, which may be empty: for this process's
+    own user those that it has, for another what the machine's accounts say.
+    """
+    import grp
+    import pwd
+
+    if uid == os.geteuid():
+        found = os.getgroups()
+    else:
+        try:
+            account = pwd.getpwuid(uid)
+        except (KeyError, OverflowError):
+            return ()
+        found = os.getgrouplist(account.pw_name, account.pw_gid)
+    named = []
+    for number in sorted({*found} - {gid}):
+        try:
+            named.append((number, grp.getgrgid(number).gr_name))
+        except KeyError:
+            named.append((number, ""))
+    return tuple(named)
+
+
+def timezone(environment: Mapping[str, str] | None = None) -> str:
+    """The name of the time zone here (`Asia/Shanghai`); empty when it has none, and for one without summer and winter
+    that every container has.
+    """
+    env = os.environ if environment is None else environment
+    name = env.get("TZ", "").removeprefix(":")
+    if not name:
+        try:
+            name = os.path.realpath(LOCALTIME).partition("/zoneinfo/")[2]
+        except OSError:
+            name = ""
+    is_name = re.fullmatch(r"[A-Za-z][\w+-]*(/[\w+-]+){0,2}", name)
+    return name if is_name and name not in ("UTC", "Etc/UTC", "Universal", "Zulu") else ""

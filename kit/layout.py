@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from kit.frozen import dataclass
 
 UID = 1000
@@ -14,10 +16,15 @@ PIP_PYTHON = "/opt/kit/pip-python"
 WORKSPACE = "/workspace"
 CA_FILE = "/run/kit/ca.crt"
 PASSWD_FILE = "/etc/passwd"
+GROUP_FILE = "/etc/group"
 JUPYTER_PORT = 8888
 TENSORBOARD_PORT = 6006
 # The variable that a service has its token in.
 TOKEN = "JUPYTER_TOKEN"
+# The path below which JupyterLab answers, where it is another than `/`: for the health check, and for `kit url`.
+BASE_URL = "KIT_BASE_URL"
+# Of the networks that engines know, the two that are none: this machine's own, and nothing but the loopback.
+HOST_NETWORK, NO_NETWORK = "host", "none"
 
 
 def port_of(service: str | None) -> int:
@@ -25,20 +32,27 @@ def port_of(service: str | None) -> int:
     return TENSORBOARD_PORT if service == "tensorboard" else JUPYTER_PORT
 
 
-def jupyter_command(uid: int) -> tuple[str, ...]:
-    """What a container runs for JupyterLab as this user."""
-    command = (
-        "jupyter",
-        "lab",
-        "--ip=0.0.0.0",
-        f"--port={JUPYTER_PORT}",
-        "--no-browser",
+def jupyter_command(uid: int, options: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """What a container runs for JupyterLab as this user; `options` are the server's own, and count before kit's."""
+    own = (
         f"--ServerApp.root_dir={WORKSPACE}",
         # A page of somebody else's whose name leads here (DNS rebinding) asks under that name.
         "--ServerApp.allow_remote_access=False",
     )
+    named = {option.partition("=")[0] for option in options}
+    command = (
+        *("jupyter", "lab", "--ip=0.0.0.0", f"--port={JUPYTER_PORT}", "--no-browser"),
+        *(option for option in own if option.partition("=")[0] not in named),
+    )
     # Root only when the caller is root; the server refuses it otherwise and would never answer.
-    return (*command, "--allow-root") if uid == 0 else command
+    return (*command, *(("--allow-root",) if uid == 0 else ()), *options)
+
+
+def base_url(options: tuple[str, ...]) -> str:
+    """The path of JupyterLab that its options name, with a `/` at both ends; empty without one."""
+    found = [value for name, _, value in (o.partition("=") for o in options) if re.fullmatch(r"--\w+\.base_url", name)]
+    path = found[-1].strip("/") if found else ""
+    return f"/{path}/" if path else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +81,7 @@ HOME_DIRS: tuple[str, ...] = (
     CUDA_CACHE,
     WORKSPACE,
 )
-# Where kit mounts something of its own.
-MOUNT_POINTS = (WORKSPACE, PASSWD_FILE, CA_FILE, *(volume.path for volume in VOLUMES))
+# Where kit mounts something of its own. What the user mounts at a volume's place is there instead of it.
+MOUNT_POINTS = (WORKSPACE, PASSWD_FILE, GROUP_FILE, CA_FILE)
 # JupyterLab asks its makers for news and newer versions unless it is told not to; what is locked stays as it is.
 LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}

@@ -7,14 +7,75 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kit import process
+from kit.frozen import dataclass
 
 MOUNTS = Path("/proc/self/mounts")
+TABLE = Path("/proc/self/mountinfo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mounted:
+    """A file system that is mounted, from a line of /proc/self/mountinfo (proc_pid_mountinfo(5))."""
+
+    id: int
+    parent: int
+    target: str
+    kind: str
+    options: tuple[str, ...] = ()  # of the file system
+    is_shared: bool = False  # what is mounted in it later is seen from other mount namespaces, too
+
+    @property
+    def is_of_its_user_alone(self) -> bool:
+        """Whether root gets EACCES in it, as in FUSE's where whoever mounted it has not said otherwise."""
+        is_fuse = self.kind.startswith("fuse.") and "user_id=0" not in self.options
+        return is_fuse and not {"allow_other", "allow_root"} & {*self.options}
+
+
+def read_table(text: str | None = None) -> list[Mounted]:
+    """What is mounted here, in the order in which it was; nothing where the kernel does not say."""
+    if text is None:
+        try:
+            text = TABLE.read_text(errors="surrogateescape")
+        except OSError:
+            return []
+    found = []
+    for words in map(str.split, text.splitlines()):
+        if "-" not in words[6:]:
+            continue
+        end = words.index("-", 6)
+        kind, _, options = (*words[end + 1 :], "", "", "")[:3]
+        found.append(
+            Mounted(
+                id=int(words[0]),
+                parent=int(words[1]),
+                target=_unescaped(words[4]),
+                kind=kind,
+                options=tuple(options.split(",")),
+                is_shared=any(word.startswith("shared:") for word in words[6:end]),
+            )
+        )
+    return found
+
+
+def at(table: list[Mounted], path: str) -> Mounted | None:
+    """The file system that a path is on: of those mounted over each other the last."""
+    inside = [m for m in table if m.target == "/" or path == m.target or path.startswith(f"{m.target}/")]
+    return max(inside, key=lambda m: (len(m.target), table.index(m)), default=None)
+
+
+def is_shared(table: list[Mounted], found: Mounted) -> bool:
+    """Whether a file system was seen from other mount namespaces as soon as it was mounted; true for the root's."""
+    around = next((mount for mount in table if mount.id == found.parent), None)
+    return found.target == "/" or around is None or around.is_shared
 
 
 def parse_mounts(text: str) -> list[str]:
     """The mount points in /proc/mounts, with its octal escapes (`\\040` is a space) undone."""
-    targets = (line.split()[1] for line in text.splitlines() if len(line.split()) > 1)
-    return [re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), target) for target in targets]
+    return [_unescaped(line.split()[1]) for line in text.splitlines() if len(line.split()) > 1]
+
+
+def _unescaped(target: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), target)
 
 
 def changed_root(mountinfo: str | None = None) -> str:

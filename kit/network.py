@@ -7,10 +7,14 @@ import shlex
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kit import files
 from kit.errors import BadInputError
 from kit.frozen import dataclass
+
+if TYPE_CHECKING:
+    from urllib.parse import SplitResult
 
 SYSTEM_BUNDLES = (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/pki/tls/certs/ca-bundle.crt"))
 # Where an administrator puts certificates of the company's own; what is here is in the bundle too.
@@ -21,6 +25,23 @@ FRAMEWORK_INDEX = "KIT_FRAMEWORK_INDEX"
 # Of Linux; elsewhere there is neither.
 ROUTES, RECEIVED = Path("/proc/net/route"), Path("/proc/net/dev")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# The name that a container has for the machine of its engine.
+HOST_NAME = "host.docker.internal"
+# What tells pip and uv of an index, and huggingface_hub of its mirror.
+INDEX_VARIABLES = ("PIP_INDEX_URL", "UV_DEFAULT_INDEX")
+TRUSTED_HOST = "PIP_TRUSTED_HOST"
+HUB = "HF_ENDPOINT"
+_PORTS = {"http": 80, "https": 443, "socks4": 1080, "socks5": 1080, "socks5h": 1080}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inside:
+    """The variables that tell the programs of a container how to reach the network."""
+
+    plain: Mapping[str, str]  # those that differ from this machine's own
+    secret: Mapping[str, str]  # an address may have a password in it
+    uses_host: bool = False  # an address has HOST_NAME in it
+    left_out: tuple[str, ...] = ()  # addresses that nothing reaches from a container, without passwords
 
 
 def received_bytes() -> int | None:
@@ -46,19 +67,62 @@ class NetworkSettings:
     named_index: str = ""  # of the environment or kit's configuration
     framework_index: str = ""  # a mirror of the index that a framework's own wheels are from
     pip_files: tuple[Path, ...] = ()  # where pip would look for one otherwise
+    named_trust: str = ""  # hosts whose index pip takes without a certificate, as the environment names them
+    hub: str = ""  # the mirror of the Hugging Face hub
 
     @cached_property
     def index_url(self) -> str:
         """The Python package index to use; empty for the default one. Pip's files are read when it is asked for, which
         takes more than anything else here: `kit run` needs it for builds alone.
         """
-        return self.named_index or _pip_index(self.pip_files)
+        return self.named_index or _pip_setting(self.pip_files, "index-url")
+
+    @cached_property
+    def trusted_host(self) -> str:
+        """The hosts that pip trusts without a certificate, as it takes them in its variable: between spaces."""
+        return " ".join((self.named_trust or _pip_setting(self.pip_files, "trusted-host")).split())
 
     @property
     def needs_host_network(self) -> bool:
         """True when a proxy or mirror listens on this machine's loopback, where a container does not see it."""
         urls = [*(v for k, v in self.proxies.items() if k != "no_proxy"), self.index_url, self.framework_index]
-        return any(_host(url) in LOOPBACK for url in urls)
+        return any(map(is_loopback, urls))
+
+    @property
+    def loopback_ports(self) -> frozenset[int]:
+        """The ports of this machine's loopback that a container would need."""
+        return frozenset(_port(url) for _, url in self._addresses() if is_loopback(url))
+
+    def inside(self, host_ports: frozenset[int] | None = frozenset()) -> Inside:
+        """The same for a container, whose loopback is another than this machine's.
+
+        `host_ports` are the ports of this machine that it reaches under HOST_NAME; None: it has this machine's network.
+        What it does not reach is left out, rather than that each download fails.
+        """
+        plain: dict[str, str] = {}
+        secret: dict[str, str] = {}
+        left_out: list[str] = []
+        uses_host = False
+        for variable, url in self._addresses():
+            if host_ports is None or not is_loopback(url):
+                secret[variable] = url
+            elif _port(url) in host_ports:
+                uses_host = True
+                (secret if has_login(url) else plain)[variable] = _at_host(url)
+            else:
+                left_out.append(_without_login(url))
+        if any(name in plain or name in secret for name in PROXY_VARIABLES):
+            secret["no_proxy"] = with_loopback(self.proxies.get("no_proxy", ""))
+        if self.trusted_host and (plain.keys() | secret.keys()) & set(INDEX_VARIABLES):
+            secret[TRUSTED_HOST] = self.trusted_host
+        return Inside(plain=plain, secret=secret, uses_host=uses_host, left_out=tuple(dict.fromkeys(left_out)))
+
+    def _addresses(self) -> list[tuple[str, str]]:
+        """The variables that have an address, but for those of this machine's files, which no container has."""
+        found = [(name, url) for name, url in self.proxies.items() if name != "no_proxy"]
+        if self.index_url and not self.index_url.lower().startswith("file:"):
+            found += [(name, self.index_url) for name in INDEX_VARIABLES]
+        return [*found, *([(HUB, self.hub)] if self.hub else [])]
 
     def shell_script(self) -> str:
         """The settings as a shell script to source; empty when there are none."""
@@ -71,14 +135,53 @@ class NetworkSettings:
         return "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 
-def _host(url: str) -> str | None:
+def _split(url: str) -> SplitResult:
     from urllib.parse import urlsplit
 
     try:
         # `http_proxy=127.0.0.1:3128` is common, and without a scheme the host would be read as one.
-        return urlsplit(url if "//" in url else f"//{url}").hostname
+        found = urlsplit(url if "//" in url else f"//{url}")
+        found.port  # noqa: B018 (raises for one that is none)
+        return found
     except ValueError:
-        return None
+        return urlsplit("")
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is this machine's own, which another machine or a container has too."""
+    host = _split(url).hostname or ""
+    return host in LOOPBACK or host.startswith("127.")
+
+
+def with_loopback(no_proxy: str) -> str:
+    """What `no_proxy` says, and that no proxy leads to the machine itself."""
+    names = [name.strip() for name in no_proxy.split(",") if name.strip()]
+    if "*" in names:  # programs take it alone
+        return "*"
+    return ",".join([*names, *(name for name in LOOPBACK if name not in names)])
+
+
+def has_login(url: str) -> bool:
+    """Whether an address has a user or a password in it."""
+    return "@" in _split(url).netloc
+
+
+def _port(url: str) -> int:
+    found = _split(url)
+    return found.port or _PORTS.get(found.scheme.lower(), 80)
+
+
+def _at_host(url: str) -> str:
+    """An address of this machine's loopback as a container has it."""
+    found = _split(url)
+    login, sign, _ = found.netloc.rpartition("@")
+    moved = found._replace(netloc=f"{login}{sign}{HOST_NAME}:{_port(url)}").geturl()
+    return moved if "//" in url else moved.removeprefix("//")
+
+
+def _without_login(url: str) -> str:
+    found = _split(url)
+    return found._replace(netloc=found.netloc.rpartition("@")[2], query="", fragment="").geturl().removeprefix("//")
 
 
 def read_settings(
@@ -97,6 +200,8 @@ def read_settings(
         proxies=proxies(env),
         named_index=next((env[name] for name in names if env.get(name)), configured_index),
         framework_index=env.get(FRAMEWORK_INDEX, ""),
+        named_trust=env.get("PIP_TRUSTED_HOST", ""),
+        hub=env.get(HUB, ""),
         pip_files=(*own, home / ".config/pip/pip.conf", home / ".pip/pip.conf", Path("/etc/pip.conf")),
     )
 
@@ -133,7 +238,7 @@ def proxies(env: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def _pip_index(files: tuple[Path, ...]) -> str:
+def _pip_setting(files: tuple[Path, ...], key: str) -> str:
     import configparser
 
     for file in files:
@@ -142,6 +247,6 @@ def _pip_index(files: tuple[Path, ...]) -> str:
             parser.read(file, encoding="utf-8")
         except (OSError, configparser.Error, UnicodeDecodeError):
             continue  # pip itself reports a broken file; kit then uses the default index
-        if url := parser.get("global", "index-url", fallback=""):
-            return url
+        if value := parser.get("global", key, fallback=""):
+            return value
     return ""

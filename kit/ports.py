@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,3 +53,14 @@ def reserved(start: int, *, exact: bool, folder: Path | None = None) -> Iterator
         yield port
     finally:
         os.close(handle)
+
+
+def listening(table: str, address: str) -> frozenset[int]:
+    """The ports at which somebody listens at an IPv4 address or at all of a machine's, from /proc/net/tcp or tcp6."""
+    packed = socket.inet_aton(address)[::-1].hex().upper()
+    found = set()
+    for words in map(str.split, table.splitlines()[1:]):
+        at, _, port = words[1].partition(":") if len(words) > 3 else ("", "", "")
+        if words[3:4] == ["0A"] and (at == packed or set(at) == {"0"}) and re.fullmatch("[0-9A-F]{1,4}", port):
+            found.add(int(port, 16))
+    return frozenset(found)

@@ -144,7 +144,13 @@ def main() -> None:
     except click.ClickException as e:
         context = getattr(e, "ctx", None)
         command = context.command_path if context else "kit"
-        print_error(BadInputError(" ".join(e.format_message().split()), hint=f"`{command} --help` shows what it takes"))
+        message, hint = " ".join(e.format_message().split()), f"`{command} --help` shows what it takes"
+        if context and isinstance(e, click.NoSuchOption):
+            from kit.cli import docker_words
+
+            if word := docker_words.of(context.command.name or "", e.option_name):
+                message, hint = f"{e.option_name} is docker's: kit has no such option", word
+        print_error(BadInputError(message, hint=hint))
         sys.exit(BadInputError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         show("interrupted", err=True)

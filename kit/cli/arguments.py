@@ -15,7 +15,19 @@ from kit.image.build.ensure import ImageOptions
 from kit.image.build.options import BuildOptions
 from kit.network import read_settings
 from kit.spec.gpu_request import GpuRequest, parse_request
-from kit.spec.request import Contents, parse_count, parse_mount, parse_size, parse_user, parse_variable
+from kit.spec.request import (
+    Contents,
+    parse_count,
+    parse_cpus,
+    parse_mount,
+    parse_network,
+    parse_port,
+    parse_server_option,
+    parse_size,
+    parse_ulimit,
+    parse_user,
+    parse_variable,
+)
 
 if TYPE_CHECKING:
     from kit.image.build.options import BaseChoice
@@ -127,6 +139,12 @@ def _contents(
     logdir: str,
     memory: str | None,
     pids_limit: str | None,
+    cpus: str | None,
+    shm_size: str | None,
+    ulimits: tuple[str, ...],
+    publish: tuple[str, ...],
+    network: str,
+    jupyter_options: tuple[str, ...],
 ) -> Contents:
     own = _users_own()
     return Contents(
@@ -137,6 +155,12 @@ def _contents(
         logdir=logdir,
         memory_bytes=None if memory is None else parse_size(memory),
         pids=None if pids_limit is None else parse_count(pids_limit),
+        cpus=0 if cpus is None else parse_cpus(cpus),
+        shm_bytes=0 if shm_size is None else parse_size(shm_size, "--shm-size"),
+        ulimits=tuple({limit.name: limit for limit in map(parse_ulimit, ulimits)}.values()),
+        ports=tuple(dict.fromkeys(map(parse_port, publish))),
+        joins=parse_network(network),
+        server_options=tuple(map(parse_server_option, jupyter_options)),
     )
 
 
@@ -175,6 +199,38 @@ def content_options(*, env_file_help: str) -> Callable[[F], F]:
             "--memory", metavar="SIZE", help="Limit, such as 24g, or none.  [default: what leaves the machine some]"
         ),
         click.option("--pids-limit", metavar="N", help="Limit of processes and threads, or none.  [default: 16384]"),
+        click.option("--cpus", metavar="N", help="Limit of CPU time, such as 4 or 1.5.  [default: none]"),
+        click.option(
+            "--shm-size", metavar="SIZE", help="Of /dev/shm, such as 32g.  [default: half the memory, 16 GiB at most]"
+        ),
+        click.option(
+            "--ulimit",
+            "ulimits",
+            multiple=True,
+            metavar="NAME=SOFT[:HARD]",
+            help="Limit of each process, as docker's --ulimit takes it: memlock=unlimited, stack=67108864.  [default: "
+            "nofile=65536:524288]",
+        ),
+        click.option(
+            "-p",
+            "--publish",
+            multiple=True,
+            metavar="HOST:INNER",
+            help="A further port of the container, on 127.0.0.1; one number for both.",
+        ),
+        click.option(
+            "--network",
+            default="",
+            metavar="NAME",
+            help="Another network of the engine's; for a command also host or none.  [default: one of your own]",
+        ),
+        click.option(
+            "--jupyter-option",
+            "jupyter_options",
+            multiple=True,
+            metavar="--CLASS.NAME=VALUE",
+            help="Option of JupyterLab's own, which may stand behind `jupyter` too.",
+        ),
         click.option("--logdir", default=".", show_default=True, help="Where TensorBoard looks, under /workspace."),
     )
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 PARAMETERS: dict[str, str] = {
     **{name: name for name in ("folder", "remote_folder", "gpus", "port", "mounts", "env_file", "logdir", "restart")},
     **{name: name for name in ("memory", "pids_limit", "transfer", "pull", "base", "registry_mirror", "ca_cert")},
+    **{name: name for name in ("cpus", "shm_size", "ulimits", "publish", "network", "jupyter_options")},
     **{"variables": "env", "mirror": "apt_mirror"},
 }
 # Not every command with such an option is meant: a compose file leases no GPUs, an image that is measured needs one.

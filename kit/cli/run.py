@@ -27,6 +27,7 @@ from kit.run.command import run_command as run_attached
 from kit.run.command import start_job
 from kit.run.containers import Running
 from kit.run.start import RunAsk, check_gpus, plan, start_services
+from kit.spec.request import parse_name
 
 if TYPE_CHECKING:
     from kit.image.build.ensure import ImageOptions
@@ -64,6 +65,14 @@ if TYPE_CHECKING:
     help="With --host: a folder over there at /workspace, and nothing is sent.  [default: a copy of --folder]",
 )
 @content_options(env_file_help="File of environment variables, as docker's --env-file takes it.")
+@click.option(
+    "--name",
+    "container",
+    default="",
+    callback=lambda ctx, _, value: value if ctx.resilient_parsing else parse_name(value),
+    metavar="NAME",
+    help="Of the container, for `kit logs`, `stop` and the others.  [default: one that is free]",
+)
 @click.option("--tensorboard", is_flag=True, help="Start TensorBoard beside the notebook.")
 @click.option("-d", "--detach", is_flag=True, help="Let a command run by itself: `kit logs -f`, `kit stop`.")
 @restart_option("Whether the engine starts a service or a detached command again after a crash or a reboot.")
@@ -84,6 +93,7 @@ def run_command(
     folder: Path,
     remote_folder: str,
     contents: Contents,
+    container: str,
     tensorboard: bool,
     detach: bool,
     restart: str,
@@ -114,10 +124,11 @@ def run_command(
         folder=folder.resolve(),
         remote_folder=remote_folder,
         contents=contents,
+        container=container,
         tensorboard=tensorboard,
         detach=detach,
         restart=restart,
-        configured=tuple(name for name in ("port", "restart") if is_configured(name)),
+        configured=tuple(name for name in ("port", "restart", "publish", "jupyter_options") if is_configured(name)),
         force=force,
         takes_built=True,
         image=image,

@@ -6,7 +6,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from kit import layout
+from kit import accounts, layout
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.rows import Image
 from kit.compose.start import version_problem
@@ -22,14 +22,15 @@ from kit.image.build.ensure import choose_image, network_on
 from kit.image.build.inputs import current
 from kit.image.build.options import BuildOptions
 from kit.network import NetworkSettings
+from kit.run import mount_points
 from kit.run.containers import caller, user_inside, user_of
 from kit.run.lease import no_gpus
-from kit.run.prepare import mount_on
+from kit.run.prepare import groups_on, mount_on, network_notes, open_files, ports_of_host
 from kit.screen import Screen
-from kit.spec.container import LIMITS, ContainerSpec, Place, describe, slug
+from kit.spec.container import LIMITS, NOFILE, ContainerSpec, Place, describe, slug
 from kit.spec.gpu_grant import HIDDEN_GPUS, GpuGrant, grant, grant_in, refuse_cpu_image
 from kit.spec.gpu_request import GpuRequest
-from kit.spec.request import Contents, RunRequest, Service
+from kit.spec.request import Contents, RunRequest, Service, own_token
 from kit.targets import compose
 
 FORM_WORDS: dict[GpuForm, str] = {"cdi": "GPUs by CDI", "runtime": "GPUs by the NVIDIA runtime"}
@@ -82,7 +83,7 @@ def make(request: ComposeRequest, screen: Screen) -> Composed:
     info = engine.info if engine else None
     gpus = _gpus(request, image, info)
     folder = request.output.absolute().parent if request.output else Path.cwd()
-    file = _described(request, image, gpus, engine, folder)
+    file, lines = _described(request, image, gpus, engine, folder)
     made = Composed(
         image=image,
         file=file,
@@ -99,10 +100,15 @@ def make(request: ComposeRequest, screen: Screen) -> Composed:
         for volume in file.volumes:
             engine.make_volume(volume.source)
         made = replace(made, has_image=current(catalog, image, engine, BuildOptions()) is not None)
+        if made.has_image:
+            for service in file.services:
+                mount_points.make(engine, service)
+        elif any(mount_points.nested(service.mounts) for service in file.services):
+            notes.append("once the image is there, `kit compose` again makes the places of these mounts as yours")
         if engine.features.has_compose and not request.target:
             oldest = compose.min_compose(env_file=request.contents.env_file is not None)
             made = replace(made, problem=version_problem(engine, oldest))
-    return replace(made, is_new=is_new, notes=tuple(notes), token=write_token(folder))
+    return replace(made, is_new=is_new, notes=(*lines, *notes), token=write_token(folder, own_token(request.contents)))
 
 
 def _image(catalog: Catalog, request: ComposeRequest, screen: Screen) -> Image:
@@ -160,47 +166,62 @@ def _gpu_line(form: GpuForm | None, info: EngineFacts | None) -> str:
 
 def _described(
     request: ComposeRequest, image: Image, gpus: GpuGrant, engine: Engine | None, folder: Path
-) -> compose.ComposeFile:
+) -> tuple[compose.ComposeFile, tuple[str, ...]]:
+    """The file, and lines on what its containers do not reach."""
     contents = request.contents
+    if contents.joins in (layout.HOST_NETWORK, layout.NO_NETWORK):
+        raise BadInputError(
+            f"--network {contents.joins} is for a command: a service is published on 127.0.0.1 and nowhere else",
+            hint="leave it out; `--publish HOST:INNER` publishes a further port",
+        )
     user = request.user or (user_inside(engine, folder) if engine else caller())
     owner = (user_of(engine) if engine else caller()).partition(":")[0]
     network = network_on(request.network, engine) if engine else request.network
     ca_file = network.ca_file
-    place = Place(
-        memory_bytes=engine.memory_bytes if engine else 0,
-        can_limit=engine.can_limit if engine else LIMITS,
-        ca_file=(engine.provide(ca_file) if engine else str(ca_file)) if ca_file else "",
-        owner=owner if user.partition(":")[0] != owner else "",
-        # Of no kit process, so that none takes it for left behind by one that is gone.
-        client="compose",
-    )
+    groups = groups_on(engine, user) if engine else ()
     asked = RunRequest(
         image=image,
         folder=_there(folder.resolve(), engine),  # whose volumes `kit run` has
         user=user,
-        environment=contents.environment,
+        **contents.as_they_are,
         secrets=contents.secrets,
-        memory_bytes=contents.memory_bytes,
-        pids=contents.pids,
         mounts=tuple(mount_on(mount, engine.connection if engine else None) for mount in contents.mounts),
         logdir=contents.logdir,
         restart=request.restart,
         network=network,
+    )
+    host_ports = ports_of_host(engine, asked) if engine else frozenset()
+    place = Place(
+        memory_bytes=engine.memory_bytes if engine else 0,
+        can_limit=engine.can_limit if engine else LIMITS,
+        ca_file=(engine.provide(ca_file) if engine else str(ca_file)) if ca_file else "",
+        groups=groups,
+        open_files=open_files(engine) if engine else NOFILE[1],
+        host_ports=host_ports,
+        timezone=accounts.timezone(),
+        owner=owner if user.partition(":")[0] != owner else "",
+        # Of no kit process, so that none takes it for left behind by one that is gone.
+        client="compose",
     )
 
     def service(name: Service) -> ContainerSpec:
         # TensorBoard reads files: it reserves no GPU that the notebook could use.
         own = gpus if name == "jupyter" else no_gpus(image).grant
         port = (request.port if name == "jupyter" else None) or layout.port_of(name)
-        return describe(replace(asked, service=name), place, own, port=port)
+        mine = replace(asked, service=name, ports=asked.ports if name == "jupyter" else ())
+        if name == "jupyter":
+            mine = replace(mine, server_options=contents.server_options)
+        return describe(mine, place, own, port=port)
 
-    return compose.ComposeFile(
+    file = compose.ComposeFile(
         header=_header(request, image, gpus.form, uid=user.partition(":")[0]),
         project=f"kit-{slug(folder.name)}",
         services=tuple(service(name) for name in request.services),
         env_file=_beside(contents.env_file, folder) if contents.env_file else "",
         volumes_exist=engine is not None and request.output is not None,
+        groups=groups,
     )
+    return file, network_notes(asked, host_ports)
 
 
 def _there(folder: Path, engine: Engine | None) -> Path:

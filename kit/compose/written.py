@@ -95,11 +95,11 @@ def write(file: Path, text: str, *, force: bool = False) -> bool:
     return True
 
 
-def write_token(folder: Path) -> Literal["written", "there", "missing"]:
+def write_token(folder: Path, token: str = "") -> Literal["written", "there", "missing"]:
     """See to the notebook's token, in `.env` beside a compose file, where Compose looks for it.
 
-    `written`: a new file with a random token, for its owner's eyes only. A file that is there is never changed:
-    `there` when it has a token, `missing` when it has none. Raises BadInputError when it cannot be read.
+    `written`: a new file with this token or a random one, for its owner's eyes only. A file that is there is never
+    changed: `there` when it has a token, `missing` when it has none. Raises BadInputError when it cannot be read.
     """
     file = folder / ENVIRONMENT_FILE
     if (text := read(file)) is not None:
@@ -107,5 +107,5 @@ def write_token(folder: Path) -> Literal["written", "there", "missing"]:
     import secrets
 
     head = "# Written by `kit compose`. Whoever has the token has a shell: keep this file out of version control.\n"
-    paths.write_text(file, f"{head}{layout.TOKEN}={secrets.token_urlsafe(24)}\n", mode=0o600)
+    paths.write_text(file, f"{head}{layout.TOKEN}={token or secrets.token_urlsafe(24)}\n", mode=0o600)
     return "written"

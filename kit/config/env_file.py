@@ -38,6 +38,11 @@ def taken_from_here(path: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name, value in _lines(path) if value is None))
 
 
+def names(path: Path) -> tuple[str, ...]:
+    """The names of all variables in a file. Raises BadInputError."""
+    return tuple(dict.fromkeys(name for name, _ in _lines(path)))
+
+
 def _lines(path: Path) -> Iterator[tuple[str, str | None]]:
     try:
         is_handed_over = str(path).startswith(HANDED_OVER)

@@ -12,7 +12,22 @@ from typing import Any, Literal
 from kit.frozen import dataclass
 
 Kind = Literal[
-    "text", "host", "hosts", "url", "choice", "gpus", "port", "flag", "limit", "path", "there", "mounts", "env"
+    "text",
+    "texts",
+    "host",
+    "hosts",
+    "url",
+    "choice",
+    "gpus",
+    "port",
+    "ports",
+    "flag",
+    "limit",
+    "limits",
+    "path",
+    "there",
+    "mounts",
+    "env",
 ]
 
 # What Linux takes of a path, and of a name in it.
@@ -52,6 +67,12 @@ KEYS: dict[str, Key] = {
         Key(name="transfer", kind="flag", default=False),
         Key(name="memory", kind="limit", reaches_out=True),
         Key(name="pids_limit", kind="limit", reaches_out=True),
+        Key(name="cpus", kind="limit", reaches_out=True),
+        Key(name="shm_size", kind="limit", reaches_out=True),
+        Key(name="ulimits", kind="limits", default=(), reaches_out=True),
+        Key(name="publish", kind="ports", default=()),
+        Key(name="network", reaches_out=True),
+        Key(name="jupyter_options", kind="texts", default=(), reaches_out=True),
         Key(name="pull", default="", reaches_out=True),
         Key(
             name="base",
@@ -149,8 +170,14 @@ def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
         case "gpus":
             is_count = type(raw) is int and raw >= 1
             return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "free" or "0,3"')}
+        case "texts":
+            return {"": tuple(_text(item, "a list of texts") for item in _list(raw, "texts"))}
+        case "ports":
+            return {"": tuple(_ports(item) for item in _list(raw, '7860 or "7860:7860"'))}
+        case "limits":
+            return {"": _limits(raw)}
         case "limit":
-            is_count = type(raw) is int and raw >= 1
+            is_count = type(raw) in (int, float) and raw > 0
             return {"": str(raw) if is_count else _text(raw, 'a number, or a text such as "24g" or "none"')}
         case "port":
             if type(raw) is not int or not 1 <= raw <= 65535:
@@ -197,6 +224,18 @@ def _list(raw: Any, what: str) -> list[Any]:
     if not isinstance(raw, list):
         raise WrongValueError(f'must be a list of {what}: ["…"]')
     return raw
+
+
+def _ports(raw: Any) -> str:
+    return str(raw) if type(raw) is int else _text(raw, 'a list of ports: 7860 or "7860:7860"')
+
+
+def _limits(raw: Any) -> tuple[str, ...]:
+    if not isinstance(raw, Mapping):
+        raise WrongValueError('must be a table: { memlock = "unlimited", stack = 67108864 }')
+    said = 'a number, or a text such as "unlimited" or "65536:524288"'
+    found = {name: str(value) if type(value) is int else _text(value, said) for name, value in raw.items()}
+    return tuple(f"{name}={value}" for name, value in found.items())
 
 
 def _mounts(raw: Any, folder: Path) -> dict[str, Any]:

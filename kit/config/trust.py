@@ -11,7 +11,7 @@ import json
 import os
 from pathlib import Path
 
-from kit import files, paths
+from kit import files, layout, paths
 from kit.config import env_file
 from kit.config.keys import KEYS, LOCAL, FolderMount
 from kit.config.settings import Config, Setting, escaped
@@ -113,7 +113,9 @@ def _reaches(setting: Setting) -> bool:
     if isinstance(value, FolderMount):
         # On a host it is a path there, of which nothing can be seen from here.
         return value.source.startswith(("/", "~")) or _leaves(value.path, setting)
-    return isinstance(value, Path) and (_leaves(value, setting) or bool(_taken(setting)))
+    if setting.part == layout.TOKEN:  # whoever has chosen it gets into a notebook
+        return True
+    return isinstance(value, Path) and (_leaves(value, setting) or bool(_taken(setting)) or _has_token(setting))
 
 
 def _leaves(path: Path, setting: Setting) -> bool:
@@ -130,6 +132,16 @@ def _taken(setting: Setting) -> tuple[str, ...]:
         return ()
 
 
+def _has_token(setting: Setting) -> bool:
+    """Whether a file of variables in the project chooses the token of notebooks."""
+    if setting.key != "env_file" or _leaves(setting.value, setting):
+        return False
+    try:
+        return layout.TOKEN in env_file.names(setting.value)
+    except BadInputError:  # whoever uses the file says so
+        return False
+
+
 def _beside(setting: Setting) -> str:
     """What is not to be seen in a value: where a link in it leads, and the variables that a file takes from here."""
     path = setting.value.path if isinstance(setting.value, FolderMount) else setting.value
@@ -137,4 +149,5 @@ def _beside(setting: Setting) -> str:
         return ""
     real = os.path.realpath(path)
     taken = f" (takes {', '.join(names)} from here)" if (names := _taken(setting)) else ""
-    return f"{f' (leads to {escaped(real)})' if real != str(path) else ''}{taken}"
+    token = f" (sets {layout.TOKEN})" if _has_token(setting) else ""
+    return f"{f' (leads to {escaped(real)})' if real != str(path) else ''}{taken}{token}"

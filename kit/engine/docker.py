@@ -231,6 +231,21 @@ class Engine:
                     raise
         return name
 
+    @property
+    def is_private(self) -> bool:
+        """Whether it is kit's own."""
+        from kit import private_engine
+
+        return self.is_here and self.socket_path == private_engine.socket_path()
+
+    def host_address(self) -> str:
+        """The address at which the engine's machine is for containers; empty where there is none, or none is known."""
+        if not self.features.shares_bridge or self.is_rootless:
+            return ""
+        format = "--format={{range .IPAM.Config}}{{.Gateway}} {{end}}"
+        said = self.ask(["network", "inspect", format, "bridge"], timeout_s=30).stdout.split()
+        return next((address for address in said if re.fullmatch(r"[0-9]+(\.[0-9]+){3}", address)), "")
+
     def _image(self, reference: str) -> tuple[str, dict[str, str]] | None:
         answer = unix_http.get(self.socket_path, f"/images/{reference}/json")
         if answer and answer[0] in (200, 404):
@@ -487,8 +502,17 @@ class Engine:
         finally:
             # Interrupted, or what ended is not the command but the program that waited for it.
             if code < 0 or (code and self.is_listed(spec.name)):
-                self.remove(spec.name, force=True)
+                self._discard(spec)
         return code
+
+    def _discard(self, spec: ContainerSpec) -> None:
+        """Remove a container that did not start or that nobody waits for; not another one of a name that was chosen."""
+        try:
+            found = self.container(spec.name).labels.get(labels.CLIENT)
+        except KitError:  # none is there, or the engine does not say
+            found = None
+        if found in (None, spec.labels.get(labels.CLIENT)):
+            self.remove(spec.name, force=True)
 
     def is_listed(self, name: str) -> bool:
         """True when the engine has a container of this name, running or not."""
@@ -503,7 +527,7 @@ class Engine:
             args = ["run", "--detach", "--pull=never", *self.arguments(spec)]
             return self.call(args, environment=spec.variables).strip()
         except BaseException:
-            self.remove(spec.name, force=True)
+            self._discard(spec)
             raise
 
     def containers(self, *, label: str = labels.IMAGE) -> list[Container]:

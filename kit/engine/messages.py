@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from kit.errors import (
+    BadInputError,
     BaseNotFoundError,
     CommandError,
     DiskFullError,
@@ -100,6 +101,25 @@ KNOWN: Known = (
         EngineDeniedError,
         "no right to use the container engine",
         "`kit doctor` says whose it is, and how you come to use it",
+    ),
+    (
+        ("bind source path does not exist", "error while creating mount source path"),
+        EngineError,
+        "the engine does not see a folder or file that is to be in the container",
+        "if it is there, the engine's root may not look: mount sshfs with `-o allow_other`, export NFS with "
+        "`no_root_squash`, or open the folders above it (`chmod o+x`); else copy it to a disk of the machine",
+    ),
+    (
+        ("is already in use by container", "name is already in use"),
+        BadInputError,
+        "there is a container of that name",
+        "give another --name, or remove it: `kit ps --all`, `kit rm`",
+    ),
+    (
+        ("network not found", "no such network", "set up container networking: network "),
+        BadInputError,
+        "the engine has no such network",
+        "`docker network ls` lists them; --network may be left out",
     ),
     (("no such container",), NoSuchContainerError, "there is no such container", "`kit ps` lists what runs"),
 )

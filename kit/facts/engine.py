@@ -32,6 +32,7 @@ class Features:
     shares_bridge: bool = False  # puts all users' containers on one network unless it is told otherwise
     has_service: bool = False  # a daemon with settings of its own, which keeps containers running by itself
     can_attach_by_uri: bool = False  # an address alone leads an editor to its containers, wherever they are
+    keeps_groups: bool = False  # of a rootless engine's user, whose numbers a container does not have
     is_cdi_only: bool = False  # has no other way to a GPU, and looks in CDI_FOLDERS without saying so
 
 
@@ -46,7 +47,7 @@ FEATURES = {
         has_service=True,
         can_attach_by_uri=True,
     ),
-    "podman": Features(title="Podman", is_cdi_only=True),
+    "podman": Features(title="Podman", keeps_groups=True, is_cdi_only=True),
 }
 
 

@@ -87,6 +87,8 @@ _NO_SHELL = "the machine must give a login a POSIX shell: `ssh {target} sh -c tr
 # Who we are there, and the sockets of engines that this account may use; the first that answers is taken.
 _ACCOUNT_SCRIPT = """
 say() { printf '%s\\t%s\\n' "$mark$1" "$2"; }
+for group in $(id -G); do say group "$group"; done
+getent group $(id -G) 2>/dev/null | while IFS=: read -r name _ group _; do say group-name "$group:$name"; done
 say user "$(id -un)"; say uid "$(id -u)"; say gid "$(id -g)"; say home "$HOME"; say hostname "$(hostname)"
 socket() {
     # Podman's Docker interface is no way to a GPU, under whatever name.
@@ -126,6 +128,7 @@ class Account:
     has_podman: bool = False
     ends_at_logout: bool = False  # what this account runs by itself, as rootless Podman does
     proxies: Mapping[str, str] = field(default_factory=dict)  # by their lower-case names
+    groups: tuple[str, ...] = ()  # each as NUMBER:NAME, whose name may be empty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,7 +329,9 @@ def _open_one(target: str, address: str, folder: Path) -> Connection | None:
         raw = json.loads((folder / "account.json").read_text(encoding="utf-8"))
         if raw.pop("mark") != _mark(address):
             return None  # the folder's name is short: another one's
-        account = Account(**{**raw, "sockets": tuple(raw["sockets"]), "denied": tuple(raw["denied"])})
+        account = Account(
+            **{**raw, "sockets": tuple(raw["sockets"]), "denied": tuple(raw["denied"]), "groups": tuple(raw["groups"])}
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     return Connection(target=target, address=address, folder=folder, account=account)
@@ -390,6 +395,7 @@ def parse_account(text: str, mark: str) -> Account | None:
     found = dict(pairs)
     if not found.get("home", "").startswith("/") or not all(_ID.fullmatch(found.get(n, "")) for n in ("uid", "gid")):
         return None
+    names = dict(value.partition(":")[::2] for name, value in pairs if name == "group-name")
     return Account(
         user=found.get("user", ""),
         uid=int(found["uid"]),
@@ -402,6 +408,9 @@ def parse_account(text: str, mark: str) -> Account | None:
         has_podman="podman" in found,
         ends_at_logout="ends-at-logout" in found,
         proxies={name.removeprefix("proxy-"): value for name, value in pairs if name.startswith("proxy-")},
+        groups=tuple(
+            f"{value}:{names.get(value, '')}" for name, value in pairs if name == "group" and _ID.fullmatch(value)
+        ),
     )
 
 

@@ -93,7 +93,8 @@ def _ready(engine: Engine, name: str) -> Running:
     if service and container.ports:
         open_tunnel(container, engine)
         port = find_port(engine, container)
-        wait_for(engine, name, service, port, container.environment.get(layout.TOKEN, ""))
+        found = container.environment
+        wait_for(engine, name, service, port, found.get(layout.TOKEN, ""), found.get(layout.BASE_URL, ""))
     return describe(engine.container(name), engine)
 
 

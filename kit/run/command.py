@@ -9,9 +9,10 @@ from dataclasses import replace
 
 from kit.engine import Container, Engine, connect, stream
 from kit.errors import KitError, NoSuchContainerError
+from kit.run import mount_points
 from kit.run.containers import sweep
 from kit.run.lease import GpuDecision, reserved
-from kit.run.prepare import new_name, place_on
+from kit.run.prepare import new_name, open_ports, place_on, require_free
 from kit.spec.container import ContainerSpec, describe
 from kit.spec.request import RunRequest
 
@@ -62,9 +63,11 @@ def start_job(
         if write is None:
             engine.run_detached(spec)
             release()
+            open_ports(engine, spec.name, spec.ports, on_message)
             on_started(spec.name)
             return spec.name, None
         with engine.started(spec, release) as frames:
+            open_ports(engine, spec.name, spec.ports, on_message)
             on_started(spec.name)
             seen: dict[int, int] = {}
             try:
@@ -90,11 +93,15 @@ def _described(
     """The container of a command, its GPUs reserved and proven; and what lets go of the lock they were chosen under."""
     if engine.is_here:  # where it costs a millisecond
         sweep(engine)
+    require_free(engine, request)
     place = place_on(engine, request)
+    for line in place.notes:
+        on_message(line)
     with reserved(gpus, engine, on_message) as (granted, release):
         spec = describe(request, place, granted, name=new_name(request))
         if granted.note:
             on_message(granted.note)
+        mount_points.make(engine, spec)
         if granted.devices:
             from kit.run import gpu_check
 

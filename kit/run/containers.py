@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from kit import accounts, labels, layout, process, procs, redact
 from kit.engine import Container, Engine, connect
@@ -68,19 +69,20 @@ def user_inside(engine: Engine, folder: Path | None = None) -> str:
     return user
 
 
-def service_url(service: str | None, port: int, token: str) -> str:
-    """The address to open in a browser."""
-    return f"http://127.0.0.1:{port}/{'lab' if service == 'jupyter' else ''}?token={token}"
+def service_url(service: str | None, port: int, token: str, base: str = "") -> str:
+    """The address to open in a browser; `base` is the path below which JupyterLab answers, where it has one."""
+    return f"http://127.0.0.1:{port}{base or '/'}{'lab' if service == 'jupyter' else ''}?token={quote(token, safe='=')}"
 
 
-def answers(service: str | None, port: int, token: str) -> bool:
+def answers(service: str | None, port: int, token: str, base: str = "") -> bool:
     """True when the service answers on this port, and takes this token: no other server does."""
     import urllib.error
     import urllib.request
     from http.client import HTTPException
 
     path, known = ("/api/status", "started") if service == "jupyter" else ("/data/environment", "data_location")
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"token {token}"})
+    address = f"http://127.0.0.1:{port}{base.rstrip('/')}{path}"
+    request = urllib.request.Request(address, headers={"Authorization": f"token {token}"})
     # Never through a proxy: the address is this machine's own.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -147,7 +149,7 @@ def describe(container: Container, engine: Engine, ports: dict[str, int] | None 
     if engine.target:
         port = (_tunnel_ports(engine) if ports is None else ports).get(container.name, 0)
     else:
-        port = next(iter(container.ports.values()), 0)
+        port = container.ports.get(layout.port_of(service), 0)
     token = container.environment.get(layout.TOKEN, "")
     own = is_own(container, engine)
     is_up = own and service and port and container.status == "running"
@@ -155,7 +157,7 @@ def describe(container: Container, engine: Engine, ports: dict[str, int] | None 
         name=container.name,
         image=container.labels.get(labels.IMAGE, ""),
         service=service,
-        url=service_url(service, port, token) if is_up else "",
+        url=service_url(service, port, token, container.environment.get(layout.BASE_URL, "")) if is_up else "",
         status=container.status,
         exit_code=container.exit_code if container.status in ("exited", "dead") else None,
         gpus=" ".join(read_label(container.labels.get(labels.GPUS, ""))),
@@ -176,7 +178,7 @@ def _tunnel_ports(engine: Engine) -> dict[str, int]:
     from kit.remote import tunnels
 
     # By the container alone: the same machine may have been named in another way when it was opened.
-    return {t.container: t.local_port for t in tunnels.listed()}
+    return {t.container: t.local_port for t in tunnels.listed() if t.service}
 
 
 def listed(engine: Engine, *, everything: bool, with_tokens: bool = True) -> list[Running]:
@@ -335,7 +337,7 @@ def open_tunnel(container: Container, engine: Engine, *, port: int | None = None
     None when the container is no such service. Raises what `tunnels.open_tunnel` raises.
     """
     service = container.labels.get(labels.SERVICE, "")
-    remote_port = next(iter(container.ports.values()), 0)
+    remote_port = container.ports.get(layout.port_of(service), 0)
     if not engine.target or not service or not remote_port or container.status != "running":
         return None
     from kit.remote import tunnels

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import accounts, paths
+from kit import accounts, layout, paths, ports
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.names import ImageRequest
 from kit.decide import compat
 from kit.engine import Engine, connect
-from kit.errors import BadInputError, FilesError, NoSuchImageError
+from kit.errors import BadInputError, FilesError, NoSuchImageError, PortTakenError
 from kit.frozen import dataclass
 from kit.image.build.ensure import ImageOptions, built_instead, choose_image, ensure_image, network_on
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for
-from kit.spec.container import Place, passwd_lines
+from kit.spec.container import NOFILE, Place, group_lines, passwd_lines
 from kit.spec.request import INTERPRETERS, PROGRAMS, SERVICE_WORDS
 
 if TYPE_CHECKING:
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from kit.spec.container import Mount
     from kit.spec.gpu_request import GpuRequest
     from kit.spec.request import RunRequest
+
+
+CAP_SYS_RESOURCE = 24  # linux/capability.h
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,31 +180,124 @@ def _path_on(connection: Connection, path: str) -> str:
 
 
 def new_name(request: RunRequest, *, use: str = "") -> str:
-    """A name for a new container of a request; `use` instead of the service in it."""
-    return f"kit-{request.image.name}-{use or request.service or 'run'}-{os.urandom(3).hex()}"
+    """The name that was asked for, or a new one for a container of a request; `use` instead of the service in it."""
+    return request.name or f"kit-{request.image.name}-{use or request.service or 'run'}-{os.urandom(3).hex()}"
+
+
+def require_free(engine: Engine, request: RunRequest) -> None:
+    """Raise BadInputError when there is a container of the name that was asked for, and PortTakenError when one of the
+    further ports is in use here.
+    """
+    if taken := [port for port, _ in request.ports if engine.is_here and not ports.is_free(port)]:
+        raise PortTakenError(f"port {taken[0]} is in use", hint="give --publish another one: HOST:INNER")
+    if request.name and engine.is_listed(request.name):
+        raise BadInputError(
+            f"--name {request.name}: there is a container of that name",
+            hint=f"`kit rm {request.name}` removes it once it has ended; or give another name",
+        )
 
 
 def place_on(engine: Engine, request: RunRequest) -> Place:
     """What a container's description takes from the engine's machine; the files it mounts are there afterwards."""
     owner = user_of(engine).partition(":")[0]
     name = engine.connection.account.user if engine.connection else accounts.user_name(int(owner))
-    ca_file = request.network.ca_file
+    ca_file, groups, host_ports = (
+        request.network.ca_file,
+        groups_on(engine, request.user),
+        ports_of_host(engine, request),
+    )
     return Place(
         memory_bytes=engine.memory_bytes,
         can_limit=engine.can_limit,
-        network=engine.own_network(owner),
-        passwd_file=engine.provide(_passwd_file(request.user)),
+        # Only where none is asked for is one of the user's own needed.
+        network="" if request.joins else engine.own_network(owner),
+        passwd_file=engine.provide(_account_file(request.user, "passwd", passwd_lines(request.user))),
+        group_file=engine.provide(
+            _account_file(request.user, "group", group_lines(request.user.partition(":")[2], groups))
+        ),
         ca_file=engine.provide(ca_file) if ca_file else "",
+        groups=groups,
+        keeps_groups=engine.features.keeps_groups and engine.is_rootless,
+        open_files=open_files(engine),
+        host_ports=host_ports,
+        timezone=accounts.timezone(),
+        notes=network_notes(request, host_ports),
         owner=owner,
         owner_name=name,
         client=f"{socket.gethostname()}:{os.getpid()}",
     )
 
 
-def _passwd_file(user: str) -> Path:
-    """The passwd file of a user; made once."""
-    file = paths.usable_folder(paths.state_folder, "passwd") / user.replace(":", "-")
-    text = "".join(f"{line}\n" for line in passwd_lines(user))
+def open_files(engine: Engine) -> int:
+    """How many files the engine may let a container have open; 0 for a rootless one, which allows what its user may.
+
+    A root that lacks CAP_SYS_RESOURCE, as in a container, raises no limit, and the engine is then bound by its own.
+    """
+    if engine.is_rootless:
+        return 0
+    found = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", engine.read_text("/proc/self/status") or "", re.MULTILINE)
+    if found is None or int(found[1], 16) >> CAP_SYS_RESOURCE & 1:
+        return NOFILE[1]
+    own = re.search(r"^Max open files\s+\S+\s+([0-9]{1,18})", engine.read_text("/proc/self/limits") or "", re.MULTILINE)
+    return min(NOFILE[1], int(own[1])) if own else 0
+
+
+def groups_on(engine: Engine, user: str) -> tuple[tuple[int, str], ...]:
+    """The groups of a user (UID:GID) on the engine's machine besides that one, where they have numbers in a container:
+    of the caller, and for root of whom it runs as. Somebody else is nobody of whose groups kit disposes.
+    """
+    uid, gid = map(int, user.split(":"))
+    if engine.is_rootless:
+        return ()
+    if account := (engine.connection.account if engine.connection else None):
+        found = [group.partition(":")[::2] for group in account.groups] if account.uid == uid else []
+        return tuple((int(number), name) for number, name in found if int(number) != gid)
+    return accounts.groups_of(uid, gid) if os.geteuid() in (0, uid) else ()
+
+
+def ports_of_host(engine: Engine, request: RunRequest) -> frozenset[int]:
+    """The ports of a proxy or mirror on the loopback of the engine's machine that a container reaches at that machine's
+    address: those whose program listens there, too.
+    """
+    wanted = request.network.loopback_ports
+    if not wanted or request.joins or not (address := engine.host_address()):
+        return frozenset()
+    tables = [engine.read_text(f"/proc/net/{name}") or "" for name in ("tcp", "tcp6")]
+    return wanted & frozenset().union(*(ports.listening(table, address) for table in tables))
+
+
+def network_notes(request: RunRequest, host_ports: frozenset[int]) -> tuple[str, ...]:
+    """Lines on the network of a container: what it has in common with its machine, and what it does not reach."""
+    if request.joins == layout.HOST_NETWORK:
+        return ("warning: --network host: the container reaches, and listens at, every port of this machine",)
+    return tuple(
+        f"warning: {address} is on this machine's loopback, which no container reaches: it is left out. Let it listen "
+        "on all addresses (Clash: `allow-lan: true`), and kit leads containers there; or `--network host` for a command"
+        for address in request.network.inside(host_ports).left_out
+    )
+
+
+def open_ports(
+    engine: Engine, name: str, published: tuple[tuple[int, int], ...], on_message: Callable[[str], None]
+) -> None:
+    """Lead the further ports of a container behind SSH here, each to the same port or the next free one."""
+    if not engine.target or not published:
+        return
+    from kit.remote import tunnels
+
+    for port, inner in published:
+        tunnel = tunnels.open_tunnel(
+            engine.target, container=name, service="", remote_port=port, first_port=port, life=engine.life(name)
+        )
+        on_message(f"port {inner} of {name}: http://127.0.0.1:{tunnel.local_port}")
+
+
+def _account_file(user: str, name: str, lines: tuple[str, ...]) -> Path:
+    """The passwd or group file of a user; made once."""
+    text = "".join(f"{line}\n" for line in lines)
+    # Groups may be others in another login, whose container runs.
+    mark = "" if name == "passwd" else f"-{hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    file = paths.usable_folder(paths.state_folder, name) / f"{user.replace(':', '-')}{mark}"
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         # Whom the container runs as reads it there; others cannot reach it.
         paths.write_text(file, text, mode=0o600 if user.startswith(f"{os.getuid()}:") else 0o644)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 
 from kit import layout, ports
 from kit.engine import Engine
 from kit.errors import NotReadyError, PortTakenError
+from kit.run import mount_points
 from kit.run.containers import answers, close_tunnels, service_url, sweep
 from kit.run.lease import GpuDecision, reserved
-from kit.run.prepare import new_name, place_on
+from kit.run.prepare import new_name, open_ports, place_on, require_free
 from kit.spec.container import ContainerSpec, describe
-from kit.spec.request import RunRequest, Started
+from kit.spec.request import RunRequest, Started, own_token
 
 START_TRIES = 20
 ANSWER_TIMEOUT_S = 90.0
@@ -40,13 +42,14 @@ def start_service(
     sweep(engine)
     import secrets
 
-    token = secrets.token_urlsafe(24)
+    token = own_token(request) or secrets.token_urlsafe(24)
     first = request.port or layout.port_of(request.service)
     spec, port = _start(request, gpus, engine, on_message, first, token)
     name = spec.name
     for line in (spec.gpus.note, *engine.cautions(spec)):
         if line:
             on_message(line)
+    base = spec.environment.get(layout.BASE_URL, "")
     try:
         if engine.target:
             from kit.remote import tunnels
@@ -66,12 +69,13 @@ def start_service(
                     f"{engine.target} asks at every login: once its connection is lost, the URL works again after the "
                     f"next kit command there; a key (`ssh-copy-id {engine.target}`) makes it come back by itself"
                 )
-        wait_for(engine, name, request.service, port, token, timeout_s)
+            open_ports(engine, name, request.ports, on_message)
+        wait_for(engine, name, request.service, port, token, base, timeout_s)
     except BaseException:
         close_tunnels(name, engine)
         engine.remove(name, force=True)
         raise
-    return Started(name=name, url=service_url(request.service, port, token), gpus=spec.gpus)
+    return Started(name=name, url=service_url(request.service, port, token, base), gpus=spec.gpus)
 
 
 def _start(
@@ -83,23 +87,33 @@ def _start(
     token: str,
 ) -> tuple[ContainerSpec, int]:
     """Start the container on a free port of its machine: the container, and the port."""
+    require_free(engine, request)
     place, name = place_on(engine, request), new_name(request)
+    for line in place.notes:
+        on_message(line)
     for _ in range(START_TRIES):
         with (
             reserved(gpus, engine, on_message) as (granted, _),
             _port(engine, first, exact=request.port is not None) as port,
         ):
             spec = describe(request, place, granted, name=name, port=port, token=token)
+            mount_points.make(engine, spec)
             try:
                 engine.run_detached(spec)
-            except PortTakenError:
+            except PortTakenError as e:
                 # Another program took it between the look and the start.
-                if request.port is not None and not engine.target:
+                if (request.port is not None and not engine.target) or _is_further(e, request):
                     raise
                 first = port + 1
                 continue
         return spec, port
     raise PortTakenError(f"no free port found in {START_TRIES} tries")
+
+
+def _is_further(error: PortTakenError, request: RunRequest) -> bool:
+    """Whether a port that is taken is one that the user has chosen besides the service's: no other will do."""
+    said = " ".join(error.details)
+    return any(re.search(rf":{port}\b", said) for port, _ in request.ports)
 
 
 @contextlib.contextmanager
@@ -113,13 +127,19 @@ def _port(engine: Engine, first: int, *, exact: bool) -> Iterator[int]:
 
 
 def wait_for(
-    engine: Engine, name: str, service: str | None, port: int, token: str, timeout_s: float = ANSWER_TIMEOUT_S
+    engine: Engine,
+    name: str,
+    service: str | None,
+    port: int,
+    token: str,
+    base: str = "",
+    timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> None:
-    """Wait until a service answers with its token. Raises NotReadyError with its last lines."""
+    """Wait until a service answers with its token, at the path `base`. Raises NotReadyError with its last lines."""
     end = time.monotonic() + timeout_s
     next_look = time.monotonic() + 2
     while time.monotonic() < end:
-        if answers(service, port, token):
+        if answers(service, port, token, base):
             return
         if time.monotonic() >= next_look:
             container = engine.container(name)

@@ -7,16 +7,18 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
+from kit import layout, ports
 from kit.config import read_env_file
 from kit.engine import Engine
 from kit.errors import BadInputError
 from kit.frozen import dataclass
+from kit.run import folder
 from kit.run.containers import Running, running_service, user_inside
 from kit.run.lease import GpuDecision, no_gpus
-from kit.run.prepare import Ready, Wanted, bring, folder_on, mount_on, name_and_words, prepare
+from kit.run.prepare import Ready, Wanted, bring, folder_on, groups_on, mount_on, name_and_words, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command
+from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command, split_server_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,7 @@ class RunAsk(Wanted):
     tensorboard: bool = False  # beside the notebook
     detach: bool = False
     restart: str = ""
+    container: str = ""  # its name; empty: one that kit makes up
     configured: tuple[str, ...] = ()  # of these fields, those whose value is a default for whatever it is of use to
     is_terminal: bool = False
 
@@ -58,7 +61,11 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
     `prepare`, `bring` and `folder_on` raise.
     """
     name, words = name_and_words(ask.name, ask.words, ask.configured_image)
-    service, command, logdir = as_command(words)
+    bare, options = split_server_options(words)
+    service, command, logdir = as_command(bare)
+    if options and service != "jupyter":
+        service, command, logdir = as_command(words)  # they are the command's own
+        options = ()
     if ask.tensorboard and service != "jupyter":
         raise BadInputError("--tensorboard is for the notebook", hint="alone it is `kit run NAME tensorboard`")
     if ask.port is not None and not service and "port" not in ask.configured:
@@ -71,6 +78,13 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
     if ask.remote_folder and not ask.target:
         raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
     contents = ask.contents
+    if contents.server_options and service != "jupyter" and "jupyter_options" not in ask.configured:
+        raise BadInputError("--jupyter-option is for the notebook", hint="a program's own options stand behind it")
+    if service and contents.joins in (layout.HOST_NETWORK, layout.NO_NETWORK):
+        raise BadInputError(
+            f"--network {contents.joins} is for a command: a service is published on 127.0.0.1 and nowhere else",
+            hint="leave it out; `--publish HOST:INNER` brings a further port of the container here",
+        )
     secrets = read_env_file(contents.env_file) if contents.env_file else ()
     mounts = contents.mounts if ask.target else [mount_on(mount, None) for mount in contents.mounts]
     ready = prepare(replace(ask, name=name), screen)
@@ -80,18 +94,31 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
     if (service and takes and not engine.connection) and (same := _same(ready, service, ask.folder)) and takes(same):
         return same
     ready = bring(ready, screen)
+    there = folder_on(engine, ask.folder, ask.remote_folder, screen)
+    user = ask.user or user_inside(engine, ask.folder)
+    folder.require_visible(engine, [str(there), *(mount.source for mount in mounts)], ready.reference)
+    # A copy that was sent is the user's own.
+    is_copy = engine.connection is not None and not ask.remote_folder
+    groups = [number for number, _ in groups_on(engine, user)]
+    for line in [] if is_copy else folder.notes(engine, there, user, groups, mounts):
+        screen.say(line)
+    if "publish" in ask.configured and engine.is_here:
+        # What a file asks for each time, a container that runs already may have.
+        for port, _ in (taken := [pair for pair in contents.ports if not ports.is_free(pair[0])]):
+            screen.say(f"port {port} of the configuration is in use, and not published a second time")
+        contents = replace(contents, ports=tuple(pair for pair in contents.ports if pair not in taken))
     request = RunRequest(
         image=ready.image,
         reference=ready.reference,
         service=service,
         command=command,
         port=ask.port,
-        folder=folder_on(engine, ask.folder, ask.remote_folder, screen),
-        user=ask.user or user_inside(engine, ask.folder),
-        environment=contents.environment,
+        folder=there,
+        user=user,
+        **contents.as_they_are,
         secrets=(*secrets, *contents.secrets),
-        memory_bytes=contents.memory_bytes,
-        pids=contents.pids,
+        server_options=(*contents.server_options, *options) if service == "jupyter" else (),
+        name=ask.container,
         mounts=tuple(mounts),
         logdir=logdir or contents.logdir,
         restart=ask.restart,
@@ -121,7 +148,9 @@ def start_services(planned: Planned, on_message: Callable[[str], None]) -> dict[
     assert request.service is not None
     started = {request.service: start_service(request, planned.gpus, planned.engine, on_message)}
     for service in planned.beside:
-        wanted = replace(request, service=service, port=None)
+        # Ports of the user's own are the first one's, and options the notebook's.
+        name = f"{request.name}-{service}" if request.name else ""
+        wanted = replace(request, service=service, port=None, ports=(), server_options=(), name=name)
         started[service] = start_service(wanted, no_gpus(request.image), planned.engine, on_message)
     return started
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from kit import labels, layout
 from kit.frozen import dataclass
+from kit.network import HOST_NAME
 from kit.spec.gpu_grant import GpuGrant
 
 if TYPE_CHECKING:
@@ -25,6 +26,12 @@ SHM_LIMIT = 16 * 2**30
 PIDS_LIMIT = 16384
 # What the machine keeps for itself, an eighth or this: else the kernel may kill what others run, or the SSH server.
 KEPT_BYTES = 4 * 2**30
+
+
+# Open files of a container. What an engine gives by itself is the service manager's 1024 in some versions, which a
+# DataLoader or a file system of many shards soon has open, and a thousand times as many in others, which programs that
+# close every number there is take minutes over. The second number is what systemd lets any program ask for.
+NOFILE = (65536, 524288)
 
 
 Limit = Literal["memory", "pids"]
@@ -42,6 +49,18 @@ class Mount:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ulimit:
+    """A limit of a process, by the name that engines have for it; -1 for none."""
+
+    name: str
+    soft: int
+    hard: int
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.soft}:{self.hard}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ContainerSpec:
     """Everything about a container to start."""
 
@@ -49,6 +68,8 @@ class ContainerSpec:
     name: str
     command: tuple[str, ...] = ()
     user: str = ""  # UID:GID
+    groups: tuple[int, ...] = ()  # besides the one of the user
+    keeps_groups: bool = False  # has those of who starts it, which have no number inside
     workdir: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     secret_environment: Mapping[str, str] = field(default_factory=dict)  # values stay out of a compose file
@@ -59,7 +80,10 @@ class ContainerSpec:
     shm_bytes: int = 0  # 0: the engine's default
     memory_bytes: int = 0  # the limit; 0: none
     pids: int = 0  # the limit of processes and threads; -1: none, 0: the engine's default
+    cpus: float = 0  # how many it may use the time of; 0: all
+    ulimits: tuple[Ulimit, ...] = ()
     network: str = ""  # empty: the engine's default
+    hosts: tuple[tuple[str, str], ...] = ()  # names that lead to an address, `host-gateway` for the engine's machine
     remove: bool = False
     interactive: bool = False
     tty: bool = False
@@ -80,7 +104,14 @@ class Place:
     can_limit: tuple[Limit, ...] = LIMITS
     network: str = ""  # whose containers no other user's reach
     passwd_file: str = ""  # where that machine has the files that are mounted
+    group_file: str = ""
     ca_file: str = ""
+    groups: tuple[tuple[int, str], ...] = ()  # of the user there, besides the first: number and name
+    keeps_groups: bool = False  # the engine hands on those of who starts it, and no others
+    open_files: int = NOFILE[1]  # as many as the engine may allow a container; 0: what it does by itself is best
+    host_ports: frozenset[int] = frozenset()  # of that machine's own, those that a container reaches
+    timezone: str = ""
+    notes: tuple[str, ...] = ()  # for the user, of what it cannot give
     owner: str = ""  # UID of who starts it
     owner_name: str = ""
     client: str  # HOST:PID of the kit that starts it, or who else does
@@ -92,6 +123,19 @@ def passwd_lines(user: str) -> tuple[str, ...]:
     name = "root" if uid == "0" else "kit"
     own = f"{name}:x:{user}:{name}:{layout.HOME}:/bin/bash"
     return (own,) if uid == "0" else ("root:x:0:0:root:/root:/bin/bash", own)
+
+
+def group_lines(gid: str, groups: tuple[tuple[int, str], ...] = ()) -> tuple[str, ...]:
+    """A group file that has a user's own group, and their others under the names that they have outside."""
+    lines = ["root:x:0:"] if gid != "0" else []
+    lines.append(f"{'root' if gid == '0' else 'kit'}:x:{gid}:")
+    taken = {"root", "kit"}
+    for number, name in groups:
+        plain = re.sub(r"[^\w.-]", "_", name) or "group"  # of a directory service, such as `domain users`
+        plain = f"{plain}-{number}" if plain in taken else plain
+        taken.add(plain)
+        lines.append(f"{plain}:x:{number}:")
+    return tuple(lines)
 
 
 def shm_bytes(memory_bytes: int) -> int:
@@ -106,6 +150,12 @@ def memory_limit(memory_bytes: int) -> int:
 
 def _limit(asked: int | None, default: int) -> int:
     return default if asked is None else asked
+
+
+def _ulimits(asked: tuple[Ulimit, ...], place: Place) -> tuple[Ulimit, ...]:
+    soft, hard = (min(limit, place.open_files) for limit in NOFILE)
+    default = {"nofile": Ulimit(name="nofile", soft=soft, hard=hard)} if hard else {}
+    return tuple({**default, **{limit.name: limit for limit in asked}}.values())
 
 
 def slug(name: str) -> str:
@@ -144,7 +194,7 @@ def service_command(request: RunRequest) -> tuple[str, ...]:
         program = resources.files("kit.spec").joinpath("tensorboard.py").read_text(encoding="utf-8")
         options = (f"--logdir={request.logdir}", "--host=0.0.0.0", f"--port={layout.TENSORBOARD_PORT}")
         return ("python", "-c", program, *options)
-    return layout.jupyter_command(int(request.user.partition(":")[0]))
+    return layout.jupyter_command(int(request.user.partition(":")[0]), request.server_options)
 
 
 def describe(
@@ -152,33 +202,45 @@ def describe(
 ) -> ContainerSpec:
     """The container for a request: what `kit run` starts, and every other form of it says."""
     image, uid = request.image, request.user.partition(":")[0]
+    taken = {mount.target for mount in request.mounts}
+    volumes = request.volumes or volume_mounts(image.name, uid, project_of(request.folder))
     mounts = [
         Mount(source=str(request.folder), target=layout.WORKSPACE),
         Mount(source=place.passwd_file, target=layout.PASSWD_FILE, read_only=True),
-        *(request.volumes or volume_mounts(image.name, uid, project_of(request.folder))),
+        Mount(source=place.group_file, target=layout.GROUP_FILE, read_only=True),
+        *(volume for volume in volumes if volume.target not in taken),
         *request.mounts,
     ]
     environment = {"USER": "root" if uid == "0" else "kit", **dict(gpus.environment)}
+    if place.timezone:
+        environment["TZ"] = place.timezone
     if place.ca_file:
         mounts.append(Mount(source=place.ca_file, target=layout.CA_FILE, read_only=True))
         environment |= dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"), layout.CA_FILE)
-    environment |= dict(request.environment)
-    # A proxy's address may have a password in it.
-    secret = {**request.network.proxies, **dict(request.secrets)}
+    reached = request.network.inside(None if request.joins == layout.HOST_NETWORK else place.host_ports)
+    environment |= {**reached.plain, **dict(request.environment)}
+    # An address may have a password in it.
+    secret = {**reached.secret, **dict(request.secrets)}
     secret = {variable: value for variable, value in secret.items() if variable not in environment}
     if request.service:
+        # Where nothing but a server reads it, it is one of a service and no variable of its user's.
+        environment.pop(layout.TOKEN, None)
         secret[layout.TOKEN] = token
+        if base := layout.base_url(request.server_options) if request.service == "jupyter" else "":
+            environment[layout.BASE_URL] = base
     owner, can = {labels.OWNER: place.owner, labels.OWNER_NAME: place.owner_name}, place.can_limit
     return ContainerSpec(
         image=request.reference or image.reference,
         name=name,
         command=service_command(request) if request.service else request.command,
         user=request.user,
+        groups=tuple(number for number, _ in place.groups),
+        keeps_groups=place.keeps_groups,
         workdir=layout.WORKSPACE,
         environment=environment,
         secret_environment=secret,
         mounts=tuple(mounts),
-        ports=((port, layout.port_of(request.service)),) if request.service else (),
+        ports=(*(((port, layout.port_of(request.service)),) if request.service else ()), *request.ports),
         labels={
             labels.IMAGE: image.name,
             labels.SERVICE: request.service or "",
@@ -190,10 +252,13 @@ def describe(
             **({labels.BOUND: request.bound} if request.bound else {}),
         },
         gpus=gpus,
-        shm_bytes=shm_bytes(place.memory_bytes),
+        shm_bytes=request.shm_bytes or shm_bytes(place.memory_bytes),
         memory_bytes=_limit(request.memory_bytes, memory_limit(place.memory_bytes) if "memory" in can else 0),
         pids=_limit(request.pids, PIDS_LIMIT if "pids" in can else 0),
-        network=place.network,
+        cpus=request.cpus,
+        ulimits=_ulimits(request.ulimits, place),
+        network=request.joins or place.network,
+        hosts=((HOST_NAME, "host-gateway"),) if reached.uses_host else (),
         remove=not request.service,
         interactive=request.has_input,
         tty=request.is_terminal,

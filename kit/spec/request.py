@@ -5,13 +5,13 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from kit import layout
 from kit.config.keys import wrong_name, wrong_target, wrong_value
 from kit.errors import BadInputError
 from kit.frozen import dataclass
-from kit.spec.container import Mount
+from kit.spec.container import Mount, Ulimit
 from kit.spec.gpu_grant import GpuGrant
 
 if TYPE_CHECKING:
@@ -36,6 +36,21 @@ INTERPRETERS = {".py": "python", ".sh": "bash"}
 PROGRAMS = ("python", "python3", "pip", "bash", "sh", "shell", "ipython", "torchrun", "accelerate", "nvidia-smi")
 # Programs that people reach for, which no image has.
 ABSENT = ("conda", "mamba", "micromamba")
+# As docker has them.
+ULIMITS = (
+    *("as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss"),
+    *("rtprio", "rttime", "sigpending", "stack"),
+)
+SERVER_OPTION = r"--[A-Z][A-Za-z]*\.[a-z_]+"
+# Of whichever class of the server's: the address that kit listens at and asks.
+KITS_OWN_TRAITS = {
+    "ip": "it listens where kit publishes it, on 127.0.0.1 of this machine",
+    "port": "`--port` is the one on this machine",
+    "token": f"`-e {layout.TOKEN}=…` is the token of your own; an empty one would let in everybody on the machine",
+    "allow_root": "it follows from who it runs as: `--user`",
+    "certfile": "the server is on 127.0.0.1 alone; what stands before it has the certificate",
+    "sock": "kit looks for it at a port",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +64,18 @@ class Contents:
     secrets: tuple[tuple[str, str], ...] = ()  # variables that no file of a project is to have
     memory_bytes: int | None = None  # a limit; 0: none, None: the default
     pids: int | None = None  # -1: none
+    cpus: float = 0  # 0: all
+    shm_bytes: int = 0  # 0: the default
+    ulimits: tuple[Ulimit, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()  # besides a service's own: on 127.0.0.1, in the container
+    joins: str = ""  # the engine's network; empty: the user's own
+    server_options: tuple[str, ...] = ()  # of JupyterLab
+
+    @property
+    def as_they_are(self) -> dict[str, Any]:
+        """Those that a request has as they were asked for, whatever machine it is for."""
+        names = ("environment", "memory_bytes", "pids", "cpus", "shm_bytes", "ulimits", "ports", "joins")
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +92,13 @@ class RunRequest:
     secrets: tuple[tuple[str, str], ...] = ()  # variables whose values are in no file
     memory_bytes: int | None = None  # a limit; 0: none, None: the default
     pids: int | None = None  # -1: none
+    cpus: float = 0  # 0: all
+    shm_bytes: int = 0  # 0: the default
+    ulimits: tuple[Ulimit, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()  # besides the service's own: on 127.0.0.1, in the container
+    joins: str = ""  # the engine's network; empty: the user's own
+    server_options: tuple[str, ...] = ()  # of JupyterLab
+    name: str = ""  # of the container; empty: one that kit makes up
     mounts: tuple[Mount, ...] = ()
     logdir: str = "."
     restart: str = ""
@@ -85,6 +119,20 @@ class Started:
     gpus: GpuGrant
 
 
+def own_token(asked: Contents | RunRequest) -> str:
+    """The token that the user has chosen for a service, as its variable; empty for none. Raises BadInputError for one
+    that anybody on the machine guesses, or that no address takes.
+    """
+    variables = dict([*asked.secrets, *asked.environment])
+    token = variables.get(layout.TOKEN, "")
+    if layout.TOKEN in variables and not re.fullmatch(r"[!-~]{8,200}", token):
+        raise BadInputError(
+            f"the value of {layout.TOKEN} is no token: 8 to 200 letters, digits and signs",
+            hint="leave it out for a random one; whoever guesses it has a shell as you",
+        )
+    return token
+
+
 def parse_user(text: str) -> str:
     """`UID` or `UID:GID`, in numbers. Raises BadInputError."""
     uid, _, gid = text.partition(":")
@@ -101,6 +149,11 @@ def parse_user(text: str) -> str:
 def parse_mount(text: str) -> Mount:
     """The value of `--mount`, its source as it was written. Raises BadInputError."""
     parts = text.split(":")
+    if text.startswith(("type=", "source=", "src=")):
+        raise BadInputError(
+            "--mount is SOURCE:TARGET[:ro] here, and not docker's list of fields",
+            hint="/srv/set1:/data:ro, for example",
+        )
     if len(parts) > 1 and parts[1].startswith("/") and (wrong := wrong_target(parts[1])):
         raise BadInputError(f"--mount: {wrong}", hint="choose another folder in the container")
     if len(parts) not in (2, 3) or parts[2:] not in ([], ["ro"], ["rw"]) or not (parts[0] and parts[1].startswith("/")):
@@ -116,12 +169,13 @@ def parse_mount(text: str) -> Mount:
     return Mount(source=parts[0], target=target, read_only=parts[2:] == ["ro"])
 
 
-def parse_size(text: str) -> int:
-    """The value of `--memory` in bytes; 0 for none. Raises BadInputError."""
+def parse_size(text: str, option: str = "--memory") -> int:
+    """The value of `--memory` or `--shm-size` in bytes; 0 for none. Raises BadInputError."""
     found = re.fullmatch(r"([0-9]{1,15})([kmgt]?)i?b?", text.strip().lower())
     size = int(found[1]) * 1024 ** " kmgt".index(found[2] or " ") if found else 0
-    if text != "none" and size < 2**23:  # engines refuse less than 6 MB
-        raise BadInputError(f"--memory {text}: not a size", hint="give one such as 24g, or none for no limit")
+    if (text != "none" or option != "--memory") and size < 2**23:  # engines refuse less than 6 MB
+        none = ", or none for no limit" if option == "--memory" else ""
+        raise BadInputError(f"{option} {text}: not a size", hint=f"give one such as 24g{none}")
     return size
 
 
@@ -130,6 +184,82 @@ def parse_count(text: str) -> int:
     if text != "none" and not re.fullmatch(r"[1-9][0-9]{0,6}", text):
         raise BadInputError(f"--pids-limit {text}: not a number", hint="give one such as 16384, or none for no limit")
     return -1 if text == "none" else int(text)
+
+
+def parse_cpus(text: str) -> float:
+    """The value of `--cpus`; 0, as engines have it, for none. Raises BadInputError."""
+    if text == "none":
+        return 0
+    if not re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,3})?", text) or float(text) < 0.01:  # engines refuse less
+        raise BadInputError(f"--cpus {text}: not a number", hint="give one such as 4 or 1.5, or none for no limit")
+    return float(text)
+
+
+def parse_ulimit(text: str) -> Ulimit:
+    """The value of `--ulimit`, as docker takes it. Raises BadInputError."""
+    name, sign, value = text.partition("=")
+    soft, _, hard = value.partition(":")
+    number = r"-1|unlimited|[0-9]{1,18}"
+    if not sign or name not in ULIMITS or not re.fullmatch(number, soft) or not re.fullmatch(number, hard or soft):
+        raise BadInputError(
+            f"--ulimit {text}: not NAME=SOFT[:HARD]",
+            details=(f"names: {', '.join(ULIMITS)}",),
+            hint="numbers, of bytes for memory, or unlimited: memlock=unlimited, stack=67108864, nofile=65536:524288",
+        )
+    low, high = (-1 if each == "unlimited" else int(each) for each in (soft, hard or soft))
+    if high != -1 and (low == -1 or low > high):
+        raise BadInputError(f"--ulimit {text}: the first number is above the second", hint="give the lower one first")
+    return Ulimit(name=name, soft=low, hard=high)
+
+
+def parse_port(text: str) -> tuple[int, int]:
+    """The value of `--publish`: HOST:INNER, or one number for both. Raises BadInputError."""
+    *address, outer, inner = text.split(":") if ":" in text else (text, text)
+    ports = [int(each) if re.fullmatch("[0-9]{1,5}", each) else 0 for each in (outer, inner)]
+    if address not in ([], ["127.0.0.1"], ["localhost"]):
+        raise BadInputError(
+            f"--publish {text}: kit publishes on 127.0.0.1 alone",
+            hint=f"leave out the address ({outer}:{inner}); from another machine it is `ssh -L`, or `kit --host`",
+        )
+    if not all(1 <= port <= 65535 for port in ports):
+        raise BadInputError(
+            f"--publish {text}: not HOST:INNER", hint="give two ports such as 7860:7860, or one for both"
+        )
+    return ports[0], ports[1]
+
+
+def parse_name(text: str) -> str:
+    """The value of `--name`, as engines and host names take it. Raises BadInputError."""
+    if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{1,62}", text):
+        raise BadInputError(
+            f"--name '{text}': no name of a container",
+            hint="2 to 63 letters, digits, `-` and `_`, with a letter or digit first",
+        )
+    return text
+
+
+def parse_network(text: str) -> str:
+    """The value of `--network`. Raises BadInputError."""
+    if text and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", text):
+        raise BadInputError(
+            f"--network '{text}': no name of a network",
+            hint="`docker network ls` lists those there are; host is this machine's own, none is none",
+        )
+    return text
+
+
+def parse_server_option(text: str) -> str:
+    """An option of JupyterLab's. Raises BadInputError for what is none, and for those that are kit's to say."""
+    name, sign, _ = text.partition("=")
+    if not sign or not re.fullmatch(SERVER_OPTION, name):
+        raise BadInputError(
+            f"'{text}' is no option of JupyterLab's as kit passes it on",
+            hint="as `jupyter lab --help-all` has them, with a `=`: --ServerApp.base_url=/me",
+        )
+    trait = name.partition(".")[2]
+    if trait in KITS_OWN_TRAITS:
+        raise BadInputError(f"{name} is kit's to say", hint=KITS_OWN_TRAITS[trait])
+    return text
 
 
 def parse_variable(text: str) -> tuple[str, str]:
@@ -142,6 +272,16 @@ def parse_variable(text: str) -> tuple[str, str]:
     if wrong := wrong_value(value):
         raise BadInputError(f"--env {name}: {wrong}")
     return name, value
+
+
+def split_server_options(words: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words after the image's name without the options of JupyterLab's own that stand behind it, and those options
+    (`jupyter --ServerApp.base_url=/me`). Raises BadInputError for options that are kit's to say.
+    """
+    name, *options = words or ("",)
+    if name in ("", "--") or not options or not all(re.match(SERVER_OPTION, word) for word in options):
+        return words, ()
+    return (name,), tuple(map(parse_server_option, options))
 
 
 def as_command(words: tuple[str, ...]) -> tuple[Service | None, tuple[str, ...], str]:

@@ -13,14 +13,16 @@ from typing import Any
 from kit import labels, layout
 from kit.errors import BadInputError
 from kit.frozen import dataclass
-from kit.network import PROXY_VARIABLES
-from kit.spec.container import ContainerSpec, Mount, passwd_lines
+from kit.network import HUB, INDEX_VARIABLES, LOOPBACK, PROXY_VARIABLES, TRUSTED_HOST, has_login
+from kit.spec.container import ContainerSpec, Mount, group_lines, passwd_lines
 from kit.spec.gpu_grant import GpuGrant
 
 # Of a machine nobody has looked at. It is a limit and takes no memory by itself.
 SHM = "8gb"
 # What a description begins with, and the file says in its own way.
-OWN_MOUNTS = (layout.WORKSPACE, layout.PASSWD_FILE)
+OWN_MOUNTS = (layout.WORKSPACE, layout.PASSWD_FILE, layout.GROUP_FILE)
+# Addresses of mirrors, of this machine as long as whoever starts the file has set no other.
+MIRRORS = (*INDEX_VARIABLES, TRUSTED_HOST, HUB)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class ComposeFile:
     services: tuple[ContainerSpec, ...]
     env_file: str = ""
     volumes_exist: bool = False
+    groups: tuple[tuple[int, str], ...] = ()  # of the user, besides the first: number and name
 
     @property
     def user(self) -> str:
@@ -70,12 +73,15 @@ def text(file: ComposeFile) -> str:
     uid, _, gid = file.user.partition(":")
     # Root's services are started in another way (no name but root, a server that allows it), so root it stays.
     open_uid = "0" if uid == "0" else f"${{USER_ID:-{uid}}}"
-    user = f"0:{gid}" if uid == "0" else f"{open_uid}:${{GROUP_ID:-{gid}}}"
+    open_gid = gid if uid == "0" else f"${{GROUP_ID:-{gid}}}"
+    user = f"{open_uid}:{open_gid}"
     return jinja.get_template("compose.yaml.j2").render(
         file=file,
         project=f"{file.project}-{open_uid}",
         user=user,
         passwd=passwd_lines(user),
+        group=group_lines(open_gid, file.groups),
+        network=next((service.network for service in file.services), ""),
         services=[_service(service, user) for service in file.services],
         volumes=[
             {
@@ -92,15 +98,22 @@ def text(file: ComposeFile) -> str:
 def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
     """A service as the template has it; strings may have `${NAME}` in them, and have `$$` for a sign that is meant."""
     name = spec.labels[labels.SERVICE]
-    ((port, inner),) = spec.ports
-    secrets = {variable: _from_caller(variable) for variable in spec.secret_environment}
+    (port, inner), *ports = spec.ports
+    secrets = {variable: _from_caller(variable, value) for variable, value in spec.secret_environment.items()}
     token = {variable: secrets.pop(variable) for variable in (layout.TOKEN,) if variable in secrets}
     return {
         "name": name,
         "image": spec.image,
         "command": spec.command,
         "environment": {**secrets, **{key: _plain(value) for key, value in spec.environment.items()}, **token},
-        "published": f"127.0.0.1:${{{name.upper()}_PORT:-{port}}}:{inner}",
+        "published": [
+            f"127.0.0.1:${{{name.upper()}_PORT:-{port}}}:{inner}",
+            *(f"127.0.0.1:{outer}:{inside}" for outer, inside in ports),
+        ],
+        "groups": [str(group) for group in spec.groups],
+        "cpus": f"{spec.cpus:g}" if spec.cpus else "",
+        "ulimits": spec.ulimits,
+        "hosts": [f"{host}:{address}" for host, address in spec.hosts],
         "mounts": [mount for mount in spec.mounts[len(OWN_MOUNTS) :] if not mount.is_volume],
         "memory": spec.memory_bytes,
         "pids": spec.pids,
@@ -112,12 +125,17 @@ def _service(spec: ContainerSpec, user: str) -> dict[str, Any]:
     }
 
 
-def _from_caller(variable: str) -> str | None:
+def _from_caller(variable: str, value: str) -> str | None:
     """A secret, from the environment or `.env` of whoever starts the file; None takes it as it is there, if it is."""
     if variable == layout.TOKEN:
         return "${JUPYTER_TOKEN:?set it, in the environment or in .env, to a random token}"
     if variable in PROXY_VARIABLES:
-        return f"${{{variable}:-${{{variable.upper()}:-}}}}"
+        there = f"${{{variable}:-${{{variable.upper()}:-}}}}"
+        # As `kit.network.with_loopback` has it.
+        return f"{','.join(LOOPBACK)},{there}" if variable == "no_proxy" and value != "*" else there
+    if variable in MIRRORS:
+        is_plain = re.fullmatch(r"[\w:/.,@%+~=&?# -]*", value) and not any(map(has_login, value.split()))
+        return f"${{{variable}:-{value if is_plain else ''}}}"
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         return None
     return f"${{{variable}?set it: no file of a project has what your configuration of kit says}}"

@@ -20,6 +20,7 @@ def arguments(spec: ContainerSpec) -> list[str]:
     args = [f"--name={spec.name}", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
     if spec.user:
         args.append(f"--user={spec.user}")
+    args += [f"--group-add={group}" for group in spec.groups]
     if spec.workdir:
         args.append(f"--workdir={spec.workdir}")
     args += [f"--mount={mount_value(mount)}" for mount in spec.mounts]
@@ -34,8 +35,12 @@ def arguments(spec: ContainerSpec) -> list[str]:
         args += [f"--memory={spec.memory_bytes}", "--memory-swap=-1"]
     if spec.pids:
         args.append(f"--pids-limit={spec.pids}")
+    if spec.cpus:
+        args.append(f"--cpus={spec.cpus:g}")
+    args += [f"--ulimit={limit}" for limit in spec.ulimits]
     if spec.network:
         args.append(f"--network={spec.network}")
+    args += [f"--add-host={name}:{address}" for name, address in spec.hosts]
     if spec.remove:
         args.append("--rm")
     if spec.interactive:

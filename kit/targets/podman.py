@@ -19,6 +19,8 @@ def arguments(spec: ContainerSpec, *, image: str) -> list[str]:
         healthcheck=False,
         restart="always" if spec.restart == "unless-stopped" else spec.restart,
     )
+    # The kernel lets no program in a namespace of its user's name further groups, but it may keep those that it has.
+    groups = ["--group-add=keep-groups"] if spec.keeps_groups else []
     # A log in a file keeps every byte, and needs no journal that this user may read. SELinux would keep the container
     # from the user's own folder, and from a GPU.
-    return ["--log-driver=k8s-file", "--security-opt=label=disable", *docker.arguments(own)]
+    return ["--log-driver=k8s-file", "--security-opt=label=disable", *groups, *docker.arguments(own)]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from kit import labels, layout, ports
+from kit import accounts, labels, layout, ports
 from kit.compose import make
 from kit.engine import Engine
 from kit.engine.podman import Podman
@@ -198,6 +198,24 @@ def test_variables_files_and_mounts(kit, docker, folder):
     assert made["restart"] == "${RESTART:-unless-stopped}"
 
 
+def test_places_of_mounts_are_made_where_the_image_is_and_told_where_not(kit, docker, folder, monkeypatch):
+    words = ("compose", "tf-cpu", "--mount", f"{folder}:/workspace/data")
+    result = kit(*words)
+    assert "once the image is there, `kit compose` again" in result.err
+    assert not (folder / "data").exists()
+    monkeypatch.setattr(make, "current", lambda *_: {})
+    result = kit(*words)
+    assert result.code == 0, result.err
+    assert "once the image" not in result.err
+    assert (folder / "data").is_dir()
+
+
+def test_a_token_of_ones_own_is_in_the_file_for_it_alone(kit, docker, folder):
+    assert kit("compose", "tf-cpu", "-e", "JUPYTER_TOKEN=a-token-of-mine").code == 0
+    assert "a-token-of-mine" not in (folder / "compose.yaml").read_text()
+    assert "JUPYTER_TOKEN=a-token-of-mine\n" in (folder / ".env").read_text()
+
+
 @pytest.fixture
 def podman(docker, monkeypatch):
     """Podman of an ordinary user."""
@@ -251,7 +269,9 @@ def comparable(spec):
         spec,
         name="",
         secret_environment={n: "" if n == "JUPYTER_TOKEN" else v for n, v in spec.secret_environment.items()},
-        mounts=tuple(replace(m, source="") if m.target == layout.PASSWD_FILE else m for m in spec.mounts),
+        mounts=tuple(
+            replace(m, source="") if m.target in (layout.PASSWD_FILE, layout.GROUP_FILE) else m for m in spec.mounts
+        ),
         labels={name: value for name, value in spec.labels.items() if name not in starter},
         interactive=False,
         tty=False,
@@ -288,9 +308,21 @@ def described(monkeypatch):
         ("--user", "0:50", "--restart", "always"),
         ("--user", "2147483640:12", "-e", "A=$x \"'", "-e", "no_proxy=own", "--logdir", "runs/$x"),
         ("--mount", ".:/data:ro", "--mount", "/:/all", "--ca-cert", "ca.crt"),
+        ("--mount", ".:/home/kit", "--mount", ".:/home/kit/.local", "--user", "7:8"),
+        ("--cpus", "1.5", "--shm-size", "1g", "--ulimit", "memlock=unlimited", "--ulimit", "nofile=7:8"),
+        ("--publish", "7860", "-p", "7861:80", "--jupyter-option", "--ServerApp.base_url=/me"),
+        ("-e", "JUPYTER_TOKEN=own-token", "-e", "TZ=Asia/Tokyo", "--user", "7:8"),
     ],
 )
 def test_a_file_starts_what_kit_run_starts(kit, docker, folder, described, monkeypatch, image, words):
+    monkeypatch.setattr(accounts, "groups_of", lambda uid, gid: ((50, "lab"), (uid + 60, "")))
+    monkeypatch.setattr(accounts, "timezone", lambda: "Asia/Shanghai")
+    monkeypatch.setattr("kit.engine.docker.Engine.host_address", lambda _: "172.17.0.1")
+    monkeypatch.setattr("kit.ports.listening", lambda *_: frozenset({7890}))
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:7890")
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:7891")
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:pass@mirror.example/simple")
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example")
     docker.reply("info", stdout=info(DiscoveredDevices=CDI_DEVICES))
     (folder / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\n")
     monkeypatch.setenv("http_proxy", "http://me:pass@proxy:1")
@@ -301,6 +333,11 @@ def test_a_file_starts_what_kit_run_starts(kit, docker, folder, described, monke
     assert result.code == 0, result.err
     assert [spec.labels[labels.SERVICE] for spec in described["run"]] == ["jupyter", "tensorboard"]
     assert [comparable(spec) for spec in described["compose"]] == [comparable(spec) for spec in described["run"]]
+    notebook = described["run"][0]
+    assert notebook.groups == (50, int(notebook.user.partition(":")[0]) + 60)
+    assert notebook.environment["all_proxy"] == "socks5://host.docker.internal:7890"
+    assert "https_proxy" not in notebook.variables
+    assert notebook.variables["TZ"] == ("Asia/Tokyo" if "TZ=Asia/Tokyo" in words else "Asia/Shanghai")
 
 
 @pytest.mark.parametrize("form", ["cdi", "nvidia"])

@@ -57,6 +57,12 @@ TEXT = {
     "restart": ("always", "on-failure", "", "unless-stopped"),
     "memory": ("10g", "20g", "", "30g"),
     "pids_limit": ("100", "200", "", "300"),
+    "cpus": ("1", "2.5", "", "3"),
+    "shm_size": ("10g", "20g", "", "30g"),
+    "ulimits": ({"stack": "1"}, {"stack": "2:3", "memlock": "unlimited"}, "", "stack=4"),
+    "publish": (["7860"], ["7861:80", "7862"], "", "7863"),
+    "network": ("user", "project", "", "flag"),
+    "jupyter_options": (["--A.user=1"], ["--A.project=1", "--B.b=2"], "", "--A.flag=1"),
     "transfer": (True, False, "", ""),
     "pull": ("user.test/x", "project.test/x", "", "flag.test/x"),
     "base": ("registry", "archive", "registry", "archive"),
@@ -111,7 +117,7 @@ def plain(value):
 
 
 def as_parameter(key, value):
-    return [f"{name}={text}" for name, text in value.items()] if key == "env" else value
+    return [f"{name}={text}" for name, text in value.items()] if key in ("env", "ulimits") else value
 
 
 @pytest.mark.parametrize(
@@ -138,7 +144,7 @@ def test_a_value_reaches_its_option_from_every_place(kit, monkeypatch, project, 
     if key in ("mounts", "env"):
         assert run() == as_parameter(key, by_user) + as_parameter(key, by_project)
     else:
-        assert run() == by_project
+        assert run() == as_parameter(key, by_project)
     if by_variable:
         assert parameter.envvar in KEYS[key].variables
         monkeypatch.setenv(parameter.envvar, by_variable)

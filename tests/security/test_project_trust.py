@@ -32,6 +32,7 @@ STAYS = {
     "port": ["8899"],
     "mounts": ['["sub:/x"]', '["inner:/x:ro"]', '["none:/x"]'],
     "env": ['{ A = "b" }'],
+    "publish": ['[7860, "7861:80"]'],
     "env_file": ['"plain.env"'],
     "logdir": ['"runs"'],
     "restart": ['"always"'],
@@ -44,7 +45,8 @@ REACHES = {
     "folder": ['".."', '"/"', '"outer"', '"outer/deep"', '"sub/../../x"', '"~"'],
     "remote_folder": ['"~/x"'],
     "mounts": ['["/:/data"]', '["~/.ssh:/x"]', '["..:/x"]', '["outer:/x"]', '["sub:/y", "outer/passwd:/x:ro"]'],
-    "env_file": ['"/etc/environment"', '"taking.env"', '"outer/environment"'],
+    "env": ['{ JUPYTER_TOKEN = "known-to-others" }'],
+    "env_file": ['"/etc/environment"', '"taking.env"', '"outer/environment"', '"token.env"'],
     "pull": ['"registry.test/team"'],
     "registry_mirror": ['"mirror.test"'],
     "index_url": ['"https://mirror.test/simple"', '"file:///srv/simple"'],
@@ -52,6 +54,11 @@ REACHES = {
     "ca_cert": ['"ca.pem"', '"/srv/ca.pem"'],
     "memory": ['"none"', '"24g"'],
     "pids_limit": ['"none"', '"99999"'],
+    "cpus": ["4", '"none"'],
+    "shm_size": ['"900g"'],
+    "ulimits": ['{ memlock = "unlimited" }'],
+    "network": ['"host"', '"theirs"'],
+    "jupyter_options": ['["--ServerApp.allow_remote_access=True"]'],
 }
 CASES = [(key, value) for key, values in REACHES.items() for value in values]
 
@@ -66,6 +73,7 @@ def project(tmp_path, monkeypatch):
     (folder / "outer").symlink_to("/etc")
     (folder / "plain.env").write_text("A=b\n")
     (folder / "taking.env").write_text("A=b\nAWS_SECRET_ACCESS_KEY\n")
+    (folder / "token.env").write_text("A=b\nJUPYTER_TOKEN=known-to-others\n")
     (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     monkeypatch.chdir(folder)
     return folder
@@ -111,7 +119,8 @@ def test_what_reaches_out_is_asked_once_and_again_when_it_changes(project, key, 
     remember(project)
     assert asked(project) == set()
     # What stays in the project may change.
-    say(project, f'image = "torch"\nport = 1\n{key} = {value}\nenv = {{ A = "b" }}\n')
+    more = "" if key == "env" else 'env = { A = "b" }\n'
+    say(project, f'image = "torch"\nport = 1\n{key} = {value}\n{more}')
     assert asked(project) == set()
     for other, another in CASES:
         if other != key:

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import render
+from kit import accounts, render
 from kit.catalog import load_catalog
 from kit.compose import make
 from kit.compose.start import docker_words, version_problem
@@ -18,7 +18,7 @@ from kit.engine import Engine
 from kit.errors import BadInputError, GpuUnavailableError
 from kit.facts.engine import EngineFacts
 from kit.network import NetworkSettings
-from kit.spec.container import ContainerSpec, Mount, Place, describe, project_of, slug, volume_mounts
+from kit.spec.container import ContainerSpec, Mount, Place, Ulimit, describe, project_of, slug, volume_mounts
 from kit.spec.gpu_grant import HIDDEN, UNCHECKED, GpuGrant, grant_in
 from kit.spec.gpu_request import parse_request
 from kit.spec.request import Contents, RunRequest
@@ -110,6 +110,9 @@ def test_the_whole_text_of_a_file(kit, fake_docker, tmp_path: Path, monkeypatch,
     monkeypatch.chdir(folder)
     for name in ("getuid", "geteuid", "getgid"):
         monkeypatch.setattr(os, name, lambda: 1234)
+    monkeypatch.setattr(os, "getgroups", lambda: [1234])
+    monkeypatch.setattr(accounts, "timezone", lambda: "")
+    monkeypatch.setattr(make, "open_files", lambda _: 524288)
     monkeypatch.setenv("http_proxy", "http://me:pass@proxy:1")
     monkeypatch.setenv("NO_PROXY", "a,b")
     result = kit("compose", *CASES[case])
@@ -140,13 +143,14 @@ def test_what_compose_reads_in_a_file(case: str) -> None:
         outer, inner = ("8123" if is_awkward else "8888", 8888) if is_notebook else ("8124", 6006)
         assert service["ports"] == [f"127.0.0.1:{outer}:{inner}"]
         assert service["working_dir"] == "/workspace"
-        assert service["configs"] == [{"source": "passwd", "target": "/etc/passwd"}]
+        assert service["configs"] == [{"source": name, "target": f"/etc/{name}"} for name in ("passwd", "group")]
+        assert service["ulimits"] == {"nofile": {"soft": 65536, "hard": 524288}}
         assert service.get("healthcheck") == (None if is_notebook else {"disable": True})
         assert service["labels"]["kit.client"] == "compose"
         assert service["labels"]["kit.user"] == service["user"]
         assert service["environment"].get("JUPYTER_TOKEN") == "secret"
         assert service["environment"]["http_proxy"] == "http://me:pass@proxy:1"
-        assert service["environment"]["no_proxy"] == ("own" if is_awkward else "a,b")
+        assert service["environment"]["no_proxy"] == ("own" if is_awkward else "127.0.0.1,localhost,::1,a,b")
         assert ("deploy" in service) == (is_notebook and case.startswith("gpu-by"))
         binds = [volume for volume in service["volumes"] if not isinstance(volume, str)]
         # `docker run --mount` makes no folder either.
@@ -180,7 +184,7 @@ def test_a_value_is_read_as_it_was_meant(value: str) -> None:
 
 # What a compose file does not say: Compose names its containers itself, and a service has no terminal. It works in
 # /workspace, as everything that kit starts.
-UNSAID = {"name", "remove", "interactive", "tty", "workdir", "network"}  # a project has a network of its own
+UNSAID = {"name", "remove", "interactive", "tty", "workdir", "keeps_groups"}  # Docker Compose knows no such groups
 OTHER = {
     "image": "kit/x:1",
     "command": ("true",),
@@ -194,6 +198,11 @@ OTHER = {
     "shm_bytes": 7,
     "memory_bytes": 7,
     "pids": 7,
+    "cpus": 1.5,
+    "groups": (7,),
+    "ulimits": (Ulimit(name="stack", soft=7, hard=-1),),
+    "network": "lab",
+    "hosts": (("host.docker.internal", "host-gateway"),),
     "healthcheck": False,
     "restart": "always",
 }
@@ -243,6 +252,42 @@ def test_a_token_is_needed_and_in_no_file() -> None:
     text = render.compose_examples(CPU)["tf-cpu.yaml"]
     with pytest.raises(AssertionError, match="JUPYTER_TOKEN is needed"):
         loaded(text)
+
+
+def test_mirrors_are_in_the_file_without_passwords() -> None:
+    for index, there in (
+        ("https://mirror.example/simple", "https://mirror.example/simple"),
+        ("https://me:p4ss@mirror.example/simple", ""),
+        ("https://mirror.example/a}b", ""),
+    ):
+        network = NetworkSettings(proxies={}, named_index=index, hub="https://hub.example")
+        text = written(described(network=network))
+        assert "p4ss" not in text
+        found = loaded(text, JUPYTER_TOKEN="x")["services"]["jupyter"]["environment"]
+        assert (found["PIP_INDEX_URL"], found["HF_ENDPOINT"]) == (there, "https://hub.example")
+        own = loaded(text, JUPYTER_TOKEN="x", PIP_INDEX_URL="https://own.example")["services"]["jupyter"]["environment"]
+        assert own["PIP_INDEX_URL"] == "https://own.example"
+
+
+def test_further_ports_groups_and_a_network_are_in_the_file() -> None:
+    place = Place(client="compose", groups=((44, "video"), (50, "a b")))
+    asked = RunRequest(
+        image=CPU,
+        service="jupyter",
+        folder=Path("/p"),
+        user="1000:1000",
+        network=NetworkSettings(proxies={}),
+        ports=((7860, 80),),
+        joins="lab",
+    )
+    spec = describe(asked, place, GpuGrant(), port=8888)
+    file = compose.ComposeFile(header=(), project="kit-p", services=(spec,), groups=place.groups)
+    data = loaded(compose.text(file), JUPYTER_TOKEN="x")
+    found = data["services"]["jupyter"]
+    assert found["ports"] == ["127.0.0.1:8888:8888", "127.0.0.1:7860:80"]
+    assert found["group_add"] == ["44", "50"]
+    assert data["configs"]["group"]["content"].splitlines()[1:] == ["kit:x:1000:", "video:x:44:", "a_b:x:50:"]
+    assert data["networks"] == {"default": {"name": "lab", "external": True}}
 
 
 def test_volumes_of_kit_run_outlive_what_compose_takes_down() -> None:

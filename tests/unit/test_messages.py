@@ -6,6 +6,7 @@ import pytest
 
 from kit.engine.messages import KNOWN, REGISTRY, recognise, translate
 from kit.errors import (
+    BadInputError,
     BaseNotFoundError,
     CommandError,
     DiskFullError,
@@ -73,9 +74,15 @@ TEXTS = [
     ("docker: Error response from daemon: unknown or invalid runtime name: nvidia", EngineError),
     ("docker: Error response from daemon: No such image: kit/none:latest", EngineError),
     (
+        'docker: Error response from daemon: invalid mount config for type "bind": bind source path does not exist: /n/x',
+        EngineError,
+    ),
+    ("docker: Error response from daemon: failed to set up container networking: network lab not found", BadInputError),
+    ("Error: unable to find network with name or ID lab: network not found", BadInputError),
+    (
         'docker: Error response from daemon: Conflict. The container name "/a" is already in use by container "b". You have '
         "to remove (or rename) that container to be able to reuse that name.",
-        EngineError,
+        BadInputError,
     ),
     (
         "docker: Error response from daemon: failed to create task for container: failed to create shim task: OCI runtime "

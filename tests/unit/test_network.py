@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kit.errors import BadInputError
-from kit.network import NetworkSettings, ca_file, proxies, read_settings
+from kit.network import HOST_NAME, NetworkSettings, ca_file, is_loopback, proxies, read_settings, with_loopback
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 
@@ -168,3 +168,95 @@ def test_read_settings_takes_this_process_environment_by_default(monkeypatch, ow
     assert settings.framework_index == "https://m/whl"
     assert (settings.ca_file, settings.proxies) == (own, {"https_proxy": "http://proxy:1"})
     assert settings.index_url == "https://m/simple"
+
+
+# -- in a container
+
+
+def settings(**more) -> NetworkSettings:
+    return NetworkSettings(**{"proxies": {}, "pip_files": (), **more})
+
+
+def test_what_is_elsewhere_reaches_a_container_as_it_is():
+    found = settings(
+        proxies={"http_proxy": "http://me:p@proxy.example:1"},
+        named_index="https://me:p@mirror.example/simple",
+        named_trust="mirror.example",
+        hub="https://hub.example",
+    ).inside()
+    assert found.plain == {}
+    assert found.secret == {
+        "http_proxy": "http://me:p@proxy.example:1",
+        "PIP_INDEX_URL": "https://me:p@mirror.example/simple",
+        "UV_DEFAULT_INDEX": "https://me:p@mirror.example/simple",
+        "PIP_TRUSTED_HOST": "mirror.example",
+        "HF_ENDPOINT": "https://hub.example",
+        "no_proxy": "127.0.0.1,localhost,::1",
+    }
+    assert (found.uses_host, found.left_out) == (False, ())
+
+
+@pytest.mark.parametrize(
+    ("url", "inside"),
+    [
+        ("http://127.0.0.1:7890", f"http://{HOST_NAME}:7890"),
+        ("http://localhost:7890/", f"http://{HOST_NAME}:7890/"),
+        ("socks5h://[::1]:7890", f"socks5h://{HOST_NAME}:7890"),
+        ("http://127.0.1.1:7890", f"http://{HOST_NAME}:7890"),
+        ("127.0.0.1:7890", f"{HOST_NAME}:7890"),
+    ],
+)
+def test_a_proxy_on_the_loopback_is_reached_at_its_machine_or_left_out(url, inside):
+    both = settings(proxies={"http_proxy": url, "no_proxy": "a"})
+    assert both.loopback_ports == {7890}
+    found = both.inside(frozenset({7890}))
+    assert (found.plain, found.uses_host, found.left_out) == ({"http_proxy": inside}, True, ())
+    assert found.secret == {"no_proxy": "a,127.0.0.1,localhost,::1"}
+    found = both.inside(frozenset({1}))
+    assert (found.plain, found.secret, found.uses_host) == ({}, {}, False)
+    assert len(found.left_out) == 1
+    assert "7890" in found.left_out[0]
+    shared = both.inside(None)
+    assert (shared.plain, shared.secret["http_proxy"], shared.uses_host) == ({}, url, False)
+
+
+def test_a_password_of_what_is_left_out_or_moved_is_shown_nowhere():
+    both = settings(proxies={"https_proxy": "http://me:p4ss@127.0.0.1:1"})
+    assert "p4ss" not in "".join(both.inside().left_out)
+    moved = both.inside(frozenset({1}))
+    assert moved.plain == {}
+    assert moved.secret["https_proxy"] == f"http://me:p4ss@{HOST_NAME}:1"
+
+
+def test_an_index_of_files_is_nowhere_in_a_container():
+    found = settings(named_index="file:///srv/simple").inside()
+    assert (found.secret, found.left_out) == ({}, ())
+
+
+def test_pips_own_file_says_which_index_and_whom_it_trusts(tmp_path):
+    (tmp_path / ".config/pip").mkdir(parents=True)
+    (tmp_path / ".config/pip/pip.conf").write_text(
+        "[global]\nindex-url = http://mirror.example/simple\ntrusted-host =\n  mirror.example\n  b.example\n"
+    )
+    found = read_settings(environment={"HOME": str(tmp_path), "SSL_CERT_FILE": ""}).inside()
+    assert found.secret["PIP_INDEX_URL"] == "http://mirror.example/simple"
+    assert found.secret["PIP_TRUSTED_HOST"] == "mirror.example b.example"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("", "127.0.0.1,localhost,::1"),
+        ("a, localhost ,", "a,localhost,127.0.0.1,::1"),
+        ("*", "*"),
+        ("a,*", "*"),
+    ],
+)
+def test_no_proxy_has_the_loopback(said, expected):
+    assert with_loopback(said) == expected
+
+
+@given(st.text(max_size=30))
+def test_no_address_is_an_accident(url):
+    found = settings(proxies={"http_proxy": url}).inside(frozenset({80}))
+    assert bool(found.left_out or found.plain) <= is_loopback(url)

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -149,3 +150,32 @@ def test_looking_for_a_port_takes_no_noticeable_time(tmp_path, start):
     begun = time.monotonic()
     with ports.reserved(start, exact=False, folder=tmp_path):
         assert time.monotonic() - begun < 0.1
+
+
+TABLE = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1ED2 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   1: 00000000:1ED3 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   2: 010011AC:1ED4 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   3: 010011AC:1ED5 0200007F:0050 01 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   4: short
+"""
+TABLE6 = """  sl  local_address                         remote_address                        st
+   0: 00000000000000000000000000000000:1ED6 00000000000000000000000000000000:0000 0A
+   1: 00000000000000000000000001000000:1ED7 00000000000000000000000000000000:0000 0A
+"""
+
+
+def test_who_listens_where_is_read_from_the_kernels_table():
+    assert ports.listening(TABLE, "172.17.0.1") == {0x1ED3, 0x1ED4}
+    assert ports.listening(TABLE, "127.0.0.1") == {0x1ED2, 0x1ED3}
+    assert ports.listening(TABLE6, "172.17.0.1") == {0x1ED6}
+    assert ports.listening("", "172.17.0.1") == frozenset()
+
+
+def test_a_listener_of_this_machine_is_found():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert port in ports.listening(Path("/proc/net/tcp").read_text(), "127.0.0.1")
+    assert port not in ports.listening(Path("/proc/net/tcp").read_text(), "127.0.0.1")

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import pwd
 import socket
 import time
 from pathlib import Path
@@ -9,15 +10,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kit import layout, paths
+from kit import accounts, layout, paths
 from kit.errors import BadInputError, GpuUnavailableError, NoSuchContainerError, NotReadyError, PortTakenError
 from kit.network import NetworkSettings
 from kit.run import command
 from kit.run.containers import answers, caller, find, listed, sweep
 from kit.run.lease import GpuDecision, decide
-from kit.run.prepare import new_name, place_on
+from kit.run.prepare import new_name, open_files, place_on
 from kit.run.service import start_service
-from kit.spec.container import Mount, describe, project_of, service_command, shm_bytes, volume_mounts
+from kit.spec.container import (
+    Mount,
+    Place,
+    describe,
+    group_lines,
+    project_of,
+    service_command,
+    shm_bytes,
+    volume_mounts,
+)
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.gpu_request import parse_request
 from kit.spec.request import RunRequest, as_command, parse_user, parse_variable
@@ -511,3 +521,81 @@ def test_a_variable_has_a_name_that_a_file_can_have(text):
     with pytest.raises(BadInputError, match="--env"):
         parse_variable(text)
     assert parse_variable("A.b=x\ny=z") == ("A.b", "x\ny=z")
+
+
+# -- groups and zones
+
+
+def test_group_files_have_each_number_and_each_name_once():
+    lines = group_lines(
+        "7", ((4, "adm"), (5, "kit"), (6, "root"), (8, ""), (9, "domain users"), (10, "a:b\nc"), (11, ""))
+    )
+    assert lines == (
+        "root:x:0:",
+        "kit:x:7:",
+        "adm:x:4:",
+        "kit-5:x:5:",
+        "root-6:x:6:",
+        "group:x:8:",
+        "domain_users:x:9:",
+        "a_b_c:x:10:",
+        "group-11:x:11:",
+    )
+    assert group_lines("0") == ("root:x:0:",)
+
+
+@pytest.mark.parametrize(
+    ("zone", "expected"),
+    [
+        ("Asia/Shanghai", "Asia/Shanghai"),
+        (":America/Argentina/Buenos_Aires", "America/Argentina/Buenos_Aires"),
+        ("Etc/GMT+8", "Etc/GMT+8"),
+        ("UTC", ""),
+        ("../../etc/passwd", ""),
+        ("<+08>-8", ""),
+        ("A\nB", ""),
+    ],
+)
+def test_the_time_zone_is_a_name_or_none(zone, expected):
+    assert accounts.timezone({"TZ": zone}) == expected
+
+
+def test_the_machines_zone_is_where_its_link_leads(tmp_path, monkeypatch):
+    link = tmp_path / "localtime"
+    monkeypatch.setattr(accounts, "LOCALTIME", str(link))
+    assert accounts.timezone({}) == ""
+    link.symlink_to("/usr/share/zoneinfo/Europe/Rome")
+    assert accounts.timezone({}) == "Europe/Rome"
+
+
+def test_groups_of_an_account_are_those_that_the_machine_says():
+    assert accounts.groups_of(2**31 - 8, 0) == ()
+    number = pwd.getpwuid(os.geteuid()).pw_uid
+    assert all(isinstance(gid, int) and gid != os.getegid() for gid, _ in accounts.groups_of(number, os.getegid()))
+
+
+@pytest.mark.parametrize(
+    ("bounding", "limit", "expected"),
+    [
+        ("000001ffffffffff", "4096", 524288),
+        ("00000000a80425fb", "4096", 4096),
+        ("00000000a80425fb", "1048576", 524288),
+        ("00000000a80425fb", "unlimited", 0),
+        (None, "4096", 524288),
+    ],
+)
+def test_no_limit_is_above_what_the_engine_may_set(bounding, limit, expected):
+    texts = {
+        "/proc/self/status": f"Name:\tx\nCapBnd:\t{bounding}\nSeccomp:\t2\n" if bounding else None,
+        "/proc/self/limits": f"Max processes  1 2 processes\nMax open files            1024     {limit}     files\n",
+    }
+    engine = type("Here", (), {"is_rootless": False, "read_text": lambda _, path: texts[path]})()
+    assert open_files(engine) == expected
+    rootless = type("Rootless", (), {"is_rootless": True})()
+    assert open_files(rootless) == 0
+
+
+@pytest.mark.parametrize(("allowed", "limits"), [(524288, "65536:524288"), (4096, "4096:4096"), (0, "")])
+def test_open_files_of_a_container(request_, allowed, limits):
+    spec = describe(request_, Place(client="x", open_files=allowed), GpuGrant(), name="n", port=1)
+    assert [str(limit) for limit in spec.ulimits] == ([f"nofile={limits}"] if limits else [])

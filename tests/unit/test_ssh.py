@@ -1,5 +1,6 @@
 """The shared connection, as far as it needs no sshd; over a real one: tests/engine/ssh/test_host_ssh.py."""
 
+import grp
 import json
 import os
 import tempfile
@@ -34,6 +35,13 @@ def test_an_account_is_read_between_what_a_login_prints():
         has_docker=True,
         proxies={"http_proxy": "http://a:b@proxy:1"},
     )
+
+
+def test_groups_are_read_with_their_names_where_they_have_some():
+    lines = ("group\t1001", "group\t50", "group\tx", "group\t51", "group-name\t50:domain users", "group-name\t7:other")
+    account = parse_account(printed(*lines), MARK)
+    assert account is not None
+    assert account.groups == ("1001:", "50:domain users", "51:")
 
 
 def test_each_socket_once_in_their_order():
@@ -72,6 +80,9 @@ def test_a_connection_knows_who_we_are_there(fake_ssh):
     connection = ssh.connect("lab1")
     account = connection.account
     assert (account.uid, account.gid, account.home) == (os.getuid(), os.getgid(), os.environ["HOME"])
+    assert {int(group.partition(":")[0]) for group in account.groups} == {os.getegid(), *os.getgroups()}
+    assert account.groups[0].partition(":")[2] == grp.getgrgid(os.getegid()).gr_name
+    assert ssh.connect("lab1").account == account
     assert connection.folder.stat().st_mode & 0o777 == 0o700
     kept = connection.folder / "account.json"
     assert kept.stat().st_mode & 0o777 == 0o600
