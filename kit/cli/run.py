@@ -16,6 +16,7 @@ from kit.cli.arguments import (
     restart_option,
     user_option,
 )
+from kit.cli.defaults import include_option
 from kit.cli.ended import Tail, print_cause
 from kit.cli.options import Options, Whole, configured, host_option, is_configured, json_option
 from kit.cli.output import print_gpus, print_json, say, show, write_out
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="With --host: a folder over there at /workspace, and nothing is sent.  [default: a copy of --folder]",
 )
+@include_option
 @content_options(env_file_help="File of environment variables, as docker's --env-file takes it.")
 @click.option("--tensorboard", is_flag=True, help="Start TensorBoard beside the notebook.")
 @click.option("-d", "--detach", is_flag=True, help="Let a command run by itself: `kit logs -f`, `kit stop`.")
@@ -72,6 +74,7 @@ def run_command(
     user: str,
     folder: Path,
     remote_folder: str,
+    include: tuple[str, ...],
     contents: Contents,
     tensorboard: bool,
     detach: bool,
@@ -100,6 +103,7 @@ def run_command(
         user=user,
         folder=folder.resolve(),
         remote_folder=remote_folder,
+        include=include,
         contents=contents,
         tensorboard=tensorboard,
         detach=detach,

@@ -29,6 +29,7 @@ class RunAsk(Wanted):
     user: str = ""  # UID:GID; empty: the caller
     folder: Path
     remote_folder: str = ""
+    include: tuple[str, ...] = ()  # of the folder, what is sent although git ignores it
     contents: Contents = field(default_factory=Contents)
     tensorboard: bool = False  # beside the notebook
     detach: bool = False
@@ -83,7 +84,7 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
         service=service,
         command=command,
         port=ask.port,
-        folder=folder_on(engine, ask.folder, ask.remote_folder, screen),
+        folder=folder_on(engine, ask.folder, ask.remote_folder, screen, include=ask.include),
         user=ask.user or user_inside(engine, ask.folder),
         environment=contents.environment,
         secrets=(*secrets, *contents.secrets),
