@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -58,6 +61,13 @@ if TYPE_CHECKING:
 @content_options(env_file_help="File of environment variables, as docker's --env-file takes it.")
 @click.option("--tensorboard", is_flag=True, help="Start TensorBoard beside the notebook.")
 @click.option("-d", "--detach", is_flag=True, help="Let a command run by itself: `kit logs -f`, `kit stop`.")
+@click.option(
+    "-t",
+    "--tty",
+    is_flag=True,
+    help="With --host: give the command this terminal, with which it ends. A shell, an editor, a debugger and `python` "
+    "alone have it anyway.",
+)
 @restart_option("Whether the engine starts a service or a detached command again after a crash or a reboot.")
 @click.option("--force", is_flag=True, help="Start an image even when it cannot work with this driver or GPU.")
 @image_options
@@ -78,6 +88,7 @@ def run_command(
     contents: Contents,
     tensorboard: bool,
     detach: bool,
+    tty: bool,
     restart: str,
     force: bool,
     image: ImageOptions,
@@ -90,7 +101,8 @@ def run_command(
     `--` are never read as options.
 
     With --host all of it happens on that machine: this folder is sent there first (`kit sync`), a service is brought
-    to a port here by a tunnel, and a command goes on when this terminal or the connection is gone.
+    to a port here by a tunnel, and a command goes on when this terminal or the connection is gone. What is piped or
+    redirected to its standard input goes there too.
     """
     ask = RunAsk(
         name=name,
@@ -112,12 +124,14 @@ def run_command(
         force=force,
         image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+        wants_terminal=tty,
+        input=_input(),
     )
     planned = plan(ask, CommandScreen(options))
     if planned.way == "service":
         _start_services(options, planned)
     elif planned.way == "job":
-        _run_job(options, planned, detach=detach)
+        _run_job(options, planned, detach=detach, has_input=ask.input != "")
     else:
         code = run_attached(
             planned.request,
@@ -152,7 +166,18 @@ def _start_services(options: Options, planned: Planned) -> None:
     print_gpus(options, check_gpus(planned, started))
 
 
-def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
+def _input() -> Literal["file", "stream", ""]:
+    """What standard input is, if there may be something in it: no terminal, and not /dev/null."""
+    with contextlib.suppress(OSError, ValueError):
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return "file"
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return "stream"
+    return ""
+
+
+def _run_job(options: Options, planned: Planned, *, detach: bool, has_input: bool) -> None:
     """Run a command that goes on without this terminal; its output and its exit code come here while it is there."""
     target = planned.engine.target
     at = f"kit --host {target}" if target else "kit"
@@ -162,6 +187,8 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
     def on_started(name: str) -> None:
         names.append(name)
         say(options, f"{name} runs" + (f" on {target}" if target else ""))
+        if planned.request.is_terminal and not detach:
+            say(options, "it goes on when this terminal is gone, and has no keyboard: `kit run -t …` gives it this one")
 
     try:
         name, code = start_job(
@@ -170,6 +197,7 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
             planned.engine,
             lambda text: say(options, text),
             write=None if detach else printed,
+            input=sys.stdin.fileno() if has_input and not detach else None,
             on_started=on_started,
             on_gpus=lambda found: print_gpus(options, found),
         )

@@ -25,6 +25,8 @@ from kit.spec.container import LIMITS, Limit
 from kit.targets import docker as target
 
 if TYPE_CHECKING:
+    import socket
+
     from kit.engine.stream import Frames
     from kit.remote.ssh import Connection
     from kit.spec.container import ContainerSpec
@@ -354,11 +356,19 @@ class Engine:
         with self.prepared(args, environment, on_terminal="--tty" in args) as (command, variables):
             return process.attach(command, env=variables)
 
+    @property
+    def takes_input(self) -> bool:
+        """Whether what `started` starts can be given input."""
+        return self.socket_path is not None
+
     @contextlib.contextmanager
-    def started(self, spec: ContainerSpec, on_created: Callable[[], None] = lambda: None) -> Iterator[Frames]:
+    def started(
+        self, spec: ContainerSpec, on_created: Callable[[], None] = lambda: None, *, input: int | None = None
+    ) -> Iterator[Frames]:
         """Start a container that stays, and read what it prints from the first byte on until it or the block ends.
 
-        `on_created` is called when the engine has the container. Nothing is left behind when it cannot start.
+        `on_created` is called when the engine has the container. `input`: the descriptor of its standard input, for an
+        engine that `takes_input`. Nothing is left behind when it cannot start.
         """
         if self.socket_path is None:
             self.run_detached(spec)
@@ -369,9 +379,12 @@ class Engine:
         try:
             self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.variables)
             on_created()
-            with stream.attached(self.socket_path, spec.name) as frames:
+            sides: list[socket.socket] = []
+            on_input = None if input is None else sides.append
+            with stream.attached(self.socket_path, spec.name, on_input) as frames:
                 self.call(["start", spec.name])
-                yield frames
+                with contextlib.nullcontext() if input is None else stream.fed(sides[0], input):
+                    yield frames
         except BaseException:
             # Another error is on its way; what this one leaves behind the next command sweeps.
             with contextlib.suppress(KitError):

@@ -16,7 +16,7 @@ from kit.run.lease import GpuDecision, no_gpus
 from kit.run.prepare import Wanted, bring, folder_on, mount_on, name_and_words, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command
+from kit.spec.request import Contents, RunRequest, Service, Started, as_command, wants_terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class RunAsk(Wanted):
     restart: str = ""
     configured: tuple[str, ...] = ()  # of these fields, those whose value is a default for whatever it is of use to
     is_terminal: bool = False
+    wants_terminal: bool = False  # whatever the command is
+    input: Literal["file", "stream", ""] = ""  # what its standard input is, if there may be something in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,15 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
         raise BadInputError(f"--detach is for a command; {service} stays up by itself", hint="leave it out")
     if ask.remote_folder and not ask.target:
         raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
+    if ask.wants_terminal and not ask.is_terminal:
+        raise BadInputError("--tty: this is no terminal", hint="leave it out, or run the command on one")
+    if ask.wants_terminal and (ask.detach or service):
+        raise BadInputError("--tty is for a command that somebody sits at", hint="leave it out")
+    if ask.detach and ask.input == "file":
+        raise BadInputError(
+            "--detach: nobody is there to hand a file to its standard input",
+            hint="leave out --detach, or have the command open the file itself",
+        )
     contents = ask.contents
     secrets = read_env_file(contents.env_file) if contents.env_file else ()
     mounts = contents.mounts if ask.target else [mount_on(mount, None) for mount in contents.mounts]
@@ -96,8 +107,10 @@ def plan(ask: RunAsk, screen: Screen) -> Planned:
         network=ready.network,
         is_terminal=ask.is_terminal,
     )
-    is_interactive = command == SHELL and ask.is_terminal
-    is_job = ask.detach or (engine.target and not is_interactive)
+    is_interactive = ask.is_terminal and (ask.wants_terminal or (not service and wants_terminal(command)))
+    # Without its socket, an engine takes input for as long as somebody waits alone.
+    is_read = bool(ask.input) and not engine.takes_input
+    is_job = ask.detach or (engine.target and not is_interactive and not is_read)
     return Planned(
         request=request,
         gpus=ready.gpus,
