@@ -324,7 +324,7 @@ def test_how_a_command_runs_on_a_host(catalog, engine, monkeypatch, tmp_path, gi
         target="lab", connection=SimpleNamespace(account=SimpleNamespace(uid=1, gid=1)), takes_input=has_socket
     )
     image = next(image for image in catalog.images() if image.name == "tf-cpu")
-    ready = Ready(catalog=catalog, image=image, engine=there, network=SimpleNamespace(), gpus=no_gpus("tf-cpu"))
+    ready = Ready(catalog=catalog, image=image, engine=there, network=SimpleNamespace(), gpus=no_gpus(image))
     for name, result in (("prepare", ready), ("bring", ready), ("folder_on", tmp_path), ("user_inside", "1:1")):
         monkeypatch.setattr(f"kit.run.start.{name}", lambda *_, _result=result, **__: _result)
     ask = RunAsk(name="tf-cpu", words=command, target="lab", folder=tmp_path, **given)
