@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from kit import redact, signals
+from kit import linux, redact, signals
 from kit.errors import CommandError, MissingProgramError
 from kit.frozen import dataclass
 
@@ -179,7 +179,7 @@ def stream(
     import threading
     from subprocess import PIPE, STDOUT
 
-    how = {"stdout": PIPE, "stderr": STDOUT, "preexec_fn": _end_with_parent(), "pass_fds": pass_fds}
+    how = {"stdout": PIPE, "stderr": STDOUT, "preexec_fn": linux.end_with_parent(), "pass_fds": pass_fds}
     child = _start("stream", args, env=env, cwd=cwd, **how)
     timer = threading.Timer(timeout_s, _signal, (child, signal.SIGKILL)) if timeout_s is not None else None
     if timer:
@@ -437,7 +437,7 @@ def start_bound(
     from subprocess import DEVNULL
 
     source, errors = DEVNULL if input is None else input, DEVNULL if is_quiet else output
-    how = {"stdin": source, "stdout": output, "stderr": errors, "preexec_fn": _end_with_parent()}
+    how = {"stdin": source, "stdout": output, "stderr": errors, "preexec_fn": linux.end_with_parent()}
     return _start("start", args, env=env, cwd=cwd, **how)
 
 
@@ -475,24 +475,6 @@ def end_bound(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
         _signal(child, signal.SIGTERM)
         _finish(child, patience_s)
     _signal(child, signal.SIGKILL)
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What a child calls before it becomes the program, to end with its parent; None where there is no such thing."""
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-    pr_set_pdeathsig, number = 1, ctypes.c_ulong(signal.SIGTERM)
-
-    def bind() -> None:
-        prctl(pr_set_pdeathsig, number, 0, 0, 0)
-        # It may have ended before the kernel was told.
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return bind
 
 
 def _stop(child: subprocess.Popen[bytes], number: signal.Signals = signal.SIGINT) -> None:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kit import files, labels, process, unix_http
+from kit import files, labels, linux, process, unix_http
 from kit.engine import answers, cdi, stream
 from kit.engine.answers import items, mapping, parsed, texts
 from kit.engine.container import Container, from_inspect, from_list
@@ -112,7 +112,7 @@ class Engine:
             yield [self.program, *args], self.environment
             return
         text, odd = target.env_file(environment)
-        with _unlisted(text) as path:
+        with linux.unlisted(text) as path:
             yield self._with_file(args, path, odd), {**self.environment, **odd}
 
     def _with_file(self, args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
@@ -186,9 +186,7 @@ class Engine:
     @property
     def memory_bytes(self) -> int:
         """The memory of the machine the engine runs on."""
-        if self.is_here:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return self._said.memory_bytes
+        return (linux.memory_bytes() if self.is_here else 0) or self._said.memory_bytes
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
@@ -524,23 +522,6 @@ def _record(reference: str) -> str:
 def with_variables(args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
     """A command of the engine that makes a container, with its variables: of a file, and of its own environment."""
     return [args[0], f"--env-file={path}", *(f"--env={name}" for name in odd), *args[1:]]
-
-
-@contextlib.contextmanager
-def _unlisted(text: str) -> Iterator[str]:
-    """A file that only programs of this user can read, and that is gone with this process however that ends."""
-    if not hasattr(os, "memfd_create"):
-        import tempfile
-
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="kit-") as file:
-            file.write(text)
-            file.flush()
-            yield file.name
-        return
-    with os.fdopen(os.memfd_create("kit"), "w", encoding="utf-8") as memory:
-        memory.write(text)
-        memory.flush()
-        yield f"/proc/{os.getpid()}/fd/{memory.fileno()}"
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field
 from pathlib import Path
 
-from kit import files, paths, process
+from kit import files, linux, paths, process
 from kit.errors import BadInputError, CommandError, MissingProgramError, NetworkError, UnsupportedHostError
 from kit.facts.sockets import CANDIDATES
 from kit.frozen import dataclass
@@ -39,8 +39,8 @@ TYPING_S = 120
 LOGIN_S = 150
 # A dead link is noticed after 3 of these seconds.
 ALIVE_S = 10
-# ssh makes its socket under a name 17 characters longer first; a Unix socket's path has at most 107 bytes.
-LONGEST_FOLDER = 107 - len("/control") - 17
+# ssh makes its socket under a name 17 characters longer first.
+SOCKET_NAME = len("/control") + 17
 _ALIVE = ("-o", f"ServerAliveInterval={ALIVE_S}", "-o", "ServerAliveCountMax=3")
 # Whatever the user's configuration says: nothing of this machine is lent to a server, and only kit's commands run.
 _SETTINGS: tuple[str, ...] = ("ForwardAgent=no", "ForwardX11=no", "GSSAPIDelegateCredentials=no")
@@ -367,7 +367,7 @@ def private_folder(name: str) -> Path:
     Raises UnsupportedHostError when something of somebody else's is in its place.
     """
     parents = _parents()
-    parent = next((p for p in parents if len(str(p / name)) <= LONGEST_FOLDER), parents[-1])
+    parent = next((p for p in parents if len(str(p / name)) + SOCKET_NAME <= linux.longest_socket()), parents[-1])
     for folder in (parent, parent / name):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)

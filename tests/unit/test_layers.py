@@ -24,6 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
             "frozen",
             "labels",
             "layout",
+            "linux",
             "paths",
             "redact",
             "signals",
@@ -261,3 +262,31 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert sorted(imports(file)) == ["kit.image.base", "kit.image.build", "os.path"]
+
+
+# What is in a file's own words of a system, and the files that run on Linux alone.
+OF_LINUX = ("/proc", "memfd_create", "prctl", "CLOCK_BOOTTIME", "SC_PHYS_PAGES", "O_PATH", "darwin", "sys.platform")
+ON_LINUX = (
+    "linux.py",
+    "private_engine/",
+    "mounts.py",
+    "host/",
+    "decide/doctor/",
+    "run/gpu_check/",
+    "verify/",
+    "bench/",
+)
+ON_LINUX += ("image/", "remote/sync/confined.py", "spec/", "config/env_file.py", "catalog/")
+
+
+@pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_what_only_linux_has_is_in_one_module(file: Path) -> None:
+    if file.relative_to(PACKAGE).as_posix().startswith(ON_LINUX):
+        return
+    for node in ast.walk(tree_of(file)):
+        words = [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+        if isinstance(node, ast.Attribute):
+            words = [node.attr, ast.unparse(node)]
+        for word in words:
+            # What has a space in it is said to people.
+            assert " " in word or "\n" in word or not word.startswith(OF_LINUX), f"{word}: see kit/linux.py"

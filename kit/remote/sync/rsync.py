@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kit import process
+from kit import linux, process
 from kit.errors import BadInputError, CommandError, DiskFullError, KitError, MissingProgramError, NetworkError
 from kit.remote import relay, ssh
 from kit.remote.sync import confined, scripts
@@ -30,6 +30,8 @@ OPTIONS: tuple[str, ...] = ("-rlptOJ", "-s", "--no-i-r", "--no-h", "--outbuf=L",
 # No name has // in it.
 OPTIONS += ("--out-format=@%i %l %M %n//%L",)
 TOLD = "--info=stats2,skip1"
+# Where a newer rsync is on a Mac, though its folder need not be in PATH: Homebrew's, MacPorts'.
+ELSEWHERE = (Path("/opt/homebrew/bin/rsync"), Path("/usr/local/bin/rsync"), Path("/opt/local/bin/rsync"))
 # What rsync takes for a machine; which one it is the shell knows that is there already.
 HOST = "host"
 # Printed in English and in UTC, with every byte of a name that is not ASCII as \#ooo.
@@ -115,12 +117,7 @@ class Rsync:
         told = TOLD + (",progress2" if observer.status else "")
         # Only in a place that no job and no server can make a link: rsync would look, and delete, behind it.
         partial = place.partial if to_host else _real_folder(self.folder / PARTIAL)
-        if shutil.which("rsync") is None:
-            raise MissingProgramError(
-                "files are sent to and from hosts by the program `rsync`, which is not installed",
-                hint="install it (package rsync)",
-            )
-        command = ["rsync", *OPTIONS, f"--partial-dir={partial}", told, *(["-n"] if dry_run else []), *options]
+        command = [_program(), *OPTIONS, f"--partial-dir={partial}", told, *(["-n"] if dry_run else []), *options]
         text = scripts.confined_text() if script == scripts.RECEIVE else ""
         arguments = (place.beside, place.remote_folder, place.origin, os.urandom(8).hex(), text)
         command += [f"--rsync-path={shlex.join(['sh', '-c', script, 'kit', *arguments])}"]
@@ -146,6 +143,27 @@ class Rsync:
                 if done.code != 0:
                     # What still runs there may be waiting for more.
                     there.end(is_busy=done.code < 0)
+
+
+def _program() -> str:
+    """The rsync of this machine. Raises MissingProgramError where there is none, or none that is of use."""
+    found = shutil.which("rsync")
+    if linux.is_here():
+        if found is None:
+            raise MissingProgramError(
+                "files are sent to and from hosts by the program `rsync`, which is not installed",
+                hint="install it (package rsync)",
+            )
+        return found
+    # A Mac's own is another program of that name, or one of 2006.
+    for program in filter(None, (found, *map(str, ELSEWHERE))):
+        with contextlib.suppress(CommandError, MissingProgramError):
+            if re.match(r"rsync +version (3\.[1-9]|[4-9]|\d\d)", process.run([program, "--version"]).stdout):
+                return program
+    raise MissingProgramError(
+        "files are sent to and from hosts by rsync 3.1 or newer, which is not installed",
+        hint="`brew install rsync`; what macOS has under that name cannot do it",
+    )
 
 
 def _real_folder(path: Path) -> Path:
@@ -275,7 +293,7 @@ def check(rsync: Rsync, done: Transfer, *, to_host: bool) -> None:
             hint="--remote-folder names a place where you may write",
             details=tuple(line for line in details if line != "unmade")[:4],
         )
-    if re.search(r"unknown option|[Uu]nknown --info item|requested action not supported", text):
+    if re.search(r"unknown option|unrecognized option|[Uu]nknown --info item|requested action not supported", text):
         where = "here" if "[client" in text else f"on {target}"
         raise MissingProgramError(
             f"the rsync {where} is too old, or another program of that name",
