@@ -32,7 +32,7 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
 # A connection that held for so long was a good one.
 STEADY_S = 60.0
 # ssh limits the connecting, but not the logging in.
-CONNECT_LIMIT_S = 45.0
+CONNECT_LIMIT_S = 60.0
 PATIENCE_S = 3.0
 # How often the files are looked after, and how often a waiting supervisor looks whether waiting is still right.
 LOOK_S, WAIT_LOOK_S = 5.0, 1.0
