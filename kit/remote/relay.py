@@ -5,11 +5,11 @@ name for the host, and the words of the command, as rsync gives them. Its exit c
 the connection was lost. It needs nothing of kit's.
 """
 
-import contextlib
+# Each import costs every sync: `threading` alone takes as long as all of this.
+import _thread
 import os
 import signal
 import sys
-import threading
 import time
 
 LOST = 255
@@ -34,18 +34,21 @@ def main(arguments: "list[str]") -> int:
         if not (data := os.read(from_shell, PIECE)):
             return LOST
         begun += data
-    threading.Thread(target=_input, args=(to_shell,), daemon=True).start()
-    said = threading.Thread(target=_errors, args=(errors, mark), daemon=True)
-    said.start()
+    said = _thread.allocate_lock()
+    said.acquire()
+    _thread.start_new_thread(_input, (to_shell,))
+    _thread.start_new_thread(_errors, (errors, mark, said))
     code = _copy(from_shell, 1, mark, begun.partition(ready)[2])
-    said.join(PATIENCE_S)
+    said.acquire(timeout=PATIENCE_S)
     return code
 
 
 def _input(to_shell: int) -> None:
-    with contextlib.suppress(OSError):
+    try:
         while data := os.read(0, PIECE):
             _write(to_shell, data)
+    except OSError:
+        pass  # then the other side is over, which the output tells
     # Who asked has ended, and should have been told before that the other side did.
     time.sleep(PATIENCE_S)
     os._exit(LOST)
@@ -69,16 +72,18 @@ def _copy(source: int, target: int, mark: bytes, held: bytes) -> int:
         held += data
 
 
-def _errors(source: int, mark: bytes) -> None:
-    """Hand on whole lines until the mark comes: others print beside them."""
-    held = b""
-    while data := os.read(source, PIECE):
+def _errors(source: int, mark: bytes, over: "_thread.LockType") -> None:
+    """Hand on whole lines until the mark comes, as others print beside them; `over` is let go then."""
+    held, is_over = b"", False
+    while not is_over and (data := os.read(source, PIECE)):
         *lines, held = (held + data).split(b"\n")
         for line in lines:
-            if line.startswith(mark):
-                return
+            if is_over := line.startswith(mark):
+                break
             _write(2, line + b"\n")
-    _write(2, held)
+    if not is_over:
+        _write(2, held)
+    over.release()
 
 
 def _beginning(data: bytes, ending: bytes) -> int:

@@ -6,11 +6,10 @@ modules) may take many seconds. So everything short goes through one session, an
 
 from __future__ import annotations
 
-import base64
+import binascii
 import contextlib
 import os
 import re
-import secrets
 import select
 import shlex
 import threading
@@ -40,7 +39,7 @@ class Shell:
         self.command = tuple(command)
         self.lock = threading.Lock()
         self.count = 0
-        self.mark = f"@@{secrets.token_hex(8)}"
+        self.mark = f"@@{os.urandom(8).hex()}"
         self.child = process.start_piped(command, env={"LC_ALL": "C"}, on_terminal=on_terminal)
         self.greeting = self._answer(":", patience).stdout
 
@@ -64,7 +63,7 @@ class Shell:
         else:
             data = input.encode() if isinstance(input, str) else input
             end = f"end-of-{self.mark[2:]}"
-            text = f"base64 -d <<'{end}' | {text}\n{base64.encodebytes(data).decode()}{end}"
+            text = f"base64 -d <<'{end}' | {text}\n{binascii.b2a_base64(data).decode()}{end}"
         end_at = time.monotonic() + timeout_s
         with self.lock:
             return self._answer(text, lambda: end_at - time.monotonic(), timeout_s)

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import shlex
 import socket
 import stat
@@ -411,7 +410,7 @@ def _open_one(target: str, address: str, folder: Path) -> Connection | None:
 
 def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
     control = folder / "control"
-    mark = f"@@{secrets.token_hex(8)}"
+    mark = f"@@{os.urandom(8).hex()}"
     exits = [*_program(), *_through(control), "-O", "exit", address]
     # One that answers no more, or of which it is not known whose it is.
     _shells.pop(control, None)

@@ -124,7 +124,10 @@ class Count:
     def __init__(self, folder: Path, tree: Tree, included: Sequence[str], unnamed: Collection[str]) -> None:
         """`unnamed`: names of what nobody would send, which is not counted."""
         self.folder, self.included = folder, set(included)
+        # git names some files beside the folder that has nothing else.
+        folders = {path.rstrip("/") for path in tree.ignored if path.endswith("/")}
         found = [path for path in tree.ignored if not is_under(path.rstrip("/"), self.included)]
+        found = [path for path in found if not is_under(posixpath.dirname(path.rstrip("/")), folders)]
         self.is_nothing = not found
         self.waiting = [path for path in found if path.rstrip("/").rpartition("/")[2] not in unnamed]
         self.found: list[LeftOut] = []

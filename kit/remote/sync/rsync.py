@@ -132,7 +132,7 @@ class Rsync:
             command += ["-e", shlex.join(through), "--", *ends]
             if not to_host:
                 # A server may send a file in a folder that it does not send: rsync takes a link here for that folder.
-                command = [sys.executable, "-I", confined.__file__, str(self.folder), "--", *command]
+                command = [sys.executable, "-I", "-S", confined.__file__, str(self.folder), "--", *command]
             done.code = -1
             try:
                 reader = _Reader(done, observer)
