@@ -14,11 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kit import procs
+from kit import linux, procs
 from kit.errors import NotReadyError
 
 MIB = 2**20
-LOCKS = Path("/proc/locks")
 # Longer than what is done under a lock takes, but for a transfer or a download on a bad day.
 WAIT_S = 600.0
 NOTICE_S = 2.0
@@ -123,13 +122,8 @@ def is_at(handle: int, path: Path) -> bool:
 
 def holder(path: Path) -> str:
     """Who holds the lock on a file, as `kit (PID 7, user ada)`; `another process` where the system does not say."""
-    with contextlib.suppress(OSError):
-        file = path.stat()
-        mark = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
-        for words in map(str.split, LOCKS.read_text().splitlines()):
-            # Those who wait for one have an arrow in their line.
-            if words[1] == "FLOCK" and words[5] == mark and (name := procs.describe(int(words[4]))):
-                return name
+    if (pid := linux.lock_holder(path)) and (name := procs.describe(pid)):
+        return name
     return "another process"
 
 

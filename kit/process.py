@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from kit import redact, signals
+from kit import linux, redact, signals
 from kit.errors import CommandError, MissingProgramError
 from kit.frozen import dataclass
 
@@ -167,18 +167,19 @@ def stream(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout_s: float | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> int:
     """Run a program, hand each line it prints (stdout and stderr together) to `on_line`, return its exit code.
 
     When the caller is interrupted the program is asked to stop (SIGINT, then SIGKILL after 10 s) before the
     interruption goes on, so no half-finished child is left behind. After `timeout_s` seconds it is killed, which the
     exit code says (-9). Both reach what the program itself started (docker runs buildx as a child). On Linux the kernel
-    sends it SIGTERM when this process ends, however that happens.
+    sends it SIGTERM when this process ends, however that happens. It keeps the descriptors `pass_fds`.
     """
     import threading
     from subprocess import PIPE, STDOUT
 
-    how = {"stdout": PIPE, "stderr": STDOUT, "preexec_fn": _end_with_parent()}
+    how = {"stdout": PIPE, "stderr": STDOUT, "preexec_fn": linux.end_with_parent(), "pass_fds": pass_fds}
     child = _start("stream", args, env=env, cwd=cwd, **how)
     timer = threading.Timer(timeout_s, _signal, (child, signal.SIGKILL)) if timeout_s is not None else None
     if timer:
@@ -436,8 +437,36 @@ def start_bound(
     from subprocess import DEVNULL
 
     source, errors = DEVNULL if input is None else input, DEVNULL if is_quiet else output
-    how = {"stdin": source, "stdout": output, "stderr": errors, "preexec_fn": _end_with_parent()}
+    how = {"stdin": source, "stdout": output, "stderr": errors, "preexec_fn": linux.end_with_parent()}
     return _start("start", args, env=env, cwd=cwd, **how)
+
+
+def start_piped(
+    args: Sequence[str], *, env: Mapping[str, str] | None = None, on_terminal: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a program that is talked to: its three streams are pipes without buffers. It must end when its input does,
+    which it does at the latest with this process. `on_terminal`: in the caller's session, so that it may ask there.
+    """
+    from subprocess import PIPE
+
+    how = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, "bufsize": 0, "start_new_session": not on_terminal}
+    return _start("talk to", args, env=env, **how)
+
+
+def end_piped(child: subprocess.Popen[bytes], *, is_busy: bool) -> None:
+    """End what `start_piped` started: by the end of its input unless it `is_busy`, then by SIGTERM, then by SIGKILL."""
+    from subprocess import TimeoutExpired
+
+    assert child.stdin is not None
+    child.stdin.close()
+    for end in (*([] if is_busy else [lambda: None]), child.terminate, child.kill):
+        end()
+        with contextlib.suppress(TimeoutExpired):
+            child.wait(timeout=END_PATIENCE_S)
+            break
+    for file in (child.stdout, child.stderr):
+        assert file is not None
+        file.close()
 
 
 def end_bound(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
@@ -446,24 +475,6 @@ def end_bound(child: subprocess.Popen[bytes], *, patience_s: float) -> None:
         _signal(child, signal.SIGTERM)
         _finish(child, patience_s)
     _signal(child, signal.SIGKILL)
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """What a child calls before it becomes the program, to end with its parent; None where there is no such thing."""
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-    pr_set_pdeathsig, number = 1, ctypes.c_ulong(signal.SIGTERM)
-
-    def bind() -> None:
-        prctl(pr_set_pdeathsig, number, 0, 0, 0)
-        # It may have ended before the kernel was told.
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return bind
 
 
 def _stop(child: subprocess.Popen[bytes], number: signal.Signals = signal.SIGINT) -> None:

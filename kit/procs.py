@@ -8,19 +8,17 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 
-from kit import accounts, process
-
-PROC = Path("/proc")
+from kit import accounts, linux, process
+from kit.errors import CommandError, MissingProgramError
 
 
 @cache
 def boot() -> str:
     """What tells this machine, since it was started, from all others; empty where the system does not say."""
     with contextlib.suppress(OSError):
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
-    return ""
+        return (linux.PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return _asked("sysctl", "-n", "kern.bootsessionuuid")  # a Mac's
 
 
 def is_running(pid: int, start: str) -> bool:
@@ -39,11 +37,10 @@ def start_time(pid: int) -> str:
     """When a process started, comparable only with itself: with its number this names it for good. Empty for one that
     has ended, if it is a zombie too.
     """
-    if has_proc():
+    if linux.has_proc():
         fields = _stat(pid)
         return fields[19] if fields else ""
-    done = process.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], timeout_s=10, check=False)
-    state, _, started = done.stdout.strip().partition(" ")
+    state, _, started = _asked("ps", "-o", "stat=,lstart=", "-p", str(pid)).partition(" ")
     return "" if state.startswith("Z") else started.strip()
 
 
@@ -56,25 +53,24 @@ def session(pid: int) -> int:
 def has_mark(pid: int, mark: str) -> bool:
     """Whether `mark` (NAME=value) is in the environment that a process was started with, as far as we may read it."""
     with contextlib.suppress(OSError):
-        return mark.encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        return mark.encode() in (linux.PROC / str(pid) / "environ").read_bytes().split(b"\0")
     return False
 
 
 def numbers() -> Iterator[int]:
-    """Those of all processes, zombies too."""
-    return (int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208 - a Path for each is of no use
+    """Those of all processes, zombies too; none where there is no /proc."""
+    if not linux.has_proc():
+        return iter(())
+    return (int(name) for name in os.listdir(linux.PROC) if name.isdigit())  # noqa: PTH208 - a Path for each is of no use
 
 
 def describe(pid: int) -> str:
     """A process for people, as `kit (PID 7, user ada)`; empty for one that has ended."""
     with contextlib.suppress(OSError):
-        name, uid = (PROC / str(pid) / "comm").read_text(errors="replace").strip(), (PROC / str(pid)).stat().st_uid
+        own = linux.PROC / str(pid)
+        name, uid = (own / "comm").read_text(errors="replace").strip(), own.stat().st_uid
         return f"{name} (PID {pid}, user {accounts.user_name(uid) or uid})"
     return ""
-
-
-def has_proc() -> bool:
-    return (PROC / "self/stat").exists()
 
 
 def kill(found: Callable[[], list[int]], *, within_s: float) -> None:
@@ -99,10 +95,17 @@ def is_over(process: str) -> bool:
     return machine == boot() != "" and pid.isdecimal() and len(pid) < 11 and not is_running(int(pid), start)
 
 
+def _asked(*command: str) -> str:
+    """What a program says of this machine; empty where it is not there, or knows nothing."""
+    with contextlib.suppress(CommandError, MissingProgramError):
+        return process.run(command, timeout_s=10).stdout.strip()
+    return ""
+
+
 def _stat(pid: int) -> list[str]:
     """What /proc says of a process, from its state on; empty for one that has ended."""
     try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+        fields = (linux.PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     except (OSError, ValueError):
         return []
     return [] if fields[0] in ("Z", "X") else fields

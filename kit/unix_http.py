@@ -12,7 +12,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,18 @@ LONGEST_HEAD, LONGEST_ANSWER = 64 * 1024, 64 * 1024 * 1024
 
 @contextlib.contextmanager
 def answer(
-    path: Path, request: str, *, version: str = "1.0", timeout_s: float = 20, is_endless: bool = False
+    path: Path,
+    request: str,
+    *,
+    version: str = "1.0",
+    timeout_s: float = 20,
+    is_endless: bool = False,
+    on_open: Callable[[socket.socket], None] = lambda _: None,
 ) -> Iterator[tuple[int, str, BufferedReader]]:
     """The status, the headers in lower case, and the rest of what the engine at a unix socket answers, unread.
 
     `version`: of HTTP; with 1.0 the answer comes in one piece and ends with the connection. `is_endless`: what follows
-    the headers may take any time. Raises OSError.
+    the headers may take any time. `on_open` gets the connection then, to send more on it. Raises OSError.
     """
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(timeout_s)
@@ -45,6 +51,7 @@ def answer(
             status = int(words[1]) if len(words) > 1 and re.fullmatch(rb"[0-9]{3}", words[1]) else 0
             if is_endless:
                 client.settimeout(None)
+                on_open(client)
             yield status, head.decode(errors="replace").lower(), stream
 
 

@@ -153,6 +153,8 @@ def own_machine(
     paths.root_dir.cache_clear()
     yield
     paths.root_dir.cache_clear()
+    if ssh := sys.modules.get("kit.remote.ssh"):
+        ssh.rest_all()
 
 
 @pytest.fixture

@@ -22,12 +22,12 @@ PARAMETERS: dict[str, str] = {
     **{name: name for name in ("folder", "remote_folder", "gpus", "port", "mounts", "env_file", "logdir", "restart")},
     **{name: name for name in ("memory", "pids_limit", "transfer", "pull", "base", "registry_mirror", "ca_cert")},
     **{name: name for name in ("cpus", "shm_size", "ulimits", "publish", "network", "jupyter_options")},
-    **{"variables": "env", "mirror": "apt_mirror"},
+    **{"include": "include", "variables": "env", "mirror": "apt_mirror"},
 }
 # Not every command with such an option is meant: a compose file leases no GPUs, an image that is measured needs one.
 ONLY_IN = {"gpus": ("run",)}
 # These say something of another machine, and are wrong without one.
-ONLY_WITH_HOST = ("remote_folder", "transfer")
+ONLY_WITH_HOST = ("include", "remote_folder", "transfer")
 
 
 class Defaults(dict[str, Any]):
@@ -111,6 +111,8 @@ class AddingOption(click.Option):
             raise BadInputError("--mount: two at the same place in the container", hint="give each a TARGET of its own")
         if not isinstance(ctx.default_map, Defaults) or self.name not in ctx.default_map:
             return given
+        if self.name == "include":
+            return tuple(dict.fromkeys((*_as_given(ctx, PARAMETERS[self.name]), *given)))
         part = _target if self.name == "mounts" else _variable
         return (*_as_given(ctx, PARAMETERS[self.name], {part(text) for text in given}), *given)
 
@@ -121,3 +123,14 @@ def _variable(text: str) -> str:
 
 def _target(text: str) -> str:
     return posixpath.normpath([*text.split(":"), ""][1])
+
+
+def include_option(command: Any) -> Any:
+    """`--include`, of what sends a folder to a host."""
+    return click.option(
+        "--include",
+        multiple=True,
+        cls=AddingOption,
+        metavar="PATH",
+        help="Send this too, though git ignores it: a path in the folder, or a pattern. May be repeated.",
+    )(command)

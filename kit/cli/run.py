@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -18,6 +21,7 @@ from kit.cli.arguments import (
     restart_option,
     user_option,
 )
+from kit.cli.defaults import include_option
 from kit.cli.ended import Tail, print_cause
 from kit.cli.options import Folder, Options, Whole, configured, host_option, is_configured, json_option
 from kit.cli.output import ask as ask_user
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="With --host: a folder over there at /workspace, and nothing is sent.  [default: a copy of --folder]",
 )
+@include_option
 @content_options(env_file_help="File of environment variables, as docker's --env-file takes it.")
 @click.option(
     "--name",
@@ -75,6 +80,13 @@ if TYPE_CHECKING:
 )
 @click.option("--tensorboard", is_flag=True, help="Start TensorBoard beside the notebook.")
 @click.option("-d", "--detach", is_flag=True, help="Let a command run by itself: `kit logs -f`, `kit stop`.")
+@click.option(
+    "-t",
+    "--tty",
+    is_flag=True,
+    help="With --host: give the command this terminal, with which it ends. A shell, an editor, a debugger and `python` "
+    "alone have it anyway.",
+)
 @restart_option("Whether the engine starts a service or a detached command again after a crash or a reboot.")
 @click.option("--another", is_flag=True, help="Start a service even where the same one runs in this folder.")
 @click.option("--force", is_flag=True, help="Start an image even when it cannot work with this driver or GPU.")
@@ -92,10 +104,12 @@ def run_command(
     user: str,
     folder: Path,
     remote_folder: str,
+    include: tuple[str, ...],
     contents: Contents,
     container: str,
     tensorboard: bool,
     detach: bool,
+    tty: bool,
     restart: str,
     another: bool,
     force: bool,
@@ -110,7 +124,8 @@ def run_command(
     `--` are never read as options.
 
     With --host all of it happens on that machine: this folder is sent there first (`kit sync`), a service is brought
-    to a port here by a tunnel, and a command goes on when this terminal or the connection is gone.
+    to a port here by a tunnel, and a command goes on when this terminal or the connection is gone. What is piped or
+    redirected to its standard input goes there too.
     """
     ask = RunAsk(
         name=name,
@@ -123,6 +138,7 @@ def run_command(
         user=user,
         folder=folder.resolve(),
         remote_folder=remote_folder,
+        include=include,
         contents=contents,
         container=container,
         tensorboard=tensorboard,
@@ -133,6 +149,8 @@ def run_command(
         takes_built=True,
         image=image,
         is_terminal=sys.stdin.isatty() and sys.stdout.isatty(),
+        wants_terminal=tty,
+        input=_input(),
     )
     planned = plan(ask, CommandScreen(options), None if another or options.json else partial(_takes, options))
     if isinstance(planned, Running):
@@ -141,7 +159,7 @@ def run_command(
     if planned.way == "service":
         _start_services(options, planned)
     elif planned.way == "job":
-        _run_job(options, planned, detach=detach)
+        _run_job(options, planned, detach=detach, has_input=ask.input != "")
     else:
         code = run_attached(
             planned.request,
@@ -198,7 +216,18 @@ def _start_services(options: Options, planned: Planned) -> None:
     print_gpus(options, check_gpus(planned, started))
 
 
-def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
+def _input() -> Literal["file", "stream", ""]:
+    """What standard input is, if there may be something in it: no terminal, and not /dev/null."""
+    with contextlib.suppress(OSError, ValueError):
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+        if stat.S_ISREG(mode):
+            return "file"
+        if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+            return "stream"
+    return ""
+
+
+def _run_job(options: Options, planned: Planned, *, detach: bool, has_input: bool) -> None:
     """Run a command that goes on without this terminal; its output and its exit code come here while it is there."""
     target = planned.engine.target
     at = f"kit --host {target}" if target else "kit"
@@ -208,6 +237,8 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
     def on_started(name: str) -> None:
         names.append(name)
         say(options, f"{name} runs" + (f" on {target}" if target else ""))
+        if planned.request.is_terminal and not detach:
+            say(options, "it goes on when this terminal is gone, and has no keyboard: `kit run -t …` gives it this one")
 
     try:
         name, code = start_job(
@@ -216,6 +247,7 @@ def _run_job(options: Options, planned: Planned, *, detach: bool) -> None:
             planned.engine,
             lambda text: say(options, text),
             write=None if detach else printed,
+            input=sys.stdin.fileno() if has_input and not detach else None,
             on_started=on_started,
             on_gpus=lambda found: print_gpus(options, found),
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 
 from kit.cli.live import LiveLine
 from kit.cli.options import Options
 from kit.cli.output import count, say, show
-from kit.remote.sync import Progress, Synced
+from kit.remote.sync import LeftOut, Progress, Synced
 from kit.remote.sync.rsync import in_bytes, in_line
 
 # How often a line says how far it is where no terminal shows it.
@@ -25,7 +26,15 @@ def tell_sent(options: Options, done: Synced, *, dry_run: bool = False) -> None:
     if done.sent_files:
         say(options, f"{'would send' if dry_run else 'sent'} {amount(done)} to {there} in {done.seconds:.1f} s")
     else:
-        say(options, f"nothing new to send: {there} has it all")
+        what = "it all" if done.is_all else "all that git does not ignore"
+        say(options, f"nothing new to send: {there} has {what}")
+    if done.left_out:
+        first = in_line(done.left_out[0].path)
+        say(
+            options,
+            f"left here, as git ignores it: {_amounts(done.left_out)}; `--include {shlex.quote(first)}`, or a line in "
+            f".kitinclude, sends it",
+        )
     if done.kept_newer:
         say(
             options,
@@ -38,6 +47,17 @@ def tell_sent(options: Options, done: Synced, *, dry_run: bool = False) -> None:
             f"changed there as well, and older: {listed(done.put_aside)}; what was there is in "
             f"{options.host}:{done.aside}",
         )
+
+
+def _amounts(left_out: Sequence[LeftOut]) -> str:
+    """What stays here, in a sentence: the largest first."""
+    shown = []
+    for one in left_out[:SHOWN]:
+        size = in_bytes(one.size_bytes) + ("" if one.is_whole else " and more")
+        shown.append(f"{in_line(one.path)} ({size}" + (f" in {count(one.files, 'file')})" if one.files > 1 else ")"))
+    if rest := left_out[SHOWN:]:
+        shown.append(f"and {len(rest)} more ({in_bytes(sum(one.size_bytes for one in rest))})")
+    return ", ".join(shown)
 
 
 def amount(done: Synced) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kit.cli.defaults import include_option
 from kit.cli.options import Folder, Options, host_option, json_option
 from kit.cli.output import ask, count, print_json, say, show
 from kit.cli.sending import SyncDisplay, amount, listed, some, tell_sent
@@ -42,7 +43,9 @@ def _place_options(command: Command) -> Command:
 
 
 @click.command("sync")
+@click.argument("paths", nargs=-1)
 @_place_options
+@include_option
 @click.option("--delete", is_flag=True, help="Delete there what is not here, but for what git ignores. Asks first.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be sent.")
 @click.option("--force", is_flag=True, help="Send even the home directory, or one above it.")
@@ -50,12 +53,21 @@ def _place_options(command: Command) -> Command:
 @json_option
 @click.pass_obj
 def sync_command(
-    options: Options, *, folder: Path, remote_folder: str, delete: bool, dry_run: bool, force: bool
+    options: Options,
+    *,
+    paths: tuple[str, ...],
+    folder: Path,
+    include: tuple[str, ...],
+    remote_folder: str,
+    delete: bool,
+    dry_run: bool,
+    force: bool,
 ) -> None:
     """Send this folder to a host, or what has changed in it since.
 
-    Everything goes but `.git` and what git ignores. What is newer there stays as it is. `kit run --host` does this
-    by itself.
+    Everything goes but `.git` and what git ignores, which is said; `--include`, `include` in kit.toml and the lines
+    of a file `.kitinclude` send that too. PATHS are files and folders as seen from the folder: these alone go, ignored
+    or not. What is newer there stays as it is. `kit run --host` does this by itself.
     """
     connection = _connected(options, "kit sync")
     with SyncDisplay(options, f"sending {folder.name}", names=dry_run) as (progress, stop):
@@ -72,6 +84,8 @@ def sync_command(
         done = sync.push(
             connection,
             folder,
+            names=paths,
+            include=include,
             remote_folder=remote_folder,
             delete=delete,
             dry_run=dry_run,
@@ -132,4 +146,5 @@ def _print_json(options: Options, done: Synced) -> None:
     if options.json:
         names = ("kept_newer", "put_aside", "deleted")
         data = {key: [in_line(n) for n in value] if key in names else value for key, value in asdict(done).items()}
-        print_json({"host": options.host, **data})
+        left_out = [{**asdict(one), "path": in_line(one.path)} for one in done.left_out]
+        print_json({"host": options.host, **data, "left_out": left_out})

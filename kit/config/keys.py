@@ -28,6 +28,7 @@ Kind = Literal[
     "there",
     "mounts",
     "env",
+    "names",
 ]
 
 # What Linux takes of a path, and of a name in it.
@@ -57,6 +58,7 @@ KEYS: dict[str, Key] = {
         Key(name="image"),
         Key(name="folder", kind="path"),
         Key(name="remote_folder", kind="there", reaches_out=True),
+        Key(name="include", kind="names", default=()),
         Key(name="gpus", kind="gpus"),
         Key(name="port", kind="port"),
         Key(name="mounts", kind="mounts", default=()),
@@ -153,6 +155,8 @@ def convert(key: Key, raw: Any, folder: Path) -> dict[str, Any]:
             return _mounts(raw, folder)
         case "hosts":
             return {"": tuple(_host(item) for item in _list(raw, "names of machines"))}
+        case "names":
+            return {"": tuple(_inner(item) for item in _list(raw, "paths in the folder"))}
         case "host":
             return {"": _host(raw)}
         case "path":
@@ -217,6 +221,13 @@ def _host(raw: Any) -> str:
     text = _text(raw, "the name of a machine")
     if text.startswith("-") or " " in text:
         raise WrongValueError("must be the name of a machine, as `ssh` takes it")
+    return text
+
+
+def _inner(raw: Any) -> str:
+    text = _text(raw, "a path in the folder")
+    if text.startswith(("/", "~")) or ".." in text.split("/"):
+        raise WrongValueError("must be paths in the folder, as `data/` or `*.csv`")
     return text
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from kit import accounts, files, labels, process, unix_http
+from kit import accounts, files, labels, linux, process, unix_http
 from kit.engine import answers, cdi, stream
 from kit.engine.answers import items, mapping, parsed, texts
 from kit.engine.container import Container, from_inspect, from_list
@@ -26,6 +26,8 @@ from kit.spec.container import LIMITS, Limit
 from kit.targets import docker as target
 
 if TYPE_CHECKING:
+    import socket
+
     from kit.engine.stream import Frames
     from kit.remote.ssh import Connection
     from kit.spec.container import ContainerSpec
@@ -111,7 +113,7 @@ class Engine:
             yield [self.program, *args], self.environment
             return
         text, odd = target.env_file(environment)
-        with _unlisted(text) as path:
+        with linux.unlisted(text) as path:
             yield self._with_file(args, path, odd), {**self.environment, **odd}
 
     def _with_file(self, args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
@@ -185,9 +187,7 @@ class Engine:
     @property
     def memory_bytes(self) -> int:
         """The memory of the machine the engine runs on."""
-        if self.is_here:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return self._said.memory_bytes
+        return (linux.memory_bytes() if self.is_here else 0) or self._said.memory_bytes
 
     def image_labels(self, reference: str) -> dict[str, str] | None:
         """The labels of a local image, or None when there is no such image."""
@@ -432,11 +432,19 @@ class Engine:
         with self.prepared(args, environment, on_terminal="--tty" in args) as (command, variables):
             return process.attach(command, env=variables)
 
+    @property
+    def takes_input(self) -> bool:
+        """Whether what `started` starts can be given input."""
+        return self.socket_path is not None
+
     @contextlib.contextmanager
-    def started(self, spec: ContainerSpec, on_created: Callable[[], None] = lambda: None) -> Iterator[Frames]:
+    def started(
+        self, spec: ContainerSpec, on_created: Callable[[], None] = lambda: None, *, input: int | None = None
+    ) -> Iterator[Frames]:
         """Start a container that stays, and read what it prints from the first byte on until it or the block ends.
 
-        `on_created` is called when the engine has the container. Nothing is left behind when it cannot start.
+        `on_created` is called when the engine has the container. `input`: the descriptor of its standard input, for an
+        engine that `takes_input`. Nothing is left behind when it cannot start.
         """
         if self.socket_path is None:
             self.run_detached(spec)
@@ -447,9 +455,12 @@ class Engine:
         try:
             self.call(["create", "--pull=never", *self.arguments(spec)], environment=spec.variables)
             on_created()
-            with stream.attached(self.socket_path, spec.name) as frames:
+            sides: list[socket.socket] = []
+            on_input = None if input is None else sides.append
+            with stream.attached(self.socket_path, spec.name, on_input) as frames:
                 self.call(["start", spec.name])
-                yield frames
+                with contextlib.nullcontext() if input is None else stream.fed(sides[0], input):
+                    yield frames
         except BaseException:
             # Another error is on its way; what this one leaves behind the next command sweeps.
             with contextlib.suppress(KitError):
@@ -606,23 +617,6 @@ def _record(reference: str) -> str:
 def with_variables(args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:
     """A command of the engine that makes a container, with its variables: of a file, and of its own environment."""
     return [args[0], f"--env-file={path}", *(f"--env={name}" for name in odd), *args[1:]]
-
-
-@contextlib.contextmanager
-def _unlisted(text: str) -> Iterator[str]:
-    """A file that only programs of this user can read, and that is gone with this process however that ends."""
-    if not hasattr(os, "memfd_create"):
-        import tempfile
-
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="kit-") as file:
-            file.write(text)
-            file.flush()
-            yield file.name
-        return
-    with os.fdopen(os.memfd_create("kit"), "w", encoding="utf-8") as memory:
-        memory.write(text)
-        memory.flush()
-        yield f"/proc/{os.getpid()}/fd/{memory.fileno()}"
 
 
 @contextlib.contextmanager

@@ -72,7 +72,10 @@ class OtherMachine(Engine):
         there = posixpath.join(folder, path.name)
         if self.connection.run('test -e "$1"', arguments=[there], check=False).returncode != 0:
             self.connection.run(
-                'set -e; mkdir -p "$(dirname "$1")"; beside="$(mktemp -d "$1.XXXXXX")"; tar -x -f - -C "$beside"; '
+                'set -e; mkdir -p "$(dirname "$1")"; beside="$(mktemp -d "$1.XXXXXX")"; '
+                # Containers of other users read it, whatever the umask of the login is. tar would take a backslash in
+                # the name of a folder (CORP\ada) for the beginning of an escape.
+                '(umask 022; cd "$beside"; tar -x -f -); '
                 # Another kit process may have been faster; then its folder is as good as this one.
                 'chmod 755 "$beside"; mv -T "$beside" "$1" 2>/dev/null || rm -rf "$beside"; test -e "$2"',
                 arguments=[folder, there],
@@ -85,7 +88,7 @@ class OtherMachine(Engine):
         """An empty folder there, open to all in a folder that is not; gone after the block."""
         made = self.connection.run(
             'set -e; umask 077; mkdir -p "$HOME/.cache/kit"; outer="$(mktemp -d "$HOME/.cache/kit/scratch.XXXXXX")"; '
-            'mkdir "$outer/inside"; chmod 777 "$outer/inside"; echo "$outer"'
+            'mkdir "$outer/inside"; chmod 777 "$outer/inside"; printf "%s\\n" "$outer"'
         )
         outer = made.stdout.strip().splitlines()[-1]
         try:
@@ -176,6 +179,25 @@ class RemotePodman(OtherMachine, Podman):
                     self.connection.run('rm -f "$@"', arguments=secrets, check=False)
             raise
 
+    def ask(
+        self,
+        args: Sequence[str],
+        *,
+        timeout_s: float = 120,
+        input: str | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> process.Completed:
+        if input is not None or environment:
+            return super().ask(args, timeout_s=timeout_s, input=input, environment=environment)
+        # Most are short, and there are many: each would be a login.
+        command = (PROGRAM, *args)
+        try:
+            done = self.connection.ask(f'exec {PROGRAM} "$@"', arguments=args, timeout_s=timeout_s)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        except CommandError as e:
+            code, out, err = e.returncode, e.stdout, e.stderr
+        return process.Completed(args=command, returncode=code, stdout=out, stderr=err)
+
     def _exports(self, environment: Mapping[str, str]) -> str:
         for name in environment:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
@@ -191,7 +213,7 @@ class RemotePodman(OtherMachine, Podman):
             'set -e; umask 077; folder="${XDG_RUNTIME_DIR:-$HOME/.cache/kit}"; mkdir -p "$folder"; '
             # Of a command whose connection was lost before it could remove its own.
             'find "$folder" -maxdepth 1 -name "kit-variables.*" -mmin +60 -exec rm -f {} + 2>/dev/null || true; '
-            'file="$(mktemp "$folder/kit-variables.XXXXXX")"; cat > "$file"; echo "$file"',
+            'file="$(mktemp "$folder/kit-variables.XXXXXX")"; cat > "$file"; printf "%s\\n" "$file"',
             input=text,
         )
         return made.stdout.strip().splitlines()[-1]
@@ -206,7 +228,7 @@ class RemotePodman(OtherMachine, Podman):
         if error.returncode == 124 and error.stderr.startswith("no end after"):
             # Who does not answer: Podman, or the machine?
             try:
-                self.connection.run(":", timeout_s=PING_S)
+                self.connection.ping(PING_S)
             except NetworkError as e:
                 return e
         if error.returncode == 127 and re.search(rf"{PROGRAM}:( command)? not found", error.stderr):
@@ -269,7 +291,7 @@ def _archive(path: Path) -> bytes:
 def alive(connection: ssh.Connection, may_ask: bool | None) -> ssh.Connection:
     """A connection that works: this one, or a new one, which knows at once when there is none."""
     try:
-        connection.run(":", timeout_s=PING_S)
+        connection.ping(PING_S)
         return connection
     except NetworkError:
         ssh.close(connection.target)

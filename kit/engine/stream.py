@@ -8,8 +8,12 @@ of each stream can.
 from __future__ import annotations
 
 import contextlib
+import os
+import select
+import socket
 import struct
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from urllib.parse import quote
@@ -23,11 +27,42 @@ Frames = Iterator[Frame]
 
 
 @contextlib.contextmanager
-def attached(path: Path, name: str) -> Iterator[Frames]:
-    """The streams of a container from its first byte on; open it before the container starts."""
-    request = f"POST /containers/{quote(name)}/attach?stream=1&stdout=1&stderr=1"
-    with _answer(path, request, name, version="1.1") as frames:
+def attached(path: Path, name: str, on_input: Callable[[socket.socket], None] | None = None) -> Iterator[Frames]:
+    """The streams of a container from its first byte on; open it before the container starts. `on_input` gets what is
+    to be sent on for a container that has an input (`fed`).
+    """
+    request = f"POST /containers/{quote(name)}/attach?stream=1&stdout=1&stderr=1" + ("&stdin=1" if on_input else "")
+    with _answer(path, request, name, version="1.1", on_open=on_input or (lambda _: None)) as frames:
         yield frames
+
+
+@contextlib.contextmanager
+def fed(side: socket.socket, source: int) -> Iterator[None]:
+    """While the block runs, what can be read from the descriptor `source` is sent, and that it has ended is told."""
+    woken, wake = os.pipe()
+
+    def feed() -> None:
+        # Whoever has closed it wants no more.
+        with contextlib.suppress(OSError):
+            while woken not in select.select([source, woken], [], [])[0]:
+                if data := os.read(source, 65536):
+                    side.sendall(data)
+                else:
+                    side.shutdown(socket.SHUT_WR)
+                    return
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    feeder.start()
+    try:
+        yield
+    finally:
+        os.close(wake)
+        feeder.join(0.1)
+        # It may be sending to what reads no more.
+        with contextlib.suppress(OSError):
+            side.shutdown(socket.SHUT_RDWR)
+        feeder.join()
+        os.close(woken)
 
 
 @contextlib.contextmanager
@@ -50,10 +85,12 @@ def after(frames: Frames, seen: dict[int, int]) -> Frames:
 
 
 @contextlib.contextmanager
-def _answer(path: Path, request: str, name: str, *, version: str) -> Iterator[Frames]:
+def _answer(
+    path: Path, request: str, name: str, *, version: str, on_open: Callable[[socket.socket], None] = lambda _: None
+) -> Iterator[Frames]:
     with contextlib.ExitStack() as stack:
         try:
-            opened = unix_http.answer(path, request, version=version, timeout_s=30, is_endless=True)
+            opened = unix_http.answer(path, request, version=version, timeout_s=30, is_endless=True, on_open=on_open)
             status, headers, stream = stack.enter_context(opened)
         except OSError as e:
             raise NoEngineError(f"the container engine does not answer: {e}") from None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from kit import procs
+from kit import linux, procs
 
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -22,7 +22,7 @@ def belonging_to(mark: str, cgroup: str) -> list[int]:
 
 def _is_in_group(pid: int, cgroup: str) -> bool:
     with contextlib.suppress(OSError):
-        lines = (procs.PROC / str(pid) / "cgroup").read_text().splitlines()
+        lines = (linux.PROC / str(pid) / "cgroup").read_text().splitlines()
         return any(f"/{cgroup}/" in f"{line.rpartition(':')[2]}/" for line in lines)
     return False
 

@@ -14,15 +14,18 @@ import shlex
 import socket
 import stat
 import sys
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field
 from pathlib import Path
 
-from kit import files, paths, process
+from kit import files, linux, paths, process
 from kit.errors import BadInputError, CommandError, MissingProgramError, NetworkError, UnsupportedHostError
 from kit.facts.sockets import CANDIDATES
 from kit.frozen import dataclass
+from kit.remote import shell
+from kit.remote.shell import Shell
 
 # Like Git's GIT_SSH_COMMAND: the ssh program to use, with options (`ssh -F other_config`).
 SSH_VARIABLE = "KIT_SSH"
@@ -31,14 +34,16 @@ IDLE_S = 600
 CONNECT_S = 10
 # Somebody may have to type a password, or a second factor.
 TYPING_S = 120
+# Once ssh is in, the login shell may read what takes its time: conda, modules.
+LOGIN_S = 150
 # A dead link is noticed after 3 of these seconds.
 ALIVE_S = 10
-# ssh makes its socket under a name 17 characters longer first; a Unix socket's path has at most 107 bytes.
-LONGEST_FOLDER = 107 - len("/control") - 17
+# ssh makes its socket under a name 17 characters longer first.
+SOCKET_NAME = len("/control") + 17
 _ALIVE = ("-o", f"ServerAliveInterval={ALIVE_S}", "-o", "ServerAliveCountMax=3")
 # Whatever the user's configuration says: nothing of this machine is lent to a server, and only kit's commands run.
 _SETTINGS: tuple[str, ...] = ("ForwardAgent=no", "ForwardX11=no", "GSSAPIDelegateCredentials=no")
-_SETTINGS += ("PermitLocalCommand=no", "Tunnel=no", "RemoteCommand=none")
+_SETTINGS += ("PermitLocalCommand=no", "Tunnel=no", "RemoteCommand=none", "RequestTTY=no")
 _SAFE = tuple(word for setting in _SETTINGS for word in ("-o", setting))
 # Forwards that the configuration asks for: none is kit's, and where another login has them already they fail.
 _NO_FORWARDS = ("-o", "ClearAllForwardings=yes")
@@ -72,6 +77,12 @@ _FAILURES: tuple[tuple[str, str, str], ...] = (
         "name the key in ~/.ssh/config (IdentityFile, IdentitiesOnly yes)",
     ),
     ("timed out", "it does not answer", "is it switched on, and is a VPN or a jump host needed? `ssh {target}`"),
+    (
+        "no answer of the login shell",
+        f"you are in, and its login shell has not answered within {LOGIN_S} s",
+        "`time ssh {target} true` is the time that its ~/.bashrc, or its like, takes; keep what is for people behind "
+        "`case $- in *i*) … ;; esac`",
+    ),
     ("not responding", "it does not answer any more", "is it switched on, and is the network up? `ssh {target}`"),
     ("no route to host", "there is no way to it", "is it switched on, and is a VPN or a jump host needed?"),
     ("network is unreachable", "there is no way to it", "is this machine online, and is a VPN needed?"),
@@ -160,29 +171,71 @@ class Connection:
         input: str | bytes | None = None,
         timeout_s: float = 60,
         check: bool = True,
+        stays: bool = False,
     ) -> process.Completed:
-        """Run a POSIX shell script there and return what it printed; `input` is on its standard input.
+        """Run a POSIX shell script there and return what it printed; `input` is on its standard input. `stays`: it runs
+        in the shell that this process keeps there, without input, and what it opens as 9 stays open until `rest`.
 
         Raises CommandError when `check` and it fails, NetworkError when ssh itself does.
         """
-        # Without input the script goes where it meets no login shell's quoting; that may be csh or fish.
-        words = " ".join(shlex.quote(word) for word in arguments)
-        remote = f"sh -s -- {words}" if input is None else f"sh -c {shlex.quote(script)} sh {words}"
         try:
-            done = process.run(
-                self.command(remote, "-T"),
-                input=script if input is None else input,
-                env={"LC_ALL": "C"},
-                timeout_s=timeout_s,
-                check=False,
-            )
+            done = self.ask(script, arguments=arguments, input=input, timeout_s=timeout_s, stays=stays)
         except CommandError as e:
             raise failure(self.target, e.returncode, _said(e), doing="used") from None
-        if done.returncode == 255:
-            raise failure(self.target, 255, done.stderr, doing="used")
         if check and done.returncode != 0:
             raise CommandError((self.target, "sh", *arguments), done.returncode, done.stdout, done.stderr)
         return done
+
+    def ask(
+        self,
+        script: str,
+        *,
+        arguments: Sequence[str] = (),
+        input: str | bytes | None = None,
+        timeout_s: float = 60,
+        stays: bool = False,
+    ) -> process.Completed:
+        """As `run`, whatever the script's exit code is. Raises CommandError when it does not come to its end: with 124
+        when the time is up, else with what ssh says.
+        """
+        if input is not None and len(input) > shell.LONGEST_INPUT:
+            remote = " ".join(["sh", "-c", shlex.quote(script), "sh", *map(shlex.quote, arguments)])
+            command = self.command(remote, "-T")
+            done = process.run(command, input=input, env={"LC_ALL": "C"}, timeout_s=timeout_s, check=False)
+            if done.returncode == 255:
+                raise CommandError(done.args, 255, done.stdout, done.stderr)
+            return done
+        return self.kept_shell().run(script, arguments, input, timeout_s, stays=stays)
+
+    def kept_shell(self) -> Shell:
+        """The shell there that all short things of this process share. Raises CommandError as its start does."""
+        if self.has_shell:
+            return _shells[self.control]
+        _shells[self.control] = Shell(self.command("sh -s", "-T"), patience=_patience(self.control, asks=False))
+        return _shells[self.control]
+
+    @property
+    def has_shell(self) -> bool:
+        """Whether this process keeps a shell there."""
+        found = _shells.get(self.control)
+        return found is not None and found.is_running
+
+    def rest(self) -> None:
+        """End the shell there, which takes one of the few sessions of the connection, for a long time of nothing."""
+        if found := _shells.pop(self.control, None):
+            found.end()
+
+    def ping(self, timeout_s: float) -> None:
+        """Raises NetworkError when the machine does not answer within so many seconds. Nobody logs in there."""
+        # A connection that the machine has to refuse, or to make.
+        command = [*self.shell(), "-W", "127.0.0.1:9", self.address]
+        try:
+            done = process.run(command, env={"LC_ALL": "C"}, timeout_s=timeout_s, check=False)
+        except CommandError as e:
+            raise failure(self.target, e.returncode, _said(e), doing="used") from None
+        said = done.stderr.strip().lower()
+        if done.returncode == 255 and said and not re.search("open failed|stdio forwarding|refused by peer", said):
+            raise failure(self.target, 255, done.stderr, doing="used")
 
     def control_command(self, verb: str, *options: str, timeout_s: float = 10) -> bool:
         """Ask the connection's own process for something (`forward`, `cancel`, `exit`); False when it refuses."""
@@ -192,6 +245,27 @@ class Connection:
         except CommandError:
             return False
         return done.returncode == 0
+
+
+# By the socket of the connection they go through.
+_shells: dict[Path, Shell] = {}
+
+
+def rest_all() -> None:
+    """End the shells that this process keeps on other machines."""
+    while _shells:
+        _shells.popitem()[1].end()
+
+
+def _patience(control: Path, *, asks: bool) -> Callable[[], float]:
+    """How long a login may take from now on, in seconds: where nobody answers less than where one is in."""
+    begun = time.monotonic()
+
+    def left() -> float:
+        limit = LOGIN_S if control.exists() else TYPING_S if asks else CONNECT_S + 20
+        return begun + limit - time.monotonic()
+
+    return left
 
 
 def _program() -> list[str]:
@@ -256,6 +330,8 @@ def close(target: str) -> bool:
     address = resolve_target(target)
     folder = _folder(address)
     connection = _open_one(target, address, folder)
+    if connection:
+        connection.rest()
     is_ended = connection is not None and connection.control_command("exit")
     _forget(folder)
     return is_ended
@@ -293,7 +369,7 @@ def private_folder(name: str) -> Path:
     Raises UnsupportedHostError when something of somebody else's is in its place.
     """
     parents = _parents()
-    parent = next((p for p in parents if len(str(p / name)) <= LONGEST_FOLDER), parents[-1])
+    parent = next((p for p in parents if len(str(p / name)) + SOCKET_NAME <= linux.longest_socket()), parents[-1])
     for folder in (parent, parent / name):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(mode=0o700)
@@ -338,28 +414,31 @@ def _open_one(target: str, address: str, folder: Path) -> Connection | None:
 
 
 def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
-    import secrets
-
     control = folder / "control"
+    mark = f"@@{os.urandom(8).hex()}"
+    exits = [*_program(), *_through(control), "-O", "exit", address]
     # One that answers no more, or of which it is not known whose it is.
-    with contextlib.suppress(CommandError, MissingProgramError):
-        process.run([*_program(), *_through(control), "-O", "exit", address], timeout_s=10, check=False)
+    _shells.pop(control, None)
+    if control.exists():
+        with contextlib.suppress(CommandError, MissingProgramError):
+            process.run(exits, timeout_s=10, check=False)
     for left in ("control", "engine.sock", "account.json"):
         (folder / left).unlink(missing_ok=True)
-    mark = f"@@{secrets.token_hex(8)}"
     options = ["-o", "ControlMaster=yes", "-o", f"ControlPath={control}", "-o", f"ControlPersist={IDLE_S}", *_ALIVE]
     options += ["-o", f"ConnectTimeout={CONNECT_S}", "-o", "StreamLocalBindUnlink=yes", "-T"]
     options += [*_SAFE, *_NO_FORWARDS, "-o", f"BatchMode={'no' if asks else 'yes'}"]
     try:
-        done = process.run(
-            [*_program(), *options, address, "sh -s"],
-            input=f"mark={mark}\n{_ACCOUNT_SCRIPT}",
-            env={"LC_ALL": "C"},
-            timeout_s=TYPING_S if asks else CONNECT_S + 20,
-            check=False,
+        made = Shell(
+            [*_program(), *options, address, "sh -s"], on_terminal=asks, patience=_patience(control, asks=asks)
         )
+        done = made.run(f"mark={mark}\n{_ACCOUNT_SCRIPT}", (), None, 60)
     except CommandError as e:
-        raise failure(target, e.returncode, _said(e)) from None
+        is_in = e.returncode == shell.TIMED_OUT and control.exists()
+        if control.exists():
+            with contextlib.suppress(CommandError):
+                process.run(exits, timeout_s=10, check=False)
+        text = "no answer of the login shell" if is_in else f"{_said(e)}\n{e.stdout}"
+        raise failure(target, e.returncode, text) from None
     except MissingProgramError:
         raise MissingProgramError(
             f"--host {target} needs the program `{_program()[0]}`, which is not installed",
@@ -367,7 +446,9 @@ def _open(target: str, address: str, folder: Path, asks: bool) -> Connection:
         ) from None
     account = parse_account(done.stdout, mark)
     if account is None:
+        made.end()
         raise failure(target, done.returncode, f"{done.stderr}\n{done.stdout}")
+    _shells[control] = made
     paths.write_text(folder / "account.json", json.dumps({**asdict(account), "mark": _mark(address)}), mode=0o600)
     return Connection(target=target, address=address, folder=folder, account=account)
 

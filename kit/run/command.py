@@ -47,17 +47,19 @@ def start_job(
     on_message: Callable[[str], None],
     *,
     write: Write | None = None,
+    input: int | None = None,
     on_started: Callable[[str], None] = lambda _: None,
     on_gpus: Callable[[tuple[str, str] | None], None] = lambda _: None,
 ) -> tuple[str, int | None]:
     """Start a command that needs nobody: its container's name, and its exit code once it has ended.
 
     Without `write` it returns at once, with None. With it, everything the command prints is handed on; an interruption
-    then ends the reading and not the command. The container stays when nobody read to the end, and is removed when
-    somebody did. `on_started` gets the name as soon as it runs, `on_gpus` what `gpu_check.check_before` found before.
+    then ends the reading and not the command. `input`: the descriptor of what it reads, until the connection is lost,
+    on an engine that `takes_input`. The container stays when nobody read to the end, and is removed when somebody did.
+    `on_started` gets the name as soon as it runs, `on_gpus` what `gpu_check.check_before` found before.
     """
     with _described(request, gpus, engine, on_message, on_gpus) as (spec, release):
-        spec = replace(spec, remove=False, interactive=False, tty=False)
+        spec = replace(spec, remove=False, interactive=input is not None, tty=False)
         for line in engine.cautions(spec):
             on_message(line)
         if write is None:
@@ -66,9 +68,11 @@ def start_job(
             open_ports(engine, spec.name, spec.ports, on_message)
             on_started(spec.name)
             return spec.name, None
-        with engine.started(spec, release) as frames:
+        with engine.started(spec, release, input=input) as frames:
             open_ports(engine, spec.name, spec.ports, on_message)
             on_started(spec.name)
+            if engine.connection:
+                engine.connection.rest()  # it may take days
             seen: dict[int, int] = {}
             try:
                 for kind, data in stream.after(frames, seen):

@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 from kit import accounts, files, labels
 from kit.decide import gpus
 from kit.engine import Engine
-from kit.errors import GpuUnavailableError, UnsupportedHostError
+from kit.errors import GpuUnavailableError, NetworkError, UnsupportedHostError
 from kit.frozen import dataclass
 from kit.host import host_has_gpu, read_gpus
 from kit.run.containers import sweep
 from kit.spec.gpu_grant import HIDDEN, HIDDEN_GPUS, GpuGrant, grant, refuse_cpu_image
 
 if TYPE_CHECKING:
+    from kit import process
     from kit.catalog.rows import Image
     from kit.decide.gpus import Unit
     from kit.facts.host import GpuContainer, Host
@@ -37,9 +38,12 @@ LOCK_WAIT_S = 120.0
 LOCK_NOTICE_S = 2.0
 
 
-# The same on another machine, in its shell: the file is made with its mode from its first moment on.
+# The same on another machine, in the shell that kit keeps there: the file is made with its mode from its first moment
+# on. The lock is let go at the latest when that shell ends, and so when this process or the connection does.
 _REMOTE_LOCK = """
-for folder in $folders; do
+wait=$1 name=$2; shift 2
+lock() {
+for folder; do
     case "$(ls -ld "$folder/")" in d??????rwt*) break ;; esac
 done
 file="$folder/$name"
@@ -48,9 +52,10 @@ if [ ! -e "$file" ]; then
     rm -f "$beside"
 fi
 # What a link or a FIFO of another user's leads to is not the lock.
-[ -f "$file" ] && [ ! -L "$file" ] || { ls -l "$file" >&2; exit 1; }
-exec 9<"$file" && flock -w "$wait" 9 && echo held && exec cat >/dev/null
-exit 1
+[ -f "$file" ] && [ ! -L "$file" ] || { ls -l "$file" >&2; return 1; }
+{ command exec 9<"$file"; } && flock -w "$wait" 9
+}
+lock "$@"
 """
 
 
@@ -108,28 +113,35 @@ def held(engine: Engine, *, on_wait: Callable[[str], None] = lambda _: None) -> 
         with locked(lock_file(), on_wait=on_wait) as release:
             yield release
         return
-    from kit import process
+    connection, machine = engine.connection, engine.target
+    folders = tuple(map(str, LOCK_FOLDERS))
 
-    connection = engine.connection
-    script = f"wait={LOCK_WAIT_S:g}\nname={LOCK_NAME}\nfolders='{' '.join(map(str, LOCK_FOLDERS))}'\n{_REMOTE_LOCK}"
-    # The lock is let go when its input ends: then at the latest when this process, or the connection, does.
-    with process.coprocess(connection.command("sh -s", "-T"), input=script, env={"LC_ALL": "C"}) as (next_line, end):
-        line = next_line(LOCK_NOTICE_S)
-        if line is None:
-            on_wait(f"waiting for another `kit run` on {engine.target} that is choosing its GPUs")
-            line = next_line(LOCK_WAIT_S + 10)
-        if line != "held":
-            said = tuple(end().strip().splitlines()[-3:])
-            raise GpuUnavailableError(
-                f"no GPU can be chosen on {engine.target}: its lock ({LOCK_NAME}) cannot be had",
-                details=said,
-                hint="--gpus device=0 names a GPU without the lock",
-            )
+    def done(wait_s: float) -> process.Completed:
+        words = (f"{wait_s:g}", LOCK_NAME, *folders)
+        return connection.run(_REMOTE_LOCK, arguments=words, timeout_s=wait_s + 10, check=False, stays=True)
 
-        def let_go() -> None:
-            end()
+    found = done(LOCK_NOTICE_S)
+    if found.returncode and not found.stderr:
+        on_wait(f"waiting for another `kit run` on {machine} that is choosing its GPUs")
+        found = done(LOCK_WAIT_S)
+    if found.returncode:
+        raise GpuUnavailableError(
+            f"no GPU can be chosen on {machine}: its lock ({LOCK_NAME}) cannot be had",
+            details=tuple(found.stderr.strip().splitlines()[-3:]),
+            hint="--gpus device=0 names a GPU without the lock",
+        )
+    held = [True]
 
+    def let_go() -> None:
+        if held and connection.has_shell:
+            with contextlib.suppress(NetworkError):
+                connection.run("exec 9<&-", check=False, stays=True)
+        held.clear()
+
+    try:
         yield let_go
+    finally:
+        let_go()
 
 
 def _open(path: Path) -> int:

@@ -125,8 +125,11 @@ def is_command(word: str) -> bool:
     return word in (*SERVICE_WORDS, *PROGRAMS) or word.endswith((*INTERPRETERS, ".ipynb"))
 
 
-def folder_on(engine: Engine, folder: Path, remote_folder: str, screen: Screen) -> Path:
-    """The folder for /workspace on the engine's machine: behind SSH one that was named, else a copy, sent now.
+def folder_on(
+    engine: Engine, folder: Path, remote_folder: str, screen: Screen, *, include: tuple[str, ...] = ()
+) -> Path:
+    """The folder for /workspace on the engine's machine: behind SSH one that was named, else a copy, sent now
+    (`include`: with that, though git ignores it).
 
     Raises BadInputError when the named one is not there, and what sending raises.
     """
@@ -136,7 +139,7 @@ def folder_on(engine: Engine, folder: Path, remote_folder: str, screen: Screen) 
         from kit.remote.sync import push
 
         with screen.sending(folder) as progress:
-            done = push(engine.connection, folder, progress=progress)
+            done = push(engine.connection, folder, include=include, progress=progress)
         screen.sent(done)
         return Path(done.remote_folder)
     there = _path_on(engine.connection, remote_folder)

@@ -18,7 +18,7 @@ from kit.run.lease import GpuDecision, no_gpus
 from kit.run.prepare import Ready, Wanted, bring, folder_on, groups_on, mount_on, name_and_words, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.request import SHELL, Contents, RunRequest, Service, Started, as_command, split_server_options
+from kit.spec.request import Contents, RunRequest, Service, Started, as_command, split_server_options, wants_terminal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class RunAsk(Wanted):
     user: str = ""  # UID:GID; empty: the caller
     folder: Path
     remote_folder: str = ""
+    include: tuple[str, ...] = ()  # of the folder, what is sent although git ignores it
     contents: Contents = field(default_factory=Contents)
     tensorboard: bool = False  # beside the notebook
     detach: bool = False
@@ -38,6 +39,8 @@ class RunAsk(Wanted):
     container: str = ""  # its name; empty: one that kit makes up
     configured: tuple[str, ...] = ()  # of these fields, those whose value is a default for whatever it is of use to
     is_terminal: bool = False
+    wants_terminal: bool = False  # whatever the command is
+    input: Literal["file", "stream", ""] = ""  # what its standard input is, if there may be something in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,15 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
         raise BadInputError(f"--detach is for a command; {service} stays up by itself", hint="leave it out")
     if ask.remote_folder and not ask.target:
         raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
+    if ask.wants_terminal and not ask.is_terminal:
+        raise BadInputError("--tty: this is no terminal", hint="leave it out, or run the command on one")
+    if ask.wants_terminal and (ask.detach or service):
+        raise BadInputError("--tty is for a command that somebody sits at", hint="leave it out")
+    if ask.detach and ask.input == "file":
+        raise BadInputError(
+            "--detach: nobody is there to hand a file to its standard input",
+            hint="leave out --detach, or have the command open the file itself",
+        )
     contents = ask.contents
     if contents.server_options and service != "jupyter" and "jupyter_options" not in ask.configured:
         raise BadInputError("--jupyter-option is for the notebook", hint="a program's own options stand behind it")
@@ -94,7 +106,7 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
     if (service and takes and not engine.connection) and (same := _same(ready, service, ask.folder)) and takes(same):
         return same
     ready = bring(ready, screen)
-    there = folder_on(engine, ask.folder, ask.remote_folder, screen)
+    there = folder_on(engine, ask.folder, ask.remote_folder, screen, include=ask.include)
     user = ask.user or user_inside(engine, ask.folder)
     folder.require_visible(engine, [str(there), *(mount.source for mount in mounts)], ready.reference)
     # A copy that was sent is the user's own.
@@ -127,8 +139,10 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
     )
     if (service and takes and engine.connection) and (same := _same(ready, service, request.folder)) and takes(same):
         return same
-    is_interactive = command == SHELL and ask.is_terminal
-    is_job = ask.detach or (engine.target and not is_interactive)
+    is_interactive = ask.is_terminal and (ask.wants_terminal or (not service and wants_terminal(command)))
+    # Without its socket, an engine takes input for as long as somebody waits alone.
+    is_read = bool(ask.input) and not engine.takes_input
+    is_job = ask.detach or (engine.target and not is_interactive and not is_read)
     return Planned(
         request=request,
         gpus=ready.gpus,

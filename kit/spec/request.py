@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from pathlib import Path
@@ -51,6 +52,10 @@ KITS_OWN_TRAITS = {
     "certfile": "the server is on 127.0.0.1 alone; what stands before it has the certificate",
     "sock": "kit looks for it at a port",
 }
+# Programs that are of no use without somebody at a terminal; the last without a script to run.
+TERMINAL_PROGRAMS = ("top", "htop", "nvtop", "watch", "less", "more", "vi", "vim", "nano", "tmux", "pdb", "ipdb", "gdb")
+TERMINAL_MODULES = ("pdb", "ipdb", "pudb", "code", "IPython", "bpython", "ptpython")
+SHELLS = ("bash", "sh", "dash", "zsh", "fish", "ipython", "ipython3", "bpython", "ptpython", "node", "julia", "R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,6 +335,21 @@ def _logdir_of(service: Service, words: tuple[str, ...]) -> str:
     if words[1].startswith("-"):
         hint = f"options of kit's come before the name: kit run {' '.join(words[1:])} NAME {service}; {hint}"
     raise BadInputError(f"{service} takes no further words, got: {' '.join(words[1:])}", hint=hint)
+
+
+def wants_terminal(command: tuple[str, ...]) -> bool:
+    """Whether a command is one that somebody sits at: a shell, `python` without a program, an editor, a debugger."""
+    name, words = posixpath.basename(command[0]), command[1:]
+    if name in TERMINAL_PROGRAMS:
+        return True
+    if re.fullmatch(r"python[0-9.]*", name):
+        options = tuple(itertools.takewhile(lambda word: word.startswith("-"), words))
+        rest = words[len(options) :]
+        if "-m" in options:
+            return rest[:1] != () and rest[0] in TERMINAL_MODULES
+        is_alone = not rest and not {"-c", "-V", "-VV", "--version", "-h", "--help"} & {*options}
+        return "-i" in options or is_alone
+    return name in SHELLS and not [word for word in words if word not in ("-i", "-l", "-il", "-li", "--login")]
 
 
 def _logdir(words: tuple[str, ...]) -> str:

@@ -48,6 +48,7 @@ def docker_ps(fake_docker):
 TEXT = {
     "folder": ("{p}/user", "{p}/project", "", "{p}/flag"),
     "remote_folder": ("/user", "/project", "", "/flag"),
+    "include": (["user/"], ["project/"], "", "flag/"),
     "gpus": ("device=0", "1", "", "2"),
     "port": (1001, 1002, "", 1003),
     "mounts": (["{p}/user:/user"], ["{p}/project:/project"], "", "{p}/flag:/flag"),
@@ -152,7 +153,9 @@ def test_a_value_reaches_its_option_from_every_place(kit, monkeypatch, project, 
     if not parameter.is_flag:
         expected = [by_flag] if parameter.multiple else by_flag
         if isinstance(parameter, AddingOption):
-            expected = [*as_parameter(key, by_user), *as_parameter(key, by_project), by_flag]
+            # Lists without names in them are each their file's, as a whole.
+            above = [] if key == "include" else as_parameter(key, by_user)
+            expected = [*above, *as_parameter(key, by_project), by_flag]
         assert run(parameter.opts[0], str(by_flag)) == expected
 
 
@@ -164,9 +167,9 @@ def test_every_key_has_a_use():
     assert used == set(PARAMETERS.values())
 
 
-@pytest.mark.parametrize(("host", "expected"), [("local", ["", False]), ("gpu1", ["/there", True])])
+@pytest.mark.parametrize(("host", "expected"), [("local", [(), "", False]), ("gpu1", [("data/",), "/there", True])])
 def test_what_is_said_of_a_host_counts_only_with_one(kit, monkeypatch, user_file, host, expected):
-    user_file.write_text('remote_folder = "/there"\ntransfer = true\n')
+    user_file.write_text('include = ["data/"]\nremote_folder = "/there"\ntransfer = true\n')
     command = group.get_command(click.Context(group), "run")
     got = []
     monkeypatch.setattr(command, "callback", lambda *_, **values: got.append(values))

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import re
@@ -479,3 +480,25 @@ def test_a_proxy_that_listens_at_the_machines_address_too_is_reached_there(kit, 
     assert "loopback" not in result.err
     assert "--add-host=host.docker.internal:host-gateway" in call.args
     assert call.env["no_proxy"] == "127.0.0.1,localhost,::1"
+
+
+def test_what_standard_input_may_be(tmp_path, monkeypatch):
+    from kit.cli.run import _input
+
+    (tmp_path / "s.py").write_text("print(1)")
+    reader, writer = os.pipe()
+    with (tmp_path / "s.py").open() as file, open(os.devnull) as nothing, os.fdopen(reader) as pipe:  # noqa: PTH123
+        for source, expected in ((file, "file"), (nothing, ""), (pipe, "stream"), (io.StringIO(), "")):
+            monkeypatch.setattr("sys.stdin", source)
+            assert _input() == expected
+        os.close(writer)
+
+
+def test_a_job_without_anybody_takes_no_file(kit, docker, tmp_path, monkeypatch):
+    (tmp_path / "s.py").write_text("print(1)")
+    with (tmp_path / "s.py").open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        result = kit("run", "--detach", "tf-cpu", "python", "-")
+    assert result.code == 2
+    assert "--detach: nobody is there to hand a file to its standard input" in result.err
+    assert docker.called("run") == []

@@ -13,7 +13,7 @@ from kit.cli.options import Options
 from kit.cli.screen import CommandScreen
 from kit.engine import Engine
 from kit.remote import ssh, sync
-from kit.remote.sync import Synced
+from kit.remote.sync import LeftOut, Synced
 from kit.run.prepare import folder_on
 
 CONNECTION = ssh.Connection(
@@ -87,6 +87,38 @@ def test_nothing_to_send(kit, transfers):
     assert kit("--host", "lab", "fetch").err.splitlines()[-1] == f"nothing new in lab:{THERE}"
 
 
+def test_what_git_ignores_is_never_all(kit, transfers):
+    calls = transfers(sent_files=0, is_all=False)
+    assert kit("--host", "lab", "sync").err.splitlines()[-1] == (
+        f"nothing new to send: lab:{THERE} has all that git does not ignore"
+    )
+    left = [LeftOut(path="my data/", files=12, size_bytes=20_000_000, is_whole=True)]
+    left += [LeftOut(path=f"{n}.log", files=1, size_bytes=1000, is_whole=True) for n in range(5)]
+    left[1] = LeftOut(path="runs/", files=1, size_bytes=2_000_000, is_whole=False)
+    transfers(sent_files=0, is_all=False, left_out=tuple(left))
+    assert kit("--host", "lab", "sync").err.splitlines()[-1] == (
+        "left here, as git ignores it: my data/ (20 MB in 12 files), runs/ (2.0 MB and more), 1.log (1.0 KB), 2.log "
+        "(1.0 KB), 3.log (1.0 KB), and 1 more (1.0 KB); `--include 'my data/'`, or a line in .kitinclude, sends it"
+    )
+    data = json.loads(kit("--host", "lab", "--json", "sync").out)
+    assert data["left_out"][0] == {"path": "my data/", "files": 12, "size_bytes": 20_000_000, "is_whole": True}
+    assert data["is_all"] is False
+    assert calls
+
+
+def test_what_is_asked_for(kit, transfers, tmp_path, monkeypatch):
+    calls = transfers()
+    (tmp_path / "kit.toml").write_text('include = ["data/", "*.csv"]\n')
+    monkeypatch.chdir(tmp_path)
+    assert kit("--host", "lab", "sync", "--include", "runs/1", "src", "a b").code == 0
+    assert calls[0][1]["names"] == ("src", "a b")
+    assert calls[0][1]["include"] == ("data/", "*.csv", "runs/1")
+    (tmp_path / "kit.toml").write_text('include = ["../x"]\n')
+    refused = kit("--host", "lab", "sync")
+    assert refused.code == 2
+    assert "must be paths in the folder" in refused.err
+
+
 def test_what_was_not_sent(kit, transfers):
     odd = os.fsdecode(b"\xff\n")
     transfers(kept_newer=("a", "b", odd, "d", "e", "f"), put_aside=("x",), aside=f"{THERE}.replaced/1", deleted=("y",))
@@ -97,7 +129,7 @@ def test_what_was_not_sent(kit, transfers):
         f"changed there as well, and older: x; what was there is in lab:{THERE}.replaced/1",
     ]
     data = json.loads(kit("--host", "lab", "--json", "sync").out)
-    assert data == {"host": "lab", **dataclasses.asdict(DONE)} | {
+    assert data == {"host": "lab", **dataclasses.asdict(DONE), "left_out": []} | {
         "kept_newer": ["a", "b", "�\\n", "d", "e", "f"],
         "put_aside": ["x"],
         "aside": f"{THERE}.replaced/1",

@@ -109,7 +109,7 @@ def test_another_machines_lock_is_a_file_and_nothing_else(tmp_path: Path, kind: 
         os.mkfifo(file)
     else:
         file.mkdir()
-    script = f"wait=5\nname={lease.LOCK_NAME}\nfolders='{tmp_path}'\n{lease._REMOTE_LOCK}"
+    script = f"set -- 5 {lease.LOCK_NAME} '{tmp_path}'\n{lease._REMOTE_LOCK}test $? = 0 || exit 1\necho held\n"
     done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=5, check=False)
     assert done.returncode == 1
     assert "held" not in done.stdout
@@ -118,9 +118,11 @@ def test_another_machines_lock_is_a_file_and_nothing_else(tmp_path: Path, kind: 
 
 def test_another_machines_lock_is_held(tmp_path: Path) -> None:
     tmp_path.chmod(0o1777)
-    script = f"wait=5\nname={lease.LOCK_NAME}\nfolders='{tmp_path}'\n{lease._REMOTE_LOCK}"
+    script = f"set -- 5 {lease.LOCK_NAME} '{tmp_path}'\n{lease._REMOTE_LOCK}"
+    script += f"test $? = 0 && echo held\nflock -n '{tmp_path}/{lease.LOCK_NAME}' true || echo still\nexec 9<&-\n"
+    script += f"flock -n '{tmp_path}/{lease.LOCK_NAME}' true && echo free\n"
     done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=5, check=False)
-    assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "held\nstill\nfree\n"), done.stderr
 
 
 def _enter_and_leave(folder: Path) -> None:

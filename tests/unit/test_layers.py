@@ -24,6 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
             "frozen",
             "labels",
             "layout",
+            "linux",
             "paths",
             "redact",
             "signals",
@@ -173,7 +174,7 @@ LAZY = {
             "kit.host",
         ),
         *("kit.facts.host", "kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.locks"),
-        *("kit.locks.format", "kit.locks.solver", "kit.locks.uv", "kit.private_engine", "kit.process", "kit.remote"),
+        *("kit.locks.format", "kit.locks.solver", "kit.locks.uv", "kit.private_engine", "kit.remote"),
         *("kit.remote.sync", "kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),
         "kit.signals",
         *("kit.cli.trust",),
@@ -221,9 +222,10 @@ def test_only_cli_prints_or_exits_and_only_paths_looks_at_its_own_file(file: Pat
     for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Call):
             called, where = ast.unparse(node.func), f"line {node.lineno}"
-            assert room_of(file) in FLOORS["cli"] or called not in ("print", "exit", "sys.exit", "os._exit"), where
-            # The other is what a process becomes that `process.py` has started.
-            is_last = is_start or file == PACKAGE / "remote/sync/confined.py"
+            # These two are what a process becomes that `process.py` has started.
+            is_last = is_start or file in (PACKAGE / "remote/sync/confined.py", PACKAGE / "remote/relay.py")
+            ends = called in ("print", "exit", "sys.exit", "os._exit")
+            assert room_of(file) in FLOORS["cli"] or is_last or not ends, where
             assert (called in ("os.execv", "os.execvp") and is_last) or not called.startswith(PROCESS_CALLS), where
         if room_of(file) != "paths" and not is_start and isinstance(node, ast.Name):
             assert node.id != "__file__", f"line {node.lineno}"
@@ -273,3 +275,31 @@ def test_the_reader_of_imports_sees_them(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert sorted(imports(file)) == ["kit.image.base", "kit.image.build", "os.path"]
+
+
+# What is in a file's own words of a system, and the files that run on Linux alone.
+OF_LINUX = ("/proc", "memfd_create", "prctl", "CLOCK_BOOTTIME", "SC_PHYS_PAGES", "O_PATH", "darwin", "sys.platform")
+ON_LINUX = (
+    "linux.py",
+    "private_engine/",
+    "mounts.py",
+    "host/",
+    "decide/doctor/",
+    "run/gpu_check/",
+    "verify/",
+    "bench/",
+)
+ON_LINUX += ("image/", "remote/sync/confined.py", "spec/", "config/env_file.py", "catalog/")
+
+
+@pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_what_only_linux_has_is_in_one_module(file: Path) -> None:
+    if file.relative_to(PACKAGE).as_posix().startswith(ON_LINUX):
+        return
+    for node in ast.walk(tree_of(file)):
+        words = [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) else []
+        if isinstance(node, ast.Attribute):
+            words = [node.attr, ast.unparse(node)]
+        for word in words:
+            # What has a space in it is said to people.
+            assert " " in word or "\n" in word or not word.startswith(OF_LINUX), f"{word}: see kit/linux.py"

@@ -5,6 +5,7 @@ import pwd
 import socket
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,10 @@ from kit.errors import BadInputError, GpuUnavailableError, NoSuchContainerError,
 from kit.network import NetworkSettings
 from kit.run import command
 from kit.run.containers import answers, caller, find, listed, sweep
-from kit.run.lease import GpuDecision, decide
-from kit.run.prepare import new_name, open_files, place_on
+from kit.run.lease import GpuDecision, decide, no_gpus
+from kit.run.prepare import Ready, new_name, open_files, place_on
 from kit.run.service import start_service
+from kit.run.start import RunAsk, plan
 from kit.spec.container import (
     Mount,
     Place,
@@ -30,7 +32,7 @@ from kit.spec.container import (
 )
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.gpu_request import parse_request
-from kit.spec.request import RunRequest, as_command, parse_user, parse_variable
+from kit.spec.request import RunRequest, as_command, parse_user, parse_variable, wants_terminal
 from kit.targets.docker import arguments
 from tests.fake_docker import container, info
 from tests.free_ports import free_ports
@@ -315,6 +317,64 @@ def test_what_no_image_has_is_answered_with_what_does_it(words, hint):
     with pytest.raises(BadInputError) as caught:
         as_command(words)
     assert hint in caught.value.hint
+
+
+SIT_AT = ["python", "python3.11 -q", "python -i x.py", "python -m pdb x.py", "python -u -m IPython", "ipython", "bash"]
+SIT_AT += ["bash -l", "/usr/bin/htop", "vim x.py", "pdb x.py", "python -i -c 1"]
+RUN_ALONE = [
+    "python x.py",
+    "python -c 1",
+    "python -m train",
+    "python --version",
+    "bash -c ls",
+    "bash x.sh",
+    "nvidia-smi",
+]
+RUN_ALONE += ["python x.py -i 5", "python -u x.py", "ipython x.py", "true", "python -m"]
+
+
+@pytest.mark.parametrize(("text", "expected"), [*((t, True) for t in SIT_AT), *((t, False) for t in RUN_ALONE)])
+def test_what_somebody_sits_at(text, expected):
+    assert wants_terminal(tuple(text.split())) == expected
+
+
+# On a terminal, or with something in standard input; the command; with socket or without: how it is run there.
+WAYS = [
+    ({"is_terminal": True}, ("python",), True, "attached"),
+    ({"is_terminal": True}, ("python", "train.py"), True, "job"),
+    ({"is_terminal": True, "wants_terminal": True}, ("python", "train.py"), True, "attached"),
+    ({}, ("python",), True, "job"),
+    ({"input": "file"}, ("python", "-"), True, "job"),
+    ({"input": "stream"}, ("python", "-"), False, "attached"),
+    ({"input": "stream", "detach": True}, ("python", "x.py"), False, "job"),
+]
+
+
+@pytest.mark.parametrize(("given", "command", "has_socket", "way"), WAYS)
+def test_how_a_command_runs_on_a_host(catalog, engine, monkeypatch, tmp_path, given, command, has_socket, way):
+    there = SimpleNamespace(
+        target="lab", connection=SimpleNamespace(account=SimpleNamespace(uid=1, gid=1)), takes_input=has_socket
+    )
+    image = next(image for image in catalog.images() if image.name == "tf-cpu")
+    ready = Ready(catalog=catalog, image=image, engine=there, network=SimpleNamespace(), gpus=no_gpus(image))
+    for name, result in (("prepare", ready), ("bring", ready), ("folder_on", tmp_path), ("user_inside", "1:1")):
+        monkeypatch.setattr(f"kit.run.start.{name}", lambda *_, _result=result, **__: _result)
+    ask = RunAsk(name="tf-cpu", words=command, target="lab", folder=tmp_path, **given)
+    assert plan(ask, None).way == way
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "what"),
+    [
+        ({"wants_terminal": True}, ("python",), "this is no terminal"),
+        ({"wants_terminal": True, "is_terminal": True, "detach": True}, ("python",), "somebody sits at"),
+        ({"wants_terminal": True, "is_terminal": True}, ("jupyter",), "somebody sits at"),
+        ({"detach": True, "input": "file"}, ("python", "-"), "nobody is there"),
+    ],
+)
+def test_words_of_the_terminal_that_contradict_each_other(tmp_path, given, words, what):
+    with pytest.raises(BadInputError, match=what):
+        plan(RunAsk(name="tf-cpu", words=words, folder=tmp_path, **given), None)
 
 
 # -- starting

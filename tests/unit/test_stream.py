@@ -1,6 +1,7 @@
 """What a container prints, read from an engine that plays a part on a socket."""
 
 import contextlib
+import os
 import socket
 import struct
 import threading
@@ -95,6 +96,63 @@ def test_what_is_no_stream(answering, answer, kind):
     path, _ = answering(answer)
     with pytest.raises(kind), stream.attached(path, "c"):
         pass
+
+
+@pytest.fixture
+def echoing(tmp_path):
+    """An engine whose container prints what it is given, until that ends; and what it was asked."""
+    path, asked = tmp_path / "echo.sock", []
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
+    server.listen()
+
+    def serve():
+        client, _ = server.accept()
+        with client, contextlib.suppress(OSError):
+            asked.append(client.recv(65536).decode())
+            client.sendall(HEAD)
+            while data := client.recv(1000):
+                client.sendall(frame(1, data))
+            client.sendall(frame(2, b"the end"))
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield path, asked
+    thread.join(5)
+    server.close()
+
+
+def attached(path, source):
+    sides = []
+    with stream.attached(path, "c", sides.append) as frames, stream.fed(sides[0], source):
+        found = {1: b"", 2: b""}
+        for kind, data in frames:
+            found[kind] += data
+    return found
+
+
+def test_a_container_is_given_a_file_to_its_end(echoing, tmp_path):
+    path, asked = echoing
+    (tmp_path / "s.py").write_bytes(b"print(1)\n" * 20_000)
+    with (tmp_path / "s.py").open("rb") as source:
+        assert attached(path, source.fileno()) == {1: b"print(1)\n" * 20_000, 2: b"the end"}
+    assert asked[0].startswith("POST /containers/c/attach?stream=1&stdout=1&stderr=1&stdin=1 HTTP/1.1\r\n")
+
+
+def test_a_container_is_given_what_comes_later(echoing):
+    source, sink = os.pipe()
+    threading.Timer(0.2, lambda: (os.write(sink, b"later"), os.close(sink))).start()
+    assert attached(echoing[0], source) == {1: b"later", 2: b"the end"}
+    os.close(source)
+
+
+def test_a_pipe_that_nobody_writes_to_holds_nobody_up(echoing):
+    source, sink = os.pipe()
+    sides = []
+    with stream.attached(echoing[0], "c", sides.append), stream.fed(sides[0], source):
+        pass
+    os.close(source)
+    os.close(sink)
 
 
 def test_no_engine(tmp_path):

@@ -25,7 +25,6 @@ from kit.remote.sync.rsync import (
     escaped,
     in_bytes,
     in_line,
-    machine,
     unescaped,
 )
 
@@ -268,26 +267,6 @@ def test_names_survive_rsync_s_way_to_print_them(raw):
     assert in_line(name).isprintable() or "\\" in in_line(name)
 
 
-@pytest.mark.parametrize(
-    ("address", "options", "host"),
-    [
-        ("lab", [], "lab"),
-        ("ada@lab", ["-l", "ada"], "lab"),
-        ("ada@corp.example@lab.example", ["-l", "ada@corp.example"], "lab.example"),
-        ("ssh://lab", [], "lab"),
-        ("ssh://ada@lab:2222", ["-l", "ada", "-p", "2222"], "lab"),
-        ("ssh://a%40b@lab:2222/", ["-l", "a@b", "-p", "2222"], "lab"),
-        ("ssh://ada@[::1]:2222", ["-l", "ada", "-p", "2222"], "[::1]"),
-        ("ssh://[fe80::1%25eth0]", [], "[fe80::1%25eth0]"),
-        ("ada@::1", ["-l", "ada"], "[::1]"),
-        ("gpu/lab", [], "kit-host"),
-        ("ada@-oProxyCommand=x", ["-l", "ada"], "kit-host"),
-    ],
-)
-def test_how_rsync_is_told_an_address(address, options, host):
-    assert machine(address) == (options, host)
-
-
 def test_the_place_has_a_name_to_find_it_by(tmp_path):
     def name(folder, **changes):
         return place.find(CONNECTION, Path(folder), **changes).remote_folder
@@ -391,7 +370,6 @@ PROBLEMS = [
     (3, "unmade\nmkdir: cannot create directory '/a': Permission denied", BadInputError, "cannot be made"),
     (1, "rsync: --info=stats2: unknown option (1)\n[client=3.0.9]", MissingProgramError, "here is too old"),
     (12, "rsync: --info=stats2: unknown option\n" + CLOSED.format(0), MissingProgramError, "on lab is too old"),
-    (2, "protocol version mismatch -- is your shell clean?", NetworkError, "prints text"),
     (12, "client_loop: send disconnect: Broken pipe\n" + CLOSED.format(712), NetworkError, "lost while"),
     (255, "ssh: connect to host lab port 22: Connection refused\n" + CLOSED.format(0), NetworkError, "refuses"),
     (23, 'rsync: [sender] opendir "/x/project/d" failed: Permission denied (13)', KitError, "1 file could not be sent"),

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kit import paths, ports, process, procs
+from kit import linux, paths, ports, process, procs
 from kit.errors import PortTakenError
 from kit.remote import tunnels
 from kit.remote.tunnels import forward, state, supervisor
@@ -130,7 +130,7 @@ def sleeper():
 
 
 def test_without_proc_the_ssh_is_found_by_its_number_and_start(sleeper, monkeypatch, tmp_path):
-    monkeypatch.setattr(procs, "PROC", tmp_path)
+    monkeypatch.setattr(linux, "PROC", tmp_path)
     of = record(ssh_pid=sleeper.pid, ssh_start=procs.start_time(sleeper.pid))
     assert of.ssh_start
     assert state.orphans(replace(of, ssh_start="Thu Jan  1 00:00:00 1970")) == []
@@ -178,10 +178,10 @@ def waiting():
 
 @pytest.mark.parametrize("what", ["sleep_clock", "network"])
 def test_a_wait_ends_when_the_machine_wakes_up_or_its_network_changes(waiting, monkeypatch, what):
-    before = getattr(supervisor, what)()
+    before = getattr(linux, what)()
     answers = iter([before, before])
     after = before + 3600 if what == "sleep_clock" else (*before, "eth0 00000000 0100000A 00000000")
-    monkeypatch.setattr(supervisor, what, lambda: next(answers, after))
+    monkeypatch.setattr(linux, what, lambda: next(answers, after))
     monkeypatch.setattr(supervisor, "WAIT_LOOK_S", 0.05)
     began = time.monotonic()
     waiting._pause(30, is_lasting=False)
@@ -200,10 +200,10 @@ def test_a_wait_ends_by_a_signal(waiting):
 
 
 def test_the_clock_and_the_network_stand_still():
-    before = supervisor.sleep_clock(), supervisor.network()
+    before = linux.sleep_clock(), linux.network()
     time.sleep(0.2)
-    assert abs(supervisor.sleep_clock() - before[0]) < 0.1
-    assert supervisor.network() == before[1]
+    assert abs(linux.sleep_clock() - before[0]) < 0.1
+    assert linux.network() == before[1]
 
 
 def test_what_ssh_prints():

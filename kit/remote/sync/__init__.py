@@ -8,21 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import os
-import posixpath
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from kit import files, paths
 from kit.errors import BadInputError, MissingProgramError
 from kit.frozen import dataclass
 from kit.remote.ssh import Connection
-from kit.remote.sync import ignored, place
+from kit.remote.sync import ignored, included, place
+from kit.remote.sync.included import LeftOut
 from kit.remote.sync.place import Place, Version
-from kit.remote.sync.rsync import DONE, PARTIAL, PARTLY, VANISHED, Rsync, Transfer, check, escaped, list_file, unescaped
+from kit.remote.sync.rsync import (
+    DONE,
+    PARTIAL,
+    PARTLY,
+    VANISHED,
+    Rsync,
+    Transfer,
+    check,
+    escaped,
+    in_line,
+    list_file,
+    unescaped,
+)
 from kit.remote.sync.watch import SILENT, Progress, Watch, listed
 
-__all__ = ["NOT_FETCHED", "SILENT", "Progress", "Synced", "fetch", "push", "remote_folder"]
+__all__ = ["NOT_FETCHED", "SILENT", "LeftOut", "Progress", "Synced", "fetch", "push", "remote_folder"]
 
 # What belongs to one machine, or is made again from the rest: never brought home unless it is named.
 NOT_FETCHED: tuple[str, ...] = (
@@ -50,6 +63,8 @@ class Synced:
     aside: str  # a folder on the host (push), or what the names here end in (fetch); empty when there is nothing
     deleted: tuple[str, ...]
     seconds: float
+    is_all: bool = True  # nothing stays here, but for `.git` and what was not asked for
+    left_out: tuple[LeftOut, ...] = ()  # what stays as git ignores it, but for what is made again from the rest
 
 
 def remote_folder(connection: Connection, folder: Path, chosen: str = "") -> str:
@@ -64,6 +79,8 @@ def push(
     connection: Connection,
     folder: Path,
     *,
+    names: Sequence[str] = (),
+    include: Sequence[str] = (),
     remote_folder: str = "",
     delete: bool = False,
     dry_run: bool = False,
@@ -73,23 +90,37 @@ def push(
 ) -> Synced:
     """Make the copy on the host like this folder: all but `.git` and what git would ignore.
 
+    `include`, and the lines of the folder's own `.kitinclude`: paths and patterns that go although git ignores them.
+    `names`: these files and folders alone, also when git ignores them.
+
     A file that is newer there and was changed there stays. One that was changed on both sides and is newer here is
     sent, and what was there is put aside. `delete`: what is there and not here goes, unless git would ignore it, if
     `may_delete` agrees to the names. Raises BadInputError for the home directory and what is above it (but for
-    `force`), and what kit.remote.sync.rsync.check says; what could be sent was sent even then.
+    `force`) and for a name that is not in the folder, and what kit.remote.sync.rsync.check says; what could be sent was
+    sent even then.
     """
     started = time.monotonic()
     folder = _checked(folder, force)
     where = place.find(connection, folder, remote_folder)
     rsync = Rsync(connection=connection, folder=folder, place=where)
-    with files.locked(where.lock, say=progress.message), ignored.read(folder) as tree, _rules(tree, progress) as rules:
+    if names and delete:
+        raise BadInputError("--delete is for the whole folder", hint="leave out the paths, or --delete")
+    chosen = _chosen(folder, names, include, progress)
+    with (
+        files.locked(where.lock, say=progress.message),
+        ignored.read(folder) as tree,
+        _rules(folder, tree, chosen, progress) as rules,
+    ):
         deleted = _delete(rsync, tree, may_delete, dry_run=dry_run) if delete else ()
+        count = None
+        if tree and not chosen.names:
+            count = included.Count(folder, tree, chosen.included, NOT_FETCHED)
         watch = Watch(rsync, tree, progress)
         done = Transfer()
         try:
             backup = ("--backup", f"--backup-dir={where.put_aside}/last")
             rsync.send(done, "--update", *backup, *rules, dry_run=dry_run, observer=watch.observer)
-            aside, names = _aside_there(rsync, done, progress)
+            aside, put_aside = _aside_there(rsync, done, progress)
             watch.tell(f"to {connection.target}")
             check(rsync, done, to_host=True)
             if done.newer:
@@ -103,7 +134,9 @@ def push(
             # What went over before an interruption counts too.
             if not dry_run:
                 where.record(done.identity).add(_versions(done))
-    return _synced(where, done, started, dry_run=dry_run, aside=aside, put_aside=names, deleted=deleted)
+            left_out = count.end() if count else ()
+    synced = _synced(where, done, started, dry_run=dry_run, aside=aside, put_aside=put_aside, deleted=deleted)
+    return replace(synced, left_out=left_out, is_all=count.is_nothing if count else bool(chosen.names))
 
 
 def fetch(
@@ -126,7 +159,7 @@ def fetch(
     folder = _checked(folder, force=True)
     where = place.find(connection, folder, remote_folder)
     rsync = Rsync(connection=connection, folder=folder, place=where)
-    wanted = [_inside(name) for name in names]
+    wanted = [included.inside(name) for name in names]
     aside = f".before-fetch-{time.strftime('%Y%m%d-%H%M%S')}"
     with files.locked(where.lock, say=progress.message), _wanted(rsync, wanted, progress) as selected:
         watch = Watch(rsync, None, progress)
@@ -164,28 +197,50 @@ def _checked(folder: Path, force: bool) -> Path:
     return folder
 
 
-def _inside(name: str) -> str:
-    """A name that was asked for, if it is one in the folder."""
-    parts = name.split("/")
-    if not name or name.startswith("/") or ".." in parts or "\0" in name:
+@dataclass(frozen=True, kw_only=True)
+class _Chosen:
+    """What of a folder is sent: paths in it, none of which ends in a slash."""
+
+    names: tuple[str, ...] = ()  # these alone; empty: all
+    included: tuple[str, ...] = ()  # also when git ignores it
+
+
+def _chosen(folder: Path, names: Sequence[str], include: Sequence[str], progress: Progress) -> _Chosen:
+    """What was asked for. Raises BadInputError for a name that stands for nothing."""
+    wanted, missing = included.expanded(folder, names)
+    if missing:
         raise BadInputError(
-            f"{name!r} is no path in the folder", hint="name files and folders as seen from the folder, such as runs/1"
+            f"{', '.join(missing)}: not in {folder}", hint="name files and folders as seen from the folder"
         )
-    if ".git" in parts:
-        raise BadInputError(f"{name!r} is git's own, which kit leaves alone", hint="`git pull` brings commits here")
-    return posixpath.normpath(name)
+    found, missing = included.expanded(folder, (*include, *included.of_file(folder)))
+    if missing:
+        progress.message(f"to be sent although git ignores it, and not here: {', '.join(map(in_line, missing))}")
+    if names and "." not in wanted:
+        found = [path for path in found if included.is_under(path, wanted)]
+    return _Chosen(names=() if "." in wanted else tuple(wanted), included=tuple(found))
 
 
 @contextlib.contextmanager
-def _rules(tree: ignored.Tree | None, progress: Progress) -> Iterator[tuple[str, ...]]:
-    """rsync's options for what is not sent."""
+def _rules(folder: Path, tree: ignored.Tree | None, chosen: _Chosen, progress: Progress) -> Iterator[tuple[str, ...]]:
+    """rsync's options for what is sent, and what is not."""
     if tree is None:
+        if chosen.names or chosen.included:
+            raise MissingProgramError(
+                "a part of a folder, or what git ignores, is sent with the help of the program `git`, which is not "
+                "installed",
+                hint="install it (package git)",
+            )
         progress.message("git is not installed: rsync reads .gitignore, and takes it nearly as git does")
         yield (*_OWN, "--filter=:- .gitignore")
         return
     if tree.problem:
         progress.message(f"git does not read this repository, only its .gitignore files count ({tree.problem})")
-    with list_file(tree.rules()) as file:
+    left_out = {path.rstrip("/") for path in tree.ignored}
+    taken = [*chosen.included, *(name for name in chosen.names if included.is_under(name, left_out))]
+    rules = [*included.rules(folder, taken, tree.ignored), *tree.rules()]
+    if chosen.names:
+        rules += included.only(folder, chosen.names)
+    with list_file(rules) as file:
         yield (*_OWN, "--from0", f"--exclude-from={file}")
 
 

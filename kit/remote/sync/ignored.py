@@ -95,10 +95,11 @@ def read(folder: Path) -> Iterator[Tree | None]:
 def anchored(path: str) -> str:
     """The rule of rsync's for this one path of the folder."""
     # Without a wildcard in it rsync compares a pattern as it is, backslashes too.
-    return "/" + (_literal(path) if re.search(r"[*?\[]", path) else path)
+    return "/" + (literal(path) if re.search(r"[*?\[]", path) else path)
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
+    """A text as it is in a pattern of rsync's that has a wildcard in it."""
     return re.sub(r"([\\*?\[])", r"\\\1", text)
 
 
@@ -112,7 +113,7 @@ def _fewer(ignored: Sequence[str], kept: Iterator[str]) -> list[str]:
         name = _name(path)
         ending = _ending(name)
         if ending and shared[ending] > 1 and ending not in endings:
-            rules["*" + _literal(ending)] = None
+            rules["*" + literal(ending)] = None
         # A rule that begins with another character could be more than a name to rsync.
         elif name not in names and name[0].isalnum() | (name[0] in "._"):
             is_folder = path.endswith("/")

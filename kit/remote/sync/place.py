@@ -7,7 +7,6 @@ import os
 import posixpath
 import pwd
 import re
-import secrets
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -120,7 +119,7 @@ def _machine() -> str:
     if not file.exists():
         with files.locked(file.with_suffix(".lock")):
             if not file.exists():
-                paths.write_text(file, secrets.token_hex(16) + "\n", mode=0o600)
+                paths.write_text(file, os.urandom(16).hex() + "\n", mode=0o600)
     return file.read_text(encoding="utf-8").strip()
 
 

@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote
 
-from kit import process
-from kit.errors import BadInputError, DiskFullError, KitError, MissingProgramError, NetworkError
-from kit.remote import ssh
+from kit import linux, process
+from kit.errors import BadInputError, CommandError, DiskFullError, KitError, MissingProgramError, NetworkError
+from kit.remote import relay, ssh
 from kit.remote.sync import confined, scripts
 from kit.remote.sync.place import Place, Version
 from kit.sizes import in_bytes as in_bytes
@@ -32,6 +31,10 @@ OPTIONS: tuple[str, ...] = ("-rlptOJ", "-s", "--no-i-r", "--no-h", "--outbuf=L",
 # No name has // in it.
 OPTIONS += ("--out-format=@%i %l %M %n//%L",)
 TOLD = "--info=stats2,skip1"
+# Where a newer rsync is on a Mac, though its folder need not be in PATH: Homebrew's, MacPorts'.
+ELSEWHERE = (Path("/opt/homebrew/bin/rsync"), Path("/usr/local/bin/rsync"), Path("/opt/local/bin/rsync"))
+# What rsync takes for a machine; which one it is the shell knows that is there already.
+HOST = "host"
 # Printed in English and in UTC, with every byte of a name that is not ASCII as \#ooo.
 ENVIRONMENT = {"LC_ALL": "C", "TZ": "UTC"}
 # Its exit codes; the last are those when the other end does not go on: protocol, sockets, streams, waiting.
@@ -112,29 +115,56 @@ class Rsync:
     ) -> None:
         observer = observer or Observer()
         place = self.place
-        ssh_options, host = machine(self.connection.address)
         told = TOLD + (",progress2" if observer.status else "")
         # Only in a place that no job and no server can make a link: rsync would look, and delete, behind it.
         partial = place.partial if to_host else _real_folder(self.folder / PARTIAL)
-        command = ["rsync", *OPTIONS, f"--partial-dir={partial}", told, *(["-n"] if dry_run else []), *options]
-        command += ["-e", shlex.join([*self.connection.shell(), *ssh_options])]
+        command = [_program(), *OPTIONS, f"--partial-dir={partial}", told, *(["-n"] if dry_run else []), *options]
         text = scripts.confined_text() if script == scripts.RECEIVE else ""
         arguments = (place.beside, place.remote_folder, place.origin, os.urandom(8).hex(), text)
         command += [f"--rsync-path={shlex.join(['sh', '-c', script, 'kit', *arguments])}"]
-        command += ["--", *(("./", f"{host}:./") if to_host else (f"{host}:./", "./"))]
-        if not to_host:
-            # A server may send a file in a folder that it does not send: rsync takes a link here for that folder.
-            command = [sys.executable, "-I", confined.__file__, str(self.folder), "--", *command]
-        if shutil.which("rsync") is None:
+        ends = ("./", f"{HOST}:./") if to_host else (f"{HOST}:./", "./")
+        try:
+            there = self.connection.kept_shell()
+        except CommandError as e:
+            raise ssh.failure(self.connection.target, e.returncode, e.stderr or e.stdout) from None
+        with there.lent() as (streams, mark):
+            # No ssh of its own: that would be another login.
+            through = [sys.executable, "-I", "-S", relay.__file__, *map(str, streams), mark]
+            command += ["-e", shlex.join(through), "--", *ends]
+            if not to_host:
+                # A server may send a file in a folder that it does not send: rsync takes a link here for that folder.
+                command = [sys.executable, "-I", "-S", confined.__file__, str(self.folder), "--", *command]
+            done.code = -1
+            try:
+                reader = _Reader(done, observer)
+                done.code = process.stream(command, reader.line, env=ENVIRONMENT, cwd=self.folder, pass_fds=streams)
+            finally:
+                with contextlib.suppress(OSError):  # of a file that is half there, or there is none
+                    (self.folder / PARTIAL).rmdir()
+                if done.code != 0:
+                    # What still runs there may be waiting for more.
+                    there.end(is_busy=done.code < 0)
+
+
+def _program() -> str:
+    """The rsync of this machine. Raises MissingProgramError where there is none, or none that is of use."""
+    found = shutil.which("rsync")
+    if linux.is_here():
+        if found is None:
             raise MissingProgramError(
                 "files are sent to and from hosts by the program `rsync`, which is not installed",
                 hint="install it (package rsync)",
             )
-        try:
-            done.code = process.stream(command, _Reader(done, observer).line, env=ENVIRONMENT, cwd=self.folder)
-        finally:
-            with contextlib.suppress(OSError):  # of a file that is half there, or there is none
-                (self.folder / PARTIAL).rmdir()
+        return found
+    # A Mac's own is another program of that name, or one of 2006.
+    for program in filter(None, (found, *map(str, ELSEWHERE))):
+        with contextlib.suppress(CommandError, MissingProgramError):
+            if re.match(r"rsync +version (3\.[1-9]|[4-9]|\d\d)", process.run([program, "--version"]).stdout):
+                return program
+    raise MissingProgramError(
+        "files are sent to and from hosts by rsync 3.1 or newer, which is not installed",
+        hint="`brew install rsync`; what macOS has under that name cannot do it",
+    )
 
 
 def _real_folder(path: Path) -> Path:
@@ -264,18 +294,12 @@ def check(rsync: Rsync, done: Transfer, *, to_host: bool) -> None:
             hint="--remote-folder names a place where you may write",
             details=tuple(line for line in details if line != "unmade")[:4],
         )
-    if re.search(r"unknown option|[Uu]nknown --info item|requested action not supported", text):
+    if re.search(r"unknown option|unrecognized option|[Uu]nknown --info item|requested action not supported", text):
         where = "here" if "[client" in text else f"on {target}"
         raise MissingProgramError(
             f"the rsync {where} is too old, or another program of that name",
             hint="install rsync 3.1 or newer; `rsync --version` tells",
             details=details[:2],
-        )
-    if "shell clean" in text:
-        raise NetworkError(
-            f"{target} prints text when a program logs in, which rsync takes for an answer",
-            hint=f"let ~/.bashrc there print only for people (`case $- in *i*) … ;; esac`): `ssh {target} true` must "
-            "print nothing",
         )
     if done.code == PARTLY:
         raise _partly(rsync, details, to_host=to_host)
@@ -332,27 +356,6 @@ def _lost(target: str, text: str, details: tuple[str, ...]) -> NetworkError:
         hint="the same command goes on where this one ended",
         details=details[-2:],
     )
-
-
-def machine(address: str) -> tuple[list[str], str]:
-    """How rsync is told an address of ssh's: options for ssh, and a name that rsync takes for a machine.
-
-    rsync knows no ssh://, takes what is after a colon for a path, and a name with a slash for one here. Where a name
-    cannot be told, another goes in its place: the connection is open, and is found by its socket.
-    """
-    if address.startswith("ssh://"):
-        user, _, host = address.removeprefix("ssh://").partition("/")[0].rpartition("@")
-        user, port = unquote(user), ""
-        if parts := re.fullmatch(r"(\[.*\]|[^:]*):(\d+)", host):
-            host, port = parts.groups()
-    else:
-        user, _, host = address.rpartition("@")
-        port = ""
-    options = [*(["-l", user] if user else []), *(["-p", port] if port else [])]
-    host = host.removeprefix("[").removesuffix("]")
-    if not re.fullmatch(r"[\w.%:][\w.%:-]*", host):
-        host = "kit-host"
-    return options, f"[{host}]" if ":" in host else host
 
 
 def unescaped(name: str) -> str:

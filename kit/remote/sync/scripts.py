@@ -42,8 +42,8 @@ identify;
 say clock "$(date +%s)";
 if [ -d "$beside.replaced/last" ]; then rm -rf "$beside.replaced/last"; fi;
 (umask 077; mkdir -p "$folder.partial" "$beside.replaced");
-if python3 -I -c "" 2>/dev/null; then
-    python3 -I -c "$confined" "$folder" "$folder.partial" "$beside.replaced" -- rsync "$@"; code=$?;
+if python3 -I -S -c "" 2>/dev/null; then
+    python3 -I -S -c "$confined" "$folder" "$folder.partial" "$beside.replaced" -- rsync "$@"; code=$?;
 else rsync "$@"; code=$?; fi;
 rmdir "$folder.partial" "$beside.replaced" 2>/dev/null;
 if cd "$beside.replaced/last" 2>/dev/null; then

@@ -35,7 +35,7 @@ def open_tunnel(
     first_port: int,
     life: str,
     exact: bool = False,
-    timeout_s: float = 20,
+    timeout_s: float = 60,
 ) -> Tunnel:
     """A port of this machine that leads to a port on the loopback of `target`, and goes on doing so by itself.
 

@@ -14,7 +14,7 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from kit import files, paths, procs
+from kit import files, linux, paths, procs
 from kit.frozen import dataclass
 from kit.remote import ssh
 
@@ -177,7 +177,7 @@ def orphans(record: Record) -> list[int]:
     """
     if not record.ssh_pid:
         return []
-    if not procs.has_proc():
+    if not linux.has_proc():
         return [record.ssh_pid] if procs.is_running(record.ssh_pid, record.ssh_start) else []
     mark = f"{MARK}={record.tunnel.id}"
     return [pid for pid in procs.numbers() if procs.session(pid) == record.ssh_pid and procs.has_mark(pid, mark)]

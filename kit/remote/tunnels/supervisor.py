@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kit import files, ports, process, procs
+from kit import files, linux, ports, process, procs
 from kit.errors import KitError
 from kit.frozen import dataclass
 from kit.remote import ssh
@@ -32,7 +32,7 @@ FIRST_DELAY_S, LONGEST_DELAY_S = 1.0, 30.0
 # A connection that held for so long was a good one.
 STEADY_S = 60.0
 # ssh limits the connecting, but not the logging in.
-CONNECT_LIMIT_S = 45.0
+CONNECT_LIMIT_S = 60.0
 PATIENCE_S = 3.0
 # How often the files are looked after, and how often a waiting supervisor looks whether waiting is still right.
 LOOK_S, WAIT_LOOK_S = 5.0, 1.0
@@ -95,25 +95,6 @@ def delay_s(failures: int, *, is_lasting: bool) -> float:
         return LONGEST_DELAY_S
     jitter = 0.75 + 0.25 * int.from_bytes(os.urandom(2), "big") / 0xFFFF
     return min(FIRST_DELAY_S * 2.0 ** min(failures - 1, 10), LONGEST_DELAY_S) * jitter
-
-
-def sleep_clock() -> float:
-    """A number that jumps forward when this machine was asleep, and else stays as it is."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return (time.time() if clock is None else time.clock_gettime(clock)) - time.monotonic()
-
-
-def network() -> tuple[str, ...]:
-    """This machine's IPv4 routes and IPv6 addresses, to notice that a network came back; empty where it is not said."""
-    found = []
-    with contextlib.suppress(OSError):
-        routes = [line.split() for line in Path("/proc/net/route").read_text().splitlines()[1:]]
-        # The columns between count uses.
-        found += [" ".join((*words[:3], *words[7:8])) for words in routes]
-    with contextlib.suppress(OSError):
-        # Link-local ones come and go with every container.
-        found += [line for line in Path("/proc/net/if_inet6").read_text().splitlines() if not line.startswith("fe80")]
-    return tuple(sorted(found))
 
 
 class Supervisor:
@@ -356,11 +337,11 @@ class Supervisor:
     def _pause(self, seconds: float, *, is_lasting: bool) -> None:
         """Wait until the next connection is due, or until something says that it may work now."""
         self.is_poked = False
-        end, clock, routes = time.monotonic() + seconds, sleep_clock(), network()
+        end, clock, routes = time.monotonic() + seconds, linux.sleep_clock(), linux.network()
         while (left := end - time.monotonic()) > 0 and not self.is_ending and not self.is_poked:
             self._wait(min(left, WAIT_LOOK_S))
             self._look_after_files()
-            if sleep_clock() - clock > 2 or (not is_lasting and network() != routes):
+            if linux.sleep_clock() - clock > 2 or (not is_lasting and linux.network() != routes):
                 return
 
     def _wait(self, seconds: float, *handles: int) -> None:

@@ -251,14 +251,19 @@ def test_the_lock_of_leases_is_the_machine_s(there: Engine, tmp_path: Path, monk
         assert file.stat().st_mode & 0o777 == 0o444
         with pytest.raises(GpuUnavailableError), lease.locked(file, wait_s=0.3):
             pass
-        with pytest.raises(GpuUnavailableError, match="cannot be had"), lease.held(there, on_wait=told.append):
-            pass
-        assert "waiting for another" in told[0]
+        # What runs there meanwhile does not hold it.
+        assert there.connection is not None
+        assert there.connection.run("(exec >/dev/null 2>&1; sleep 30) & echo $!").stdout.strip().isdecimal()
         release()
         with lease.locked(file, wait_s=5):
             pass
-    with lease.locked(file, wait_s=5), pytest.raises(GpuUnavailableError), lease.held(there):
+    with (
+        lease.locked(file, wait_s=5),
+        pytest.raises(GpuUnavailableError, match="cannot be had"),
+        lease.held(there, on_wait=told.append),
+    ):
         pass
+    assert "waiting for another" in told[0]
     with lease.held(there):
         pass
 

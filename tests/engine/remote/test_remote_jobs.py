@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.engine.conftest import KIT
 from tests.engine.remote.client import Client, eventually
 from tests.engine.remote.conftest import Host
 
@@ -118,6 +121,36 @@ def test_output_and_exit_code_come_back(host: Host, client: Client, project: Pat
     assert done.stdout == "out\n"
     assert done.stderr.splitlines()[0] == "err"
     assert host.containers(everything=False) == []
+
+
+def test_standard_input_goes_there(host: Host, client: Client, project: Path) -> None:
+    (project / "s.py").write_text("import sys\nprint(6 * 7)\nsys.exit(3)\n" + "# more\n" * 50_000)
+    kit = f"{shlex.quote(KIT)} -q --host {host.name} run tf-cpu --"
+    done = client.run("sh", "-c", f"{kit} python - <s.py", cwd=project)
+    assert (done.returncode, done.stdout) == (3, "42\n"), done.stderr
+    done = client.run("sh", "-c", f"{{ echo one; sleep 3; echo two; }} | {kit} cat", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "one\ntwo\n"), done.stderr
+    assert host.containers(everything=False) == []
+
+
+def test_python_alone_has_the_terminal(host: Host, client: Client, project: Path) -> None:
+    typed = "printf 'print(6 * 7)\\nexit()\\n'; sleep 20"
+    spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    words = [sys.executable, "-c", spawn, KIT, "--host", host.name, "run", "tf-cpu", "--", "python"]
+    done = client.run("sh", "-c", f"{{ {typed}; }} | {shlex.join(words)}", cwd=project)
+    assert "\n42" in done.stdout.replace("\r", ""), done.stdout + done.stderr
+    assert ">>>" in done.stdout
+    assert host.containers(everything=False) == []
+
+
+def test_what_is_printed_shows_at_once(host: Host, client: Client, project: Path) -> None:
+    (project / "slow.py").write_text(
+        "import os, time\nprint('begun')\nwhile not os.path.exists('end'): time.sleep(0.1)\n"
+    )
+    job = client.start("--host", host.name, "run", "tf-cpu", "--", "python", "slow.py", cwd=project)
+    job.until("begun", timeout_s=60)
+    end(host)
+    assert job.code() == 0
 
 
 def test_detached_from_the_beginning(host: Host, client: Client, counting: Path) -> None:
