@@ -5,9 +5,11 @@ from __future__ import annotations
 from kit.frozen import dataclass
 
 UID = 1000
+USER = "kit"  # the name of whoever is not root
 HOME = "/home/kit"
 VENV = "/opt/kit/venv"
 CONSTRAINTS = "/opt/kit/constraints.txt"
+ENTRYPOINT = "/opt/kit/run"
 WORKSPACE = "/workspace"
 CA_FILE = "/run/kit/ca.crt"
 PASSWD_FILE = "/etc/passwd"
@@ -68,3 +70,22 @@ HOME_DIRS: tuple[str, ...] = (
 MOUNT_POINTS = (WORKSPACE, PASSWD_FILE, CA_FILE, *(volume.path for volume in VOLUMES))
 # JupyterLab asks its makers for news and newer versions unless it is told not to; what is locked stays as it is.
 LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+# The formats of "Save and Export" that cannot be written here: a browser or TeX, which no image has, makes the PDF, and
+# pandoc the text of the others. A format that its user made possible is switched on in a file of the user's own.
+EXPORTERS_OFF = (
+    "ASCIIDocExporter",
+    "LatexExporter",
+    "PDFExporter",
+    "QtPDFExporter",
+    "QtPNGExporter",
+    "RSTExporter",
+    "WebPDFExporter",
+)
+SERVER_SETTINGS = {exporter: {"enabled": False} for exporter in EXPORTERS_OFF}
+# Beside C.UTF-8, which is what programs speak unless they are told another.
+LOCALES = ("en_US.UTF-8", "zh_CN.UTF-8")
+# matplotlib's own DejaVu Sans has no Chinese, Japanese or Korean: what it lacks is drawn in this one, which the
+# distribution's package fonts-wqy-microhei has.
+CJK_FONT = "WenQuanYi Micro Hei"
+# Login shells begin with the distribution's PATH, and this file.
+PROFILE_FILE = "/etc/profile.d/kit.sh"

@@ -28,6 +28,14 @@ def image_environment(image: Image) -> dict[str, str]:
     variables = {
         "HOME": layout.HOME,
         "LANG": "C.UTF-8",
+        # JupyterLab's terminals and VS Code start this one, and plain sh without it.
+        "SHELL": "/bin/bash",
+        # Of a user that no passwd file has, programs take the name from here (getpass.getuser, torch.compile's cache).
+        "USER": layout.USER,
+        # What a training prints is seen as it comes, not once a buffer is full: nobody is at its terminal.
+        "PYTHONUNBUFFERED": "1",
+        # Where %tensorboard has the browser look: its own address leads nowhere outside the container.
+        "TENSORBOARD_PROXY_URL": "/proxy/%PORT%/",
         # `pip install` in a running container cannot replace what is locked. That it adds to the user's own folder is
         # in the virtual environment's pip.conf: as a variable it would hold for `pip list` and `pip freeze` too.
         "PIP_CONSTRAINT": layout.CONSTRAINTS,
@@ -66,8 +74,16 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
         labels.PTX: " ".join(release.ptx),
         labels.LOCK_HASH: lock_hash,
         labels.UV: catalog.uv_version,
+        # Who a dev container is used as. The image's own user is a number, which its tools do not give the caller's.
+        labels.DEVCONTAINER: json.dumps([{"remoteUser": layout.USER}]),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def health_check() -> str:
+    """The program that says whether an image's JupyterLab is well: without the comments it is written with."""
+    lines = (paths.templates_dir() / "health.py").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
 def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
@@ -90,11 +106,18 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             environment=image_environment(image),
             labels=image_labels(catalog, image, epoch=epoch, lock_hash=lock.lock_hash if lock else "unlocked"),
             uid=layout.UID,
+            user=layout.USER,
             home=layout.HOME,
             home_dirs=layout.HOME_DIRS,
             venv=layout.VENV,
+            entrypoint=layout.ENTRYPOINT,
             constraints=layout.CONSTRAINTS,
             lab_settings=json.dumps(layout.LAB_SETTINGS),
+            server_settings=json.dumps(layout.SERVER_SETTINGS),
+            locales=layout.LOCALES,
+            cjk_font=layout.CJK_FONT,
+            profile_file=layout.PROFILE_FILE,
+            health_check=json.dumps(["python", "-c", health_check()]),
         )
     )
 

@@ -1,6 +1,7 @@
 # Opens a step: sourced, so that what it sets reaches the step's commands.
 set -eu
-start="$(date +%s.%N)"
+# Two clock ticks and more before: the kernel writes times of files by a clock that is some milliseconds behind.
+start="$(($(date +%s) - 1))"
 # Byte code depends on the hash seed, also what the distribution's packages compile when they are installed.
 export DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH PYTHONHASHSEED=0
 # Proxies and mirrors of whoever builds; a secret, so it is in no layer and no history.
@@ -19,4 +20,12 @@ install_layer() {
         --requirement /run/kit/wheels.txt || return
     find "$2" -newermt "@$start" -name '*.py' -not -path '*/tests/*' | LC_ALL=C sort > /run/kit-sources
     "$2/bin/python" -S -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
+}
+
+# settle VENV FONT: what follows from the wheels once all are there. CUDA's libraries in them are found by name, by `ctypes`
+# and by programs that know nothing of Python's folders; matplotlib draws what its own font lacks in FONT.
+settle() {
+    find "$1" -type d -path '*/site-packages/nvidia/*/lib' | LC_ALL=C sort > /etc/ld.so.conf.d/kit.conf
+    settings="$(echo "$1"/lib/python3*/site-packages/matplotlib/mpl-data/matplotlibrc)"
+    sed -i "s/^#font\.family: .*/font.family: sans-serif, $2/" "$settings" && grep -q '^font\.family: ' "$settings" && ldconfig
 }

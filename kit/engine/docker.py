@@ -424,8 +424,20 @@ class Engine:
         finally:
             # Interrupted, or what ended is not the command but the program that waited for it.
             if code < 0 or (code and self.is_listed(spec.name)):
-                self.remove(spec.name, force=True)
+                self._end(spec, was_told=code < 0 and not spec.tty)
         return code
+
+    def _end(self, spec: ContainerSpec, *, was_told: bool) -> None:
+        """Remove a container; one that nobody has told to end is told, and has the time for it.
+
+        `docker run` hands signals on, but not where it has a terminal: one that goes away takes it along.
+        """
+        try:
+            if not was_told:
+                with contextlib.suppress(EngineError):
+                    self.stop(spec.name)
+        finally:
+            self.remove(spec.name, force=True)
 
     def is_listed(self, name: str) -> bool:
         """True when the engine has a container of this name, running or not."""

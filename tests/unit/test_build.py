@@ -269,7 +269,7 @@ def test_uv_and_the_scripts_are_a_context_that_is_made_once(project, engine, bui
     run_build(project, engine)
     context = next(a for a in build_args(buildx) if a.startswith("--build-context=kit="))
     folder = Path(context.removeprefix("--build-context=kit="))
-    assert sorted(f.name for f in folder.iterdir()) == ["begin.sh", "end.sh", "uv"]
+    assert sorted(f.name for f in folder.iterdir()) == ["begin.sh", "end.sh", "run.py", "uv"]
     assert os.access(folder / "uv", os.X_OK)
     assert kit_context(project.catalog.uv_version) == folder
     assert [f.name for f in folder.parent.iterdir()] == [folder.name], "nothing half made beside it"

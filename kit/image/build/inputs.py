@@ -19,8 +19,8 @@ from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
 if TYPE_CHECKING:
     from kit.locks.format import Lock
 
-# They open and close each step of a build.
-STEP_SCRIPTS = ("begin.sh", "end.sh")
+# They open and close each step of a build; the last starts a container's command.
+STEP_SCRIPTS = ("begin.sh", "end.sh", "run.py")
 
 
 def step_scripts() -> str:
