@@ -78,11 +78,19 @@ def test_what_a_shell_a_name_and_a_print_need_is_in_the_environment(gpu):
 
 
 def test_every_image_has_what_people_expect_in_a_terminal(catalog):
-    expected = "curl fonts-wqy-microhei git less locales nano procps python3-venv rsync tzdata unzip vim-tiny wget"
+    expected = (
+        "curl fonts-wqy-microhei git less locales nano passwd procps python3-venv rsync tzdata unzip vim-tiny wget"
+    )
     for image in catalog.images():
         text = render.render_dockerfile(catalog, image, None)
         installed = text[text.index("apt-get install") : text.index("localedef")].replace("\\\n", " ").split()
         assert set(expected.split()) <= set(installed), image.name
+        messages = "DPkg::Options::='--path-{}=/usr/share/locale/{}/LC_MESSAGES/*.mo'"
+        assert (
+            installed.count(messages.format("exclude", "*"))
+            == installed.count(messages.format("include", "zh_CN"))
+            == 1
+        )
         assert re.findall(r"localedef .* (\S+) \\", text) == ["en_US.UTF-8", "zh_CN.UTF-8"], image.name
         assert 'settle /opt/kit/venv "WenQuanYi Micro Hei"' in text, image.name
 
