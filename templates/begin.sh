@@ -1,7 +1,8 @@
 # Opens a step: sourced, so that what it sets reaches the step's commands.
 set -eu
-# Two clock ticks and more before: the kernel writes times of files by a clock that is some milliseconds behind.
-start="$(($(date +%s) - 1))"
+start="$(date +%s.%N)"
+# The kernel writes times of files by a clock that is up to 10 ms behind: what the step writes at once is after `start` too.
+sleep 0.02
 # Byte code depends on the hash seed, also what the distribution's packages compile when they are installed.
 export DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH PYTHONHASHSEED=0
 # Proxies and mirrors of whoever builds; a secret, so it is in no layer and no history.
