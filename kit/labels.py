@@ -22,6 +22,7 @@ CUDA, CUDNN, CUDA_PROVIDER = "kit.cuda", "kit.cudnn", "kit.cuda-provider"
 MIN_DRIVER = "kit.min-driver"
 COMPUTE_CAPABILITIES, PTX = "kit.compute-capabilities", "kit.ptx"
 LOCK_HASH, UV = "kit.lock-hash", "kit.uv"
+DEVCONTAINER = "devcontainer.metadata"  # for VS Code and the devcontainer command, by their specification
 
 # On images, from what they were built of.
 FINGERPRINT = "kit.fingerprint"

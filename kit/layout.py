@@ -7,12 +7,14 @@ import re
 from kit.frozen import dataclass
 
 UID = 1000
+USER = "kit"  # the name of whoever is not root
 HOME = "/home/kit"
 VENV = "/opt/kit/venv"
 CONSTRAINTS = "/opt/kit/constraints.txt"
 # The environment on top of it that `pip install` in a container installs to, and the Python that pip is started with.
 USER_VENV = f"{HOME}/.local/venv"
 PIP_PYTHON = "/opt/kit/pip-python"
+ENTRYPOINT = "/opt/kit/run"
 WORKSPACE = "/workspace"
 CA_FILE = "/run/kit/ca.crt"
 PASSWD_FILE = "/etc/passwd"
@@ -23,6 +25,8 @@ TENSORBOARD_PORT = 6006
 TOKEN = "JUPYTER_TOKEN"
 # The path below which JupyterLab answers, where it is another than `/`: for the health check, and for `kit url`.
 BASE_URL = "KIT_BASE_URL"
+# Where %tensorboard has the browser look, below that path: its own address leads nowhere outside the container.
+TENSORBOARD_PROXY, PROXY_PATH = "TENSORBOARD_PROXY_URL", "/proxy/%PORT%/"
 # Of the networks that engines know, the two that are none: this machine's own, and nothing but the loopback.
 HOST_NETWORK, NO_NETWORK = "host", "none"
 
@@ -85,3 +89,22 @@ HOME_DIRS: tuple[str, ...] = (
 MOUNT_POINTS = (WORKSPACE, PASSWD_FILE, GROUP_FILE, CA_FILE)
 # JupyterLab asks its makers for news and newer versions unless it is told not to; what is locked stays as it is.
 LAB_SETTINGS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+# The formats of "Save and Export" that cannot be written here: a browser or TeX, which no image has, makes the PDF, and
+# pandoc the text of the others. A format that its user made possible is switched on in a file of the user's own.
+EXPORTERS_OFF = (
+    "ASCIIDocExporter",
+    "LatexExporter",
+    "PDFExporter",
+    "QtPDFExporter",
+    "QtPNGExporter",
+    "RSTExporter",
+    "WebPDFExporter",
+)
+SERVER_SETTINGS = {exporter: {"enabled": False} for exporter in EXPORTERS_OFF}
+# Beside C.UTF-8, which is what programs speak unless they are told another.
+LOCALES = ("en_US.UTF-8", "zh_CN.UTF-8")
+# matplotlib's own DejaVu Sans has no Chinese, Japanese or Korean: what it lacks is drawn in this one, which the
+# distribution's package fonts-wqy-microhei has.
+CJK_FONT = "WenQuanYi Micro Hei"
+# Login shells begin with the distribution's PATH, and this file.
+PROFILE_FILE = "/etc/profile.d/kit.sh"

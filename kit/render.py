@@ -32,6 +32,13 @@ def image_environment(image: Image) -> dict[str, str]:
         "LANG": "C.UTF-8",
         # What pip is held to, and where it installs to, is in the pip.conf of the image's environment and of the user's
         # layer: a variable would hold for every environment that the user makes as well.
+        # JupyterLab's terminals and VS Code start this one, and plain sh without it.
+        "SHELL": "/bin/bash",
+        # Of a user that no passwd file has, programs take the name from here (getpass.getuser, torch.compile's cache).
+        "USER": layout.USER,
+        # What a training prints is seen as it comes, not once a buffer is full: nobody is at its terminal.
+        "PYTHONUNBUFFERED": "1",
+        layout.TENSORBOARD_PROXY: layout.PROXY_PATH,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         # A package in the user's layer may bring a part of JupyterLab.
         "JUPYTER_PATH": f"{layout.USER_VENV}/share/jupyter",
@@ -70,8 +77,16 @@ def image_labels(catalog: Catalog, image: Image, *, epoch: int, lock_hash: str) 
         labels.PTX: " ".join(release.ptx),
         labels.LOCK_HASH: lock_hash,
         labels.UV: catalog.uv_version,
+        # Who a dev container is used as. The image's own user is a number, which its tools do not give the caller's.
+        labels.DEVCONTAINER: json.dumps([{"remoteUser": layout.USER}]),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def health_check() -> str:
+    """The program that says whether an image's JupyterLab is well: without the comments it is written with."""
+    lines = (paths.templates_dir() / "health.py").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if line and not line.startswith("#"))
 
 
 def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
@@ -96,14 +111,21 @@ def render_dockerfile(catalog: Catalog, image: Image, lock: Lock | None) -> str:
             environment=image_environment(image),
             labels=image_labels(catalog, image, epoch=epoch, lock_hash=lock.lock_hash if lock else "unlocked"),
             uid=layout.UID,
+            user=layout.USER,
             home=layout.HOME,
             home_dirs=layout.HOME_DIRS,
             venv=layout.VENV,
             user_venv=layout.USER_VENV,
             pip_python=layout.PIP_PYTHON,
+            entrypoint=layout.ENTRYPOINT,
             constraints=layout.CONSTRAINTS,
             held=[shlex.quote(word) for word in held_to],
             lab_settings=json.dumps(layout.LAB_SETTINGS),
+            server_settings=json.dumps(layout.SERVER_SETTINGS),
+            locales=layout.LOCALES,
+            cjk_font=layout.CJK_FONT,
+            profile_file=layout.PROFILE_FILE,
+            health_check=json.dumps(["python", "-c", health_check()]),
         )
     )
 

@@ -60,3 +60,11 @@ install_layer() {
     find "$venv" -newer "$start" -name '*.py' -not -path '*/tests/*' | LC_ALL=C sort > /run/kit-sources
     "$venv/bin/python" -S -m compileall -qq -j1 --invalidation-mode checked-hash -i /run/kit-sources || true
 }
+
+# settle VENV FONT: what follows from the wheels once all are there. CUDA's libraries in them are found by name, by `ctypes`
+# and by programs that know nothing of Python's folders; matplotlib draws what its own font lacks in FONT.
+settle() {
+    find "$1" -type d -path '*/site-packages/nvidia/*/lib' | LC_ALL=C sort > /etc/ld.so.conf.d/kit.conf
+    settings="$(echo "$1"/lib/python3*/site-packages/matplotlib/mpl-data/matplotlibrc)"
+    sed -i "s/^#font\.family: .*/font.family: sans-serif, $2/" "$settings" && grep -q '^font\.family: ' "$settings" && ldconfig
+}

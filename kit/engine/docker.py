@@ -513,16 +513,26 @@ class Engine:
         finally:
             # Interrupted, or what ended is not the command but the program that waited for it.
             if code < 0 or (code and self.is_listed(spec.name)):
-                self._discard(spec)
+                self._discard(spec, was_told=code < 0 and not spec.tty)
         return code
 
-    def _discard(self, spec: ContainerSpec) -> None:
-        """Remove a container that did not start or that nobody waits for; not another one of a name that was chosen."""
+    def _discard(self, spec: ContainerSpec, *, was_told: bool = True) -> None:
+        """Remove a container that did not start or that nobody waits for; not another one of a name that was chosen.
+
+        One that nobody has told to end is told, and has the time for it: `docker run` hands signals on, but not where
+        it has a terminal, and one that goes away takes it along.
+        """
         try:
             found = self.container(spec.name).labels.get(labels.CLIENT)
         except KitError:  # none is there, or the engine does not say
             found = None
-        if found in (None, spec.labels.get(labels.CLIENT)):
+        if found not in (None, spec.labels.get(labels.CLIENT)):
+            return
+        try:
+            if not was_told:
+                with contextlib.suppress(EngineError):
+                    self.stop(spec.name)
+        finally:
             self.remove(spec.name, force=True)
 
     def is_listed(self, name: str) -> bool:

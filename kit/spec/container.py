@@ -228,6 +228,7 @@ def describe(
         secret[layout.TOKEN] = token
         if base := layout.base_url(request.server_options) if request.service == "jupyter" else "":
             environment[layout.BASE_URL] = base
+            environment[layout.TENSORBOARD_PROXY] = f"{base.rstrip('/')}{layout.PROXY_PATH}"
     owner, can = {labels.OWNER: place.owner, labels.OWNER_NAME: place.owner_name}, place.can_limit
     return ContainerSpec(
         image=request.reference or image.reference,

@@ -28,6 +28,7 @@ from kit.spec.tensorboard import HOSTS, guarded
 from kit.verify.suite.test_jupyter import get
 from tests.conftest import Result
 from tests.engine import witness
+from tests.engine.remote.client import eventually
 from tests.fake_docker import FakeDocker, container
 from tests.security.fuzzing import fuzz
 
@@ -194,6 +195,29 @@ def test_jupyter_answers_under_a_name_of_this_machine_alone(engine_kit: Any, tf_
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(request, timeout=10)
         assert get(jupyter["url"])[0] == 200
+    finally:
+        engine_kit("rm", "--force", jupyter["name"])
+
+
+@pytest.mark.engine
+def test_another_port_of_a_notebook_wants_its_token(engine_kit: Any, tf_cpu: str, workspace: Path) -> None:
+    (workspace / "secret.txt").write_text("of the project")
+    jupyter = json.loads(engine_kit("--json", "run", "-C", str(workspace), tf_cpu, "jupyter").stdout)
+    try:
+        parts = urlsplit(jupyter["url"])
+        token = parts.query.removeprefix("token=")
+        serve = "python -m http.server --bind 127.0.0.1 7777 >/dev/null 2>&1 &"
+        engine_kit("exec", jupyter["name"], "sh", "-c", serve)
+        url = f"http://{parts.netloc}/proxy/7777/secret.txt"
+        eventually(lambda: get(url, token=token) == (200, b"of the project"), "the server")
+        for path in ("proxy/7777", "proxy/absolute/7777", "proxy/127.0.0.1:7777", "proxy/localhost:7777"):
+            for wrong in ("", "x", "0" * len(token)):
+                assert b"of the project" not in get(f"http://{parts.netloc}/{path}/secret.txt", token=wrong)[1]
+        request = urllib.request.Request(url, headers={"Host": "evil.test", "Authorization": f"token {token}"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=10)
+        # Not a way to other machines.
+        assert get(f"http://{parts.netloc}/proxy/192.0.2.1:80/", token=token)[0] == 403
     finally:
         engine_kit("rm", "--force", jupyter["name"])
 

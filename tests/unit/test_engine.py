@@ -237,6 +237,23 @@ def test_the_exit_code_of_an_attached_command_is_passed_on(engine, fake_docker):
     assert engine.run_attached(ContainerSpec(image="i", name="n")) == 37
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_container_whose_terminal_went_away_is_told_to_end_before_it_is_removed(engine, fake_docker, is_gone):
+    fake_docker.reply("run", code=129)
+    fake_docker.reply("ps", stdout="" if is_gone else "n\n")
+    assert engine.run_attached(ContainerSpec(image="i", name="n", tty=True)) == 129
+    ended = [call.args[0] for call in fake_docker.calls if call.args[0] in ("stop", "rm")]
+    assert ended == ([] if is_gone else ["stop", "rm"])
+
+
+def test_a_container_that_cannot_be_told_is_removed_all_the_same(engine, fake_docker):
+    fake_docker.reply("run", code=137)
+    fake_docker.reply("ps", stdout="n\n")
+    fake_docker.reply("stop", stderr="Error response from daemon: cannot stop container: n\n", code=1)
+    assert engine.run_attached(ContainerSpec(image="i", name="n")) == 137
+    assert [call.args for call in fake_docker.called("rm")] == [["rm", "--force", "--volumes", "n"]]
+
+
 def test_logs_are_the_last_lines_of_both_streams(engine, fake_docker):
     fake_docker.reply("logs", stdout="a\nb\n", stderr="c\n")
     assert engine.logs("n", tail=2) == ["b", "c"]

@@ -1,4 +1,11 @@
+import http.server
+import json
+import os
 import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import pytest
 
@@ -50,14 +57,143 @@ def test_an_image_runs_as_a_user_under_an_init_and_says_when_it_is_well(catalog,
     text = render.render_dockerfile(catalog, gpu, None)
     assert re.findall(r"^USER .*", text, re.MULTILINE) == ["USER 1000:1000"]
     assert text.index("USER 1000") > text.rindex("\nRUN ")
-    assert 'ENTRYPOINT ["/usr/bin/tini", "--"]' in text
+    assert 'ENTRYPOINT ["/usr/bin/tini", "-g", "--", "/opt/kit/run"]' in text, "a signal is for the group"
+    assert "install -D --mode=755 /run/kit/run.py /opt/kit/run" in text
     assert "HEALTHCHECK" in text
+
+
+def labelled(text):
+    """The labels of a Dockerfile, as a builder reads them."""
+    return dict(re.findall(r'^LABEL (\S+)="((?:[^"\\]|\\.)*)"$', text, re.MULTILINE))
+
+
+def test_dev_containers_are_told_the_name_of_the_user(catalog, gpu):
+    found = labelled(render.render_dockerfile(catalog, gpu, None))["devcontainer.metadata"]
+    assert json.loads(found.replace('\\"', '"')) == [{"remoteUser": "kit"}]
+
+
+@pytest.mark.parametrize("name", ["tf-cpu", "torch2.7-cu126", "torch2.7-cu126-devel", "tf2.10-cu112-devel"])
+def test_a_login_shell_is_told_the_path_that_every_other_process_has(catalog, name):
+    text = render.render_dockerfile(catalog, catalog.find(name), None)
+    set_at = [match.start() for match in re.finditer("^ENV PATH=", text, re.MULTILINE)]
+    assert len(set_at) == 1
+    assert set_at[0] < text.index('"$PATH" > /etc/profile.d/kit.sh')
+
+
+def test_what_a_shell_a_name_and_a_print_need_is_in_the_environment(gpu):
+    variables = render.image_environment(gpu)
+    assert variables["SHELL"] == "/bin/bash", "JupyterLab's terminals"
+    assert variables["USER"] == "kit", "a UID that no passwd file has"
+    assert variables["PYTHONUNBUFFERED"] == "1"
+    assert variables["TENSORBOARD_PROXY_URL"] == "/proxy/%PORT%/"
+
+
+def test_every_image_has_what_people_expect_in_a_terminal(catalog):
+    expected = (
+        "curl fonts-wqy-microhei git less locales nano passwd procps python3-venv rsync tzdata unzip vim-tiny wget"
+    )
+    for image in catalog.images():
+        text = render.render_dockerfile(catalog, image, None)
+        installed = text[text.index("apt-get install") : text.index("localedef")].replace("\\\n", " ").split()
+        assert set(expected.split()) <= set(installed), image.name
+        messages = "DPkg::Options::='--path-{}=/usr/share/locale/{}/LC_MESSAGES/*.mo'"
+        assert (
+            installed.count(messages.format("exclude", "*"))
+            == installed.count(messages.format("include", "zh_CN"))
+            == 1
+        )
+        assert re.findall(r"localedef .* (\S+) \\", text) == ["en_US.UTF-8", "zh_CN.UTF-8"], image.name
+        assert 'settle /opt/kit/venv "WenQuanYi Micro Hei"' in text, image.name
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """A JupyterLab that answers under one path."""
+
+    path_of_api = ""
+
+    def do_GET(self):
+        self.send_response(200 if self.path == self.path_of_api else 404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def health(catalog, gpu, tmp_path):
+    """Runs the health check of an image for a server that wrote this of itself; its exit code."""
+    text = render.render_dockerfile(catalog, gpu, None)
+    words = json.loads(re.search(r"HEALTHCHECK .*\\\n    CMD (\[.*\])$", text, re.MULTILINE)[1])
+    package = tmp_path / "jupyter_core"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "paths.py").write_text(f"def jupyter_runtime_dir():\n    return {str(tmp_path)!r}\n")
+
+    def run(*servers, **variables):
+        for number, server in enumerate(servers):
+            file = tmp_path / f"jpserver-{number}.json"
+            file.write_text(json.dumps(server))
+            os.utime(file, (number, number))
+        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **variables}
+        return subprocess.run([sys.executable, *words[1:]], env=environment, stderr=subprocess.PIPE).returncode
+
+    return run
+
+
+@pytest.mark.parametrize("base_url", ["/", "/user/me/"])
+def test_a_server_is_well_wherever_it_listens_and_whatever_proxy_there_is(health, base_url):
+    Server.path_of_api = f"{base_url}api"
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        says = {"port": server.server_port, "base_url": base_url, "secure": False}
+        gone = {**says, "base_url": "/of-one-that-was-killed/"}
+        assert health(gone, says) == 0
+        assert health(gone, says, http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9") == 0
+        assert health(says, gone) != 0
+        server.shutdown()
+
+
+def test_a_server_is_not_well_that_does_not_answer_or_never_started(health):
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        port = server.server_port
+    assert health() != 0
+    assert health({"port": port, "base_url": "/", "secure": False}) != 0
+
+
+def settled(tmp_path, *, settings):
+    """What `settle` of begin.sh makes of an environment: the text of its matplotlibrc, and the loader's folders."""
+    site = tmp_path / "venv/lib/python3.11/site-packages"
+    for folder in ("nvidia/cudnn/lib", "nvidia/cublas/lib", "nvidia/cublas/include", "torch/lib"):
+        (site / folder).mkdir(parents=True)
+    matplotlib = site / "matplotlib/mpl-data/matplotlibrc"
+    matplotlib.parent.mkdir(parents=True)
+    matplotlib.write_text(settings)
+    function = re.search(
+        r"^settle\(\) \{.*?^\}", (paths.templates_dir() / "begin.sh").read_text(), re.DOTALL | re.MULTILINE
+    )
+    script = function[0].replace("/etc/ld.so.conf.d", str(tmp_path))
+    command = f'ldconfig() {{ :; }}\n{script}\nsettle {tmp_path}/venv "Some Font"'
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True)
+    found = (tmp_path / "kit.conf").read_text().split()
+    return done.returncode, matplotlib.read_text(), [str(Path(line).relative_to(site)) for line in found]
+
+
+def test_cuda_s_libraries_are_found_by_name_and_what_a_font_lacks_in_another(tmp_path):
+    settings = "## The font.family property\n#font.family:  sans-serif\n#font.style:   normal\n"
+    code, text, folders = settled(tmp_path, settings=settings)
+    assert code == 0
+    assert text == settings.replace("#font.family:  sans-serif", "font.family: sans-serif, Some Font")
+    assert folders == ["nvidia/cublas/lib", "nvidia/cudnn/lib"]
+
+
+def test_a_matplotlib_that_writes_its_settings_otherwise_ends_the_build(tmp_path):
+    assert settled(tmp_path, settings="#font-family = sans-serif\n")[0] != 0
 
 
 def test_nothing_of_the_builders_machine_is_in_the_file(catalog, gpu):
     text = render.render_dockerfile(catalog, gpu, None)
     assert re.findall("LD_LIBRARY_PATH.*", text) == ["LD_LIBRARY_PATH="], "wheels find their own libraries"
-    assert "proxy" not in text.lower()
+    assert not re.search("(https?|ftp|all|no)_proxy", text, re.IGNORECASE)
     assert "COPY --from=kit" not in text, "uv and the scripts are mounted, so that no layer has them"
 
 

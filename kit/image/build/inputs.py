@@ -19,8 +19,9 @@ from kit.labels import BASE, BASE_IDENTITY, BASE_SOURCE, FINGERPRINT, PYTHON
 if TYPE_CHECKING:
     from kit.locks.format import Lock
 
-# What steps of a build take from templates/: they open and close each, and make the user's layer.
-STEP_SCRIPTS = ("begin.sh", "end.sh", "hold.py", "pip_python.py", "user_layer.py")
+# What steps of a build take from templates/: they open and close each, make the user's layer, and start a container's
+# command.
+STEP_SCRIPTS = ("begin.sh", "end.sh", "hold.py", "pip_python.py", "run.py", "user_layer.py")
 
 
 def step_scripts() -> str:

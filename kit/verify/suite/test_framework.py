@@ -6,7 +6,7 @@ import pytest
 
 from kit.verify import expected
 from kit.verify.report import Subject
-from kit.verify.suite.conftest import Answer, Fact, Host, require
+from kit.verify.suite.conftest import Answer, Fact, Host, Inside, require
 
 NO_CUDA = "the image is built for the CPU"
 
@@ -70,6 +70,14 @@ def test_one_copy(subject: Subject, files: Answer, request: pytest.FixtureReques
     loaded = expected.copies(libraries.value("loaded"), is_devel=False)
     require(not loaded, "loaded twice: " + "; ".join(" and ".join(paths) for paths in loaded.values()))
     fact(f"{len(there)} libraries")
+
+
+def test_by_name(inside: Inside, fact: Fact) -> None:
+    """CUDA's libraries are found by their names, for programs that know nothing of the wheels they are in."""
+    found = inside("by_name.py").value("by_name")
+    failed = [f"{name}: {why}" for name, why in found.items() if why]
+    require(not failed, "; ".join(failed))
+    fact(f"{len(found)} libraries")
 
 
 def test_library_path(subject: Subject, host: Host) -> None:

@@ -9,11 +9,26 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from kit import layout
 from kit.spec.request import Started
 from kit.verify.report import Subject
 from kit.verify.suite.conftest import Answer, require
 
 KERNEL_PATIENCE_S = 60
+PATIENCE_S = 30
+# Something else that listens in the container.
+OTHER_PORT, LISTING = 6007, b"Directory listing"
+# What the server offers, and JupyterLab's menu does not: FORMAT_EXCLUDE in packages/notebook-extension/src/index.ts.
+NOT_IN_MENU = ("custom", "notebook", "python")
+NOTEBOOK = {
+    "cells": [
+        {"cell_type": "markdown", "id": "a", "metadata": {}, "source": "# *A*"},
+        {"cell_type": "code", "id": "b", "metadata": {}, "source": "1", "execution_count": None, "outputs": []},
+    ],
+    "metadata": {"language_info": {"name": "python", "file_extension": ".py"}},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
 # RFC 6455, section 4.1; the key is any sixteen bytes in base64.
 WEB_SOCKET = {
     "Connection": "Upgrade",
@@ -80,6 +95,65 @@ def test_kernel(jupyter: tuple[Started, str]) -> None:
     require(state == "idle", f"after {KERNEL_PATIENCE_S} s the kernel is {state}")
 
 
+def test_terminal(jupyter: tuple[Started, str]) -> None:
+    """A terminal is a bash that has the image's programs."""
+    token, url = jupyter[1], address(jupyter[0])
+    status, body = get(f"{url}/api/terminals", token=token, body=b"{}")
+    require(status == 200, f"asked for a terminal, the server answers {status}: {body.decode(errors='replace')[:300]}")
+    name, found, end = json.loads(body)["name"], b"", time.monotonic() + PATIENCE_S
+    client = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc, timeout=20)
+    try:
+        headers = {**WEB_SOCKET, "Authorization": f"token {token}"}
+        client.request("GET", f"/terminals/websocket/{name}", headers=headers)
+        status = client.getresponse().status
+        require(status == 101 and client.sock, f"a client that connects to the terminal is answered {status}")
+        typed = "(echo $0; command -v python pip) >t; mv t verify-terminal\r"
+        client.sock.sendall(frame(json.dumps(["stdin", typed])))
+        while not found and time.monotonic() < end:
+            status, body = get(f"{url}/files/verify-terminal", token=token)
+            found = body if status == 200 else b""
+            time.sleep(0.1)
+    finally:
+        client.close()
+    require(found, f"after {PATIENCE_S} s the terminal has not done what was typed")
+    shell, *programs = found.decode(errors="replace").split()
+    require(shell.rpartition("/")[2].strip("-") == "bash", f"the shell is {shell}")
+    there = [f"{layout.VENV}/bin/{program}" for program in ("python", "pip")]
+    require(programs == there, f"python and pip are {' and '.join(programs) or 'not found'}")
+
+
+def frame(text: str) -> bytes:
+    """A short text as a client sends it (RFC 6455, section 5.2), behind a mask of zeros, which changes nothing."""
+    data = text.encode()
+    return bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data
+
+
+def test_ports(subject: Subject, jupyter: tuple[Started, str]) -> None:
+    """What listens on another port is reached at the server's address, with the token and not without."""
+    token, url = jupyter[1], f"{address(jupyter[0])}/proxy/{OTHER_PORT}/"
+    serve = ["python", "-m", "http.server", "--bind=127.0.0.1", "--directory=/usr/share", str(OTHER_PORT)]
+    subject.engine.call(["exec", "--detach", jupyter[0].name, *serve])
+    status, body, end = 0, b"", time.monotonic() + PATIENCE_S
+    while status != 200 and time.monotonic() < end:
+        status, body = get(url, token=token)
+        time.sleep(0.1)
+    require(
+        status == 200 and b"Directory listing" in body, f"it answers {status}: {body.decode(errors='replace')[:300]}"
+    )
+    require(b"Directory listing" not in get(url)[1], "it is there without the token")
+    require(b"Directory listing" not in get(url, token="0" * len(token))[1], "it is there with a wrong token")
+
+
+def test_exports(jupyter: tuple[Started, str]) -> None:
+    """Every format of "Save and Export Notebook As" can be written."""
+    token, url = jupyter[1], address(jupyter[0])
+    formats = [name for name in json.loads(get(f"{url}/api/nbconvert", token=token)[1]) if name not in NOT_IN_MENU]
+    require("html" in formats, f"the formats are {', '.join(formats)}")
+    body = json.dumps({"type": "notebook", "name": "verify.ipynb", "content": NOTEBOOK}).encode()
+    failed = [name for name in formats if get(f"{url}/nbconvert/{name}", token=token, body=body)[0] != 200]
+    require(not failed, f"cannot be written: {', '.join(failed)}")
+
+
 def test_cell(cells: Answer) -> None:
     """A cell runs."""
     printed = cells.value("runs")
@@ -96,7 +170,8 @@ def test_progress(cells: Answer) -> None:
 
 
 def test_plot(cells: Answer) -> None:
-    """matplotlib draws a PNG into the notebook, and into a file."""
+    """matplotlib draws a PNG into the notebook, and into a file, with Chinese in it."""
     found = cells.value("plot")
     require(found["shown"], "the notebook got no PNG")
     require(found["written"], "the file is no PNG")
+    require(not found["missing"], f"Chinese in a title is not drawn: {found['missing']}")

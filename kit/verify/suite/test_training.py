@@ -25,3 +25,9 @@ def test_workers(subject: Subject, inside: Inside, fact: Fact) -> None:
     found = inside("workers.py", subject.image.framework).value("batches")
     require(found["right"], "the batches do not hold what the workers put there")
     fact(f"{found['batches']} batches, {found['workers']} workers")
+
+
+def test_audio(model: Answer) -> None:
+    """torchaudio writes a WAV and reads it again."""
+    difference = model.value("audio")
+    require(difference <= TOLERANCE, f"what was read differs by {difference:g}")

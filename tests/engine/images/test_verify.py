@@ -39,7 +39,8 @@ pytestmark = pytest.mark.engine
 
 REPOSITORY = "kit-verify-test"
 SITE = "/opt/kit/venv/lib/python3.*/site-packages"
-JUPYTER_SETTINGS = "/opt/kit/venv/etc/jupyter/jupyter_server_config.json"
+# Beside those of the image.
+JUPYTER_SETTINGS = "/etc/jupyter/jupyter_server_config.json"
 # The checks that take a second or two together; a broken image must fail one of them, and no other.
 QUICK = ("packages", "image", "security", "container", "framework.one-copy", "framework.library-path")
 
@@ -162,6 +163,16 @@ BROKEN = {
     "cache-of-root": Broken(
         check="container.volumes", lines="RUN chmod 755 /home/kit/.cache/pip", says="/home/kit/.cache/pip"
     ),
+    "login-shell": Broken(
+        check="container.login-shell[bash]",
+        lines="RUN echo '[ -z \"$BASH\" ] || PATH=/usr/bin:/bin' > /etc/profile.d/zz.sh",
+        says="not found",
+    ),
+    "no-less": Broken(check="container.programs", lines="RUN rm /usr/bin/less", says="less"),
+    "no-locale": Broken(check="container.locales", lines="RUN rm /usr/lib/locale/locale-archive", says="zh_CN.UTF-8"),
+    "no-own-environment": Broken(
+        check="container.own-environment", lines="RUN rm -r /usr/lib/python3.*/ensurepip", says="ensurepip"
+    ),
     "cannot-save": Broken(
         check="training.model",
         lines=f"RUN rm -r {SITE}/h5py",
@@ -170,16 +181,37 @@ BROKEN = {
     ),
     "token-off": Broken(
         check="jupyter.token",
-        lines='RUN echo \'{"IdentityProvider": {"token": ""}}\' > /opt/kit/venv/etc/jupyter/jupyter_server_config.json',
+        lines=f'RUN mkdir -p /etc/jupyter && echo \'{{"IdentityProvider": {{"token": ""}}}}\' > {JUPYTER_SETTINGS}',
         says="without a token",
         only=(*QUICK, "jupyter.token", "jupyter.published"),
     ),
     "no-kernel": Broken(
         check="jupyter.kernel",
-        lines='RUN echo \'{"MappingKernelManager": {"default_kernel_name": "none"}}\' '
-        "> /opt/kit/venv/etc/jupyter/jupyter_server_config.json",
+        lines='RUN mkdir -p /etc/jupyter && echo \'{"MappingKernelManager": {"default_kernel_name": "none"}}\' '
+        f"> {JUPYTER_SETTINGS}",
         says="asked for a kernel",
         only=("jupyter",),
+    ),
+    "terminal-is-sh": Broken(
+        check="jupyter.terminal", lines="ENV SHELL=/bin/sh", says="the shell is /bin/sh", only=("jupyter",)
+    ),
+    "no-other-port": Broken(
+        check="jupyter.ports",
+        lines="RUN rm /opt/kit/venv/etc/jupyter/jupyter_server_config.d/jupyter-server-proxy.json",
+        says="it answers 404",
+        only=("jupyter",),
+    ),
+    "menu-entries-that-fail": Broken(
+        check="jupyter.exports",
+        lines="RUN rm /opt/kit/venv/etc/jupyter/jupyter_server_config.json",
+        says="pdf",
+        only=("jupyter",),
+    ),
+    "no-chinese": Broken(
+        check="jupyter.plot",
+        lines="RUN rm -r /usr/share/fonts/truetype/wqy",
+        says="Glyph",
+        only=("jupyter.cell", "jupyter.progress", "jupyter.plot"),
     ),
     "cells-fail": Broken(
         check="jupyter.cell",

@@ -26,6 +26,8 @@ PLOT = """
 %matplotlib inline
 import matplotlib.pyplot as plt
 plt.plot([0, 1, 4, 9])
+plt.title("训练损失")
+plt.xlabel("步数 −1")
 plt.savefig("verify-plot.png")
 plt.show()
 """
@@ -69,15 +71,21 @@ def progress() -> dict[str, Any]:
     }
 
 
-def plot() -> dict[str, bool]:
-    """Whether the notebook got a PNG, and whether the file is one."""
+def plot() -> dict[str, Any]:
+    """Whether the notebook got a PNG, whether the file is one, and what matplotlib says of characters it has not."""
     signature = b"\x89PNG\r\n\x1a\n"
-    shown = [m["content"]["data"] for m in messages(PLOT) if m["msg_type"] == "display_data"]
+    found = messages(PLOT)
+    shown = [m["content"]["data"] for m in found if m["msg_type"] == "display_data"]
+    said = "".join(m["content"]["text"] for m in found if m["msg_type"] == "stream")
     pictures = [base64.b64decode(data["image/png"]) for data in shown if "image/png" in data]
     picture = Path("verify-plot.png")
     start = picture.read_bytes()[: len(signature)]
     picture.unlink()
-    return {"shown": any(p.startswith(signature) for p in pictures), "written": start == signature}
+    return {
+        "shown": any(p.startswith(signature) for p in pictures),
+        "written": start == signature,
+        "missing": "\n".join(line for line in said.splitlines() if "Glyph" in line or "findfont" in line),
+    }
 
 
 if __name__ == "__main__":

@@ -76,6 +76,29 @@ def torch_compiles(device: str) -> float:
     return float(torch.compile(lambda x: (x * 2 + 1).sum())(torch.ones(64, device=device)))
 
 
+def torch_audio() -> float:
+    """How far a tone is from itself once torchaudio has written it as WAV and read it again."""
+    import torch
+
+    try:
+        import torchaudio
+    except ModuleNotFoundError:
+        raise Absent("the image has no torchaudio") from None
+    if not hasattr(torchaudio, "list_audio_backends"):
+        raise Absent("torchaudio reads files by TorchCodec from 2.9 on, which needs FFmpeg; soundfile reads them here")
+    tone = torch.sin(torch.arange(16000) * 440 * 2 * torch.pi / 16000).unsqueeze(0) / 2
+    torchaudio.save("verify.wav", tone, 16000)
+    again, rate = torchaudio.load("verify.wav")
+    Path("verify.wav").unlink()
+    if rate != 16000:
+        raise ValueError(f"written at 16000 Hz, read at {rate}")
+    return float((again - tone).abs().max())
+
+
+def tensorflow_audio() -> float:
+    raise Absent("TensorFlow images have no torchaudio")
+
+
 def tensorflow_learns() -> dict[str, Any]:
     """The same in Keras, with the tutorials' layers."""
     import numpy
@@ -134,7 +157,10 @@ def tensorflow_compiles(device: str) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1] == "torch":
-        give({"learns": torch_learns, "scalar": torch_scalar, "compiles": partial(torch_compiles, "cpu")})
+        compiles = partial(torch_compiles, "cpu")
+        give({"learns": torch_learns, "scalar": torch_scalar, "compiles": compiles, "audio": torch_audio})
     else:
         compiles = partial(tensorflow_compiles, "CPU:0")
-        give({"learns": tensorflow_learns, "scalar": tensorflow_scalar, "compiles": compiles})
+        give(
+            {"learns": tensorflow_learns, "scalar": tensorflow_scalar, "compiles": compiles, "audio": tensorflow_audio}
+        )
