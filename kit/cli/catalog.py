@@ -16,7 +16,7 @@ from kit.cli.options import Options, json_option
 from kit.cli.output import picked, print_facts, print_json, print_table, say, show, show_text
 from kit.decide.bases import pythons_on
 from kit.engine.built import ask_built
-from kit.errors import LockError, UnlockedError
+from kit.errors import BadInputError, LockError, UnlockedError
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -93,7 +93,12 @@ def show_command(options: Options, *, name: str) -> None:
 
 def base_choice(options: Options) -> str:
     """Which base `kit build` takes unless it is told: what the variable or the configuration says."""
-    return os.environ.get("KIT_BASE") or (str(options.config.value("base")) if options.is_configured else "auto")
+    if named := os.environ.get("KIT_BASE"):
+        return named
+    try:
+        return str(options.config.value("base")) if options.is_configured else "auto"
+    except BadInputError:
+        return "auto"  # what builds is stopped by a wrong file; what lists images shows both Pythons
 
 
 def python_inside(catalog: Catalog, image: Image, base: str, built: Mapping[str, str]) -> str:

@@ -173,8 +173,8 @@ def run_command(
 
 # What a container is given when it starts: a running one may have been given something else.
 GIVEN = (
-    *("gpus", "port", "user", "variables", "env_file", "mounts", "memory", "pids_limit", "logdir"),
-    *("tensorboard", "restart", "pull"),
+    *("gpus", "port", "user", "variables", "env_file", "mounts", "memory", "pids_limit", "logdir", "cpus", "shm_size"),
+    *("ulimits", "publish", "network", "jupyter_options", "container", "tensorboard", "restart", "pull"),
 )
 
 

@@ -163,7 +163,7 @@ def running(kit, docker, tmp_path, monkeypatch):
     raw = container(
         name,
         Mounts=[{"Source": str(Path.cwd()), "Destination": "/workspace"}],
-        HostConfig={"PortBindings": {"8888/tcp": [{"HostPort": str(layout.JUPYTER_PORT)}]}},
+        HostConfig={"PortBindings": {f"{layout.JUPYTER_PORT}/tcp": [{"HostPort": str(layout.JUPYTER_PORT)}]}},
     )
     raw["Config"]["Env"] = [f"JUPYTER_TOKEN={call.env['JUPYTER_TOKEN']}"]
     docker.reply("ps", stdout="a\n")

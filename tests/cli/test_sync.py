@@ -161,7 +161,7 @@ def test_deleting_asks(kit, transfers, monkeypatch):
     monkeypatch.setattr(click, "confirm", lambda text, **options: asked.append((text, options)) or True)
     shown = kit("--host", "lab", "sync", "--delete").err.splitlines()
     assert shown[1:8] == ["on lab, and not here:", *(f"  old{n}.py" for n in range(5)), "  and 2 more"]
-    assert asked == [("Delete 7 files and folders?", {"abort": True, "err": True})]
+    assert asked == [("Delete 7 files and folders?", {"default": False, "abort": True, "err": True})]
     kit("--host", "lab", "--yes", "sync", "--delete")
     assert len(asked) == 1
 

@@ -35,6 +35,7 @@ STAYS = {
     "publish": ['[7860, "7861:80"]'],
     "env_file": ['"plain.env"'],
     "logdir": ['"runs"'],
+    "include": ['["data/", "*.csv"]'],
     "restart": ['"always"'],
     "transfer": ["true"],
     "base": ['"archive"'],
