@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kit import files
+from kit import files, linux
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 
@@ -23,7 +23,7 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 # Names a mirror of the index of frameworks.toml that has a framework's own wheels, in a build's steps as on the host.
 FRAMEWORK_INDEX = "KIT_FRAMEWORK_INDEX"
 # Of Linux; elsewhere there is neither.
-ROUTES, RECEIVED = Path("/proc/net/route"), Path("/proc/net/dev")
+ROUTES, RECEIVED = linux.PROC / "net/route", linux.PROC / "net/dev"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # The name that a container has for the machine of its engine.
 HOST_NAME = "host.docker.internal"

@@ -38,7 +38,10 @@ def main(arguments: "list[str]") -> int:
     said.acquire()
     _thread.start_new_thread(_input, (to_shell,))
     _thread.start_new_thread(_errors, (errors, mark, said))
-    code = _copy(from_shell, 1, mark, begun.partition(ready)[2])
+    try:
+        code = _copy(from_shell, 1, mark, begun.partition(ready)[2])
+    except OSError:  # who asked has ended, and what the other side says of it may be on its way
+        code = LOST
     said.acquire(timeout=PATIENCE_S)
     return code
 
@@ -101,6 +104,8 @@ def _write(target: int, data: bytes) -> None:
 if __name__ == "__main__":
     # Ctrl-C ends it without a word.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # An rsync that ends sends this to what it started, before the other side has said why it had to.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         found = main(sys.argv[1:])
     except OSError:

@@ -19,6 +19,7 @@ from kit.engine import Engine, connect
 from kit.errors import BadInputError, FilesError, NoSuchImageError, PortTakenError
 from kit.frozen import dataclass
 from kit.image.build.ensure import ImageOptions, built_instead, choose_image, ensure_image, network_on
+from kit.linux import PROC
 from kit.run.containers import user_of
 from kit.run.lease import GpuDecision, decide, host_for
 from kit.spec.container import NOFILE, Place, group_lines, passwd_lines
@@ -238,10 +239,12 @@ def open_files(engine: Engine) -> int:
     """
     if engine.is_rootless:
         return 0
-    found = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", engine.read_text("/proc/self/status") or "", re.MULTILINE)
+    found = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", engine.read_text(f"{PROC}/self/status") or "", re.MULTILINE)
     if found is None or int(found[1], 16) >> CAP_SYS_RESOURCE & 1:
         return NOFILE[1]
-    own = re.search(r"^Max open files\s+\S+\s+([0-9]{1,18})", engine.read_text("/proc/self/limits") or "", re.MULTILINE)
+    own = re.search(
+        r"^Max open files\s+\S+\s+([0-9]{1,18})", engine.read_text(f"{PROC}/self/limits") or "", re.MULTILINE
+    )
     return min(NOFILE[1], int(own[1])) if own else 0
 
 
@@ -265,7 +268,7 @@ def ports_of_host(engine: Engine, request: RunRequest) -> frozenset[int]:
     wanted = request.network.loopback_ports
     if not wanted or request.joins or not (address := engine.host_address()):
         return frozenset()
-    tables = [engine.read_text(f"/proc/net/{name}") or "" for name in ("tcp", "tcp6")]
+    tables = [engine.read_text(f"{PROC}/net/{name}") or "" for name in ("tcp", "tcp6")]
     return wanted & frozenset().union(*(ports.listening(table, address) for table in tables))
 
 

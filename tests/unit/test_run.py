@@ -352,8 +352,13 @@ WAYS = [
 
 @pytest.mark.parametrize(("given", "command", "has_socket", "way"), WAYS)
 def test_how_a_command_runs_on_a_host(catalog, engine, monkeypatch, tmp_path, given, command, has_socket, way):
+    account = SimpleNamespace(uid=1, gid=1, groups=())
     there = SimpleNamespace(
-        target="lab", connection=SimpleNamespace(account=SimpleNamespace(uid=1, gid=1)), takes_input=has_socket
+        target="lab",
+        connection=SimpleNamespace(account=account),
+        takes_input=has_socket,
+        is_here=False,
+        is_rootless=False,
     )
     image = next(image for image in catalog.images() if image.name == "tf-cpu")
     ready = Ready(catalog=catalog, image=image, engine=there, network=SimpleNamespace(), gpus=no_gpus(image))
