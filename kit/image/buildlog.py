@@ -89,8 +89,21 @@ class Log(ABC):
 class BuildLog(Log):
     """BuildKit's log; `feed` it every line buildx prints."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: list[str] = []  # of a record that older ones (Debian 13 has 0.13) indent, over several lines
+
     def feed(self, line: str) -> list[Step]:
         """Take one line; returns the steps that it finished."""
+        if line == "{" or (self._begun and line[:1] in (" ", "}")):
+            self._begun.append(line)
+            if line != "}":
+                return []
+            line = "".join(self._begun)
+            self._begun = []
+        elif self._begun:
+            self.other.extend(self._begun)
+            self._begun = []
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):

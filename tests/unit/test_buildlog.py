@@ -1,5 +1,5 @@
-"""Against what buildx 0.29 and Docker 28.5 really printed (data/buildx, recorded with kit's own engine), and Podman
-4.3.1 (data/podman).
+"""Against what buildx 0.29 and Docker 28.5 really printed (data/buildx, recorded with kit's own engine; `-0.13` with
+the buildx of Debian 13), and Podman 4.3.1 (data/podman).
 """
 
 import base64
@@ -67,6 +67,28 @@ def test_a_failed_step_is_found_with_its_last_lines():
     assert len(log.failed.lines) == KEPT_LINES
     assert log.failed.lines[-1] == "line 60 of the output"
     assert any(line.startswith("ERROR: failed to build") for line in log.other)
+
+
+def test_records_that_an_older_buildx_indents():
+    log, finished = read("ok-0.13")
+    assert log.failed is None
+    assert not log.other
+    step = next(s for s in finished if "hello" in s.name)
+    assert sorted(step.lines) == ["done", "grüße", "hello"]
+    assert step.seconds > 1.2
+    log, _ = read("fail-0.13")
+    assert log.failed is not None
+    assert list(log.failed.lines) == ["before", "why"]
+    assert log.failed.error.endswith("did not complete successfully: exit code: 3")
+    assert log.other[-1].startswith("ERROR: failed to solve: ")
+
+
+def test_a_record_that_is_not_ended_takes_nothing_along():
+    log = BuildLog()
+    for line in ("{", '  "vertexes": [', "ERROR: the connection is lost", vertex(error="x")):
+        log.feed(line)
+    assert list(log.other) == ["{", '  "vertexes": [', "ERROR: the connection is lost"]
+    assert log.failed is not None
 
 
 def test_a_step_that_was_only_cancelled_is_not_the_one_that_failed():
