@@ -33,6 +33,7 @@ class Features:
     has_service: bool = False  # a daemon with settings of its own, which keeps containers running by itself
     can_attach_by_uri: bool = False  # an address alone leads an editor to its containers, wherever they are
     keeps_groups: bool = False  # of a rootless engine's user, whose numbers a container does not have
+    has_own_limits: bool = False  # lets a container have as many open files as it may, or its settings say
     is_cdi_only: bool = False  # has no other way to a GPU, and looks in CDI_FOLDERS without saying so
 
 
@@ -47,7 +48,7 @@ FEATURES = {
         has_service=True,
         can_attach_by_uri=True,
     ),
-    "podman": Features(title="Podman", keeps_groups=True, is_cdi_only=True),
+    "podman": Features(title="Podman", keeps_groups=True, has_own_limits=True, is_cdi_only=True),
 }
 
 

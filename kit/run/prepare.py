@@ -233,11 +233,12 @@ def place_on(engine: Engine, request: RunRequest) -> Place:
 
 
 def open_files(engine: Engine) -> int:
-    """How many files the engine may let a container have open; 0 for a rootless one, which allows what its user may.
+    """How many files the engine may let a container have open; 0 for one that sees to that itself, as a rootless one
+    does, which allows what its user may.
 
     A root that lacks CAP_SYS_RESOURCE, as in a container, raises no limit, and the engine is then bound by its own.
     """
-    if engine.is_rootless:
+    if engine.is_rootless or engine.features.has_own_limits:
         return 0
     found = re.search(r"^CapBnd:\s*([0-9a-f]{1,16})$", engine.read_text(f"{PROC}/self/status") or "", re.MULTILINE)
     if found is None or int(found[1], 16) >> CAP_SYS_RESOURCE & 1:

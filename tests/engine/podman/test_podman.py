@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -534,10 +535,13 @@ def test_podman_of_root(tmp_path: Path, kit: Kit, podman_host: PodmanHost, docke
             check=True,
             timeout=60,
         )
+        noted = "from kit.engine import connect; connect().note_made('kit/tf-cpu:latest')"
+        subprocess.run([sys.executable, "-c", noted], env=environment, check=True, timeout=60)
         folder = tmp_path / "work"
         folder.mkdir()
         script = ("run", "-C", str(folder), tf_cpu, "--", "sh", "-c", "echo x > made; id -u; exit 5")
         done = kit(*script, code=5, env=environment)
+        assert "built" not in done.stderr
         assert done.stdout == "0\n", "whoever called"
         assert (folder / "made").read_text() == "x\n"
         assert json.loads(kit("--json", "ps", "--all", env=environment).stdout) == []
