@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from kit import accounts, layout, paths
 from kit.errors import BadInputError, GpuUnavailableError, NoSuchContainerError, NotReadyError, PortTakenError
+from kit.facts.engine import FEATURES
 from kit.network import NetworkSettings
 from kit.run import command
 from kit.run.containers import answers, caller, find, listed, sweep
@@ -654,8 +655,9 @@ def test_no_limit_is_above_what_the_engine_may_set(bounding, limit, expected):
         "/proc/self/status": f"Name:\tx\nCapBnd:\t{bounding}\nSeccomp:\t2\n" if bounding else None,
         "/proc/self/limits": f"Max processes  1 2 processes\nMax open files            1024     {limit}     files\n",
     }
-    engine = type("Here", (), {"is_rootless": False, "read_text": lambda _, path: texts[path]})()
+    engine = SimpleNamespace(is_rootless=False, features=FEATURES["docker"], read_text=texts.get)
     assert open_files(engine) == expected
+    assert open_files(SimpleNamespace(is_rootless=False, features=FEATURES["podman"])) == 0
     rootless = type("Rootless", (), {"is_rootless": True})()
     assert open_files(rootless) == 0
 
