@@ -40,7 +40,7 @@ def test_shared_memory(subject: Subject, host: Host, fact: Fact) -> None:
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_login_shell(host: Host, shell: str) -> None:
     """A login shell has the image's programs, as VS Code and dev containers ask for them."""
-    found = host.run("%s -lc 'command -v python pip'", shell).stdout.split()
+    found = host.run("%s -lc 'command -v python; command -v pip'", shell).stdout.split()
     there = [f"{layout.VENV}/bin/{program}" for program in ("python", "pip")]
     require(found[-2:] == there, f"python and pip are {' and '.join(found) or 'not found'}")
 
