@@ -144,10 +144,10 @@ def test_python_alone_has_the_terminal(host: Host, client: Client, project: Path
 
 
 def test_what_is_printed_shows_at_once(host: Host, client: Client, project: Path) -> None:
-    (project / "slow.py").write_text(
+    (project / "train.py").write_text(
         "import os, time\nprint('begun')\nwhile not os.path.exists('end'): time.sleep(0.1)\n"
     )
-    job = client.start("--host", host.name, "run", "tf-cpu", "--", "python", "slow.py", cwd=project)
+    job = client.start("--host", host.name, "run", "tf-cpu", "--", "python", "train.py", cwd=project)
     job.until("begun", timeout_s=60)
     end(host)
     assert job.code() == 0

@@ -58,6 +58,6 @@ def test_a_gpu_that_the_host_has_not(host: Host, client: Client, project: Path) 
 @pytest.mark.parametrize("host", ["podman"], indirect=True)
 def test_podman_is_taken_where_docker_may_not_be_used_unless_told_otherwise(host: Host, client: Client) -> None:
     assert client.json("--host", host.name, "ps") == []
-    done = client.kit("--host", host.name, "ps", code=10, KIT_ENGINE="system")
+    done = client.kit("--host", host.name, "ps", code=23, KIT_ENGINE="system")
     assert "no right to use the container engine" in done.stderr
     assert client.json("--host", "server", "ps", KIT_ENGINE="podman") == []
