@@ -87,7 +87,7 @@ def ca_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def began_cold(docker: DockerClient) -> bool:
     """Whether the engine had built nothing before this session: then every step ran in it, with `ca_bundle`."""
-    return not docker.df()["BuildCache"]
+    return not witness.build_cache(docker)
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ On a host with Podman alone the witness is `podman` itself (tests/engine/podman_
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from docker import DockerClient
 
@@ -46,3 +47,10 @@ def remove(docker: DockerClient, *names: str) -> None:
     for container in docker.containers.list(all=True, ignore_removed=True):
         if container.name in names:
             container.remove(force=True, v=True)
+
+
+def build_cache(docker: DockerClient) -> list[Any]:
+    """What builds have left. The SDK's `df` measures images as well, and fails while one is being unpacked."""
+    api = docker.api
+    answer = api._result(api._get(api._url("/system/df"), params={"type": "build-cache"}), json=True)
+    return list(answer["BuildCache"] or [])
