@@ -50,7 +50,7 @@ def test_verify(there: Kit, podman_host: PodmanHost, podman_tf_cpu: str) -> None
     done = there("--json", "verify", podman_tf_cpu)
     outcomes = {check["name"]: check["outcome"] for check in json.loads(done.stdout)["checks"]}
     assert {name for name, outcome in outcomes.items() if outcome == "failed"} == set()
-    assert [*outcomes.values()].count("passed") == 30
+    assert [*outcomes.values()].count("passed") == 38
     assert podman_host.account.containers() == []
     assert left_in_scratch(podman_host) == []
 
