@@ -160,7 +160,8 @@ def _compose_example(image: Image, name: str, gpus: GpuGrant, gpu_line: str) -> 
         f"JupyterLab as `kit run {image.name} jupyter` starts it; for your own machine: kit compose {image.name}",
         *([gpu_line] if gpu_line else []),
         f"Needs `kit build {image.name}` and Docker Compose {compose.min_compose()} or newer.",
-        "Variables: USER_ID and GROUP_ID (who it runs as, if not 1000:1000), JUPYTER_PORT, FOLDER, SHM_SIZE, RESTART.",
+        "Variables: USER_ID and GROUP_ID (who it runs as, if not 1000:1000), JUPYTER_PORT, FOLDER, SHM_SIZE,",
+        "  OPEN_FILES (less, where the engine may not give 524288), RESTART.",
         f"  JUPYTER_TOKEN=$(openssl rand -hex 24) docker compose --file compose/{name} up",
     )
     request = RunRequest(

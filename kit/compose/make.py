@@ -237,7 +237,7 @@ def _header(request: ComposeRequest, image: Image, form: GpuForm | None, *, uid:
     """The first lines of the file."""
     words = "".join(f" --with {name}" for name in request.services if name != "jupyter")
     variables = ["JUPYTER_TOKEN (needed)", *(f"{name.upper()}_PORT" for name in request.services), "FOLDER"]
-    variables += ["SHM_SIZE", "RESTART", *([] if uid == "0" else ["USER_ID", "GROUP_ID"])]
+    variables += ["SHM_SIZE", "OPEN_FILES", "RESTART", *([] if uid == "0" else ["USER_ID", "GROUP_ID"])]
     oldest = compose.min_compose(env_file=request.contents.env_file is not None)
     how = FORM_WORDS[form] if form else "On the CPU"
     return (

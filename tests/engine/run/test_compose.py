@@ -104,7 +104,8 @@ def test_no_token_no_server(compose: Compose) -> None:
 def test_a_rendered_file_as_it_is(compose: Compose, tf_cpu: str, workspace: Path) -> None:
     port, token = free_port(), "a-token-of-the-test"
     settings = {"JUPYTER_TOKEN": token, "JUPYTER_PORT": port, "FOLDER": str(workspace)}
-    settings |= {"USER_ID": str(UID), "GROUP_ID": "54322"}
+    # The engine of a container may give no more than it has itself.
+    settings |= {"USER_ID": str(UID), "GROUP_ID": "54322", "OPEN_FILES": "4096"}
     options = (f"--file={paths.compose_dir() / f'{tf_cpu}.yaml'}", f"--project-name=kit-test-{UID}")
     compose("up", "--detach", options=options, **settings)
     address = f"http://127.0.0.1:{port}"
