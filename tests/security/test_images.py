@@ -118,6 +118,7 @@ def test_a_pulled_image_is_no_other_projects(
 
 
 @pytest.mark.engine
+@pytest.mark.alone  # others need the image of that name meanwhile
 def test_an_image_under_kits_name_is_not_taken_for_kits(
     engine_kit: Any, tf_cpu: str, attackers: tuple[str, Any], docker: DockerClient, workspace: Path
 ) -> None:
