@@ -182,8 +182,9 @@ def fake_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fak
 
 
 @pytest.fixture
-def engine(fake_docker: FakeDocker) -> Engine:
+def engine(request: pytest.FixtureRequest, fake_docker: FakeDocker) -> Engine:
     """An engine whose program is the fake docker."""
+    assert not request.node.get_closest_marker("engine"), "a test of a real engine asks kit's `connect` for it"
     return Engine(program=str(fake_docker.program))
 
 

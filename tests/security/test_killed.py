@@ -197,8 +197,8 @@ def test_a_verify_that_was_killed_leaves_its_container_to_the_next(tf_cpu: str, 
 
 
 @pytest.mark.engine
-def test_a_base_that_was_killed_is_made_by_the_next(engine: Engine, tmp_path: Path) -> None:
-    archive = tmp_path / f"bookworm-{apt.architecture()}.tar"
+def test_a_base_that_was_killed_is_made_by_the_next(tmp_path: Path) -> None:
+    engine, archive = connect(), tmp_path / f"bookworm-{apt.architecture()}.tar"
     name, reference = bootstrap.names("bookworm", tmp_path)
     with subprocess.Popen([sys.executable, "-c", MAKE, str(archive)], stdout=subprocess.PIPE, text=True) as killed:
         assert wait_until(lambda: engine.is_listed(name), 300)
