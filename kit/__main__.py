@@ -34,7 +34,9 @@ def start() -> NoReturn:
         from kit.cli import run
 
         run()
-    except KeyboardInterrupt:  # while that was imported, or once more while it tidied up
+    except (KeyboardInterrupt, RuntimeError) as e:  # while that was imported, or once more while it tidied up
+        if not signals.is_interruption(e):
+            raise
         os._exit(signals.exit_code())
 
 

@@ -31,6 +31,11 @@ def interrupt(number: int) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Whether it is one, or what Python before 3.12 makes of one that comes while a class is being made."""
+    return isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
+
+
 def exit_code() -> int:
     """What an interrupted process ends with: 128 and the number of the signal that came first."""
     return 128 + (_came[0] if _came else signal.SIGINT)

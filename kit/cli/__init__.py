@@ -153,14 +153,15 @@ def main() -> None:
         print_error(BadInputError(message, hint=hint))
         sys.exit(BadInputError.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        show("interrupted", err=True)
-        sys.exit(signals.exit_code())
+        _interrupted()
     except SystemExit:
         # click's own way out when the reader went away (`kit list | head`): nothing is wrong, and it says 1.
         if type(sys.stdout) is click.utils.PacifyFlushWrapper:
             sys.exit(0)
         raise
     except Exception as e:
+        if signals.is_interruption(e):
+            _interrupted()
         if debug:
             import traceback
 
@@ -177,6 +178,11 @@ def main() -> None:
         show("hint: this is a defect in kit; run the command again with --debug and report what it prints", err=True)
         sys.exit(70)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _interrupted() -> NoReturn:
+    show("interrupted", err=True)
+    sys.exit(signals.exit_code())
 
 
 def open_streams() -> None:

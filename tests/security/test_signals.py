@@ -121,6 +121,28 @@ except KeyboardInterrupt:
     assert (done.returncode, done.stderr) == (128 + signal.SIGHUP, "")
 
 
+def test_an_interruption_while_a_class_is_made_is_one() -> None:
+    program = """
+import os, signal, sys
+from kit import cli
+from kit.cli import group
+from kit import signals
+signals.listen()
+class Field:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(1000):
+            pass
+def main(**_):
+    class Options:
+        field = Field()
+group.main = main
+cli.run()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGTERM, "interrupted\n")
+
+
 ATTACH = "import sys; from kit import process, signals; signals.listen(); process.INTERRUPT_PATIENCE_S = 1.0\n"
 
 
