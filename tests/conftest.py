@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -21,7 +22,7 @@ from hypothesis import HealthCheck, settings
 from kit import locks, paths, render
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.rows import Image
-from kit.engine import Engine
+from kit.engine import Engine, built
 from kit.errors import KitError
 from kit.facts import sockets
 from kit.facts.host import Host
@@ -152,6 +153,10 @@ def own_machine(
         monkeypatch.setattr(f"kit.{module}.host_has_gpu", lambda traces=(): any(trace.exists() for trace in traces))
     paths.root_dir.cache_clear()
     yield
+    # A command does not wait long for it, and the next test's engine is another.
+    for thread in threading.enumerate():
+        if thread.name == built.THREAD:
+            thread.join(30)
     paths.root_dir.cache_clear()
     if ssh := sys.modules.get("kit.remote.ssh"):
         ssh.rest_all()

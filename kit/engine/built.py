@@ -13,6 +13,7 @@ from kit.errors import KitError
 from kit.facts.sockets import CANDIDATES, ENGINE_VARIABLE, docker_config
 
 ENGINE_WAIT_S = 1.0
+THREAD = "what is built"
 
 
 def ask_built() -> Callable[[], dict[str, str] | None]:
@@ -28,7 +29,7 @@ def ask_built() -> Callable[[], dict[str, str] | None]:
             found.append({tag.rpartition("/")[2].partition(":")[0]: has.get(labels.PYTHON, "") for tag, has in own})
 
     # A daemon: an engine that hangs must not keep the command from ending.
-    thread = threading.Thread(target=ask, daemon=True)
+    thread = threading.Thread(target=ask, name=THREAD, daemon=True)
     is_likely = _engine_is_likely()
     if is_likely:
         thread.start()
