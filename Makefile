@@ -6,13 +6,14 @@ SERVICE ?= jupyter
 PYTHON ?= python3
 ONLY ?=
 GROUP ?=
+IMAGES ?=
 PYTEST_ARGS ?=
 KIT_FUZZ_SECONDS ?=
 BINDIR ?=
 
 # What is given is words, never make's own text: `make ONLY='$(shell …)'` runs nothing. Recipes have it in the shell's
 # variables, where it is no text of a command either.
-GIVEN := IMAGE SERVICE PYTHON ONLY GROUP PYTEST_ARGS KIT_FUZZ_SECONDS UPGRADE BINDIR FORCE
+GIVEN := IMAGE SERVICE PYTHON ONLY GROUP IMAGES PYTEST_ARGS KIT_FUZZ_SECONDS UPGRADE BINDIR FORCE
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 

@@ -43,6 +43,7 @@ USED_BY = {
     "PYTEST_ARGS": ["test", "test-unit", "test-engine", "fuzz"],
     "KIT_FUZZ_SECONDS": ["fuzz"],
     "UPGRADE": ["requirements"],
+    "IMAGES": ["check-packages"],
     "BINDIR": ["install"],
     "FORCE": ["clean"],
 }
