@@ -23,7 +23,7 @@ PROGRAMS = (
 
 def test_volumes(host: Host, fact: Fact) -> None:
     """The workspace, the home and the caches can be written to, as the user it runs as."""
-    folders = (layout.WORKSPACE, *(volume.path for volume in layout.VOLUMES))
+    folders = (layout.WORKSPACE, *layout.HOME_DIRS)
     tries = [f'{{ f=$(mktemp {folder}/kit.XXXXXX) && rm "$f"; }} 2>/dev/null || echo {folder}' for folder in folders]
     failed = host.run("; ".join(tries)).stdout.split()
     require(not failed, f"cannot be written to: {', '.join(failed)}")
