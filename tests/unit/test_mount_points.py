@@ -1,5 +1,6 @@
 """The places of mounts in folders; those in volumes are for a real engine to show."""
 
+import contextlib
 import os
 import subprocess
 
@@ -66,6 +67,39 @@ def test_what_root_makes_for_another_user_is_theirs(folder, data):
     assert [(p.stat().st_uid, p.stat().st_gid) for p in (folder / "a", folder / "a/b")] == [(1234, 4321)] * 2
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files away")
+@pytest.mark.parametrize(("target", "mounted"), [("new/x", ""), ("new", ""), ("new", "file")])
+def test_a_job_that_puts_a_link_there_meanwhile_leads_root_nowhere(
+    folder, data, tmp_path, monkeypatch, target, mounted
+):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("root's")
+    make_folder, open_it = os.mkdir, os.open
+
+    def exchange():
+        (folder / "new").rmdir() if (folder / "new").is_dir() else (folder / "new").unlink(missing_ok=True)
+        (folder / "new").symlink_to(outside / "kept" if mounted else outside)
+
+    def mkdir(name, *words, **options):
+        make_folder(name, *words, **options)
+        exchange()
+
+    def open_(name, flags, *words, **options):
+        if name == "new" and flags & os.O_CREAT:
+            exchange()
+        return open_it(name, flags, *words, **options)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "open", open_)
+    with contextlib.suppress(BadInputError):
+        make(folder, Mount(source=str(data / mounted), target=f"/workspace/{target}"), user="1234:4321")
+    assert (folder / "new").is_symlink(), "the exchange was made"
+    assert [(p.name, p.stat().st_uid) for p in outside.iterdir()] == [("kept", 0)]
+    assert outside.stat().st_uid == 0
+    assert (outside / "kept").read_text() == "root's"
+
+
 def test_where_none_can_be_made_is_said(folder, data):
     (folder / "file").write_text("")
     with pytest.raises(BadInputError, match="no place at /workspace/file/x") as raised:
@@ -96,11 +130,11 @@ def test_places_in_a_volume_are_made_by_a_container_with_the_volumes_alone(fake_
     assert not [word for word in call.args if "type=bind" in word]
     words = call.args[call.args.index("i") + 1 :]
     assert words[:2] == ["sh", "-c"]
-    assert words[4:] == ["", "/home/kit", ".gitconfig", "file", "/home/kit/.local", "share/x", "folder"]
+    assert words[4:] == ["/home/kit", ".gitconfig", "file", "/home/kit/.local", "share/x", "folder"]
 
 
 def test_the_script_of_that_container_makes_them(tmp_path):
-    words = ["", str(tmp_path), ".gitconfig", "file", str(tmp_path), "a/b", "folder"]
+    words = [str(tmp_path), ".gitconfig", "file", str(tmp_path), "a/b", "folder"]
     subprocess.run(["sh", "-c", mount_points.SCRIPT, "sh", *words], check=True)
     assert (tmp_path / ".gitconfig").is_file()
     assert (tmp_path / "a/b").is_dir()
