@@ -45,10 +45,7 @@ def clean_command(options: Options, *, words: tuple[str, ...]) -> None:
             return
         print_table(
             ("WHAT", "SIZE", "NAME"),
-            [
-                (NOUNS[item.kind][0].split()[0], "unknown" if item.size is None else in_bytes(item.size), _name(item))
-                for item in items
-            ],
+            [(NOUNS[item.kind][0].split()[0], _size(item.size), _name(item)) for item in items],
         )
     gone: list[Item] = []
     failed = 0

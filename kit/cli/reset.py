@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kit.cli.arguments import user_option
-from kit.cli.options import Options, configured, host_option, json_option
+from kit.cli.options import Folder, Options, configured, host_option, json_option
 from kit.cli.output import ask, print_json, say
 from kit.cli.screen import CommandScreen
 from kit.run import reset
@@ -18,7 +18,7 @@ from kit.run import reset
 @click.option(
     "-C",
     "--folder",
-    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    type=Folder(),
     default=".",
     help="The folder whose containers they are.  [default: the current one]",
 )

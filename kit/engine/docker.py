@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # /images/json, filtered by reference=kit/*
 OWN_IMAGES = "/images/json?filters=%7B%22reference%22%3A%5B%22kit%2F%2A%22%5D%7D"
+# Begins the names of volumes with nobody's files: which image kit made.
+RECORDS = "kit-made-"
 # What tells one life of a container from another.
 LIFE = 'container inspect --format "{{if .State.Running}}{{.Id}} {{.State.StartedAt}}{{end}}"'
 NO_ENGINE_HINT = "start kit's private engine with `kit engine up`, or install Docker Engine"
@@ -621,7 +623,7 @@ class Engine:
 
 
 def _record(reference: str) -> str:
-    return f"kit-made-{re.sub('[/:]', '-', reference)}"
+    return f"{RECORDS}{re.sub('[/:]', '-', reference)}"
 
 
 def with_variables(args: Sequence[str], path: str, odd: Mapping[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 from kit import accounts, labels, paths
 from kit.engine import Container, Engine
+from kit.engine.docker import RECORDS
 from kit.errors import BadInputError, KitError
 from kit.frozen import dataclass
 from kit.run.containers import STOPPED, owner_of, user_inside, user_of
@@ -19,8 +20,6 @@ from kit.run.containers import STOPPED, owner_of, user_inside, user_of
 Kind = Literal["images", "cache", "volumes"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 BUILD_CACHE = "build cache of the engine"
-# Volumes with no one's files: which image kit made.
-RECORDS = "kit-made-"
 
 
 @dataclass(frozen=True, kw_only=True)

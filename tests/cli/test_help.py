@@ -6,6 +6,7 @@ import pytest
 
 from kit import __version__
 from kit.cli import COMMANDS, group
+from kit.cli.options import Folder
 
 
 def test_help_lists_every_command_and_imports_none_of_them():
@@ -108,3 +109,15 @@ def test_wrong_usage_is_two_lines_and_exit_code_2(kit, words):
     result = kit(*words)
     assert (result.code, result.out) == (2, "")
     assert [line.split(":")[0] for line in result.err.splitlines()] == ["error", "hint"]
+
+
+def test_a_folder_is_looked_at_in_one_way():
+    """One that may not be entered is said so, whatever the command."""
+    found = [
+        f"{name} {parameter.name}"
+        for name in COMMANDS
+        for parameter in group.get_command(click.Context(group), name).params
+        if isinstance(parameter.type, click.Path) and not parameter.type.file_okay
+        if not isinstance(parameter.type, Folder)
+    ]
+    assert not found
