@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 from kit import layout
@@ -16,7 +17,7 @@ _AGE = r"(less than an?|about an?|[0-9]{1,6}) (second|minute|hour|day|week|month
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800, "month": 2592000, "year": 31536000}
 _INSTANT = r"([0-9]{4}-[0-9]{2}-[0-9]{2})[T ]([0-9:]{8})(?:\.[0-9]+)? ?(Z|[+-][0-9]{2}:?[0-9]{2})"
 # What starts the program of every image of kit's, which the list has before it.
-_INIT = r"^(\S*/)?(docker-init|tini)( -\S+)* -- "
+_INIT = rf"^(\S*/)?(docker-init|tini)( -\S+)* -- ({re.escape(layout.ENTRYPOINT)} )?"
 
 
 ENDED = ("exited", "dead")
@@ -35,6 +36,7 @@ class Container:
     ports: Mapping[int, int]  # port in the container -> port on the host
     command: str = ""  # what runs in it, in one line
     folder: str = ""  # of the engine's machine, at /workspace
+    binds: Mapping[str, str] = field(default_factory=dict)  # a place in it -> what of that machine is mounted there
     since: float = 0.0  # when it was started, or ended if it has; in seconds since 1970, and 0 when that is not known
 
 
@@ -59,6 +61,11 @@ def from_inspect(raw: Any) -> Container:
         ports=ports,
         command=" ".join(map(text, items(config.get("Cmd")))),
         folder=_folder(raw.get("Mounts")),
+        binds={
+            text(mount.get("Destination")): text(mount.get("Source"))
+            for mount in map(mapping, items(raw.get("Mounts")))
+            if mount.get("Type") == "bind"
+        },
         since=_instant(state.get("FinishedAt" if state.get("Status") in ENDED else "StartedAt"))
         or _instant(raw.get("Created")),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from kit import labels, layout
 from kit.engine import Container, Engine
-from kit.errors import GpuUnavailableError, KitError, PortTakenError
+from kit.errors import BadInputError, GpuUnavailableError, KitError, PortTakenError
 from kit.run.containers import (
     STOPPED,
     Running,
@@ -21,6 +22,14 @@ from kit.run.containers import (
 from kit.run.lease import held, holders
 from kit.run.service import wait_for
 
+# Kit's own, which no container can exchange.
+OWN_FILES = (layout.PASSWD_FILE, layout.GROUP_FILE, layout.CA_FILE)
+EXCHANGED = """
+while [ $# -gt 1 ]; do
+    [ "$(readlink -f "$1")${2#"$1"}" = "$(readlink -f "$2")" ] || printf '%s\\n' "$2"
+    shift 2
+done
+"""
 UP = ("running", "restarting", "paused")
 Say = Callable[[str], None]
 
@@ -28,9 +37,9 @@ Say = Callable[[str], None]
 def start(engine: Engine, names: Sequence[str], *, everything: bool, say: Say) -> Iterator[Running]:
     """Start stopped containers; each one once it runs, a service once it has answered.
 
-    Raises BadInputError for another user's, PortTakenError when a service's port is another program's now,
-    GpuUnavailableError when a GPU that it had to itself is leased to another, and NotReadyError when a service does not
-    answer; it stays as it is then.
+    Raises BadInputError for another user's and for one whose mounts lead elsewhere now, PortTakenError when a service's
+    port is another program's now, GpuUnavailableError when a GPU that it had to itself is leased to another, and
+    NotReadyError when a service does not answer; it stays as it is then.
     """
     chosen = [find(engine, name, first=STOPPED) for name in names] if names and not everything else []
     chosen = chosen or targets(engine, names, everything=everything, statuses=STOPPED)
@@ -56,7 +65,12 @@ def restart(engine: Engine, names: Sequence[str], *, everything: bool, timeout_s
 
 
 def _start(engine: Engine, container: Container, say: Say) -> None:
-    anew = f"start another: `kit run {container.labels.get(labels.IMAGE, 'NAME')} …`"
+    if moved := exchanged(engine, container):
+        raise BadInputError(
+            f"{container.name} is not started: {moved[0]} leads elsewhere than when it was made",
+            hint=f"look what is there now; {_anew(container)}",
+        )
+    anew = _anew(container)
     with _its_gpus(engine, container, say, anew):
         try:
             engine.start(container.name)
@@ -67,6 +81,29 @@ def _start(engine: Engine, container: Container, say: Say) -> None:
                 details=e.details,
                 hint=f"end that, or {anew}",
             ) from None
+
+
+def _anew(container: Container) -> str:
+    return f"start another: `kit run {container.labels.get(labels.IMAGE, 'NAME')} …`"
+
+
+def exchanged(engine: Engine, container: Container) -> list[str]:
+    """What is mounted in a container and leads elsewhere now: an engine follows links at each start, and a job may have
+    put one into a folder of its own. What `kit run` mounts here was no link; elsewhere none was below another mount.
+    """
+    binds = [source for target, source in container.binds.items() if target not in OWN_FILES]
+    inside = [(outer, source) for source in binds for outer in binds if source.startswith(f"{outer}/")]
+    if engine.connection:
+        words = [word for pair in inside for word in pair]
+        return engine.connection.run(EXCHANGED, arguments=words).stdout.splitlines() if words else []
+    moved = [source for outer, source in inside if _real(outer) + source[len(outer) :] != _real(source)]
+    if container.labels.get(labels.CLIENT) != "compose":
+        moved += [source for source in binds if _real(source) != source]
+    return moved
+
+
+def _real(path: str) -> str:
+    return os.path.realpath(path)
 
 
 @contextmanager

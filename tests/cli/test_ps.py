@@ -294,6 +294,33 @@ def test_restart_stops_and_starts(kit, fake_docker):
 
 
 @pytest.mark.parametrize("command", ["start", "restart"])
+@pytest.mark.parametrize("name", ["data", "sub/data", "project"])
+def test_what_a_job_exchanged_for_a_link_is_not_followed(kit, fake_docker, tmp_path, command, name):
+    """An engine mounts what the path leads to when the container starts, and not what it was when it was made."""
+    project, outside = tmp_path / "project", tmp_path / "outside"
+    source = tmp_path / name if name == "project" else project / name
+    source.mkdir(parents=True)
+    outside.mkdir()
+    mounts = [
+        {"Type": "bind", "Source": str(project), "Destination": "/workspace"},
+        {"Type": "bind", "Source": str(source), "Destination": "/workspace" if name == "project" else "/data"},
+        # In a home that is a link itself.
+        {"Type": "bind", "Source": str(tmp_path / "link/passwd"), "Destination": "/etc/passwd"},
+    ]
+    (tmp_path / "link").symlink_to(outside)
+    ended = {**JOB, "state": {"Status": "exited"}, "Mounts": mounts}
+    many(fake_docker, **{"kit-torch2.7-cu126-run-aa11": ended})
+    assert kit(command, "aa11").code == 0
+    assert len(fake_docker.called("start")) == 1
+    source.rename(source.with_name("kept"))
+    source.symlink_to(outside)
+    result = kit(command, "aa11")
+    assert result.code == 2
+    assert f"{source} leads elsewhere than when it was made" in result.err
+    assert len(fake_docker.called("start")) == 1
+
+
+@pytest.mark.parametrize("command", ["start", "restart"])
 def test_another_users_is_not_started(kit, others, command):
     assert kit(command, NAME).code == 2
     assert others.called("start") == []

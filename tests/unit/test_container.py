@@ -47,7 +47,7 @@ def test_what_runs_and_where() -> None:
         {"Source": "/etc/x", "Destination": "/etc/passwd"},
         {"Source": "/srv/a b", "Destination": "/workspace"},
     ]
-    found = from_list({"Command": "/usr/bin/tini -- python -c 'print(1)'", "Mounts": mounts})
+    found = from_list({"Command": "/usr/bin/tini -g -- /opt/kit/run python -c 'print(1)'", "Mounts": mounts})
     assert (found.command, found.folder) == ("python -c 'print(1)'", "/srv/a b")
     found = from_inspect({"Config": {"Cmd": ["python", "x.py"]}, "Mounts": mounts})
     assert (found.command, found.folder) == ("python x.py", "/srv/a b")
