@@ -1,8 +1,10 @@
 import json
 import re
+import subprocess
 
 import pytest
 
+from kit.run import again
 from tests.fake_docker import container
 
 NAME = "kit-tf-cpu-jupyter-ab12"
@@ -318,6 +320,18 @@ def test_what_a_job_exchanged_for_a_link_is_not_followed(kit, fake_docker, tmp_p
     assert result.code == 2
     assert f"{source} leads elsewhere than when it was made" in result.err
     assert len(fake_docker.called("start")) == 1
+
+
+def test_the_same_is_seen_on_another_machine(tmp_path):
+    home, data = tmp_path / "home", tmp_path / "real/project/a b"
+    data.mkdir(parents=True)
+    home.symlink_to(tmp_path / "real")
+    pairs = [str(home / "project"), str(home / "project/a b")]
+    look = ["sh", "-c", again.EXCHANGED, "sh", *pairs]
+    assert subprocess.run(look, capture_output=True, text=True, check=True).stdout == ""
+    data.rename(data.with_name("kept"))
+    data.symlink_to(tmp_path)
+    assert subprocess.run(look, capture_output=True, text=True, check=True).stdout == f"{pairs[1]}\n"
 
 
 @pytest.mark.parametrize("command", ["start", "restart"])
