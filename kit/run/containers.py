@@ -301,7 +301,8 @@ def running_service(engine: Engine, *, image: str, service: str, folder: Path) -
         open_tunnel(container, engine)
         found = describe(container, engine)
         port = found.url.partition("127.0.0.1:")[2].partition("/")[0]
-        if port and answers(service, int(port), container.environment.get(layout.TOKEN, "")):
+        has = container.environment
+        if port and answers(service, int(port), has.get(layout.TOKEN, ""), has.get(layout.BASE_URL, "")):
             return found
     return None
 

@@ -180,6 +180,18 @@ def test_a_second_notebook_in_the_same_folder_is_the_first(kit, docker, running)
     assert kit("--yes", "run", "tf-cpu", "notebook").out == f"{url}\n"
 
 
+def test_one_below_a_path_of_its_own_is_asked_there(kit, docker, running, monkeypatch):
+    name, raw = running[1:]
+    raw["Config"]["Env"].append("KIT_BASE_URL=/me/")
+    docker.reply("container", "inspect", stdout=json.dumps([raw]))
+    asked = []
+    monkeypatch.setattr("kit.run.containers.answers", lambda *words: asked.append(words) or True)
+    result = kit("run", "tf-cpu", "jupyter")
+    assert f"jupyter runs in this folder already, as {name}" in result.err
+    assert "/me/lab?token=" in result.out
+    assert [words[3] for words in asked] == ["/me/"]
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -222,7 +234,7 @@ def test_on_a_terminal_the_running_one_is_a_question(kit, docker, running, monke
 def test_what_a_build_takes_is_said_before_it_and_asked_on_a_terminal(kit, docker, monkeypatch):
     docker.reply("image", "inspect", code=1, stderr="Error response from daemon: No such image: x\n")
     result = kit("run", "tf-cpu", "true")
-    assert "tf-cpu has to be built: 1 package and a base to download (how many bytes is not known before)" in result.err
+    assert "tf-cpu has to be built: 1 package and a base image to download, of unknown size" in result.err
     assert docker.called("buildx", "build"), "nobody can be asked"
     asked = []
 

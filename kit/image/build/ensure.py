@@ -79,11 +79,11 @@ def cost(catalog: Catalog, image: Image) -> str:
         packages = "1 package" if number == 1 else f"{number} packages"
     except KitError:  # the build says what is wrong with it
         packages = "its packages"
-    download = f"{packages} and a base to download (how many bytes is not known before)"
+    download = f"{packages} and a base image to download, of unknown size"
     if not image.is_gpu:
-        return f"{download}; its size on the disk is not known either, without CUDA it is the smaller kind"
+        return download
     whole, with_cache = (f"{size / 1e9:.0f} GB" for size in (IMAGE_BYTES, IMAGE_BYTES * BUILD_FACTOR))
-    return f"{download}; with CUDA it takes up to {whole} of the disk, and {with_cache} while it is built"
+    return f"{download}; with CUDA it takes up to {whole} on disk, and {with_cache} while it is built"
 
 
 def network_on(network: NetworkSettings, engine: Engine) -> NetworkSettings:
