@@ -30,7 +30,7 @@ from kit.screen import Screen
 from kit.spec.container import LIMITS, NOFILE, ContainerSpec, Place, describe, slug
 from kit.spec.gpu_grant import HIDDEN_GPUS, GpuGrant, grant, grant_in, refuse_cpu_image
 from kit.spec.gpu_request import GpuRequest
-from kit.spec.request import Contents, RunRequest, Service, own_token
+from kit.spec.request import Contents, RunRequest, Service, own_token, require_publishing
 from kit.targets import compose
 
 FORM_WORDS: dict[GpuForm, str] = {"cdi": "GPUs by CDI", "runtime": "GPUs by the NVIDIA runtime"}
@@ -169,11 +169,7 @@ def _described(
 ) -> tuple[compose.ComposeFile, tuple[str, ...]]:
     """The file, and lines on what its containers do not reach."""
     contents = request.contents
-    if contents.joins in (layout.HOST_NETWORK, layout.NO_NETWORK):
-        raise BadInputError(
-            f"--network {contents.joins} is for a command: a service is published on 127.0.0.1 and nowhere else",
-            hint="leave it out; `--publish HOST:INNER` publishes a further port",
-        )
+    require_publishing(contents.joins)
     user = request.user or (user_inside(engine, folder) if engine else caller())
     owner = (user_of(engine) if engine else caller()).partition(":")[0]
     network = network_on(request.network, engine) if engine else request.network

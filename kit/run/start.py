@@ -7,7 +7,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import Literal
 
-from kit import layout, ports
+from kit import ports
 from kit.config import read_env_file
 from kit.engine import Engine
 from kit.errors import BadInputError
@@ -18,7 +18,16 @@ from kit.run.lease import GpuDecision, no_gpus
 from kit.run.prepare import Ready, Wanted, bring, folder_on, groups_on, mount_on, name_and_words, prepare
 from kit.run.service import start_service
 from kit.screen import Screen
-from kit.spec.request import Contents, RunRequest, Service, Started, as_command, split_server_options, wants_terminal
+from kit.spec.request import (
+    Contents,
+    RunRequest,
+    Service,
+    Started,
+    as_command,
+    require_publishing,
+    split_server_options,
+    wants_terminal,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +101,8 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
     contents = ask.contents
     if contents.server_options and service != "jupyter" and "jupyter_options" not in ask.configured:
         raise BadInputError("--jupyter-option is for the notebook", hint="a program's own options stand behind it")
-    if service and contents.joins in (layout.HOST_NETWORK, layout.NO_NETWORK):
-        raise BadInputError(
-            f"--network {contents.joins} is for a command: a service is published on 127.0.0.1 and nowhere else",
-            hint="leave it out; `--publish HOST:INNER` brings a further port of the container here",
-        )
+    if service:
+        require_publishing(contents.joins)
     secrets = read_env_file(contents.env_file) if contents.env_file else ()
     mounts = contents.mounts if ask.target else [mount_on(mount, None) for mount in contents.mounts]
     ready = prepare(replace(ask, name=name), screen)

@@ -253,6 +253,15 @@ def parse_network(text: str) -> str:
     return text
 
 
+def require_publishing(network: str) -> None:
+    """Raise BadInputError for a network in which nothing can be published, as a service is."""
+    if network in (layout.HOST_NETWORK, layout.NO_NETWORK):
+        raise BadInputError(
+            f"--network {network} is for a command: a service is published on 127.0.0.1 and nowhere else",
+            hint="leave it out; `--publish HOST:INNER` publishes a further port",
+        )
+
+
 def parse_server_option(text: str) -> str:
     """An option of JupyterLab's. Raises BadInputError for what is none, and for those that are kit's to say."""
     name, sign, _ = text.partition("=")
