@@ -167,10 +167,10 @@ def test_what_the_streams_lead_to(
 
 @pytest.mark.parametrize("command", ["list", "--json list", "matrix", "show tf-cpu"])
 def test_a_reader_that_goes_away_hears_nothing(command: str, tmp_path: Path) -> None:
-    script = f"('{KIT}' {command}; echo code $? >&2) | head -1 >/dev/null"
+    # -q: whether kit gets to its notices depends on when the reader goes.
+    script = f"('{KIT}' -q {command}; echo code $? >&2) | head -1 >/dev/null"
     done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    said = [line for line in done.stderr.splitlines() if "more with the compiler" not in line]
-    assert said == ["code 0"]
+    assert done.stderr == "code 0\n"
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"engine", "base"}))

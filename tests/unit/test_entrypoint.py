@@ -70,7 +70,9 @@ def test_nothing_is_waited_for_where_nobody_said_to_end(start, tmp_path):
 
 def test_ctrl_c_ends_it_though_something_in_the_background_does_not_heed_that(start, tmp_path):
     # A shell that is no terminal's has what it starts with `&` ignore SIGINT.
-    words = ("sh", "-c", "sleep 60 & touch up; sleep 60")
+    # dash loses what comes while it starts a program: it is the program itself that says it is up.
+    program = "import pathlib, time; pathlib.Path('up').touch(); time.sleep(60)"
+    words = ("sh", "-c", 'sleep 60 & "$@"; true', "sh", sys.executable, "-c", program)
     process = start(*words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(tmp_path / "up")
     os.killpg(process.pid, signal.SIGINT)
