@@ -48,7 +48,11 @@ class Key:
     variables: tuple[str, ...] = ()  # of the environment, that say the same; the first that is set counts
     # A project's file may be somebody else's, fetched with their code: kit asks before it uses such a value of it.
     reaches_out: bool = False
+    in_project: bool = False  # means nothing in the user's file, which is for all projects
 
+
+# The table of a project's file whose keys are `environment.image` and so on.
+ENVIRONMENT = "environment"
 
 KEYS: dict[str, Key] = {
     key.name: key
@@ -94,6 +98,15 @@ KEYS: dict[str, Key] = {
         ),
         Key(name="apt_mirror", kind="url", default="", reaches_out=True),
         Key(name="ca_cert", kind="path", variables=("KIT_CA_CERT",), reaches_out=True),
+        # The project's own environment, a table of its file: kit/environment.
+        Key(name="environment.image", in_project=True),
+        Key(name="environment.packages", kind="texts", default=(), in_project=True),
+        Key(name="environment.system", kind="texts", default=(), in_project=True),
+        Key(name="environment.indexes", kind="texts", default=(), in_project=True, reaches_out=True),
+        Key(name="environment.project", kind="flag", default=False, in_project=True),
+        Key(name="environment.env", kind="env", default=(), in_project=True),
+        Key(name="environment.ports", kind="ports", default=(), in_project=True),
+        Key(name="environment.check", in_project=True),
     )
 }
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from kit import redact
 from kit.config import files
-from kit.config.keys import KEYS, FolderMount, WrongValueError, convert
+from kit.config.keys import ENVIRONMENT, KEYS, FolderMount, WrongValueError, convert
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 
@@ -32,7 +32,7 @@ class Setting:
     @property
     def name(self) -> str:
         """The key as it is shown."""
-        return f"{self.key}.{self.part}" if self.key == "env" and self.part else self.key
+        return f"{self.key}.{self.part}" if KEYS[self.key].kind == "env" and self.part else self.key
 
     @property
     def place(self) -> str:
@@ -42,7 +42,7 @@ class Setting:
     @property
     def shown(self) -> str:
         """The value for people's eyes: no passwords, nothing that is not printable; empty when there is none."""
-        if self.key == "env" and redact.is_secret_name(self.part):
+        if KEYS[self.key].kind == "env" and redact.is_secret_name(self.part):
             return redact.HIDDEN
         if isinstance(self.value, bool):
             return "true" if self.value else "false"
@@ -104,17 +104,21 @@ def from_file(path: Path, source: Source, environment: Mapping[str, str]) -> tup
         line = lines.of(key, part)
         return (f"{path}:{line}" if line else str(path)), line
 
-    for name, raw in document.items():
+    for name, raw in _flat(document):
         if len(problems) > MAX_PROBLEMS:
             problems.append(("there is more", ""))
             break
         if name not in KEYS:
             problems.append((f"{place(name)[0]}: unknown key `{_printable(name)}`", _nearest(name)))
             continue
+        if KEYS[name].in_project and source != "project":
+            where = f"{place(name)[0]}: `{name}` is of a project"
+            problems.append((where, f"write it into {files.PROJECT_FILE} in the project's folder"))
+            continue
         try:
             values = convert(KEYS[name], raw, folder)
         except WrongValueError as e:
-            shown = f"{name}.{_printable(e.part)}" if name == "env" and e.part else name
+            shown = f"{name}.{_printable(e.part)}" if KEYS[name].kind == "env" and e.part else name
             problems.append((f"{place(name, e.part)[0]}: `{shown}`: {e}", ""))
             continue
         except ValueError:  # Python writes no number of thousands of digits, which hexadecimal ones may have
@@ -129,6 +133,15 @@ def from_file(path: Path, source: Source, environment: Mapping[str, str]) -> tup
         hint = hint or "`kit config show` lists every key"
         raise BadInputError(message, hint=hint, details=tuple(" ".join(filter(None, other)) for other in further))
     return found, others
+
+
+def _flat(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The keys of a file and their values, those of the table of the environment with its name before them."""
+    for name, raw in document.items():
+        if name == ENVIRONMENT and isinstance(raw, Mapping):
+            yield from ((f"{ENVIRONMENT}.{inner}", value) for inner, value in raw.items())
+        else:
+            yield name, raw
 
 
 def from_environment(environment: Mapping[str, str]) -> list[Setting]:

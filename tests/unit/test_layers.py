@@ -35,7 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("ports", "sizes", "unix_http", "network", "templates", "screen"),
     ),
     "facts": ("facts", "catalog", "config", "spec", "targets"),
-    "decisions": ("locks", "render", "decide"),
+    "decisions": ("locks", "render", "decide", "environment"),
     "machines": ("remote", "mounts", "apt", "private_engine", "engine", "host"),
     "actions": ("image", "run", "compose", "verify", "bench"),
     "cli": ("cli", "__main__"),
