@@ -64,7 +64,7 @@ def test_locales(host: Host) -> None:
 def test_own_environment(host: Host) -> None:
     """A virtual environment of one's own can be made, with pip in it."""
     done = host.run('d=$(mktemp -d) && python -m venv "$d/v" && "$d/v/bin/pip" --version; c=$?; rm -rf "$d"; exit $c')
-    require(done.rc == 0, (done.stderr or done.stdout)[-300:])
+    require(done.rc == 0, (done.stderr or done.stdout)[-800:])
 
 
 def test_cuda_cache(subject: Subject, host: Host) -> None:

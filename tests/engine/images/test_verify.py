@@ -197,7 +197,7 @@ BROKEN = {
     ),
     "no-other-port": Broken(
         check="jupyter.ports",
-        lines="RUN rm /opt/kit/venv/etc/jupyter/jupyter_server_config.d/jupyter-server-proxy.json",
+        lines="RUN rm /opt/kit/venv/etc/jupyter/jupyter_*_config.d/jupyter-server-proxy.json",
         says="it answers 404",
         only=("jupyter",),
     ),
