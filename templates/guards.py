@@ -1,12 +1,12 @@
 """What no resolver sees of packages that are added to an image, looked for where they are installed.
 
-    python -I guards.py [--share A,B]… [--optional PACKAGE:PATTERN]… (--all | PACKAGE…)
+    python -I guards.py [--share A,B]… [--optional PATTERN:PATTERN]… (--all | PACKAGE…)
 
 Two packages write the same file; a library that a compiled module needs is nowhere; a module is compiled for another
 NumPy; a second CUDA major comes along; a module cannot be loaded. It runs with the Python whose packages are meant, in
 a build or a container, and leaves nothing behind. Names are the packages that were added: whatever else is there counts
 as the image, which is proven. `--all` takes everything as added. What is named in a `--share` may write the same files;
-a file of PACKAGE that matches the PATTERN of an `--optional` may lack a library.
+a file that matches the second pattern of an `--optional`, of a package that matches the first, may lack a library.
 
 What is found is a line each on stderr, `kit-guard: ` and a JSON object, and a JSON list of all on stdout. It ends with
 1 when something found stops a build, else with 0. kit/environment/guards.py makes sentences of it.
@@ -79,9 +79,9 @@ class Distribution:
         self.site = site
         self.files = {}
         try:
-            with open(os.path.join(info, "RECORD"), encoding="utf-8", newline="") as lines:
+            with open(os.path.join(info, "RECORD"), encoding="utf-8", errors="replace", newline="") as lines:
                 rows = [row for row in csv.reader(lines) if row]
-        except OSError:
+        except (OSError, csv.Error):
             return
         for path, *rest in rows:
             if path.endswith(".pyc") or ".dist-info/" in path:
@@ -235,7 +235,7 @@ def read_elf(path, machine):
     try:
         with open(path, "rb") as file:
             return parse_elf(path, file, machine)
-    except (OSError, struct.error, ValueError):
+    except (OSError, OverflowError, struct.error, ValueError):
         return None
 
 
@@ -338,7 +338,8 @@ def check_libraries(env, optional):
         missing = {}
         for path, elf in elves.items():
             libraries = [library for library in elf.needed if not env.is_found(library, elf, around)]
-            if libraries and not any(package.name == n and fnmatch.fnmatch(path, p) for n, p in optional):
+            patterns = [pattern for name, pattern in optional if fnmatch.fnmatch(package.name, name)]
+            if libraries and not any(fnmatch.fnmatch(path, pattern) for pattern in patterns):
                 missing[path] = libraries
         # The same in several variants (`libx_cuda118.so` beside `libx_cuda126.so`), of which one is loaded.
         served = {variant(path) for path in elves if path not in missing}
@@ -350,15 +351,16 @@ def check_libraries(env, optional):
             for library in libraries:
                 match = CUDA.fullmatch(library)
                 if match and env.cuda and int(match[2]) != env.cuda:
-                    key = ("cuda", ("needs", int(match[2])), ("image", env.cuda), ("library", library))
+                    key = ("cuda", ("needs", int(match[2])), ("image", env.cuda))
                     found.setdefault(key, []).append((path, library))
                 elif path in lacking:
-                    found.setdefault(("libraries", ("library", library)), []).append((path, library))
+                    found.setdefault(("libraries",), []).append((path, library))
         for (guard, *facts), files in found.items():
             yield {
                 "guard": guard,
                 "package": package.name,
                 **dict(facts),
+                "libraries": sorted({library for _, library in files}),
                 "file": min(files)[0],
                 "count": len({path for path, _ in files}),
                 "stops": guard == "cuda" or all(modules.values()),
@@ -528,7 +530,7 @@ def faults_of(env, name, text):
     else:
         for library in sorted(set(LIBRARY.findall(text))):
             match = CUDA.fullmatch(library)
-            facts = {"package": package, "library": library, "file": "", "count": 1, "stops": True}
+            facts = {"package": package, "libraries": [library], "file": "", "count": 1, "stops": True}
             if match and env.cuda and int(match[2]) != env.cuda:
                 yield {"guard": "cuda", "needs": int(match[2]), "image": env.cuda, **facts}
             elif not DRIVER.fullmatch(library):
@@ -566,13 +568,14 @@ def read_text(path):
 
 
 def merged(findings):
-    """Each fault once: what is seen in the files and again in an import is one, and so is a CUDA major."""
+    """One of each kind for a package: what is seen in the files and again in an import is one."""
     found = {}
     for finding in findings:
-        parts = ("guard", "package", "other", "brings", "needs")
-        parts = (*parts, "library") if finding["guard"] == "libraries" else parts
-        first = found.setdefault(tuple(str(finding.get(part, "")) for part in parts), finding)
+        key = tuple(finding.get(part, "") for part in ("guard", "package", "other", "brings", "needs"))
+        first = found.setdefault(key, finding)
         first["stops"] = first["stops"] or finding["stops"]
+        if "libraries" in finding:
+            first["libraries"] = sorted({*first["libraries"], *finding["libraries"]})
     return sorted(found.values(), key=lambda finding: (not finding["stops"], finding["guard"], finding["package"]))
 
 
@@ -588,7 +591,7 @@ def main():
         import_all(options.folder)
     env = Environment(options.packages, options.all)
     share = [set(map(canonical, names.split(","))) for names in options.share]
-    optional = [(canonical(text.partition(":")[0]), text.partition(":")[2]) for text in options.optional]
+    optional = [text.split(":", 1) for text in options.optional if ":" in text]
     findings = merged(
         [
             *check_owners(env, share),

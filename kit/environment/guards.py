@@ -207,18 +207,24 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def arguments(catalog: Catalog, environment: EnvironmentLock) -> tuple[str, ...]:
-    """What templates/guards.py is told of an environment: the packages that it adds, and what is known of them."""
-    names = sorted({canonicalize_name(package.name) for package in environment.packages})
-    share = [f"--share={','.join(row.share)}" for row in catalog.twins if any(_matches(n, row.share) for n in names)]
+def arguments(catalog: Catalog, environment: EnvironmentLock | None) -> tuple[str, ...]:
+    """What templates/guards.py is told of an environment: the packages that it adds, and what is known of them.
+
+    Without one: that everything is looked at, in an image of the catalog.
+    """
+    names = sorted({canonicalize_name(p.name) for p in environment.packages}) if environment else []
+    share = [
+        f"--share={','.join(row.share)}"
+        for row in catalog.twins
+        if row.share and (not environment or any(_matches(name, row.share) for name in names))
+    ]
     optional = [
-        f"--optional={name}:{pattern}"
-        for name in names
+        f"--optional={row.package}:{pattern}"
         for row in catalog.optional_parts
-        if fnmatch.fnmatchcase(name, row.package)
+        if not environment or any(fnmatch.fnmatchcase(name, row.package) for name in names)
         for pattern in row.patterns
     ]
-    return (*share, *optional, *names)
+    return (*share, *optional, *(names if environment else ["--all"]))
 
 
 def sentences_of(catalog: Catalog, lines: Iterable[str]) -> list[Finding]:
@@ -245,11 +251,12 @@ def _sentence(catalog: Catalog, facts: dict[str, Any]) -> Finding | None:
     """The sentence of one finding; None for what the program does not write."""
 
     def text(key: str) -> str:
-        value = facts.get(key, "")
-        return " ".join(str(value).split())[:200] if isinstance(value, (str, int)) else ""
+        return _plain(facts.get(key))
 
     guard, package, count = text("guard"), text("package"), text("count")
     files = text("file") + (f" and {int(count) - 1} more" if count.isdecimal() and int(count) > 1 else "")
+    listed = facts.get("libraries")
+    libraries = [_plain(library) for library in listed] if isinstance(listed, list) else []
     if not package:
         return None
     if guard == "owners":
@@ -258,11 +265,11 @@ def _sentence(catalog: Catalog, facts: dict[str, Any]) -> Finding | None:
         message = f"{package} and {text('other')} both write {files}, each something else"
         hint = f"keep one of them: {row.reason if row else 'what is installed later takes the place of the other'}"
     elif guard == "libraries":
-        message = f"{package} needs {text('library')}, which the image lacks" + (f" ({files})" if files else "")
-        hint = _library_hint(catalog, text("library"))
+        message = f"{package} needs {_some(libraries)}, which the image lacks" + (f" ({files})" if files else "")
+        hint = _library_hint(catalog, libraries)
     elif guard == "cuda":
         major, has = text("brings") or text("needs"), f"and the image has CUDA {text('image')}"
-        message = f"{package} is built for CUDA {major}: it needs {text('library')}, {has}"
+        message = f"{package} is built for CUDA {major}: it needs {_some(libraries)}, {has}"
         if text("brings"):
             message = f"{package} brings CUDA {major} ({files}), {has}"
         hint = f"take a build or release of it for CUDA {text('image')}, or an image of CUDA {major} (`kit list`)"
@@ -280,12 +287,24 @@ def _sentence(catalog: Catalog, facts: dict[str, Any]) -> Finding | None:
     return Finding(guard=guard, package=package, message=message, hint=hint, stops=bool(facts.get("stops")))
 
 
-def _library_hint(catalog: Catalog, library: str) -> str:
-    for row in catalog.library_packages:
-        for package, libraries in row.packages:
-            if _matches(library, libraries):
-                return f"`kit add --system {package}`"
-    return f"`apt-file search {library}` names the distribution's package that has it: `kit add --system PACKAGE`"
+def _plain(value: object) -> str:
+    """A word or number that the program wrote, on one line and not without end."""
+    if not isinstance(value, (str, int)):
+        return ""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)[:300]).split())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _library_hint(catalog: Catalog, libraries: list[str]) -> str:
+    rows = [(package, patterns) for row in catalog.library_packages for package, patterns in row.packages]
+    known = [package for package, patterns in rows if any(_matches(library, patterns) for library in libraries)]
+    if known:
+        return f"`kit add --system {' '.join(known[:10])}`"
+    first = libraries[0] if libraries else "NAME"
+    return f"`apt-file search {first}` names the distribution's package that has it: `kit add --system PACKAGE`"
 
 
 def _numpy_hint(catalog: Catalog, package: str, numpy: str) -> str:

@@ -191,7 +191,7 @@ def test_a_library_that_is_nowhere(env: Environment) -> None:
         {
             "guard": "libraries",
             "package": "broken",
-            "library": "libnowhere.so.3",
+            "libraries": ["libnowhere.so.3"],
             "file": file,
             "count": 1,
             "stops": True,
@@ -209,7 +209,7 @@ def test_a_library_that_a_bundled_one_needs(env: Environment) -> None:
         },
     )
     code, [finding], _ = env.run("broken")
-    assert (code, finding["library"], finding["file"]) == (1, "libnowhere.so.3", "broken/libs/libbundled-1.so")
+    assert (code, finding["libraries"], finding["file"]) == (1, ["libnowhere.so.3"], "broken/libs/libbundled-1.so")
 
 
 @pytest.mark.parametrize("library", ["libcuda.so.1", "libnvidia-ml.so.1", "libnvcuvid.so.1", "libc.so.6"])
@@ -258,7 +258,7 @@ def test_a_library_that_only_an_import_finds_missing(env: Environment) -> None:
     text = b"import ctypes\nctypes.CDLL('libnowhere.so.7')"
     env.install("boost", {"boost/__init__.py": text, "boost/lib/libboost.so": elf("libnowhere.so.7")})
     code, [finding], _ = env.run("boost")
-    assert (code, finding["guard"], finding["library"]) == (1, "libraries", "libnowhere.so.7")
+    assert (code, finding["guard"], finding["libraries"]) == (1, "libraries", ["libnowhere.so.7"])
 
 
 @pytest.mark.parametrize(
@@ -585,7 +585,7 @@ def test_sentences_of_what_the_program_finds(env: Environment, catalog: Catalog)
     env.install("onnxruntime-gpu", {"onnxruntime/__init__.py": b"gpu", "onnxruntime/x.py": b"gpu"})
     env.install("onnxruntime", {"onnxruntime/__init__.py": b"", "onnxruntime/x.py": b""})
     env.install("pyzbar", {f"pyzbar/_c{MODULE}": elf("libzbar.so.0", module="_c")})
-    env.install("odd", {f"odd/_c{MODULE}": elf("libnowhere.so.1", module="_c")})
+    env.install("odd", {f"odd/_c{MODULE}": elf(*(f"libnowhere.so.{n}" for n in (1, 2, 3, 4)), module="_c")})
     env.install("pandas", {f"pandas/_c{MODULE}": elf(module="_c", text=OLD_NUMPY)})
     env.install("codec", {"codec/libcodec.so": elf("libcudart.so.99")})
     importing(env, "ops", "raise ImportError('undefined symbol: gone')")
@@ -608,7 +608,8 @@ def test_sentences_of_what_the_program_finds(env: Environment, catalog: Catalog)
             "`kit add --system libzbar0`",
         ),
         (
-            f"odd needs libnowhere.so.1, which the image lacks (odd/_c{MODULE})",
+            "odd needs libnowhere.so.1, libnowhere.so.2, libnowhere.so.3 and 1 more, which the image lacks "
+            f"(odd/_c{MODULE})",
             "`apt-file search libnowhere.so.1` names the distribution's package that has it: "
             "`kit add --system PACKAGE`",
         ),
