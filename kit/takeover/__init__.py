@@ -24,9 +24,10 @@ from kit.takeover import (
     pyproject,
     requirements,
 )
-from kit.takeover.found import Found, read_text
+from kit.takeover.found import Found
 from kit.takeover.found import Left as Left
 from kit.takeover.found import TakenOver as TakenOver
+from kit.takeover.texts import read_text
 
 # Plots are in it as text.
 _NOTEBOOK_BYTES = 2**25

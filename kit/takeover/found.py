@@ -10,15 +10,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-from kit import files, redact
+from kit import redact
 from kit.catalog import Catalog
 from kit.catalog.rows import Framework
 from kit.errors import BadInputError
 from kit.frozen import dataclass
-from kit.takeover import names
+from kit.takeover import names, project
+from kit.takeover.texts import LIMIT_BYTES, read_text
 
-# Of a file that people or their tools write; a lock of some hundred packages has a few of them.
-LIMIT_BYTES = 8 * files.MIB
 _SHOWN = 200
 # Debian policy §5.6.1; the version behind = is of a release that is seldom the image's.
 _SYSTEM = re.compile(r"(?P<name>[a-z0-9][a-z0-9+.-]{1,99})(?::[a-z0-9]+)?(?:[=/](?P<version>\S+))?")
@@ -212,8 +211,8 @@ class Found:
         folder = Path(self.folder, path.removeprefix("file:") or ".")
         if folder.resolve() != self.folder.resolve():
             return self.left(line, text, "another folder than the project's: an image has no file of it")
-        if not (folder / "pyproject.toml").is_file():
-            return self.left(line, text, "there is no pyproject.toml in the folder, which says how to install it")
+        if reason := project.why_not(folder):
+            return self.left(line, text, f"the project is not installed: {reason}")
         if extras:
             self.left(line, text, f"the project is installed without its extras ({extras.rstrip(']')}): `kit add` them")
         self.project = True
@@ -247,25 +246,6 @@ class Found:
         except (OSError, RuntimeError, ValueError):
             return "no file of that name is in the project's folder"
         return "more than 20 files name each other" if len(self.reading) > 20 else ""
-
-
-def read_text(path: Path, limit: int = LIMIT_BYTES) -> str:
-    """The text of a file that may be a stranger's. Raises BadInputError when it cannot be read, or is no text."""
-    try:
-        text = files.read_text(path, limit=limit, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise BadInputError(f"{path}: there is no such file", hint="name a file that is there") from None
-    except UnicodeDecodeError as e:
-        raise BadInputError(
-            f"{path} is not UTF-8 text (byte {e.start + 1:,})",
-            hint="save it as UTF-8; PowerShell's `>` writes UTF-16, `| Out-File -Encoding utf8` does not",
-        ) from None
-    except (OSError, ValueError) as e:
-        what = getattr(e, "strerror", None) or e
-        raise BadInputError(f"{path} cannot be read: {what}", hint="is it the file you mean?") from None
-    if "\0" in text:
-        raise BadInputError(f"{path} is not text: it has NUL bytes", hint="is it the file you mean?")
-    return text
 
 
 def _why_no_requirement(spec: str) -> str:

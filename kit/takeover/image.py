@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -15,7 +16,7 @@ from kit import paths
 from kit.catalog import Catalog
 from kit.catalog.rows import SHORT_NAMES, FrameworkPackages, Image, Release, version_key
 from kit.errors import KitError
-from kit.locks.format import Lock, read_lock
+from kit.locks.format import read_lock
 from kit.locks.held import bounds, held
 from kit.takeover import names
 from kit.takeover.found import Asked, Found, TakenOver, Wish
@@ -296,41 +297,83 @@ def _python_admits(spec: str, python: str) -> bool:
     return any(specifier.contains(f"{python}.{patch}", prereleases=True) for patch in range(30))
 
 
+class _Held:
+    """What the chosen image has, and holds to."""
+
+    def __init__(self, catalog: Catalog, row: FrameworkPackages, release: Release) -> None:
+        image = Image(release=release)
+        lock = read_lock(paths.images_dir() / image.name, image)
+        self.row, self.release = row, release
+        self.holds = held(catalog, image)
+        self.bounds = [Requirement(text) for text in bounds(catalog, lock)]
+        self.versions: dict[str, list[str]] = {}
+        for name, version in lock.packages:
+            self.versions.setdefault(name, []).append(version)
+
+    def why_left(self, requirement: Requirement) -> tuple[str, bool]:
+        """(why a package is not for kit.toml to name, empty for one that is; whether the image has what it asks for)"""
+        name = _name(requirement)
+        if name in self.row.main:
+            return "", _admits(requirement, self.release.version)
+        have = " or ".join(dict.fromkeys(self.versions.get(name, ())))
+        fits = any(_admits(requirement, version) for version in self.versions.get(name, ()))
+        is_held = any(fnmatchcase(name, pattern) for pattern in self.holds)
+        if have and fits and (name in self.row.companions or is_held):
+            return f"the image has it: {have}", True
+        if have and (name in self.row.companions or is_held):
+            return f"the image holds {have}, which its framework is built with", False
+        if name in self.row.companions:
+            return f"it belongs to releases of {self.row.framework} that the image has not", False
+        if re.search(r"-cu\d+$", name) and is_held:
+            return "CUDA and its libraries are the image's", False
+        pinned = _pinned(requirement.specifier)
+        for bound in self.bounds if pinned else ():
+            if _name(bound) == name and not bound.specifier.contains(pinned, prereleases=True):
+                return f"the image's NumPy needs {bound}: earlier releases are compiled for another", False
+        return "", True
+
+
 def _packages(found: Found, row: FrameworkPackages | None, release: Release | None) -> tuple[str, ...]:
     """The packages that kit.toml names: not those that an image holds, which are left with the version it has."""
     catalog = found.catalog
-    image = Image(release=release) if release else None
-    lock = read_lock(paths.images_dir() / image.name, image) if image else None
-    versions: dict[str, list[str]] = {}
-    for name, version in lock.packages if lock else ():
-        versions.setdefault(name, []).append(version)
-    holds = held(catalog, image) if image else ()
+    image = _Held(catalog, row, release) if row and release else None
+    others = {name: other.framework for other in catalog.framework_packages if other is not row for name in other.main}
+
+    def why_left(requirement: Requirement) -> tuple[str, bool]:
+        if row and _name(requirement) in others:
+            return f"an image has one framework, and this one is for {row.framework}", False
+        return image.why_left(requirement) if image else ("", True)
+
+    if found.project and (unmet := [a for a in found.asked if a.by_project and not why_left(a.requirement)[1]]):
+        found.project = False
+        found.asked = [dataclasses.replace(a, by_project=False) for a in found.asked]
+        what = ", ".join(str(a.requirement) for a in unmet)
+        found.left(
+            0,
+            found.name,
+            f"the project itself is not installed, since no image has {what}: its packages are named one by one; "
+            "with a wider range there `project = true` installs it",
+        )
     limits: dict[str, list[Asked]] = {}
     for limit in found.limits:
         limits.setdefault(_name(limit.requirement), []).append(limit)
-    used: set[str] = set()
     kept: list[str] = []
     for asked in found.asked:
         name = _name(asked.requirement)
-        used.add(name)
-        if row and name in row.main:
+        reason, _ = why_left(asked.requirement)
+        if asked.by_project or (row and name in row.main):
             continue
-        if reason := _why_left(catalog, asked.requirement, name, row, image, lock, versions, holds):
+        if reason:
             found.leave(asked, reason)
             continue
-        if asked.by_project:
-            continue
-        requirement = asked.requirement
         other, why = names.instead(catalog, name)
         if other:
             found.leave(asked, f"taken as `{other}`: {why}")
-        kept.append(
-            _text(requirement, other or requirement.name, [limit.requirement for limit in limits.get(name, ())])
-        )
-    for name, asks in limits.items():
-        for limit in asks:
-            if name not in used:
-                found.leave(limit, "a limit for a package that the file does not ask for: kit.toml has no such lines")
+        narrower = [limit.requirement for limit in limits.get(name, ())]
+        kept.append(_text(asked.requirement, other or asked.requirement.name, narrower))
+    for name in limits.keys() - {_name(asked.requirement) for asked in found.asked}:
+        for limit in limits[name]:
+            found.leave(limit, "a limit for a package that the file does not ask for: kit.toml has no such lines")
     return tuple(dict.fromkeys(kept))
 
 
@@ -339,39 +382,3 @@ def _text(requirement: Requirement, name: str, limits: Sequence[Requirement]) ->
     spec = ",".join(dict.fromkeys(str(s) for r in (requirement, *limits) for s in r.specifier))
     extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
     return f"{name}{extras}{spec}" + (f" ; {requirement.marker}" if requirement.marker else "")
-
-
-def _why_left(
-    catalog: Catalog,
-    requirement: Requirement,
-    name: str,
-    row: FrameworkPackages | None,
-    image: Image | None,
-    lock: Lock | None,
-    versions: dict[str, list[str]],
-    holds: Sequence[str],
-) -> str:
-    """Why a package is not for kit.toml to name; empty for one that is."""
-    for other in catalog.framework_packages:
-        if other is not row and name in other.main:
-            return f"an image has one framework, and this one is for {row.framework}" if row else ""
-    if not (row and image and lock):
-        return ""
-    have = " or ".join(versions.get(name, ()))
-    fits = any(_admits(requirement, version) for version in versions.get(name, ()))
-    is_held = any(fnmatchcase(name, pattern) for pattern in holds)
-    if name in row.companions or (is_held and have):
-        if fits:
-            return f"the image has it: {have}"
-        return (
-            f"the image holds {have}, which its framework is built with"
-            if have
-            else "it came with the framework, whose image has none"
-        )
-    if re.search(r"-cu\d+$", name) and is_held:
-        return "CUDA and its libraries are the image's"
-    if pinned := _pinned(requirement.specifier):
-        for bound in map(Requirement, bounds(catalog, lock)):
-            if _name(bound) == name and not bound.specifier.contains(pinned, prereleases=True):
-                return f"the image's NumPy needs {bound}: earlier releases are compiled for another"
-    return ""

@@ -9,6 +9,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from kit.takeover.found import Found
+from kit.takeover.project import why_not_installed
 from kit.takeover.tables import Toml, text_of, texts
 
 DEV = "serves the development of the project: `kit add` takes what of it is wanted"
@@ -18,11 +19,10 @@ def read(text: str, found: Found) -> None:
     """The dependencies of a project."""
     file = Toml(text, found.folder / found.name)
     project, poetry = file.table("project"), file.table("tool", "poetry")
-    is_virtual = file.table("tool", "uv").get("package") is False or poetry.get("package-mode") is False
-    found.project = bool(project.get("name") or poetry.get("name")) and not is_virtual
-    if not project and not poetry:
-        found.left(0, found.name, "it has neither [project] nor [tool.poetry], which say what a project needs")
-    # What [project] says is installed with the project; Poetry's tables are read by Poetry alone.
+    reason = why_not_installed(file.document)
+    found.project = not reason
+    if reason:
+        found.left(0, found.name, f"the project itself is not installed: {reason}")
     _project(file, project, found, by_project=found.project)
     _poetry(file, poetry, found)
     _indexes(file, found)
@@ -47,12 +47,6 @@ def _project(file: Toml, project: dict[str, Any], found: Found, *, by_project: b
         found.requirement(line, text, text, by_project=by_project)
     for name in sources:
         found.left(file.line(f"tool.uv.sources.{name}"), f"[tool.uv.sources] {name}", "only uv reads it")
-    if "dependencies" in texts(project.get("dynamic")):
-        found.left(
-            file.line("project.dynamic"),
-            "dynamic = [… 'dependencies' …]",
-            "a program says what the project needs, and kit runs none: name its packages in kit.toml",
-        )
     for key, table in (
         ("project.optional-dependencies", file.table("project", "optional-dependencies")),
         ("dependency-groups", file.table("dependency-groups")),
