@@ -625,7 +625,7 @@ class Instead:
     """A package in whose place another is taken."""
 
     package: str
-    instead: str
+    instead: str  # empty: none
     reason: str
     source: str
 

@@ -69,7 +69,8 @@ def export(form: str, folder: Path, catalog: Catalog) -> Exported:
     from kit.locks.solver import addresses
 
     pins = "".join(f"{package.pin}\n" for package in of.packages)
-    return pylock(of, parse(addresses(catalog, image, pins, of.indexes), Path("pylock.toml")))
+    others = tuple(index for index in of.indexes if index != image.release.index)
+    return pylock(of, parse(addresses(catalog, image, pins, others), Path("pylock.toml")))
 
 
 def whole(catalog: Catalog, image: Image, image_lock: Lock, lock: EnvironmentLock) -> Whole:

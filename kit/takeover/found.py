@@ -258,7 +258,7 @@ def _why_no_requirement(spec: str) -> str:
 
 def _of_address(url: str) -> str:
     if re.match(r"(git|hg|svn|bzr)\+", url, re.IGNORECASE):
-        return "from a repository, which has no wheel: `kit add --build` builds it for the image"
+        return "from a repository: kit.lock names wheels, and a repository has none"
     if url.lower().startswith("file:"):
         return "a file of one machine: kit.toml takes packages of an index"
-    return "a file at an address: kit.toml takes packages of an index"
+    return "a file at an address: kit.lock names wheels of an index"

@@ -367,8 +367,10 @@ def _packages(found: Found, row: FrameworkPackages | None, release: Release | No
             found.leave(asked, reason)
             continue
         other, why = names.instead(catalog, name)
-        if other:
-            found.leave(asked, f"taken as `{other}`: {why}")
+        if why:
+            found.leave(asked, f"taken as `{other}`: {why}" if other else why)
+        if why and not other:
+            continue
         narrower = [limit.requirement for limit in limits.get(name, ())]
         kept.append(_text(asked.requirement, other or asked.requirement.name, narrower))
     for name in limits.keys() - {_name(asked.requirement) for asked in found.asked}:

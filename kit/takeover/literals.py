@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 
 LIMIT = 200_000
@@ -17,7 +18,8 @@ def parse(text: str) -> ast.Module | None:
         most = max(most, depth)
     # The parser of Python itself ends with the process for expressions nested without end.
     longest = max((len(line) - len(line.lstrip()) for line in text.splitlines()), default=0)
-    if len(text) > LIMIT or most > _MAX_DEPTH or longest > 10 * _MAX_DEPTH:
+    # And takes time with the square of a name's length.
+    if len(text) > LIMIT or max(most, longest // 10) > _MAX_DEPTH or re.search(r"(\.[^\W\d]\w*){200}", text):
         return None
     try:
         with warnings.catch_warnings():

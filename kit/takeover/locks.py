@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from kit.errors import BadInputError
 from kit.takeover.found import Found
-from kit.takeover.pyproject import DEV, caret
+from kit.takeover.pyproject import DEV, NOT_OF_INDEX, caret
 from kit.takeover.tables import Toml, text_of, texts
 
 _ELSEWHERE = "only for another system, which no image is"
@@ -37,7 +37,7 @@ def read_uv(text: str, found: Found) -> None:
             elif not is_alone:
                 found.left(line, said, "a member of a workspace: kit installs one project, of kit.toml's own folder")
         elif _source(row) not in ("registry", ""):
-            found.left(line, said, f"not of an index but by `{_source(row)}`: kit.toml takes packages of an index")
+            found.left(line, said, NOT_OF_INDEX.format(_source(row)))
         elif reached is not None and id(row) not in reached:
             is_of_group = with_groups is not None and id(row) in with_groups
             found.left(line, said, f"of a group or an extra, which {DEV}" if is_of_group else _ELSEWHERE)
@@ -147,7 +147,7 @@ def read_poetry(text: str, found: Found) -> None:
         elif row.get("optional") is True:
             found.left(line, said, "of an extra: `kit add` takes what is wanted")
         elif kind in ("git", "directory", "file", "url"):
-            found.left(line, said, f"not of an index but by `{kind}`: kit.toml takes packages of an index")
+            found.left(line, said, NOT_OF_INDEX.format(kind))
         elif not marker and canonicalize_name(name) in elsewhere:
             found.left(line, said, _ELSEWHERE)
         else:
@@ -189,7 +189,7 @@ def read_pylock(text: str, found: Found) -> None:
         name, version, marker = (text_of(row.get(key)) for key in ("name", "version", "marker"))
         said = f"{name} {version}".strip()
         if kind := next((key for key in ("vcs", "directory", "archive") if key in row), ""):
-            found.left(line, said, f"not of an index but by `{kind}`: kit.toml takes packages of an index")
+            found.left(line, said, NOT_OF_INDEX.format(kind))
             continue
         if " in extras" in marker or " in dependency_groups" in marker:
             found.left(line, said, f"of a group or an extra ({marker}): `kit add` takes what is wanted")

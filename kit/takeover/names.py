@@ -67,7 +67,7 @@ def variable(catalog: Catalog, name: str) -> str:
 
 
 def instead(catalog: Catalog, name: str) -> tuple[str, str]:
-    """(the package that takes another's place, why); empty for one that stays."""
+    """(the package that takes another's place, if one does; why); no reason for one that stays."""
     return next(((row.instead, row.reason) for row in catalog.instead if row.package == name), ("", ""))
 
 

@@ -15,7 +15,7 @@ from kit.takeover.found import Found
 from kit.takeover.tables import Json
 
 _INSTALLS = re.compile(
-    r"\s*[!%]{1,2}\s*((pip|pip3|conda|mamba|apt|apt-get|sudo|uv|\{sys\.executable\}|python3?|npm|git|wget|curl|gdown|make|bash|sh)\b.*)",
+    r"\s*[!%]{1,2}\s*((pip|pip3|conda|mamba|apt|apt-get|sudo|uv|\{sys\.executable\}|python3?|npm|git|wget|curl|gdown|make|bash|sh)(?=\s|$).*)",
     re.DOTALL,
 )
 _COMMANDS = "a command, which kit does not run: it stays in the notebook"

@@ -12,6 +12,7 @@ from kit.takeover.found import Found
 from kit.takeover.project import why_not_installed
 from kit.takeover.tables import Toml, text_of, texts
 
+NOT_OF_INDEX = "not of an index but by `{}`: kit.lock names wheels of an index"
 DEV = "serves the development of the project: `kit add` takes what of it is wanted"
 
 
@@ -42,7 +43,11 @@ def _project(file: Toml, project: dict[str, Any], found: Found, *, by_project: b
             name = ""
         source = sources.pop(name, None)
         if source is not None and not (isinstance(source, dict) and "index" in source):
-            found.left(line, text, "[tool.uv.sources] has it from elsewhere than an index: `kit add --build` builds it")
+            found.left(
+                line,
+                text,
+                "[tool.uv.sources] has it from elsewhere than an index, and kit.lock names wheels of an index",
+            )
             continue
         found.requirement(line, text, text, by_project=by_project)
     for name in sources:
@@ -53,7 +58,12 @@ def _project(file: Toml, project: dict[str, Any], found: Found, *, by_project: b
     ):
         for group, entries in table.items():
             for entry in entries if isinstance(entries, list) else ():
-                found.left(file.line(f"{key}.{group}", str(entry)), f"{group}: {entry}", _group_reason(key, group))
+                said = f"{group}: {_other_group(entry)}"
+                found.left(file.line(f"{key}.{group}", str(entry)), said, _group_reason(key, group))
+
+
+def _other_group(entry: Any) -> str:
+    return f"all of `{entry.get('include-group')}`" if isinstance(entry, dict) else str(entry)
 
 
 def _group_reason(key: str, group: str) -> str:
@@ -93,8 +103,7 @@ def requirement_of(found: Found, line: int, text: str, name: str, value: Any) ->
             if elsewhere in ("path", "file") and table[elsewhere] in (".", "./"):
                 found.is_project(line, text, ".")
             else:
-                reason = "`kit add --build` builds it" if elsewhere == "git" else "kit.toml takes packages of an index"
-                found.left(line, text, f"not of an index but by `{elsewhere}`: {reason}")
+                found.left(line, text, NOT_OF_INDEX.format(elsewhere))
             continue
         if table.get("optional") is True:
             found.left(line, text, "of an extra: `kit add` takes what is wanted")
