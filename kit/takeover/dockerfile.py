@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import shlex
 from collections.abc import Iterator
@@ -51,10 +52,25 @@ def read(text: str, found: Found) -> None:
             _env(found, line, said, rest, variables)
         elif instruction == "RUN":
             _run(found, line, said, rest, body, variables)
+        elif instruction in ("COPY", "ADD"):
+            _copied(found, rest)
+            found.left(line, said, _OTHERS[instruction])
         elif instruction in _OTHERS:
             found.left(line, said, _OTHERS[instruction])
         else:
             found.left(line, said, "not an instruction of a Dockerfile")
+
+
+def _copied(found: Found, rest: str) -> None:
+    """Remember what a file of the folder is called in the image: `-r /tmp/requirements.txt` is that file."""
+    words = [word for word in rest.split() if not word.startswith("--")]
+    if "--from" in rest or rest.startswith("[") or len(words) < 2:
+        return
+    *sources, target = words
+    for source in sources:
+        is_folder = target.endswith(("/", ".")) or len(sources) > 1
+        place = posixpath.join(target, posixpath.basename(source)) if is_folder else target
+        found.copies[posixpath.normpath(place)] = source
 
 
 def _instructions(text: str) -> Iterator[tuple[int, str, str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 from typing import Literal
@@ -86,6 +87,7 @@ class Found:
         self.lefts: list[tuple[int, Left]] = []
         self._count = 0
         self.reading: list[Path] = []  # the files that are open now, each named by the one before
+        self.copies: dict[str, str] = {}  # where a Dockerfile copies a file to, and its own path
         self.prefix = ""  # before the text of a line of another file, or of a cell
 
     def left(self, line: int, text: str, reason: str) -> None:
@@ -223,6 +225,7 @@ class Found:
 
         While it is read, its path stands in `reading`; the caller takes it out.
         """
+        name = self.copies.get(posixpath.normpath(name), name)
         path = (self.reading[-1].parent if self.reading else self.folder) / name
         reason = self._refusal(path, name)
         if not reason:

@@ -150,9 +150,9 @@ class _Choice:
         for wish in wishes:
             if wish.value and not _fits_minor(wish.value, chosen):
                 self.found.leave(wish, self._nearest_reason(wish.value, chosen))
-        if pinned or self.specific or not is_exact:
+        if pinned or self.specific or not is_exact or (str(spec) and (self.is_cpu or tag)):
             name = f"{self.short}{_minor(chosen.version)}"
-        elif str(spec) and not (self.is_cpu or tag):
+        elif str(spec):
             return chosen, f"{self.short}{','.join(sorted(map(str, spec), reverse=True))}"
         else:
             name = self.short

@@ -15,7 +15,8 @@ _HOUSEKEEPING = re.compile(
     r"(apt|apt-get)( -\S+)* (update|clean|autoremove|autoclean|purge|upgrade|dist-upgrade)\b"
     r"|rm( -\S+)* \S*(/var/lib/apt|/var/cache/apt|/root/\.cache|~/\.cache|/tmp|/var/tmp)"
     r"|(conda|mamba|micromamba) clean\b|pip3? cache\b|(pip|pip3|conda) (list|freeze|show|--version)\b"
-    r"|set( -|$)|true$|:$|echo\b|nvidia-smi\b|python3? (-V|--version)|ls\b|pwd$|which\b|df\b|free\b"
+    r"|(fi|done|else|esac)$|set( -|$)|true$|:$|echo\b"
+    r"|nvidia-smi\b|python3? (-V|--version)|ls\b|pwd$|which\b|df\b|free\b"
 )
 _PIP = re.compile(r"(\S*/)?pip(3(\.\d+)?)?")
 _PYTHON = re.compile(r"(\S*/)?python(3(\.\d+)?)?|\{sys\.executable\}|\$\{?PYTHON\w*\}?")
@@ -37,6 +38,9 @@ def read(found: Found, number: int, text: str, *, others: str) -> None:
 
 def _commands(text: str) -> Iterator[list[str]]:
     """The words of each simple command."""
+    # What another command prints is not known. It may have such in it, too.
+    for _ in range(3):
+        text = re.sub(r"\$\([^()]{0,2000}\)|`[^`]{0,2000}`", "$…", text)
     # shlex would join `{sys.executable}` and take `#` inside words for a comment's begin.
     lexer = shlex.shlex(text, posix=True, punctuation_chars="();|&")
     lexer.whitespace_split, lexer.commenters, lexer.whitespace = True, "", " \t\r"

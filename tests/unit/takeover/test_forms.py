@@ -93,6 +93,31 @@ def test_options_of_pip_in_a_line(tmp_path: Path) -> None:
     assert [left.line for left in found.left] == [4, 5, 10, 11]
 
 
+@pytest.mark.parametrize(
+    ("copy", "named"),
+    [
+        ("requirements.txt /tmp/requirements.txt", "/tmp/requirements.txt"),
+        ("requirements.txt setup.cfg /tmp/", "/tmp/requirements.txt"),
+        ("--chown=ada requirements.txt .", "requirements.txt"),
+        (". /app", "requirements.txt"),
+        ("docker/extra.txt ./", "extra.txt"),
+    ],
+)
+def test_a_file_that_a_dockerfile_copies_is_that_of_the_folder(copy: str, named: str, tmp_path: Path) -> None:
+    (tmp_path / "docker").mkdir()
+    for name in ("requirements.txt", "docker/extra.txt"):
+        (tmp_path / name).write_text("einops\n", encoding="utf-8")
+    text = f"FROM python:3.12\nCOPY {copy}\nRUN pip install --no-cache-dir -r {named}\n"
+    assert of(tmp_path, text, "Dockerfile").packages == ("einops",)
+
+
+def test_what_another_command_prints_is_not_known(tmp_path: Path) -> None:
+    text = "FROM python:3.12\nRUN pip install rich $(cat a | tr b c) `cat d` && for p in a b; do pip install $p; done\n"
+    found = of(tmp_path, text, "Dockerfile")
+    assert found.packages == ("rich",)
+    assert sum("reads a variable" in left.reason for left in found.left) == 2
+
+
 def test_a_login_in_an_address_is_left_without_it(tmp_path: Path) -> None:
     found = of(
         tmp_path,
