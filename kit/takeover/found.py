@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 from kit import redact
 from kit.catalog import Catalog
 from kit.catalog.rows import Framework
+from kit.config.keys import wrong_value
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.takeover import names, project
@@ -112,6 +113,8 @@ class Found:
         """A requirement as `pip install` takes it, without options; `limit`: a constraint, which asks for nothing."""
         if len(spec) > 10 * _SHOWN:
             return self.left(line, text, "longer than a requirement is")
+        if not spec.isascii() or "\n" in spec:
+            return self.left(line, text, "not a requirement, as `einops>=0.8`")
         if "$" in spec:
             return self.left(line, text, "reads a variable, which kit.toml does not: write what it stands for")
         if re.search(r"[0-9]+\*$|[^.]\*$", spec.partition(";")[0].strip()) and "==" in spec:
@@ -146,7 +149,7 @@ class Found:
         """An index of packages beside PyPI."""
         if "$" in url:
             return self.left(line, text, "reads a variable, which kit.toml does not: write what it stands for")
-        if not re.match(r"https?://[^\s/]", url, re.IGNORECASE) or re.search(r"\s", url):
+        if not re.match(r"https?://[^\s/]", url, re.IGNORECASE) or re.search(r"\s", url) or not url.isascii():
             return self.left(line, text, "an index is an address that begins with https://")
         if redact.without_users(url) != url or redact.text(url) != url or "@" in url.partition("//")[2].split("/")[0]:
             return self.left(
@@ -200,8 +203,8 @@ class Found:
             return self.left(line, shown, "a secret belongs in no file of a project: give it with `--env-file`")
         if "$" in value:
             return self.left(line, text, "made of other variables, which kit.toml does not read")
-        if "\0" in value or "\n" in value:
-            return self.left(line, text, "a value of more than one line")
+        if "\n" in value or (problem := wrong_value(value)):
+            return self.left(line, text, "a value of more than one line" if "\n" in value else problem)
         if reason := names.variable(self.catalog, name):
             return self.left(line, text, reason)
         self.env[name] = value

@@ -21,7 +21,7 @@ class Item:
     """An entry of a list, or a key of a mapping with its value."""
 
     line: int
-    text: str  # the line it stands in
+    text: str  # of a key the line it stands in
     name: str = ""  # of a key
     value: str = ""  # where it is a text
     is_text: bool = False
@@ -73,12 +73,13 @@ class Marked:
     def _item(self, node: yaml.Node, name: str = "", key: yaml.Node | None = None) -> Item:
         is_text = isinstance(node, self._scalar)
         line = (key or node).start_mark.line
+        value = str(node.value) if is_text and node.tag != "tag:yaml.org,2002:null" else ""
         shown = self._lines[min(line, len(self._lines) - 1)].strip()
         return Item(
             line=line + 1,
-            text=shown.removeprefix("- ").strip(),
+            text=value if value and not name else shown.removeprefix("- ").strip(),
             name=name,
-            value=str(node.value) if is_text and node.tag != "tag:yaml.org,2002:null" else "",
+            value=value,
             is_text=is_text,
             node=node,
         )

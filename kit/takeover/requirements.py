@@ -70,7 +70,8 @@ def read_line(found: Found, number: int, line: str, *, limit: bool = False) -> N
         options, line_of_package = line[match.start() :], line[: match.start()]
         if re.search(r"--(?!hash\b)[a-z]", options):
             found.left(number, line, "its options of a build are not taken over: wheels alone are installed")
-        return found.requirement(number, line, line_of_package, limit=limit)
+            return found.requirement(number, line, line_of_package, limit=limit)
+        return found.requirement(number, line_of_package, line_of_package, limit=limit)
     return found.requirement(number, line, line, limit=limit)
 
 

@@ -40,7 +40,7 @@ def _commands(text: str) -> Iterator[list[str]]:
     """The words of each simple command."""
     # What another command prints is not known. It may have such in it, too.
     for _ in range(3):
-        text = re.sub(r"\$\([^()]{0,2000}\)|`[^`]{0,2000}`", "$…", text)
+        text = re.sub(r"\$\([^()]{0,2000}\)|`[^`]{0,2000}`", "$...", text)
     # shlex would join `{sys.executable}` and take `#` inside words for a comment's begin.
     lexer = shlex.shlex(text, posix=True, punctuation_chars="();|&")
     lexer.whitespace_split, lexer.commenters, lexer.whitespace = True, "", " \t\r"

@@ -225,3 +225,16 @@ def test_a_bomb_of_aliases_is_read_at_once(tmp_path: Path) -> None:
     found = of(tmp_path, "\n".join([*lines, "dependencies: *a29"]), "environment.yml")
     assert found.packages == ()
     assert found.left
+
+
+def test_what_no_file_can_hold_is_left(tmp_path: Path) -> None:
+    half = "\\ud800"
+    specs = f'["a{half}", "b; sys_platform != \'{half}\'", {{"pip": ["c; os_name != \'{half}\'", "-i https://{half}.example"]}}]'
+    found = of(tmp_path, f'{{"dependencies": {specs}, "variables": {{"A": "{half}"}}}}', "environment.yml")
+    assert (found.packages, found.indexes, found.env) == ((), (), ())
+    assert len(found.left) == 5
+
+
+def test_the_hashes_of_a_requirement_are_not_shown_with_it(tmp_path: Path) -> None:
+    found = of(tmp_path, f"torch==2.7.1\nnumpy==1.0 --hash=sha256:{'a' * 64}\n")
+    assert found.left[0].text == "numpy==1.0"
