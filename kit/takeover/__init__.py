@@ -52,8 +52,9 @@ KNOWN = (
 )
 
 
-def read(path: Path, catalog: Catalog | None = None) -> TakenOver:
-    """What a file asks for, by its name, and all that kit.toml cannot have of it.
+def read(path: Path, catalog: Catalog | None = None, *, folder: Path | None = None) -> TakenOver:
+    """What a file asks for, by its name, and all that kit.toml cannot have of it. That is to be in `folder`: by default
+    the file's own.
 
     Raises BadInputError for a file that cannot be read, is of no format that kit knows, or is not what its name says.
     """
@@ -61,7 +62,7 @@ def read(path: Path, catalog: Catalog | None = None) -> TakenOver:
     if reader is None:
         raise BadInputError(f"{path}: kit knows no file of that name", hint=f"it takes over {KNOWN}")
     text = read_text(path, _NOTEBOOK_BYTES) if reader is notebook.read else read_text(path)
-    found = Found(path, catalog or load_catalog())
+    found = Found(path, catalog or load_catalog(), folder or path.parent)
     found.reading.append(path)
     reader(text, found)
     return image.decide(found)

@@ -74,8 +74,9 @@ class Wish:
 class Found:
     """What is in a file and those that it names, collected. `inner` is of a file that another one names."""
 
-    def __init__(self, path: Path, catalog: Catalog) -> None:
+    def __init__(self, path: Path, catalog: Catalog, home: Path) -> None:
         self.folder = path.parent
+        self.home = home  # of kit.toml
         self.name = path.name
         self.catalog = catalog
         self.asked: list[Asked] = []
@@ -214,7 +215,7 @@ class Found:
         """The project itself is installed: what `-e .` says."""
         path, _, extras = place.partition("[")
         folder = Path(self.folder, path.removeprefix("file:") or ".")
-        if folder.resolve() != self.folder.resolve():
+        if folder.resolve() != self.home.resolve():
             return self.left(line, text, "another folder than the project's: an image has no file of it")
         if reason := project.why_not(folder):
             return self.left(line, text, f"the project is not installed: {reason}")

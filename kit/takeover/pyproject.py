@@ -21,6 +21,8 @@ def read(text: str, found: Found) -> None:
     file = Toml(text, found.folder / found.name)
     project, poetry = file.table("project"), file.table("tool", "poetry")
     reason = why_not_installed(file.document)
+    if found.folder.resolve() != found.home.resolve():
+        reason = "it lies in another folder than kit.toml"
     found.project = not reason
     if reason:
         found.left(0, found.name, f"the project itself is not installed: {reason}")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kit import paths
+from kit import paths, takeover
 from kit.catalog import load_catalog
 from kit.config.files import parse
 from kit.environment import export as exporting
@@ -160,3 +160,15 @@ def test_a_gpu_image_says_which_driver_it_takes() -> None:
     image = CATALOG.find("torch2.7-cu126")
     own = read_lock(paths.images_dir() / image.name, image)
     assert any("CUDA 12.6" in line for line in exporting.whole(CATALOG, image, own, lock(image=image)).left)
+
+
+@pytest.mark.parametrize("form", ["requirements", "environment.yml"])
+def test_what_was_exported_can_be_taken_over(form: str, tmp_path: Path) -> None:
+    write(tmp_path, lock(EINOPS))
+    path = tmp_path / ("requirements.txt" if form == "requirements" else form)
+    path.write_text(export(form, tmp_path, CATALOG).text, encoding="utf-8")
+    found = takeover.read(path, CATALOG)
+    assert CATALOG.find(found.image) == IMAGE
+    assert "einops==0.8.0" in found.packages
+    # What the image holds is left, and each with a version that it has.
+    assert all("the image has" in left.reason for left in found.left if "==" in left.text), found.left

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from kit.catalog import load_catalog
-from kit.errors import KitError
 from kit.takeover import TakenOver, read
 
 CATALOG = load_catalog()
@@ -155,6 +154,12 @@ def test_the_editable_project_of_a_requirements_file(tmp_path: Path) -> None:
     assert not of(tmp_path, "-e ../other\n").project
 
 
-def test_the_catalog_is_the_only_one_that_is_asked(tmp_path: Path) -> None:
-    with pytest.raises(KitError):
-        read(tmp_path / "requirements.txt", CATALOG)
+def test_a_project_in_another_folder_than_kit_toml_is_not_installed(tmp_path: Path) -> None:
+    text = '[project]\nname = "mine"\nversion = "1"\ndependencies = ["einops"]\n'
+    assert of(tmp_path, text, "pyproject.toml").project
+    for name in ("pyproject.toml", "requirements.txt"):
+        (tmp_path / "requirements.txt").write_text("-e .\neinops\n", encoding="utf-8")
+        found = read(tmp_path / name, CATALOG, folder=tmp_path / "elsewhere")
+        assert not found.project
+        assert found.packages == ("einops",)
+        assert len(found.left) == 1
