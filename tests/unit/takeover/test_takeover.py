@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 
 from kit.catalog import load_catalog
+from kit.catalog.rows import KnownIndex
 from kit.environment.declared import wrong_package
 from kit.errors import BadInputError
 from kit.takeover import TakenOver, read
 
 DATA = Path(__file__).parent / "data"
 CATALOG = load_catalog()
+# The files name a PyPI of their own. The catalog reads its rows when it is asked for them.
+CATALOG.__dict__["known_indexes"] = (
+    *CATALOG.known_indexes,
+    KnownIndex(pattern="https://index[.]example/simple", is_pypi=True, source="the files in data/"),
+)
 
 
 def taken(name: str) -> TakenOver:
