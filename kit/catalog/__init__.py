@@ -22,20 +22,30 @@ from kit.catalog.rows import (
     BuiltFor,
     Cap,
     Chip,
+    CondaNames,
+    CondaOfImage,
+    CondaSystem,
     CudaNumbered,
+    DebianNames,
+    DockerImage,
     DriverPackage,
     Elsewhere,
     EngineMinimum,
     EnginePackage,
     EngineSuite,
     Flavor,
+    FrameworkPackages,
     Gpu,
     Held,
     Image,
+    ImportNames,
+    Instead,
     KnownBadToolkit,
+    KnownIndex,
     KnownPackage,
     Layer,
     LayerRule,
+    LeftVariable,
     LibraryPackages,
     Limit,
     Listed,
@@ -129,6 +139,16 @@ class Catalog:
     problems = _table("problems.toml", "problem", Problem, lambda row: row.id)
     statuses = _table("statuses.toml", "status", Status, lambda row: row.name)
     actions = _table("statuses.toml", "action", Action, lambda row: row.name)
+    conda_names = _table("takeover.toml", "conda_name", CondaNames)
+    conda_system = _table("takeover.toml", "conda_system", CondaSystem)
+    conda_images = _table("takeover.toml", "conda_image", CondaOfImage)
+    debian_names = _table("takeover.toml", "debian_name", DebianNames)
+    import_names = _table("takeover.toml", "import_name", ImportNames)
+    framework_packages = _table("takeover.toml", "framework_package", FrameworkPackages, lambda row: row.framework)
+    instead = _table("takeover.toml", "instead", Instead, lambda row: row.package)
+    known_indexes = _table("takeover.toml", "known_index", KnownIndex)
+    docker_images = _table("takeover.toml", "docker_image", DockerImage, lambda row: row.repository)
+    left_variables = _table("takeover.toml", "left_variable", LeftVariable)
     translations = _table("statuses.toml", "translation", Translation, lambda row: row.text)
 
     def __init__(self, folder: Path) -> None:

@@ -603,3 +603,95 @@ class Image:
     @property
     def is_gpu(self) -> bool:
         return self.release.cuda_provider != "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondaNames:
+    """PyPI's names of what conda calls otherwise, or the same; empty where PyPI has none."""
+
+    names: tuple[tuple[str, str], ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondaSystem:
+    """The distribution's packages of what conda has beside Python packages."""
+
+    names: tuple[tuple[str, str], ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CondaOfImage:
+    """What conda installs, by shell pattern, and an image brings."""
+
+    patterns: tuple[str, ...]
+    chooses: Literal["cuda", "python", "cpu", ""] = ""  # what of the image its version chooses
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DebianNames:
+    """Packages of the distribution, by shell pattern, that are taken over by another name; empty: not at all."""
+
+    names: tuple[tuple[str, str], ...]
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportNames:
+    """The packages of PyPI that modules are of; empty where PyPI has none."""
+
+    names: tuple[tuple[str, str], ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameworkPackages:
+    """The packages that are a framework, those that come with it, and others, by shell pattern, that are for it."""
+
+    framework: Framework
+    main: tuple[str, ...]
+    companions: tuple[str, ...]
+    implied: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instead:
+    """A package in whose place another is taken."""
+
+    package: str
+    instead: str  # empty: none
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownIndex:
+    """An index, by a pattern for its address, that a project needs not name: PyPI's, or one of a framework's own."""
+
+    pattern: str  # with a group `tag` for the CUDA in it: `cu124`
+    is_pypi: bool = False
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerImage:
+    """What the tags of a public image say: groups `version`, `cuda`, `python` of the pattern `tag`."""
+
+    repository: str
+    framework: Framework | Literal[""] = ""
+    tag: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftVariable:
+    """Variables, by shell pattern, that a project's environment is not to set."""
+
+    patterns: tuple[str, ...]
+    reason: str
+    source: str

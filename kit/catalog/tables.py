@@ -36,6 +36,10 @@ TABLES: dict[str, tuple[str, ...]] = {
     "toolkit.toml": ("known_bad", "engine_minimum", "driver_package"),
     "problems.toml": ("problem",),
     "statuses.toml": ("status", "action", "translation"),
+    "takeover.toml": (
+        *("conda_name", "conda_system", "conda_image", "debian_name", "import_name", "framework_package", "instead"),
+        *("known_index", "docker_image", "left_variable"),
+    ),
 }
 
 

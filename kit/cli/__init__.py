@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "gpus": ("gpus", "Show who uses which GPU."),
     "render": ("render", "Write Dockerfiles from the templates and the catalog."),
     "lock": ("lock", "Solve and write the locks of images, or check them."),
+    "export": ("export", "Print the project's locked environment for pip, conda or uv."),
     "update": ("lock", "Ask registries for the digests of base images."),
     "build": ("build", "Build images."),
     "run": ("run", "Start a notebook, TensorBoard, a shell or a command in an image."),

@@ -138,15 +138,21 @@ def read(path: Path, environment: Mapping[str, str]) -> tuple[str, dict[str, Any
         raise BadInputError(
             f"{path} cannot be read: {e.strerror}", hint="correct its permissions, or move it away"
         ) from None
+    return text, parse(text, path), others
+
+
+def parse(text: str, path: Path) -> dict[str, Any]:
+    """What a text of TOML says. Raises BadInputError, with the line, for one that is none."""
     if not text.strip():
-        return text, {}, others
+        return {}
     # The standard library's, or what it was made of where Python is older.
     toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         for number, line in enumerate(text.splitlines(), start=1):
             if line.count(".") > MAX_DEPTH and _unquoted_dots(line) > MAX_DEPTH:
                 raise ValueError(f"a key of more than {MAX_DEPTH} parts (at line {number})")
-        return text, toml.loads(text), others
+        document: dict[str, Any] = toml.loads(text)
+        return document
     except (ValueError, RecursionError) as e:  # ValueError: TOML's own kind of it, and numbers with too many digits
         found = re.search(r"line (\d+)", str(e))
         place = int(found[1]) if found else len(text.splitlines())

@@ -123,6 +123,34 @@ def newest(
     return found[1] if found else ""
 
 
+def addresses(catalog: Catalog, image: Image, requirements: str, indexes: tuple[str, ...]) -> str:
+    """A pylock.toml (PEP 751) of packages that are all pinned: uv's, with the address of each wheel.
+
+    Beside PyPI and the release's own index these `indexes` are asked. Raises NetworkError when an index does not
+    answer, LockError when a package is not there.
+    """
+    arguments = ["wanted.txt", "--no-deps", "--universal", "--python-version", catalog.pythons_for(image)[0]]
+    arguments += ["--format", "pylock.toml", "--output-file", "pylock.toml", "--no-annotate", "--no-header"]
+    # Of several indexes any may have the one release that a pin names; the caller compares its hashes.
+    arguments += ["--index-strategy", "unsafe-best-match"]
+    uv = uv_program(catalog.uv_version)
+    with files.scratch("export") as folder:
+        for index in (_index(catalog, image, (), folder), *indexes):
+            arguments += _index_arguments(index)
+        try:
+            # Pins of packages that lie on several indexes: each has the one release, and its hash is compared.
+            _run(
+                uv,
+                "compile",
+                [*arguments, "--index-strategy", "unsafe-best-match"],
+                {"wanted.txt": requirements},
+                folder,
+            )
+        except CommandError as e:
+            raise _solve_error(image, e) from None
+        return (folder / "pylock.toml").read_text(encoding="utf-8")
+
+
 def _index(catalog: Catalog, image: Image, wheels: tuple[Wheel, ...], folder: Path) -> str:
     """The address of the release's own index; with `wheels`, of one in the folder that lists these alone.
 

@@ -302,6 +302,16 @@ NAMES = {image.name for image in IMAGES}
         "platforms",
         "architectures",
         "gpus",
+        "conda_names",
+        "conda_system",
+        "conda_images",
+        "debian_names",
+        "import_names",
+        "framework_packages",
+        "instead",
+        "known_indexes",
+        "docker_images",
+        "left_variables",
     ],
 )
 def test_every_row_has_a_source(table: str) -> None:

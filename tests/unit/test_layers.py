@@ -35,14 +35,14 @@ FLOORS: dict[str, tuple[str, ...]] = {
         *("ports", "sizes", "unix_http", "network", "templates", "screen"),
     ),
     "facts": ("facts", "catalog", "config", "spec", "targets"),
-    "decisions": ("locks", "render", "decide", "environment"),
+    "decisions": ("locks", "render", "decide", "environment", "takeover"),
     "machines": ("remote", "mounts", "apt", "private_engine", "engine", "host"),
     "actions": ("image", "run", "compose", "verify", "bench"),
     "cli": ("cli", "__main__"),
 }
 ROOMS = tuple(room for rooms in FLOORS.values() for room in rooms)
 # These ask no machine, start no program and open no connection: what they say follows from what they are given.
-PURE = ("facts", "spec", "targets", "decide")
+PURE = ("facts", "spec", "targets", "decide", "takeover")
 MACHINES = ("process", "procs", "unix_http", *FLOORS["machines"], *FLOORS["actions"])
 PROCESS_CALLS = ("os.system", "os.popen", "os.exec", "os.spawn", "os.posix_spawn", "os.fork")
 # Only here; every other module goes through the one named.
@@ -158,7 +158,7 @@ LAZY = {
         *("select", "selectors", "shutil", "socket", "statistics", "subprocess", "tarfile", "tempfile", "textwrap"),
         *("threading", "traceback", "urllib.error", "urllib.parse", "urllib.request"),
     ),
-    "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.text", "uv"),
+    "large, and for one command or one kind of terminal": ("pynvml", "rich.console", "rich.text", "uv", "yaml"),
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
         *("kit.catalog.names", "kit.cli.near", "kit.spec.request"),
