@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -341,8 +344,55 @@ def test_a_strangers_index_has_only_what_the_usual_one_lacks(lock: Lock, world: 
 def test_an_index_that_does_not_answer(lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    with pytest.raises(NetworkError, match="does not answer"):
+    with pytest.raises(NetworkError, match=r"does not answer as it should, so .*kit\.lock was not written"):
         lock("einops")
+
+
+@pytest.mark.parametrize("fault", ["breaks off in a page", "breaks off in a wheel", "refuses", "is overloaded"])
+def test_an_index_that_dies_half_way(
+    lock: Lock, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    class Index(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+        def do_GET(self) -> None:
+            is_page = self.path.endswith("/einops/")
+            if fault == "refuses":
+                self.send_error(403)
+            elif fault == "is overloaded":
+                self.send_error(503)
+            elif is_page and fault == "breaks off in a page":
+                self._break_off()
+            elif is_page and fault == "breaks off in a wheel":
+                self.send_response(200)
+                self.send_header("content-type", "text/html")
+                self.end_headers()
+                self.wfile.write(
+                    b'<!DOCTYPE html><a href="/einops-9.0-py3-none-any.whl">einops-9.0-py3-none-any.whl</a>'
+                )
+            elif self.path.endswith("einops-9.0-py3-none-any.whl"):
+                self._break_off()
+            else:
+                super().do_GET()
+
+        def _break_off(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.send_header("content-length", "10000")
+            self.end_headers()
+            self.wfile.write(b"PK")
+            self.wfile.flush()
+            self.connection.close()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Index, directory=str(world / "index"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+        with pytest.raises(KitError) as caught:
+            lock("einops")
+        server.shutdown()
+    assert isinstance(caught.value, NetworkError), caught.value.details
 
 
 def test_what_an_index_of_kits_configuration_is_asked(lock: Lock, monkeypatch: pytest.MonkeyPatch, world: Path) -> None:
