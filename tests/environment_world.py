@@ -52,6 +52,7 @@ def make_world(root: Path) -> Path:
         ("wants-old", "1.0", "torch<2.5"),
         ("wants-old", "0.9", "torch"),
         ("never", "1.0", "torch<2.5"),
+        ("aged", "2.0", "torch<2.5"),
         ("via", "1.0", "never"),
         ("old-school", "1.0", "pydantic<2"),
         ("lightning", "2.0", "einops ; extra == 'extra'"),
@@ -64,6 +65,7 @@ def make_world(root: Path) -> Path:
     make_wheel(wheels, "some-wheels", "1.1", tag="cp311-cp311-manylinux_2_17_x86_64")
     for tag in ("cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64"):
         make_wheel(wheels, "some-wheels", "1.0", tag=tag)
+    make_wheel(wheels, "aged", "1.0", tag="cp311-cp311-manylinux_2_17_x86_64")
     make_wheel(wheels, "much-older", "2.0", tag="cp311-cp311-manylinux_2_17_x86_64")
     make_wheel(wheels, "much-older", "1.0")
     make_wheel(wheels, "windows-only", "1.0", tag="cp311-cp311-win_amd64")

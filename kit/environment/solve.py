@@ -31,7 +31,16 @@ from kit.frozen import dataclass
 from kit.locks import known_wheels
 from kit.locks.format import Lock, Requirement, parse_requirements, read_lock, sha256
 from kit.locks.held import bounds, is_held
-from kit.locks.solver import Target, evaluate, find_wheels, is_unreachable, marker_environments, solution, targets
+from kit.locks.solver import (
+    Target,
+    evaluate,
+    find_wheels,
+    is_unreachable,
+    marker_environments,
+    newest_alone,
+    solution,
+    targets,
+)
 from kit.locks.uv import uv_program
 from kit.network import INDEX_VARIABLES, NetworkSettings, read_settings
 
@@ -121,10 +130,13 @@ class _Lack:
 
     @property
     def text(self) -> str:
-        where: dict[str, list[str]] = {}
+        pythons: dict[str, list[str]] = {}
         for target in self.targets:
-            where.setdefault(target.machine, []).append(target.python)
-        places = [f"Python {', '.join(pythons)} on linux {machine}" for machine, pythons in where.items()]
+            pythons.setdefault(target.machine, []).append(target.python)
+        machines: dict[str, list[str]] = {}
+        for machine, found in pythons.items():
+            machines.setdefault(", ".join(found), []).append(machine)
+        places = [f"Python {these} on linux {' and '.join(found)}" for these, found in machines.items()]
         return f"{self.package.name} {self.package.version} has no wheel for {' and '.join(places)}"
 
 
@@ -169,6 +181,7 @@ class _Beside:
         by_name = [_by_name(entry) for entry in others]
         excluded: list[str] = []  # versions that have no wheel for one of the bases
         lacking: dict[str, _Lack] = {}  # of the first of each
+        newest = self._newest({name: each for name, each in asked.items() if name not in {p.name for p in kept}})
         while True:
             said = [f"{lack.text}: another release is taken" for lack in lacking.values()]
             try:
@@ -177,22 +190,49 @@ class _Beside:
                     entries = self._as_little_moved(asked, entries, moved, present, excluded, said.append)
             except CommandError as e:
                 # Where no other version fits, the first one is what there is to say.
-                error = next((self._no_wheel(lack) for lack in lacking.values()), None)
+                error = next((self._no_wheel(lack, newest()) for lack in lacking.values()), None)
                 raise error or self._conflict(e, asked, present) from None
             added = self._added(entries)
+            older = [p for p in added if p.name not in lacking and _is_older(p, newest())]
             for package in added:
                 if (first := lacking.get(package.name)) and not _is_near(first.package.version, package.version):
-                    raise self._no_wheel(first)
+                    raise self._no_wheel(first, newest())
             found = self._without_wheels(added)
             if not found:
-                for line in said:
+                said += [f"{self._why_not(p.name, newest()[p.name])[0]}: {p.version} is taken" for p in older]
+                for line in dict.fromkeys(said):
                     say(line)
                 return tuple(added)
             for lack in found:
                 first = lacking.setdefault(lack.package.name, lack)
                 if len(excluded) >= _TRIES or not _is_free(asked, lack.package):
-                    raise self._no_wheel(first)
+                    raise self._no_wheel(first, newest())
                 excluded.append(f"{lack.package.name}!={lack.package.version}")
+
+    def _newest(self, asked: Mapping[str, list[Wanted]]) -> Callable[[], dict[str, str]]:
+        """What is the newest release of packages whatever else there is: found out beside the solve, so that an older
+        one is not taken without a word.
+        """
+        texts = [_text(w) for name, each in asked.items() if name not in self.versions for w in each if not w.marker]
+        if not texts:
+            return dict
+        uv, (target, *_) = uv_program(self.catalog.uv_version), targets(self.catalog, self.image)
+        pool = ThreadPoolExecutor(max_workers=1)
+        future = pool.submit(newest_alone, uv, texts, target, self.network)
+        pool.shutdown(wait=False)
+        return future.result
+
+    def _why_not(self, name: str, version: str) -> tuple[str, conflicts.Want | None]:
+        """Why a release of a package was not taken, as words, and what of the image is in its way."""
+        try:
+            self._ask([f"{name}=={version}", *self._rest()], self.lock.requirements, timeout_s=_ADVICE_S)
+        except CommandError as e:
+            held = {entry.name: self.versions[entry.name] for entry in self.held}
+            if want := conflicts.against(conflicts.wants(e.stderr), held):
+                by = "" if want.who == name else f" needs {want.who}, which"
+                holds = f"the image `{self.image.name}` holds {self._holds(want.what)}"
+                return f"{name} {version}{by} wants {want.text}, and {holds}", want
+        return f"{name} {version} does not go with what the image and {FILE} have", None
 
     def _refuse_what_is_held(self, asked: Mapping[str, list[Wanted]]) -> None:
         for entry in self.held:
@@ -367,7 +407,12 @@ class _Beside:
             hint="loosen or leave out what of it is named there; nothing was written",
         )
 
-    def _no_wheel(self, lack: _Lack) -> LockError:
+    def _no_wheel(self, lack: _Lack, newest: Mapping[str, str]) -> LockError:
+        if _is_older(lack.package, newest):
+            # It is only there because no newer one fits.
+            why, want = self._why_not(lack.package.name, newest[lack.package.name])
+            fits = [self._other_image(want)] if want else []
+            return LockError(f"{why}; {lack.text}", hint=_either(fits, "leave it out, or take another image"))
         machines = {target.machine for target in lack.targets}
         all_of_them = [target for target in targets(self.catalog, self.image) if target.machine in machines]
         others = [m for m in self.catalog.machines_for(self.image) if m not in machines]
@@ -556,6 +601,10 @@ def _text(wanted: Wanted, *, any_version: bool = False) -> str:
 
 def _by_name(entry: Requirement) -> str:
     return entry.name + (f" ; {entry.marker}" if entry.marker else "")
+
+
+def _is_older(package: Package, newest: Mapping[str, str]) -> bool:
+    return package.name in newest and Version(package.version) < Version(newest[package.name])
 
 
 def _is_near(before: str, after: str) -> bool:

@@ -152,6 +152,22 @@ def newest(
     return found[1] if found else ""
 
 
+def newest_alone(uv: Path, wanted: Iterable[str], target: Target, network: NetworkSettings) -> dict[str, str]:
+    """The version of each package that uv takes for a Python and a platform, whatever it needs and beside nothing else.
+
+    Empty when one of them is not to be had, or the index does not answer: it is for what is said beside an answer.
+    """
+    arguments = ["wanted.txt", "--no-deps", "--output-file", "solved.txt", *target.arguments]
+    arguments += ["--no-annotate", "--no-header"]
+    with files.scratch("lock") as folder:
+        try:
+            _run(uv, "compile", arguments, {"wanted.txt": _lines(wanted)}, folder, network)
+        except CommandError:
+            return {}
+        text = (folder / "solved.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"(?m)^([a-z0-9-]+)(?:\[[^\]]*\])?==([^\s;]+)", text))
+
+
 def _index(catalog: Catalog, image: Image, wheels: tuple[Wheel, ...], folder: Path, network: NetworkSettings) -> str:
     """The address of the release's own index; with `wheels`, of one in the folder that lists these alone.
 

@@ -16,6 +16,8 @@ from kit.errors import CheckFailedError, LockError, NoEngineError
 from kit.frozen import dataclass
 from kit.host import read_gpus
 from kit.image.build.ensure import ImageOptions
+from kit.image.build.options import BuildOptions
+from kit.network import read_settings
 from kit.project.system import lock_system
 from kit.project.turn import turn
 
@@ -33,7 +35,8 @@ class LockAsk:
     """How a project is to be locked."""
 
     target: str = ""  # the machine that a wish becomes an image for; empty: this one
-    image: ImageOptions = field(default_factory=ImageOptions)  # how to reach the network, and to get at the image
+    # How to reach the network, and to get at the image where packages of the distribution are asked for.
+    image: ImageOptions = field(default_factory=lambda: ImageOptions(build=BuildOptions(network=read_settings())))
     upgrade: bool = False  # let go of all versions, and choose the image again
     upgrade_packages: frozenset[str] = frozenset()  # let go of the versions of these
 

@@ -148,7 +148,23 @@ def test_the_package_wants_another_framework(lock: Lock) -> None:
     assert error.hint == (
         "`wants-old==0.9` is the newest that fits; or the image `torch2.4-cu124` has torch 2.4.0; nothing was written"
     )
-    assert _versions(lock("wants-old")) == {"wants-old": "0.9"}
+
+
+def test_an_older_release_is_not_taken_without_a_word(lock: Lock) -> None:
+    said: list[str] = []
+    found = lock("wants-old", "einops", say=said.append)
+    assert _versions(found) == {"wants-old": "0.9", "einops": "0.8.1"}
+    assert said == ["wants-old 1.1 wants torch<2.5, and the image `torch2.6-cu124` holds 2.6.0: 0.9 is taken"]
+    said.clear()
+    lock("wants-old<1", "einops", say=said.append)  # which is asked for
+    lock("wants-old", "einops", present=found, say=said.append)  # as it was before
+    assert said == []
+    error = _fails(lock, "aged")
+    assert error.message == (
+        "aged 2.0 wants torch<2.5, and the image `torch2.6-cu124` holds 2.6.0; "
+        "aged 1.0 has no wheel for Python 3.10 on linux x86_64"
+    )
+    assert error.hint == "the image `torch2.4-cu124` has torch 2.4.0; nothing was written"
 
 
 def test_what_a_package_brings_along_wants_another_framework(lock: Lock) -> None:
