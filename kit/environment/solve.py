@@ -199,7 +199,12 @@ class _Beside:
                     raise self._no_wheel(first, newest())
             found = self._without_wheels(added)
             if not found:
-                said += [f"{self._why_not(p.name, newest()[p.name])[0]}: {p.version} is taken" for p in older]
+                for package in older:
+                    why, want = self._why_not(package.name, newest()[package.name])
+                    if not _is_near(newest()[package.name], package.version):
+                        fits = [f"`{package.name}=={package.version}` is the newest that fits"]
+                        raise LockError(why, hint=_either([*fits, self._other_image(want) if want else ""]))
+                    said.append(f"{why}: {package.version} is taken")
                 for line in dict.fromkeys(said):
                     say(line)
                 return tuple(added)
@@ -230,8 +235,10 @@ class _Beside:
             held = {entry.name: self.versions[entry.name] for entry in self.held}
             if want := conflicts.against(conflicts.wants(e.stderr), held):
                 by = "" if want.who == name else f" needs {want.who}, which"
-                holds = f"the image `{self.image.name}` holds {self._holds(want.what)}"
+                holds = f"the image `{self.image.name}` holds {want.what} {self._holds(want.what)}"
                 return f"{name} {version}{by} wants {want.text}, and {holds}", want
+            if lack := next((one for one in conflicts.unusable(e.stderr) if one.why == conflicts.NO_WHEEL), None):
+                return f"{name} {version} needs {lack.name}, which has no wheel", None
         return f"{name} {version} does not go with what the image and {FILE} have", None
 
     def _refuse_what_is_held(self, asked: Mapping[str, list[Wanted]]) -> None:

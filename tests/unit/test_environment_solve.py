@@ -152,16 +152,26 @@ def test_the_package_wants_another_framework(lock: Lock) -> None:
 
 def test_an_older_release_is_not_taken_without_a_word(lock: Lock) -> None:
     said: list[str] = []
-    found = lock("wants-old", "einops", say=said.append)
-    assert _versions(found) == {"wants-old": "0.9", "einops": "0.8.1"}
-    assert said == ["wants-old 1.1 wants torch<2.5, and the image `torch2.6-cu124` holds 2.6.0: 0.9 is taken"]
+    found = lock("slow", "einops", say=said.append)
+    assert _versions(found) == {"slow": "1.1", "einops": "0.8.1"}
+    assert said == ["slow 1.2 wants torch<2.5, and the image `torch2.6-cu124` holds torch 2.6.0: 1.1 is taken"]
     said.clear()
-    lock("wants-old<1", "einops", say=said.append)  # which is asked for
-    lock("wants-old", "einops", present=found, say=said.append)  # as it was before
+    lock("slow<1.2", "einops", say=said.append)  # which is asked for
+    lock("slow", "einops", present=found, say=said.append)  # as it was before
     assert said == []
+
+
+def test_one_that_is_much_older_is_not_taken_at_all(lock: Lock) -> None:
+    error = _fails(lock, "wants-old", "einops")
+    assert error.message == "wants-old 1.1 wants torch<2.5, and the image `torch2.6-cu124` holds torch 2.6.0"
+    assert error.hint == (
+        "`wants-old==0.9` is the newest that fits; or the image `torch2.4-cu124` has torch 2.4.0; nothing was written"
+    )
+    assert _versions(lock("wants-old==0.9")) == {"wants-old": "0.9"}
+    assert _fails(lock, "built").message == "built 2.0 needs flash, which has no wheel"
     error = _fails(lock, "aged")
     assert error.message == (
-        "aged 2.0 wants torch<2.5, and the image `torch2.6-cu124` holds 2.6.0; "
+        "aged 2.0 wants torch<2.5, and the image `torch2.6-cu124` holds torch 2.6.0; "
         "aged 1.0 has no wheel for Python 3.10 on linux x86_64"
     )
     assert error.hint == "the image `torch2.4-cu124` has torch 2.4.0; nothing was written"
