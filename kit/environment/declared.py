@@ -56,8 +56,8 @@ def declared(config: Config) -> Declared | None:
         if problem := wrong_package(text):
             raise wrong("environment.packages", problem)
     for text in config.value("environment.system"):
-        if not _SYSTEM.fullmatch(text):
-            raise wrong("environment.system", f"`{text}` is not the name of a package of Debian or Ubuntu")
+        if problem := wrong_system(text):
+            raise wrong("environment.system", problem)
     for text in config.value("environment.indexes"):
         if not _INDEX.fullmatch(text):
             raise wrong("environment.indexes", "an index is a URL that begins with https://")
@@ -93,3 +93,8 @@ def wrong_package(text: str) -> str:
     if requirement.url and (redact.text(requirement.url) != requirement.url):
         return "an address with a password in it"
     return ""
+
+
+def wrong_system(text: str) -> str:
+    """What is wrong with the name of a package of the distribution; empty when nothing is."""
+    return "" if _SYSTEM.fullmatch(text) else f"`{text}` is not the name of a package of Debian or Ubuntu"
