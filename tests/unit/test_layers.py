@@ -150,6 +150,7 @@ LAZY = {
             "io",
             "logging",
             "packaging.markers",
+            "packaging.specifiers",
             "packaging.version",
             "pwd",
             "re",
