@@ -11,6 +11,7 @@ import click
 from kit import config
 from kit.cli import complete
 from kit.cli.arguments import user_option
+from kit.cli.lock import lock_ask
 from kit.cli.options import Command, Options, host_option, json_option
 from kit.cli.output import ask, count, picked, print_json, print_table, say
 from kit.cli.screen import CommandScreen
@@ -19,9 +20,9 @@ from kit.environment.declared import FILE, Declared, declared
 from kit.environment.format import LOCK_NAME
 from kit.errors import BadInputError
 from kit.project import add, diff, init, keep
+from kit.project.lock import lock_project
 
 if TYPE_CHECKING:
-    from kit.environment.format import EnvironmentLock
     from kit.project.add import Changed
     from kit.project.diff import Added
 
@@ -40,7 +41,8 @@ class SystemWords(click.Command):
             else:
                 is_system = False
                 given.append(word)
-        if "--system" in args and not any(word.startswith("--system=") for word in given):
+        named = any(word.startswith("--system=") for word in given)
+        if "--system" in args and not named and not ctx.resilient_parsing:
             raise BadInputError("--system names no package", hint=f"for example `{ctx.command_path} --system ffmpeg`")
         return super().parse_args(ctx, given)
 
@@ -190,14 +192,8 @@ def _reader(options: Options) -> add.Read:
 
 
 def _solver(options: Options) -> add.Solve:
-    from kit.project.lock import LockAsk, lock_project
-
-    screen = CommandScreen(options)
-
-    def solve(wanted: Declared) -> EnvironmentLock:
-        return lock_project(wanted, LockAsk(target=options.host), screen)
-
-    return solve
+    asked, screen = lock_ask(options), CommandScreen(options)
+    return lambda wanted: lock_project(wanted, asked, screen)
 
 
 def _print_changed(options: Options, changed: Changed, **more: Any) -> None:

@@ -17,8 +17,8 @@ from packaging.version import Version
 from kit import paths
 from kit.catalog import load_catalog
 from kit.environment import format, manifest
+from kit.environment.current import inputs_hash
 from kit.environment.declared import FILE, Declared
-from kit.environment.solve import inputs_hash
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.locks.format import read_lock

@@ -15,9 +15,9 @@ import pytest
 from kit import config, paths
 from kit.catalog import load_catalog
 from kit.environment import format
+from kit.environment.current import inputs_hash
 from kit.environment.declared import Declared, declared
 from kit.environment.format import EnvironmentLock, Package
-from kit.environment.solve import inputs_hash
 from kit.errors import BadInputError, CheckFailedError, LockError, NotReadyError
 from kit.locks.format import read_lock, sha256
 from kit.project import diff, keep
