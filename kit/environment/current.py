@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kit import paths
-from kit.environment import pyproject, wish
+from kit.environment import pyproject
 from kit.environment.declared import Declared
 from kit.environment.format import EnvironmentLock
-from kit.locks.format import read_lock, sha256
+from kit.locks.format import hash_in, sha256
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
@@ -35,18 +35,23 @@ def inputs_hash(declared: Declared) -> str:
 def differences(catalog: Catalog, declared: Declared, lock: EnvironmentLock) -> list[str]:
     """What the project asks for, or its image is, otherwise than when the lock was made, one line each; asks nobody.
 
-    Raises BadInputError, as `inputs_hash` does.
+    Raises BadInputError, as `inputs_hash` does, and LockError when the image's lock cannot be read.
     """
     image = next((image for image in catalog.images() if image.name == lock.image), None)
     if image is None:
         return [f"its image `{lock.image}` is not in this kit's catalog"]
     found = []
-    if not wish.admits(declared.image, image):
-        found.append(f"`{declared.image}` is asked for, and the lock is for `{lock.image}`")
-    elif inputs_hash(declared) != lock.inputs_hash:
+    if inputs_hash(declared) != lock.inputs_hash:
+        from kit.environment import wish
+
         asks = "what kit.toml or pyproject.toml asks for" if declared.project else "what kit.toml asks for"
-        found.append(f"{asks} has changed (image, packages, system packages or indexes)")
-    if read_lock(paths.images_dir() / image.name, image).lock_hash != lock.image_lock:
+        is_other = not wish.admits(declared.image, image)
+        found.append(
+            f"`{declared.image}` is asked for, and the lock is for `{lock.image}`"
+            if is_other
+            else f"{asks} has changed (image, packages, system packages or indexes)"
+        )
+    if hash_in(paths.images_dir() / image.name) != lock.image_lock:
         found.append(f"the lock of the image `{lock.image}` has changed")
     return found
 

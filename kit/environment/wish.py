@@ -37,12 +37,23 @@ def choose_for(catalog: Catalog, wish: str, host: Callable[[], Host]) -> tuple[I
         if not fitting:
             there = ", ".join(release.name for release in catalog.releases if release.framework == request.framework)
             raise NoSuchImageError(f"there is no image for `{wish}`", hint=f"there are: {there}")
-        return max(fitting, key=lambda i: (not catalog.unlocked_reason(i), version_key(i.release.version))), None
+        return max(fitting, key=lambda image: (not catalog.unlocked_reason(image), *_newest(image))), None
     known = compat.with_pci_gpus(catalog, host())
     found = compat.resolve(request, catalog, known)
     if found.image is None:
         raise compat.no_fit(wish, found, known)
     return found.image, found
+
+
+def newest_for_gpus(catalog: Catalog, wish: str) -> Image | None:
+    """The newest image with a lock that a wish may become on a machine with a GPU; None when there is none."""
+    request = _request(wish)
+    fitting = [
+        image
+        for image in catalog.images()
+        if request and image.is_gpu and _fits(request, image) and not catalog.unlocked_reason(image)
+    ]
+    return max(fitting, key=_newest, default=None)
 
 
 def admits(wish: str, image: Image) -> bool:
@@ -53,6 +64,10 @@ def admits(wish: str, image: Image) -> bool:
 
 def _fits(request: ImageRequest, image: Image) -> bool:
     return image.flavor == request.flavor and request.admits(image.release)
+
+
+def _newest(image: Image) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return version_key(image.release.version), version_key(image.release.cuda or "0")
 
 
 def _request(wish: str) -> ImageRequest | None:

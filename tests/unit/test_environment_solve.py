@@ -17,6 +17,7 @@ from kit.environment.declared import Declared
 from kit.environment.format import EnvironmentLock, read, write
 from kit.environment.solve import differences, inputs_hash, solve
 from kit.errors import BadInputError, KitError, LockError, NetworkError
+from kit.locks.format import read_lock
 from tests.fake_wheels import make_index, make_sdist, make_wheel
 
 RELEASE = """
@@ -187,7 +188,7 @@ def _fails(lock: Lock, *packages: str, **more: Any) -> LockError:
 def test_the_lock_has_what_the_image_lacks_and_says_what_it_is_of(lock: Lock, image: Image, tmp_path: Path) -> None:
     found = lock("einops", "numpy>=1.20", "pydantic", "tomli; sys_platform == 'win32'")
     assert _versions(found) == {"einops": "0.8.1"}  # the cap of images is not one of projects
-    own = locks.read_lock(paths.images_dir() / image.name, image)
+    own = read_lock(paths.images_dir() / image.name, image)
     assert (found.image, found.image_lock) == (image.name, own.lock_hash)
     assert (found.pythons, found.source_date_epoch) == (("3.10", "3.11"), own.source_date_epoch)
     assert write(tmp_path, found)
