@@ -183,7 +183,7 @@ lint-shell: .venv/ready
 	@$(BIN)/shellcheck .ci/run
 	# begin.sh and end.sh are halves of one script: neither finds the other (SC1091), nor what it sets (SC2154).
 	$(BIN)/shellcheck --shell=sh --exclude=SC1091,SC2154 templates/*.sh
-	$(BIN)/shellcheck --shell=sh kit/host/probe.sh kit/image/build/podman.sh kit/image/base/configure.sh
+	$(BIN)/shellcheck --shell=sh kit/host/probe.sh kit/image/build/podman.sh kit/image/base/configure.sh kit/project/system.sh
 
 lint-dockerfiles: .venv/ready
 	@$(BIN)/hadolint images/*/Dockerfile

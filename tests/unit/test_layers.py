@@ -37,7 +37,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "catalog", "config", "spec", "targets"),
     "decisions": ("locks", "render", "decide", "environment"),
     "machines": ("remote", "mounts", "apt", "private_engine", "engine", "host"),
-    "actions": ("image", "run", "compose", "verify", "bench"),
+    "actions": ("image", "run", "project", "compose", "verify", "bench"),
     "cli": ("cli", "__main__"),
 }
 ROOMS = tuple(room for rooms in FLOORS.values() for room in rooms)

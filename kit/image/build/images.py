@@ -33,6 +33,8 @@ from kit.network import FRAMEWORK_INDEX
 REGISTRY_PATIENCE_S = 8
 # Podman 4 reads the manifest of an image that is for one platform alone, and then refuses it: it is there.
 ANSWERED = ("parsing manifest blob", "is not a manifest list")
+# Begins what a step's script says of a failure.
+SAID = "kit: "
 WITHOUT_REGISTRY = "give a mirror with --registry-mirror, or build without a registry: --base archive"
 
 
@@ -196,6 +198,12 @@ def build_error(name: str, log: Log, code: int, *, hints: Hints = NO_HINTS) -> K
             details=tuple(lines[-15:]),
             hint="a mirror that is out of date or changed does that: set PIP_INDEX_URL to another index, or "
             f"{FRAMEWORK_INDEX} for what is from PyTorch's own",
+        )
+    # A sentence of a step's own script: it knows why better than its last lines show.
+    if said := next((line.removeprefix(SAID) for line in reversed(lines) if line.startswith(SAID)), ""):
+        return BuildFailedError(
+            f"the build of {name} failed: {said}",
+            details=tuple(line for line in lines[-15:] if not line.startswith(SAID)),
         )
     if step and re.search(r"^\[[^]]*\] (FROM|load metadata) ", step.name) and (known := recognise(text, REGISTRY)):
         hint = "`kit update` asks the registry for the present digests; `--base archive` needs none"
