@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING
 
 from kit import paths
-from kit.environment import editable
 from kit.locks.format import LOCK_FILE, sha256
 
 if TYPE_CHECKING:
@@ -17,7 +16,11 @@ if TYPE_CHECKING:
 
 def inputs_hash(declared: Declared) -> str:
     """A hash over what a project asks for, and what its pyproject.toml does when it is installed itself."""
-    requires = editable.read(declared.folder).requires if declared.project else ()
+    requires: tuple[str, ...] = ()
+    if declared.project:
+        from kit.environment.editable import read
+
+        requires = read(declared.folder).requires
     asked = [declared.image, declared.packages, declared.system, declared.indexes, declared.project, requires]
     return sha256(json.dumps(asked))
 

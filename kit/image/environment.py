@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kit import labels, layout
 from kit.catalog import Catalog, load_catalog
 from kit.engine import Engine, connect
-from kit.environment import editable, format
+from kit.environment import format
 from kit.environment.current import differences
 from kit.environment.declared import FILE, Declared
 from kit.errors import BadInputError, CheckFailedError, LockError, NoSuchImageError
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
 
 LOCK_IT = "`kit lock` in the project's folder brings it up to date"
 TEMPLATES = ("environment.Dockerfile.j2", "macros.j2")
-SCRIPTS = (*STEP_SCRIPTS, "project.py")
+SCRIPTS = (*STEP_SCRIPTS, "project.py", "system.sh")
+SYSTEM_FILE = "system.txt"  # in the build's folder, where the step looks for it
 HASH_DIGITS = 12
 
 
@@ -112,7 +114,7 @@ def current(catalog: Catalog, environment: Environment, engine: Engine, options:
     """
     for identity, mark in fingerprints(catalog, environment.image):
         source = "archive" if identity.startswith("archive:") else "registry"
-        if options.base in ("auto", source):
+        if options.base in ("auto", source) and _is_locked_on(catalog, environment, identity):
             built = _there(catalog, environment, Parent(fingerprint=mark, identity=identity), engine)
             if built:
                 return built
@@ -126,7 +128,7 @@ def reference_of(catalog: Catalog, environment: Environment, engine: Engine) -> 
     if built := current(catalog, environment, engine, BuildOptions()):
         return built.reference
     parent = _parent(engine, environment.image.reference)
-    return _reference(environment, _fingerprint(catalog, environment, parent)) if parent else ""
+    return _reference(environment, _fingerprint(catalog, environment, parent, engine)) if parent else ""
 
 
 def ensure_environment(
@@ -161,7 +163,7 @@ def build_environment(declared: Declared, request: BuildRequest, screen: Screen)
         images.require_equal_digests(engine)
         parent = _bring_parent(catalog, environment, engine, request.image, screen)
         with screen.building(name) as progress:
-            plan = _plan(catalog, environment, parent, _on(engine, request.image.build), progress)
+            plan = _plan(catalog, environment, parent, engine, _on(engine, request.image.build), progress)
             first, second = (images.digest_of(engine, plan) for _ in range(2))
         if first != second:
             raise CheckFailedError(f"two builds of {name} differ", details=(first, second))
@@ -194,7 +196,7 @@ def _ensure(catalog: Catalog, environment: Environment, engine: Engine, options:
         return there
     with screen.building(environment.name) as progress:
         if there is None:
-            plan = _plan(catalog, environment, parent, _on(builder, wanted), progress)
+            plan = _plan(catalog, environment, parent, builder, _on(builder, wanted), progress)
             progress.message(f"{environment.name}: {_additions(environment)} on {environment.image.name}")
             there = images.make(builder, plan, time.monotonic())
             progress.message(line_of(there))
@@ -245,7 +247,7 @@ def _parent(engine: Engine, reference: str) -> Parent | None:
 
 def _there(catalog: Catalog, environment: Environment, parent: Parent, engine: Engine) -> Built | None:
     """The environment's image on that parent, if the engine has it and kit made it."""
-    mark = _fingerprint(catalog, environment, parent)
+    mark = _fingerprint(catalog, environment, parent, engine)
     reference = _reference(environment, mark)
     made = engine.made_labels(reference) or {}
     if made.get(labels.FINGERPRINT) != mark:
@@ -264,21 +266,59 @@ def _reference(environment: Environment, mark: str) -> str:
     return f"kit/{environment.name}:{mark[:HASH_DIGITS]}"
 
 
-def _fingerprint(catalog: Catalog, environment: Environment, parent: Parent) -> str:
+def _fingerprint(catalog: Catalog, environment: Environment, parent: Parent, engine: Engine) -> str:
     """A hash of all that decides what is in the environment's image. Not of its Dockerfile's text, which takes longer
     to make than all else here, but of what that is made of.
     """
-    values, requirements = _values(catalog, environment, parent.identity)
+    system = _system(catalog, environment, parent.identity, engine)
+    values, requirements = _values(catalog, environment, system)
     made_of = json.dumps(values, sort_keys=True)
     return hash_of(step_scripts((*TEMPLATES, *SCRIPTS)), made_of, requirements, parent.fingerprint)
 
 
-def _values(catalog: Catalog, environment: Environment, identity: str) -> tuple[dict[str, Any], str]:
+def _system(catalog: Catalog, environment: Environment, identity: str, engine: Engine) -> str:
+    """The list of the step that installs packages of the distribution on such a base; empty where there is none.
+
+    Raises LockError when kit.lock has none for that release.
+    """
+    if not environment.declared.system:
+        return ""
+    from kit.environment.system import layer_for, step_list, suite_of
+
+    suite = suite_of(catalog, identity)
+    found = {layer.architecture for layer in environment.lock.system if layer.suite == suite}
+    # The step itself sees to it that they are the image's.
+    architecture = found.pop() if len(found) == 1 else _architecture(catalog, engine)
+    layer = layer_for(environment.lock, suite, architecture)
+    return step_list(catalog, layer) if layer.packages else ""
+
+
+def _is_locked_on(catalog: Catalog, environment: Environment, identity: str) -> bool:
+    """Whether kit.lock has what it needs for a base, which only packages of the distribution are different for."""
+    if not environment.declared.system:
+        return True
+    from kit.environment.system import suite_of
+
+    return suite_of(catalog, identity) in {layer.suite for layer in environment.lock.system}
+
+
+def _architecture(catalog: Catalog, engine: Engine) -> str:
+    """What images of the engine's machine are for, in dpkg's and docker's word."""
+    machine = engine.connection.run("uname -m").stdout.strip() if engine.connection else os.uname().machine
+    names = {row.machine: row.name.partition("/")[2] for row in catalog.platforms}
+    return names.get(machine, machine)
+
+
+def _values(catalog: Catalog, environment: Environment, system: str) -> tuple[dict[str, Any], str]:
     """What the template of the Dockerfile gets but for the name of the image below, and the text of the lock, by
-    sections.
+    sections; `system`: the list of the step for packages of the distribution.
     """
     declared, lock = environment.declared, environment.lock
-    project = asdict(editable.read(declared.folder)) if declared.project else None
+    project = None
+    if declared.project:
+        from kit.environment.editable import read
+
+        project = asdict(read(declared.folder))
     sections = dict(_sections(environment))
     steps: list[dict[str, Any]] = [
         {
@@ -296,6 +336,7 @@ def _values(catalog: Catalog, environment: Environment, identity: str) -> tuple[
         "image": environment.image.name,
         "uv": catalog.uv_version,
         "epoch": lock.source_date_epoch,
+        "system": hash_of(system) if system else "",
         "sections": list(sections),
         "steps": steps,
         "project": _encoded(json.dumps(project, sort_keys=True)) if project else "",
@@ -339,16 +380,23 @@ def _quoted(value: str) -> str:
 
 
 def _plan(
-    catalog: Catalog, environment: Environment, parent: Parent, options: BuildOptions, progress: Progress
+    catalog: Catalog,
+    environment: Environment,
+    parent: Parent,
+    engine: Engine,
+    options: BuildOptions,
+    progress: Progress,
 ) -> Plan:
-    mark = _fingerprint(catalog, environment, parent)
-    values, requirements = _values(catalog, environment, parent.identity)
+    mark = _fingerprint(catalog, environment, parent, engine)
+    system = _system(catalog, environment, parent.identity, engine)
+    values, requirements = _values(catalog, environment, system)
     return Plan(
         name=environment.name,
         reference=_reference(environment, mark),
         dockerfile=render(values, parent.reference),
         requirements=requirements,
         layers={section: text for section, (_, _, text) in _sections(environment)},
+        files={SYSTEM_FILE: system} if system else {},
         scripts=SCRIPTS,
         uv=catalog.uv_version,
         source_date_epoch=environment.lock.source_date_epoch,

@@ -332,6 +332,10 @@ def _is_of(container: Container, image: str, service: str) -> bool:
     """Whether a container is of an image that this name may stand for, and this service; empty: whichever."""
     from kit.catalog.names import ImageRequest
 
+    if image.startswith("env-"):
+        if labels.ENVIRONMENT not in container.labels:
+            return False
+        image = image.removeprefix("env-")
     asked, has = ImageRequest.parse(image), ImageRequest.parse(container.labels.get(labels.IMAGE, ""))
     is_image = not image or (asked is not None and has is not None and asked.covers(has))
     return is_image and service in ("", container.labels.get(labels.SERVICE))

@@ -34,6 +34,8 @@ from kit.verify.report import PROJECT, SCRIPTS, Check, Report, Subject
 GROUPS = tuple(
     ["packages", "framework", "image", "security", "container", "training", "jupyter", "tensorboard", "devel", "gpu"]
 )
+# The one of a project that has a check of its own.
+OWN_GROUP = "project"
 # The container ends and goes by itself then, should this process be killed before it removes it.
 LIFE_S = 2 * 60 * 60
 SERVICE_PATIENCE_S = 60
@@ -179,7 +181,7 @@ def check(
 
 
 def _groups(*, has_check: bool) -> tuple[str, ...]:
-    return (*GROUPS, *(["project"] if has_check else []))
+    return (*GROUPS, *([OWN_GROUP] if has_check else []))
 
 
 def names(*, has_check: bool = False) -> list[str]:

@@ -22,7 +22,7 @@ from kit.config import trust
 from kit.engine import Engine
 from kit.environment import current, editable, format
 from kit.environment.declared import Declared, declared
-from kit.environment.format import EnvironmentLock, Package
+from kit.environment.format import EnvironmentLock, Package, SystemLayer, SystemPackage
 from kit.errors import BadInputError, BuildFailedError, LockError
 from kit.image import environment as image
 from kit.image.build import images
@@ -33,11 +33,11 @@ from kit.image.build.options import SILENT, BuildOptions
 from kit.image.build.podman import for_podman
 from kit.image.buildlog import BuildLog
 from kit.locks.format import sha256
-from kit.run.containers import describe
+from kit.run.containers import describe, find
 from kit.verify import expected
 from tests.conftest import REPOSITORY, Project, Result
 from tests.fake_docker import FakeDocker, container
-from tests.unit.test_build import recorded
+from tests.unit.test_build import RECORDED
 
 HASH = "sha256:" + "a" * 64
 EINOPS = Package(name="einops", version="0.8.1", hashes=(HASH,))
@@ -112,7 +112,7 @@ def store(engine: Engine, fake_docker: FakeDocker, monkeypatch: pytest.MonkeyPat
     there: dict[str, Any] = {}
     fake_docker.reply("buildx", "version", stdout="github.com/docker/buildx 0.29.1\n")
     fake_docker.reply("buildx", "imagetools", stdout="Name: x\n")
-    fake_docker.reply("buildx", "build", stdout=recorded("ok"))
+    fake_docker.reply("buildx", "build", stdout=(RECORDED / "ok.jsonl").read_text())
 
     def note(_: Engine, reference: str) -> None:
         args = fake_docker.called("buildx", "build")[-1].args
@@ -140,7 +140,7 @@ def ensured(catalog: Catalog, own: Declared, engine: Engine, **options: Any) -> 
 
 
 def dockerfile(catalog: Catalog, own: Declared) -> str:
-    values, _ = image._values(catalog, image.read_environment(catalog, own), "archive:bookworm")
+    values, _ = image._values(catalog, image.read_environment(catalog, own), "")
     return image.render(values, PARENT)
 
 
@@ -370,6 +370,46 @@ def test_an_environment_without_packages_has_no_step_for_them(own: Declared, cat
     text = dockerfile(catalog, make(own.folder, catalog, table='env = { A = "b" }\n'))
     assert "AS lock" not in text
     assert re.findall("^RUN ", text, re.MULTILINE) == []
+
+
+def system_layer(suite: str, architecture: str = "amd64") -> SystemLayer:
+    package = SystemPackage(
+        name="ffmpeg", version="7:5.1", architecture=architecture, file="pool/main/f/ffmpeg.deb", sha256="c" * 64
+    )
+    return SystemLayer(suite=suite, architecture=architecture, wanted=("ffmpeg",), packages=(package,))
+
+
+def test_packages_of_the_distribution_are_of_the_release_below(
+    own: Declared, catalog: Catalog, engine: Engine, store: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, str] = {}
+    stream = Engine.stream
+
+    def look(self: Engine, args: list[str], *rest: Any) -> int:
+        if "build" in args:
+            given.update({file.name: file.read_text() for file in Path(args[-1]).iterdir()})
+        return stream(self, args, *rest)
+
+    monkeypatch.setattr(Engine, "stream", look)
+    noble, bookworm = system_layer("noble"), system_layer("bookworm")
+    named = make(own.folder, catalog, EINOPS, table='system = ["ffmpeg"]\n', system=(bookworm, noble))
+    reference, _ = ensured(catalog, named, engine)
+    assert "suite noble amd64\n" in given["system.txt"]
+    assert f"package {'c' * 64} ffmpeg 7:5.1 amd64 pool/main/f/ffmpeg.deb\n" in given["system.txt"]
+    assert "sh /run/kit/system.sh /run/kit/system.txt" in given["Dockerfile"]
+    assert given["Dockerfile"].index("system.sh") < given["Dockerfile"].index("install_layer")
+    assert ensured(catalog, named, engine) == (reference, False)
+    two = make(
+        own.folder, catalog, EINOPS, table='system = ["ffmpeg"]\n', system=(noble, system_layer("noble", "arm64"))
+    )
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64", nodename="x"))
+    assert ensured(catalog, two, engine)[1]
+    assert "suite noble amd64\n" in given["system.txt"]
+    other = make(own.folder, catalog, EINOPS, table='system = ["ffmpeg"]\n', system=(bookworm,))
+    with pytest.raises(
+        LockError, match=r"kit\.lock has system packages for bookworm amd64, and tf-cpu stands on noble"
+    ):
+        ensured(catalog, other, engine)
 
 
 def test_hadolint_passes(own: Declared, catalog: Catalog, tmp_path: Path) -> None:
@@ -627,6 +667,7 @@ def test_a_container_of_an_environment_is_shown_as_one(engine: Engine, fake_dock
     fake_docker.reply("ps", stdout="a\nb\n")
     rows = [container("a", labels={"kit.environment": "sha256:1"}), container("b")]
     fake_docker.reply("container", "inspect", stdout=json.dumps(rows))
+    assert find(engine, "env-tf-cpu").name == "a"
     assert [describe(found, engine).image for found in engine.containers(label=labels.CLIENT)] == [
         "env-tf-cpu",
         "tf-cpu",

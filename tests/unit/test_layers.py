@@ -150,6 +150,7 @@ LAZY = {
             "io",
             "logging",
             "packaging.markers",
+            "packaging.requirements",
             "packaging.version",
             "pwd",
             "re",
@@ -162,7 +163,7 @@ LAZY = {
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
         *("kit.catalog.names", "kit.cli.near", "kit.spec.request"),
-        *("kit.environment.declared", "kit.image.environment"),
+        *("kit.environment.declared", "kit.environment.editable", "kit.environment.system", "kit.image.environment"),
         *(
             "kit.config",
             "kit.config.settings",

@@ -58,4 +58,6 @@ def _contexts(plan: Plan) -> Iterator[list[str]]:
         context = folder / plan.name
         paths.write_text(context / "Dockerfile", plan.dockerfile)
         paths.write_text(context / "requirements.lock", plan.requirements)
+        for name, text in plan.files.items():
+            paths.write_text(context / name, text)
         yield [*arguments, str(context)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ class Plan:
     dockerfile: str
     requirements: str  # the whole text of its lock
     layers: Mapping[str, str]  # the same by section
+    files: Mapping[str, str] = field(default_factory=dict)  # beside the Dockerfile
     scripts: Sequence[str] = STEP_SCRIPTS
     uv: str  # its version
     source_date_epoch: int

@@ -41,6 +41,8 @@ def run(engine: Engine, plan: Plan) -> tuple[int, Log]:
         paths.write_text(folder / "Dockerfile", for_podman(plan.dockerfile, context, plan.layers))
         for layer, text in plan.layers.items():
             paths.write_text(folder / f"{layer}.txt", text)
+        for name, text in plan.files.items():
+            paths.write_text(folder / name, text)
         arguments = [
             "--format=docker",  # OCI's has no health check
             "--layers",
