@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "Recognise GPU and Docker errors in a log; say cause and fix."),
     "gpus": ("gpus", "Show who uses which GPU."),
     "render": ("render", "Write Dockerfiles from the templates and the catalog."),
-    "lock": ("lock", "Solve and write the locks of images, or check them."),
+    "lock": ("lock", "Solve and write a project's lock, or those of images; check them."),
     "update": ("lock", "Ask registries for the digests of base images."),
     "build": ("build", "Build images."),
     "run": ("run", "Start a notebook, TensorBoard, a shell or a command in an image."),
