@@ -114,6 +114,7 @@ def group(
 
     \b
     kit run torch jupyter           a notebook on the GPU, in the newest image that works here
+    kit init; kit add einops        a project with an environment of its own, the same everywhere
     kit doctor                      what is wrong with this machine, and how to mend it
     """
     if host and host not in HERE and ctx.invoked_subcommand in LOCAL_COMMANDS:

@@ -61,6 +61,18 @@ class Contents:
     env: tuple[tuple[str, str], ...] = ()
 
 
+def place(folder: Path) -> Path:
+    """The kit.toml of a project, which may be a link. Raises BadInputError for one that leads out of the folder: what
+    is there is another project's.
+    """
+    real = (folder / FILE).resolve()
+    if not real.is_relative_to(folder.resolve()):
+        raise BadInputError(
+            f"{folder / FILE} is a link to {real}", hint="change that file in its own folder, or by hand"
+        )
+    return real
+
+
 def read(path: Path) -> str:
     """A kit.toml as it is, line ends included. Raises BadInputError when it cannot be read."""
     try:

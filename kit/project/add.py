@@ -18,7 +18,7 @@ from kit import paths
 from kit.catalog import load_catalog
 from kit.environment import format, manifest
 from kit.environment.current import inputs_hash
-from kit.environment.declared import FILE, Declared
+from kit.environment.declared import Declared
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.locks.format import read_lock
@@ -87,7 +87,7 @@ def change(
     with turn(read().folder, screen.say):
         # Whoever had the turn may have changed the file.
         declared = read()
-        path = (declared.folder / FILE).resolve()
+        path = manifest.place(declared.folder)
         text = manifest.read(path)
         edited = edit(text)
         pins = tuple(f"{name}=={version}" for name, version in exact.items())

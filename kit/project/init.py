@@ -57,7 +57,8 @@ def init(folder: Path, wish: str, screen: Screen, *, target: str = "", taken: Ta
         is_there = os.path.lexists(path)
         if is_there and known.project_file != path:
             raise BadInputError(f"kit does not read {path}", details=known.passed_over, hint="move it away")
-        text = manifest.read(path) if is_there else ""
+        real = manifest.place(folder)
+        text = manifest.read(real) if is_there else ""
         says_image = next((str(s.value) for s in known.project if s.key == "image"), "") if is_there else ""
         asked = wish or (taken.image if taken else "") or says_image
         image, _ = choose_for(load_catalog(), asked or WISH, lambda: host.read_gpus(target))
@@ -67,6 +68,6 @@ def init(folder: Path, wish: str, screen: Screen, *, target: str = "", taken: Ta
             same = ("packages", "system", "indexes", "project", "env")
             contents = replace(contents, **{name: getattr(taken, name) for name in same})
         made = manifest.with_table(text, contents) if is_there else manifest.create(contents)
-        paths.write_text(path.resolve(), made, mode=stat.S_IMODE(path.stat().st_mode) if is_there else 0o644)
+        paths.write_text(real, made, mode=stat.S_IMODE(real.stat().st_mode) if is_there else 0o644)
     above = None if is_there else known.project_file
     return Made(file=path, is_new=not is_there, image=written, chosen=image.name, above=above)

@@ -98,6 +98,7 @@ PLAIN = [
     "show torch-cu126",
     "config show",
     "config path",
+    "init tf-cpu",
     "matrix --all",
     "explain --list",
     "explain log",

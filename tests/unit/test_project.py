@@ -196,6 +196,15 @@ def test_a_link_and_its_mode_stay(folder: Path, screen: Screen) -> None:
     assert real.stat().st_mode & 0o777 == 0o640
 
 
+def test_a_link_to_another_project_is_not_followed(folder: Path, screen: Screen) -> None:
+    other = folder.parent / "other.toml"
+    (folder / "kit.toml").rename(other)
+    (folder / "kit.toml").symlink_to("../other.toml")
+    with pytest.raises(BadInputError, match="is a link to"):
+        add(reader(folder), ("timm",), (), solver(timm="1.0.20"), screen)
+    assert other.read_text() == WRITTEN
+
+
 # `kit add` with a solve that takes a while.
 PROCESS = """
 import sys, time
