@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "Recognise GPU and Docker errors in a log; say cause and fix."),
     "gpus": ("gpus", "Show who uses which GPU."),
     "render": ("render", "Write Dockerfiles from the templates and the catalog."),
-    "lock": ("lock", "Solve and write a project's lock, or those of images; check them."),
+    "lock": ("lock", "Solve and check the lock of a project, or those of images."),
     "update": ("lock", "Ask registries for the digests of base images."),
     "init": ("environment", "Give this folder an environment of its own: write a kit.toml."),
     "add": ("environment", "Add packages to the project's environment."),

@@ -19,7 +19,7 @@ _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[^\]]*\])?"
 _CLAUSE = r"(?:===?|~=|!=|[<>]=?)[A-Za-z0-9.+!*_-]*[A-Za-z0-9*]"
 _SPEC = rf"(?:{_CLAUSE}(?:,\s*{_CLAUSE})*)?"
 # Whole: no part of a name or version is taken for one.
-_ITEM = rf"(?<![A-Za-z0-9._-]){_NAME}{_SPEC}(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
+_ITEM = rf"(?<![A-Za-z0-9._-]){_NAME}{_SPEC}(?![A-Za-z0-9_<>=!~-]|\.[A-Za-z0-9]|,\s*[<>=!~])"
 # Not the subject of what follows: `… depends on a<1 and b depends on c`.
 _MORE = rf"(?: and {_ITEM}(?! (?:versions|depends?|was|were|has|have|cannot|can|is|are)\b))*"
 _DEPENDS = re.compile(rf"({_ITEM}) depends? on ((?:one of|any of):? )?({_ITEM}{_MORE})")

@@ -25,7 +25,7 @@ from kit.environment import conflicts, pyproject
 from kit.environment.current import differences as differences
 from kit.environment.current import inputs_hash as inputs_hash
 from kit.environment.declared import FILE, Declared
-from kit.environment.format import EnvironmentLock, Package
+from kit.environment.format import LOCK_NAME, EnvironmentLock, Package
 from kit.errors import BadInputError, CommandError, KitError, LockError, NetworkError
 from kit.frozen import dataclass
 from kit.locks import known_wheels
@@ -355,8 +355,8 @@ class _Beside:
 
     def _unreachable(self, error: CommandError) -> NetworkError:
         return NetworkError(
-            f"a package index does not answer, so {self.declared.folder / 'kit.lock'} was not written",
-            details=error.details[-3:],
+            f"a package index does not answer as it should, so {self.declared.folder / LOCK_NAME} was not written",
+            details=tuple(line for line in error.details if line.strip())[-4:],
             hint=f"try again, or set {INDEX_VARIABLES[1]} to a mirror that can be reached from here",
         )
 

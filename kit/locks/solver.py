@@ -23,9 +23,12 @@ from kit.network import FRAMEWORK_INDEX, NetworkSettings, read_settings
 
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
-# What uv writes when an index does not answer.
+# What uv writes when an index does not answer, refuses to, or breaks off in a file.
 _NO_ANSWER = re.compile(
-    "failed to fetch|dns error|connection|timed out|error sending request|could not connect", re.IGNORECASE
+    r"failed to (?:fetch|download)|dns error|timed out|error sending request|could not connect|invalid package format"
+    r"|connection (?:refused|reset|closed|aborted)|valid authentication credentials|\b403 Forbidden"
+    r"|network was disabled",
+    re.IGNORECASE,
 )
 _SETTINGS = "uv.toml"
 _PATIENCE_S = 900.0

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 from collections.abc import Callable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kit import locks, paths
+from kit import paths
 from kit.catalog import Catalog, load_catalog
 from kit.catalog.rows import Image
 from kit.environment.declared import Declared
@@ -18,139 +21,17 @@ from kit.environment.format import EnvironmentLock, read, write
 from kit.environment.solve import differences, inputs_hash, solve
 from kit.errors import BadInputError, KitError, LockError, NetworkError
 from kit.locks.format import read_lock
-from tests.fake_wheels import make_index, make_sdist, make_wheel
-
-RELEASE = """
-[[release]]
-name = "{name}"
-framework = "torch"
-version = "{torch}"
-cuda = "12.4"
-cuda_provider = "wheels"
-requirements = ["torch=={torch}"]
-pythons = ["3.10", "3.11", "3.13"]
-platforms = ["linux/amd64"]
-distro = "ubuntu22.04"
-suites = ["bookworm"]
-source = "a page"
-verified = "pypi"
-"""
+from tests.environment_world import make_world, variables
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a package index, a stranger's, a catalog of two images, and their locks."""
-    root = tmp_path_factory.mktemp("world")
-    wheels, strangers = root / "wheels", root / "strangers"
-    wheels.mkdir()
-    strangers.mkdir()
-    for name, version, *requires in (
-        ("torch", "2.6.0", "numpy", "nvidia-cublas-cu12==12.4.5.8"),
-        ("torch", "2.4.0", "numpy", "nvidia-cublas-cu12==12.4.5.8"),
-        ("nvidia-cublas-cu12", "12.4.5.8"),
-        ("numpy", "2.1.0"),
-        ("numpy", "1.26.4"),
-        ("jupyterlab", "4.0.0", "pydantic>=2", "tomli ; python_version < '3.11'"),
-        ("pydantic", "2.13.1"),
-        ("pydantic", "2.11.9"),
-        ("pydantic", "1.10"),
-        ("tomli", "2.0"),
-        # What projects add.
-        ("einops", "0.8.1"),
-        ("einops", "0.8.0"),
-        ("gradio", "6.0", "pydantic<2.12", "einops"),
-        ("gradio", "5.0", "pydantic"),
-        ("wants-old", "1.1", "torch<2.5"),
-        ("wants-old", "1.0", "torch<2.5"),
-        ("wants-old", "0.9", "torch"),
-        ("never", "1.0", "torch<2.5"),
-        ("via", "1.0", "never"),
-        ("old-school", "1.0", "pydantic<2"),
-        ("lightning", "2.0", "einops ; extra == 'extra'"),
-        ("only-old-python", "1.0", "tomli>=1 ; python_version < '3.11'"),
-        ("both", "1.0"),
-        ("needs-stranger", "1.0", "stranger"),
-        ("needs-flash", "1.0", "flash"),
-    ):
-        make_wheel(wheels, name, version, requires=tuple(requires))
-    make_wheel(wheels, "some-wheels", "1.1", tag="cp311-cp311-manylinux_2_17_x86_64")
-    for tag in ("cp310-cp310-manylinux_2_17_x86_64", "cp311-cp311-manylinux_2_17_x86_64"):
-        make_wheel(wheels, "some-wheels", "1.0", tag=tag)
-    make_wheel(wheels, "much-older", "2.0", tag="cp311-cp311-manylinux_2_17_x86_64")
-    make_wheel(wheels, "much-older", "1.0")
-    make_wheel(wheels, "windows-only", "1.0", tag="cp311-cp311-win_amd64")
-    make_wheel(strangers, "both", "9.0")
-    make_wheel(strangers, "stranger", "1.0", requires=("both",))
-    make_index(root / "index", wheels)
-    make_index(root / "other", strangers)
-    make_sdist(root / "index", "flash", "2.0")
-    newer, withdrawn = (make_wheel(root, name, "1.0") for name in ("newer", "withdrawn"))
-    _page(root / "index/newer", newer, 'data-requires-python="&gt;=3.12"')
-    _page(root / "index/withdrawn", withdrawn, 'data-yanked="it was broken"')
-    _make_catalog(root / "catalog")
-    patch = pytest.MonkeyPatch()
-    with patch.context() as there:
-        for name, value in _variables(root).items():
-            there.setenv(name, value)
-        there.setattr(paths, "images_dir", lambda: root / "images")
-        catalog = load_catalog(root / "catalog")
-        for image in catalog.images():
-            locks.solve(catalog, image)
-    return root
-
-
-def _page(folder: Path, wheel: Path, attributes: str) -> None:
-    folder.mkdir()
-    (folder / "index.html").write_text(f'<!DOCTYPE html><a href="{wheel.as_uri()}" {attributes}>{wheel.name}</a>')
-
-
-def _variables(root: Path) -> dict[str, str]:
-    return {"UV_DEFAULT_INDEX": (root / "index").as_uri(), "UV_CACHE_DIR": str(root / "cache")}
-
-
-def _make_catalog(folder: Path) -> None:
-    folder.mkdir()
-    for name in ("bases.toml", "cuda.toml", "platforms.toml"):
-        (folder / name).write_bytes((load_catalog().folder / name).read_bytes())
-    for name in ("gpus.toml", "wheels.toml", "chips.toml", "devices.tsv"):
-        (folder / name).write_text("")
-    releases = (("torch2.6-cu124", "2.6.0"), ("torch2.4-cu124", "2.4.0"))
-    (folder / "frameworks.toml").write_text("".join(RELEASE.format(name=n, torch=t) for n, t in releases))
-    (folder / "packages.toml").write_text(
-        f"""
-[[layer]]
-name = "cuda"
-patterns = ["nvidia-*"]
-reason = "r"
-source = "s"
-[[held]]
-patterns = ["numpy"]
-reason = "r"
-source = "s"
-[[cap]]
-requirement = "einops<0.8.1"
-reason = "r"
-source = "s"
-[[built_for]]
-package = "numpy"
-versions = ">=2"
-requirements = ["some-wheels>=0.5"]
-reason = "r"
-source = "s"
-[[package]]
-name = "jupyterlab"
-source = "s"
-[[tool]]
-name = "uv"
-version = "{load_catalog().uv_version}"
-source = "s"
-"""
-    )
+    return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture
 def catalog(world: Path, monkeypatch: pytest.MonkeyPatch) -> Catalog:
-    for name, value in _variables(world).items():
+    for name, value in variables(world).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(paths, "images_dir", lambda: world / "images")
     return load_catalog(world / "catalog")
@@ -341,8 +222,55 @@ def test_a_strangers_index_has_only_what_the_usual_one_lacks(lock: Lock, world: 
 def test_an_index_that_does_not_answer(lock: Lock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1:1/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
-    with pytest.raises(NetworkError, match="does not answer"):
+    with pytest.raises(NetworkError, match=r"does not answer as it should, so .*kit\.lock was not written"):
         lock("einops")
+
+
+@pytest.mark.parametrize("fault", ["breaks off in a page", "breaks off in a wheel", "refuses", "is overloaded"])
+def test_an_index_that_dies_half_way(
+    lock: Lock, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    class Index(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None: ...
+
+        def do_GET(self) -> None:
+            is_page = self.path.endswith("/einops/")
+            if fault == "refuses":
+                self.send_error(403)
+            elif fault == "is overloaded":
+                self.send_error(503)
+            elif is_page and fault == "breaks off in a page":
+                self._break_off()
+            elif is_page and fault == "breaks off in a wheel":
+                self.send_response(200)
+                self.send_header("content-type", "text/html")
+                self.end_headers()
+                self.wfile.write(
+                    b'<!DOCTYPE html><a href="/einops-9.0-py3-none-any.whl">einops-9.0-py3-none-any.whl</a>'
+                )
+            elif self.path.endswith("einops-9.0-py3-none-any.whl"):
+                self._break_off()
+            else:
+                super().do_GET()
+
+        def _break_off(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html")
+            self.send_header("content-length", "10000")
+            self.end_headers()
+            self.wfile.write(b"PK")
+            self.wfile.flush()
+            self.connection.close()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Index, directory=str(world / "index"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
+        monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+        with pytest.raises(KitError) as caught:
+            lock("einops")
+        server.shutdown()
+    assert isinstance(caught.value, NetworkError), caught.value.details
 
 
 def test_what_an_index_of_kits_configuration_is_asked(lock: Lock, monkeypatch: pytest.MonkeyPatch, world: Path) -> None:
