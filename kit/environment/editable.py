@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
+import os
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kit import files, layout
+from kit import layout
+from kit.config import files
+from kit.environment.pyproject import PYPROJECT
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 
-FILE = "pyproject.toml"
 # Of a project whose version only its build would find out. As other tools write it.
 UNKNOWN_VERSION = "0+unknown"
-_LIMIT_BYTES = 2**20
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?")
 _VERSION = re.compile(r"[0-9A-Za-z.!+_-]{1,100}")
 _COMMAND = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
@@ -38,23 +37,12 @@ class Editable:
 
 def read(folder: Path) -> Editable:
     """The project of a folder. Raises BadInputError when its pyproject.toml is missing, wrong, or names no package."""
-    file = folder / FILE
-    try:
-        text = files.read_bytes(file, limit=_LIMIT_BYTES).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise BadInputError(
-            f"{folder} has no {FILE}, and `project = true` in [environment] installs what that describes",
-            hint="write one with a [project] table, or leave `project` out",
-        ) from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise BadInputError(f"{file} cannot be read: {e}") from None
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        document = toml.loads(text)
-    except (ValueError, RecursionError) as e:
-        raise BadInputError(f"{file} is not valid TOML: {e}") from None
-    project, poetry = _table(document, "project"), _table(_table(document, "tool"), "poetry")
-    name, version = project.get("name") or poetry.get("name"), project.get("version") or poetry.get("version")
+    file = folder / PYPROJECT
+    if not files.is_there(file):
+        raise BadInputError(f"kit.toml says `project = true`, and there is no {file}", hint="add one, or leave it out")
+    _, document, _ = files.read(file, os.environ)
+    project = _table(document, "project")
+    name, version = project.get("name"), project.get("version")
 
     def wrong(what: str) -> BadInputError:
         return BadInputError(f"{file}: {what}")
@@ -64,9 +52,7 @@ def read(folder: Path) -> Editable:
     if version is not None and (not isinstance(version, str) or not _VERSION.fullmatch(version)):
         raise wrong("`version` of [project] is no version")
     groups = {group: _table(_table(project, "entry-points"), group) for group in _table(project, "entry-points")}
-    groups["console_scripts"] = _table(project, "scripts") or {
-        key: value for key, value in _table(poetry, "scripts").items() if isinstance(value, str)
-    }
+    groups["console_scripts"] = _table(project, "scripts")
     groups["gui_scripts"] = _table(project, "gui-scripts")
     for group, entries in groups.items():
         for key, value in entries.items():

@@ -21,7 +21,7 @@ from kit.engine import Engine, connect
 from kit.environment import format
 from kit.environment.current import differences
 from kit.environment.declared import FILE, Declared
-from kit.errors import BadInputError, CheckFailedError, LockError, NoSuchImageError
+from kit.errors import BadInputError, BuildFailedError, CheckFailedError, LockError, NoSuchImageError
 from kit.frozen import dataclass
 from kit.image.build.ensure import (
     BuildRequest,
@@ -42,11 +42,12 @@ from kit.image.build.options import BuildOptions, Built, Progress
 if TYPE_CHECKING:
     from kit.catalog.rows import Image
     from kit.environment.format import EnvironmentLock
+    from kit.image.buildlog import Log, Step
     from kit.screen import Screen
 
 LOCK_IT = "`kit lock` in the project's folder brings it up to date"
 TEMPLATES = ("environment.Dockerfile.j2", "macros.j2")
-SCRIPTS = (*STEP_SCRIPTS, "project.py", "system.sh")
+SCRIPTS = (*STEP_SCRIPTS, "project.py", "guards.py", "system.sh")
 SYSTEM_FILE = "system.txt"  # in the build's folder, where the step looks for it
 HASH_DIGITS = 12
 
@@ -198,7 +199,7 @@ def _ensure(catalog: Catalog, environment: Environment, engine: Engine, options:
         if there is None:
             plan = _plan(catalog, environment, parent, builder, _on(builder, wanted), progress)
             progress.message(f"{environment.name}: {_additions(environment)} on {environment.image.name}")
-            there = images.make(builder, plan, time.monotonic())
+            there = _make(catalog, plan, builder, screen)
             progress.message(line_of(there))
         if options.transfer:
             send(there, builder, engine, progress, screen)
@@ -320,18 +321,19 @@ def _values(catalog: Catalog, environment: Environment, system: str) -> tuple[di
 
         project = asdict(read(declared.folder))
     sections = dict(_sections(environment))
+    last = next(reversed(sections), "")
     steps: list[dict[str, Any]] = [
         {
             "section": section,
             "index": index and f" {shlex.quote(index)} {' '.join(names)}",
             "is_framework_index": index in ("", environment.image.release.index),
-            "scripts": [],
+            "scripts": ["guards.py"] if section == last else [],
         }
         for section, (index, names, _) in sections.items()
     ]
     if project:
         steps = steps or [{"section": "", "index": "", "is_framework_index": True, "scripts": []}]
-        steps[-1]["scripts"] = ["project.py"]
+        steps[-1]["scripts"] = [*steps[-1]["scripts"], "project.py"]
     values = {
         "image": environment.image.name,
         "uv": catalog.uv_version,
@@ -393,7 +395,7 @@ def _plan(
     return Plan(
         name=environment.name,
         reference=_reference(environment, mark),
-        dockerfile=render(values, parent.reference),
+        dockerfile=render(values, parent.reference, guards=_guards(catalog, environment)),
         requirements=requirements,
         layers={section: text for section, (_, _, text) in _sections(environment)},
         files={SYSTEM_FILE: system} if system else {},
@@ -409,8 +411,45 @@ def _plan(
     )
 
 
-def render(values: Mapping[str, Any], parent: str) -> str:
-    """The Dockerfile of an environment on the image of that name."""
+def _guards(catalog: Catalog, environment: Environment) -> str:
+    """The arguments of templates/guards.py. They are no part of what is in the image, and take long to make."""
+    from kit.environment.guards import arguments
+
+    return " ".join(map(shlex.quote, arguments(catalog, environment.lock))) if environment.lock.packages else ""
+
+
+def _make(catalog: Catalog, plan: Plan, engine: Engine, screen: Screen) -> Built:
+    """Build what is planned, and say what guards warn of. Raises BuildFailedError with their sentences when they stop
+    it, and what `images.make` raises.
+    """
+    from kit.environment.guards import sentences_of
+    from kit.image.build import images
+
+    lines: list[str] = []
+
+    def look(log: Log, finished: list[Step]) -> None:
+        lines.extend(line for step in finished for line in step.lines)
+        plan.progress.log(log, finished)
+
+    progress = Progress(message=plan.progress.message, log=look)
+    try:
+        built = images.make(engine, replace(plan, progress=progress), time.monotonic())
+    except BuildFailedError as e:
+        found = [finding for finding in sentences_of(catalog, [*lines, *e.details]) if finding.stops]
+        if not found:
+            raise
+        raise BuildFailedError(
+            f"{plan.name}: {found[0].message}",
+            hint=found[0].hint,
+            details=tuple(finding.message for finding in found[1:]),
+        ) from None
+    for finding in sentences_of(catalog, lines):
+        screen.say(f"warning: {finding.message}; {finding.hint}")
+    return built
+
+
+def render(values: Mapping[str, Any], parent: str, *, guards: str = "") -> str:
+    """The Dockerfile of an environment on the image of that name; `guards`: the arguments of their program."""
     from kit import templates
 
-    return templates.environment().get_template(TEMPLATES[0]).render(parent=parent, **values)
+    return templates.environment().get_template(TEMPLATES[0]).render(parent=parent, guards=guards, **values)

@@ -216,7 +216,9 @@ def test_dockerfile_of_an_environment(golden: Callable[..., None], tmp_path: Pat
     )
     catalog = load_catalog()
     of = environment.Environment(declared=own, image=catalog.find("tf-cpu"), lock=lock)
-    golden(environment.render(environment._values(catalog, of, "x")[0], "kit/tf-cpu:latest"), "environment.Dockerfile")
+    values, _ = environment._values(catalog, of, "x")
+    text = environment.render(values, "kit/tf-cpu:latest", guards=environment._guards(catalog, of))
+    golden(text, "environment.Dockerfile")
 
 
 def sha256(text: str) -> str:

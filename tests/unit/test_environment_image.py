@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -140,8 +141,8 @@ def ensured(catalog: Catalog, own: Declared, engine: Engine, **options: Any) -> 
 
 
 def dockerfile(catalog: Catalog, own: Declared) -> str:
-    values, _ = image._values(catalog, image.read_environment(catalog, own), "")
-    return image.render(values, PARENT)
+    found = image.read_environment(catalog, own)
+    return image.render(image._values(catalog, found, "")[0], PARENT, guards=image._guards(catalog, found))
 
 
 def builds(fake_docker: FakeDocker) -> list[str]:
@@ -315,6 +316,34 @@ def test_a_build_gets_the_lock_in_sections_and_the_scripts(
     assert given["kit"] == " ".join(sorted(["uv", *image.SCRIPTS]))
 
 
+def guarded(fact: dict[str, Any], code: int) -> str:
+    """What a build prints in which the guards found something."""
+    vertex = {"digest": "d", "name": "[stage-1 2/2] RUN x", "started": "2026-11-21T00:00:00Z"}
+    line = base64.b64encode(f"kit-guard: {json.dumps(fact)}\n".encode()).decode()
+    done = {**vertex, "completed": "2026-11-21T00:00:01Z", **({"error": "exit code: 1"} if code else {})}
+    records = [{"vertexes": [vertex]}, {"logs": [{"vertex": "d", "data": line}]}, {"vertexes": [done]}]
+    return "".join(f"{json.dumps(record)}\n" for record in records)
+
+
+def test_what_the_guards_find_ends_the_build_or_is_said(
+    own: Declared, catalog: Catalog, engine: Engine, store: dict[str, Any], fake_docker: FakeDocker
+) -> None:
+    fact = {"guard": "libraries", "package": "einops", "library": "libx.so.1", "file": "einops/x.so", "stops": True}
+    ensured(catalog, replace(own), engine)
+    fake_docker.reply("buildx", "build", stdout=guarded(fact, 1), code=1)
+    named = make(own.folder, catalog, EINOPS, table='env = { A = "b" }\n')
+    with pytest.raises(
+        BuildFailedError, match=r"env-tf-cpu: einops needs libx\.so\.1, which the image lacks"
+    ) as caught:
+        ensured(catalog, named, engine)
+    assert "kit add --system" in caught.value.hint
+    fake_docker.reply("buildx", "build", stdout=guarded({**fact, "stops": False}, 0))
+    screen = Screen()
+    found = image.read_environment(catalog, named)
+    image.ensure_environment(catalog, found, engine, ImageOptions(), screen)  # type: ignore[arg-type]
+    assert [line for line in screen.said if line.startswith("warning: einops needs libx.so.1")]
+
+
 def test_what_is_from_an_index_of_its_own_is_looked_for_there_alone(
     own: Declared, catalog: Catalog, project: Project
 ) -> None:
@@ -440,8 +469,6 @@ def failed_check(output: str) -> BuildFailedError:
     name = '[stage-1 3/3] RUN --mount=type=tmpfs,target=/tmp     KIT_CHECK=cHl0aG9uIC1jICJpbXBvcnQgeCI= && bash -c "x"'
     vertex = {"digest": "d", "name": name, "started": "2026-11-21T00:00:00Z", "completed": "2026-11-21T00:00:01Z"}
     log.feed(json.dumps({"vertexes": [{**vertex, "error": "exit code: 1"}]}))
-    import base64
-
     log.feed(json.dumps({"logs": [{"vertex": "d", "data": base64.b64encode(output.encode()).decode()}]}))
     error = build_error("env-tf-cpu", log, 1)
     assert isinstance(error, BuildFailedError)
@@ -478,8 +505,6 @@ def test_a_project_is_read_and_not_run(tmp_path: Path) -> None:
     assert found.entry_points == {"console_scripts": {"lab": "my_lab.main:run"}, "lab.plugins": {"a": "my_lab.a"}}
     (folder / "src/my_lab").mkdir(parents=True)
     assert editable.read(folder).path == "/workspace/src"
-    poetry = write(tmp_path / "y", '[tool.poetry]\nname = "old"\nversion = "0.1"\nscripts = { o = "old:main" }\n')
-    assert editable.read(poetry).entry_points == {"console_scripts": {"o": "old:main"}}
     assert editable.read(write(tmp_path / "z", '[project]\nname = "z"\ndynamic = ["version"]\n')).version == "0+unknown"
 
 
@@ -505,7 +530,7 @@ def test_a_project_that_is_none_is_said(tmp_path: Path, text: str) -> None:
 
 
 def test_a_project_without_a_description_is_said(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"has no pyproject\.toml"):
+    with pytest.raises(BadInputError, match=r"there is no .*/pyproject\.toml"):
         editable.read(tmp_path)
 
 
