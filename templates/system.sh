@@ -114,8 +114,10 @@ install() {
         || fail "the packages of kit.lock cannot be installed in this image; \`kit lock\` writes it anew"
     [ -z "$policy" ] || rm "$policy"
     rm -f /var/lib/dbus/machine-id /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub
-    if [ -e /etc/machine-id ]; then printf '%s' "${machine:+$machine
-}" > /etc/machine-id; fi
+    if [ "$(cat /etc/machine-id 2>/dev/null || true)" != "$machine" ]; then
+        printf '%s' "${machine:+$machine
+}" > /etc/machine-id
+    fi
 }
 require_installed() {
     there=$(dpkg-query --show --showformat='${db:Status-Status} ${Version}' "$2:$4" 2>/dev/null) || true
