@@ -506,7 +506,8 @@ def test_an_image_that_is_newer_than_the_lock(step: Step, archive: DebianArchive
     older = entry(archive.add("base-thing", "0.9", architecture="all"), archive)
     done = step.run(older)
     assert (
-        "kit: the image has base-thing 1.0 already, which is newer than the 0.9 of kit.lock; `kit lock` takes it\n"
+        "kit: the image has base-thing 1.0 already, which is newer than the 0.9 of kit.lock; "
+        "`kit lock --upgrade` takes it\n"
     ) in done.stderr
     assert (done.returncode, step.unpacked) == (1, [])
 
@@ -515,7 +516,10 @@ def test_an_image_that_is_newer_than_the_lock(step: Step, archive: DebianArchive
 def test_what_lacks_a_package_that_it_needs_is_not_installed(step: Step, old: list[SystemPackage]) -> None:
     done = step.run(old[1])
     assert done.returncode == 1
-    assert "kit: the packages of kit.lock cannot be installed in this image; `kit lock` writes it anew\n" in done.stderr
+    assert (
+        "kit: the packages of kit.lock cannot be installed in this image; `kit lock --upgrade` asks anew\n"
+        in done.stderr
+    )
     assert step.unpacked == []
 
 
