@@ -297,6 +297,15 @@ def test_what_cannot_be_installed_says_why(locked: Callable[..., Any], names: tu
     assert any(line.startswith(why) for line in e.value.details), e.value.details
 
 
+@needs_apt
+def test_what_the_image_holds_stays(locked: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "c/dpkg/status"
+    file.write_text(file.read_text().replace("install ok installed", "hold ok installed"))
+    with pytest.raises(LockError, match="needs-newer cannot be installed beside what tf-cpu holds") as e:
+        locked("needs-newer")
+    assert e.value.details[0].startswith("needs-newer : Depends: base-thing (>= 1.1)"), e.value.details
+
+
 def test_apts_own_words_for_a_conflict() -> None:
     assert action._why((DATA / "conflict.txt").read_text()) == (
         "exim4-config : Conflicts: postfix but 3.7.11-0+deb12u1 is to be installed",
