@@ -30,7 +30,7 @@ require_not_newer() {
     there=$(dpkg-query --show --showformat='${db:Status-Status} ${Version}' "$2:$4" 2>/dev/null) || return 0
     [ "${there% *}" = installed ] || return 0
     if dpkg --compare-versions "${there#* }" gt "$3"; then
-        fail "the image has $2 ${there#* } already, which is newer than the $3 of kit.lock; \`kit lock\` takes it"
+        fail "the image has $2 ${there#* } already, which is newer than the $3 of kit.lock; \`kit lock --upgrade\` takes it"
     fi
 }
 is_right() { echo "$1  $store/$2" | sha256sum --check --status 2>/dev/null; }
@@ -111,11 +111,13 @@ install() {
         -o Dir::State::lists=/tmp/kit-none -o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts=/dev/null \
         -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root \
         -o DPkg::Options::=--force-confdef -o DPkg::Options::=--force-confold install \
-        || fail "the packages of kit.lock cannot be installed in this image; \`kit lock\` writes it anew"
+        || fail "the packages of kit.lock cannot be installed in this image; \`kit lock --upgrade\` asks anew"
     [ -z "$policy" ] || rm "$policy"
     rm -f /var/lib/dbus/machine-id /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub
-    if [ -e /etc/machine-id ]; then printf '%s' "${machine:+$machine
-}" > /etc/machine-id; fi
+    if [ "$(cat /etc/machine-id 2>/dev/null || true)" != "$machine" ]; then
+        printf '%s' "${machine:+$machine
+}" > /etc/machine-id
+    fi
 }
 require_installed() {
     there=$(dpkg-query --show --showformat='${db:Status-Status} ${Version}' "$2:$4" 2>/dev/null) || true

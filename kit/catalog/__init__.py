@@ -23,6 +23,7 @@ from kit.catalog.rows import (
     Cap,
     Chip,
     Codename,
+    CudaNumbered,
     DriverPackage,
     Elsewhere,
     EngineMinimum,
@@ -36,9 +37,11 @@ from kit.catalog.rows import (
     KnownPackage,
     Layer,
     LayerRule,
+    LibraryPackages,
     Limit,
     Listed,
     OpenOnly,
+    OptionalPart,
     Package,
     Platform,
     PopularPackages,
@@ -55,6 +58,7 @@ from kit.catalog.rows import (
     Tool,
     Toolkit,
     Translation,
+    Twins,
     Vgpu,
     Wheel,
     WheelMetadata,
@@ -89,6 +93,10 @@ class Catalog:
     system_packages = _table("packages.toml", "system_package", SystemPackage, lambda row: row.name)
     popular = _table("popular.toml", "popular", PopularPackages, lambda row: row.field)
     known_packages = _table("popular.toml", "known", KnownPackage)
+    twins = _table("guards.toml", "twins", Twins, lambda row: row.module)
+    cuda_numbered = _table("guards.toml", "cuda_numbered", CudaNumbered)
+    optional_parts = _table("guards.toml", "optional_part", OptionalPart, lambda row: row.package)
+    library_packages = _table("guards.toml", "libraries", LibraryPackages)
     tools = _table("packages.toml", "tool", Tool, lambda row: row.name)
     layer_rules = _table("packages.toml", "layer", LayerRule)
     caps = _table("packages.toml", "cap", Cap, lambda row: row.requirement)

@@ -183,6 +183,45 @@ class KnownPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Twins:
+    """Packages, by shell pattern, that are one package for `import` and write the same paths."""
+
+    module: str  # `cv2`
+    packages: tuple[str, ...]
+    share: tuple[str, ...] = ()  # these may stand beside each other at one version
+    cpu: tuple[str, ...] = ()  # these compute on the CPU alone
+    gpu: str = ""  # the one for an image's CUDA, `faiss-gpu-cu{major}`
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CudaNumbered:
+    """Packages, by shell pattern, whose version begins with the major of the CUDA that they are for."""
+
+    patterns: tuple[str, ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionalPart:
+    """Files, by shell pattern, without which a package works: a library that they need may be missing."""
+
+    package: str  # a shell pattern
+    patterns: tuple[str, ...]
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LibraryPackages:
+    """The distribution's packages that have libraries, by shell pattern, which wheels need and do not bring."""
+
+    packages: tuple[tuple[str, tuple[str, ...]], ...]
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tool:
     """A program that makes images, of which no other version may."""
 

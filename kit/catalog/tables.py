@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "packages.toml": ("package", "system_package", "layer", "cap", "held", "built_for", "tool"),
     "bases.toml": ("base", "suite", "codename", "snapshot", "privileged"),
     "popular.toml": ("popular", "known"),
+    "guards.toml": ("twins", "cuda_numbered", "optional_part", "libraries"),
     "platforms.toml": ("platform",),
     "engine.toml": ("engine_package", "engine_suite"),
     "cuda.toml": ("toolkit", "architecture", "open_only", "limit"),

@@ -82,6 +82,13 @@ class EnvironmentLock:
         """What the project's layer installs, as a pip with hash checking reads it."""
         return "".join(package.requirement.text() for package in self.packages)
 
+    @property
+    def content_hash(self) -> str:
+        """A hash over the image and what is added to it. Whatever else a project declares, equal additions have one."""
+        indexes = [package.index for package in self.packages]
+        system = [dataclasses.asdict(layer) for layer in self.system]
+        return sha256(json.dumps([self.image, self.image_lock, self.requirements, indexes, system]))
+
     def text(self) -> str:
         """The file. Equal locks are equal bytes."""
 

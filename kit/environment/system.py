@@ -67,9 +67,9 @@ def layer_of(suite: str, architecture: str, wanted: Sequence[str], lines: Sequen
 def replaced(layer: SystemLayer, lines: Sequence[str]) -> list[Replaced]:
     """Which of a layer's packages the image has in another version, of the same output."""
     there = {}
-    for line in _by_word(lines)["installed"]:
-        name, architecture, version = line.split(" ", 2)
-        there[name, architecture] = version
+    for words in map(str.split, _by_word(lines)["installed"]):
+        if len(words) == 3:
+            there[words[0], words[1]] = words[2]
     return [
         Replaced(name=p.name, old=there[p.name, p.architecture], new=p.version)
         for p in layer.packages
@@ -97,7 +97,7 @@ def _newest(dates: Sequence[str]) -> str:
     for text in dates:
         try:
             times.append(parsedate_to_datetime(text.replace("UTC", "+0000")).astimezone(datetime.timezone.utc))
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
     return max(times).strftime("%Y%m%dT%H%M%SZ") if times else ""
 

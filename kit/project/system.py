@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING
@@ -74,7 +75,7 @@ def _which(engine: Engine, reference: str) -> tuple[str, str]:
     """The release of the distribution that an image has, and dpkg's word for its architecture."""
     done = _run(engine, reference, ("sh", "-c", WHICH))
     words = done.stdout.split()
-    if done.returncode != 0 or len(words) != 2:
+    if done.returncode != 0 or len(words) != 2 or not all(re.fullmatch("[a-z0-9][a-z0-9.-]{0,40}", w) for w in words):
         raise LockError(
             f"{reference} does not say which release of Debian or Ubuntu it has",
             details=tuple(done.stderr.splitlines()[-3:]),

@@ -165,6 +165,8 @@ LAZY = {
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
         *("kit.catalog.names", "kit.cli.near", "kit.spec.request"),
+        *("kit.environment.declared", "kit.environment.editable", "kit.environment.guards", "kit.environment.system"),
+        "kit.image.environment",
         *(
             "kit.config",
             "kit.config.settings",

@@ -297,6 +297,15 @@ def test_what_cannot_be_installed_says_why(locked: Callable[..., Any], names: tu
     assert any(line.startswith(why) for line in e.value.details), e.value.details
 
 
+@needs_apt
+def test_what_the_image_holds_stays(locked: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "c/dpkg/status"
+    file.write_text(file.read_text().replace("install ok installed", "hold ok installed"))
+    with pytest.raises(LockError, match="needs-newer cannot be installed beside what tf-cpu holds") as e:
+        locked("needs-newer")
+    assert e.value.details[0].startswith("needs-newer : Depends: base-thing (>= 1.1)"), e.value.details
+
+
 def test_apts_own_words_for_a_conflict() -> None:
     assert action._why((DATA / "conflict.txt").read_text()) == (
         "exim4-config : Conflicts: postfix but 3.7.11-0+deb12u1 is to be installed",
@@ -506,7 +515,8 @@ def test_an_image_that_is_newer_than_the_lock(step: Step, archive: DebianArchive
     older = entry(archive.add("base-thing", "0.9", architecture="all"), archive)
     done = step.run(older)
     assert (
-        "kit: the image has base-thing 1.0 already, which is newer than the 0.9 of kit.lock; `kit lock` takes it\n"
+        "kit: the image has base-thing 1.0 already, which is newer than the 0.9 of kit.lock; "
+        "`kit lock --upgrade` takes it\n"
     ) in done.stderr
     assert (done.returncode, step.unpacked) == (1, [])
 
@@ -515,7 +525,10 @@ def test_an_image_that_is_newer_than_the_lock(step: Step, archive: DebianArchive
 def test_what_lacks_a_package_that_it_needs_is_not_installed(step: Step, old: list[SystemPackage]) -> None:
     done = step.run(old[1])
     assert done.returncode == 1
-    assert "kit: the packages of kit.lock cannot be installed in this image; `kit lock` writes it anew\n" in done.stderr
+    assert (
+        "kit: the packages of kit.lock cannot be installed in this image; `kit lock --upgrade` asks anew\n"
+        in done.stderr
+    )
     assert step.unpacked == []
 
 
