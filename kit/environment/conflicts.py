@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from packaging.specifiers import SpecifierSet
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from packaging.version import Version
+from packaging.version import VERSION_PATTERN, Version
 
 from kit.frozen import dataclass
 
@@ -15,13 +15,16 @@ from kit.frozen import dataclass
 ON_NO_INDEX, NO_RELEASE, NO_WHEEL, WITHDRAWN = "is on no index", "is no release", "has no wheel", "was withdrawn"
 # The project that the solver is told of; what it asks for is what kit asks for.
 _ASKER = "kit-lock"
-_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[^\]]*\])?"
-_CLAUSE = r"(?:===?|~=|!=|[<>]=?)[A-Za-z0-9.+!*_-]*[A-Za-z0-9*]"
-_SPEC = rf"(?:{_CLAUSE}(?:,\s*{_CLAUSE})*)?"
+# Of what uv says, in characters: the first sentences name what is in the way.
+_LIMIT = 20_000
+# All of it bounded, as names and versions are: what is in the text is other people's.
+_NAME = r"(?<![A-Za-z0-9._-])[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?(?:\[[^\[\]]{0,200}\])?"
+_CLAUSE = r"(?:===?|~=|!=|[<>]=?)[A-Za-z0-9.+!*_-]{0,98}[A-Za-z0-9*]"
+_SPEC = rf"(?:{_CLAUSE}(?:,\s?{_CLAUSE}){{0,20}})?"
 # Whole: no part of a name or version is taken for one.
-_ITEM = rf"(?<![A-Za-z0-9._-]){_NAME}{_SPEC}(?![A-Za-z0-9_<>=!~-]|\.[A-Za-z0-9]|,\s*[<>=!~])"
+_ITEM = rf"{_NAME}{_SPEC}(?![A-Za-z0-9_<>=!~-]|\.[A-Za-z0-9]|,\s*[<>=!~])"
 # Not the subject of what follows: `… depends on a<1 and b depends on c`.
-_MORE = rf"(?: and {_ITEM}(?! (?:versions|depends?|was|were|has|have|cannot|can|is|are)\b))*"
+_MORE = rf"(?: and {_ITEM}(?! (?:versions|depends?|was|were|has|have|cannot|can|is|are)\b)){{0,50}}"
 _DEPENDS = re.compile(rf"({_ITEM}) depends? on ((?:one of|any of):? )?({_ITEM}{_MORE})")
 
 
@@ -50,7 +53,7 @@ class Unusable:
 
 def in_one_line(stderr: str) -> str:
     """What uv says, without the markers that kit itself has asked for and the lines that it breaks it into."""
-    return re.sub(r"\s+", " ", re.sub(r"\{[^}]*\}", "", stderr))
+    return re.sub(r"\s+", " ", re.sub(r"\{[^{}]*\}", "", stderr))[:_LIMIT]
 
 
 def wants(stderr: str) -> list[Want]:
@@ -125,18 +128,23 @@ def asker(found: Sequence[Want], asked: Iterable[str], who: str) -> str:
 def against(found: Sequence[Want], versions: Mapping[str, Sequence[str]]) -> Want | None:
     """What of the image a package does not go with; of several releases the newest. `versions` are the image's."""
     theirs = [want for want in found if want.what in versions and want.who not in versions]
-    unmet = [w for w in theirs if not all(_contains(w.specifier, version) for version in versions[w.what])]
+    unmet = [w for w in theirs if not all(contains(w.specifier, version) for version in versions[w.what])]
     return max(unmet, key=_newest, default=None) or next((want for want in theirs if not want.specifier), None)
 
 
 def _newest(want: Want) -> Version:
     """The newest release that a need is of, as far as uv names it."""
-    named = [Version(text) for text in re.findall(r"\d[A-Za-z0-9.+!]*", want.releases)]
+    matches = re.finditer(VERSION_PATTERN, want.releases, re.VERBOSE | re.IGNORECASE)
+    named = [Version(match[0]) for match in matches if match[0]]
     return max(named, default=Version("99999"))
 
 
-def _contains(specifier: str, version: str) -> bool:
-    return SpecifierSet(specifier).contains(version, prereleases=True)
+def contains(specifier: str, version: str) -> bool:
+    """Whether a version meets what somebody else wrote; what cannot be read is met."""
+    try:
+        return SpecifierSet(specifier).contains(version, prereleases=True)
+    except InvalidSpecifier:  # as `<2.*`, which old packages have in their metadata
+        return True
 
 
 def pair(found: Sequence[Want]) -> tuple[Want, Want] | None:

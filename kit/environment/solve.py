@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
 from packaging.requirements import Requirement as Wanted
-from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -500,7 +499,7 @@ class _Beside:
         if python := conflicts.python_wanted(said):
             name, wanted = python
             pythons = ", ".join(self.catalog.pythons_for(self.image))
-            own = [p for p in self.catalog.pythons_for(self.image) if not SpecifierSet(wanted).contains(f"{p}.99")]
+            own = [p for p in self.catalog.pythons_for(self.image) if not conflicts.contains(wanted, f"{p}.99")]
             return LockError(
                 f"`{name}` wants Python {wanted}, and the image `{self.image.name}` can have Python {pythons}",
                 hint=f"an older release of it may take Python {', '.join(own)}; nothing was written",
@@ -569,7 +568,6 @@ class _Beside:
         """The image of the catalog that has what a package wants, as words; empty when none has."""
         if not want.specifier:
             return ""
-        wanted = SpecifierSet(want.specifier)
         release = self.image.release
         found: list[tuple[tuple[object, ...], str, str]] = []
         for image in self.catalog.images():
@@ -580,7 +578,7 @@ class _Beside:
             except KitError:  # it has no lock
                 continue
             versions = [version for name, version in packages if name == want.what]
-            if versions and all(wanted.contains(version, prereleases=True) for version in versions):
+            if versions and all(conflicts.contains(want.specifier, version) for version in versions):
                 near = (
                     image.is_gpu == self.image.is_gpu,
                     image.release.cuda_tag == release.cuda_tag,
