@@ -174,17 +174,16 @@ class _Beside:
         self.indexes = {name: index for name, index in kept_from.items() if name in asked}
         # Of a name that is there twice uv takes the first that fits: the image's own.
         present = self.lock.requirements + "".join(package.requirement.text() for package in kept)
-        others = [e for e in self.entries if e not in self.held]
         # What was asked for comes first: uv settles what stands first before what stands behind.
         wanted = [text for each in asked.values() for text in map(_text, each)]
-        by_name = [_by_name(entry) for entry in others]
         excluded: list[str] = []  # versions that have no wheel for one of the bases
         lacking: dict[str, _Lack] = {}  # of the first of each
         newest = self._newest({name: each for name, each in asked.items() if name not in {p.name for p in kept}})
         while True:
             said = [f"{lack.text}: another release is taken" for lack in lacking.values()]
             try:
-                entries = self._ask([*wanted, *self._pins(), *by_name], present, constraints=excluded)
+                entries = self._ask([*wanted, *self._rest()], present, constraints=excluded)
+                entries = self._newer(entries, newest(), lacking, [*wanted, *self._rest()], present, excluded)
                 if moved := self._moved(entries):
                     entries = self._as_little_moved(asked, entries, moved, present, excluded, said.append)
             except CommandError as e:
@@ -225,6 +224,26 @@ class _Beside:
         future = pool.submit(newest_alone, uv, texts, target, self.network)
         pool.shutdown(wait=False)
         return future.result
+
+    def _newer(
+        self,
+        entries: list[Requirement],
+        newest: Mapping[str, str],
+        lacking: Mapping[str, _Lack],
+        wanted: list[str],
+        present: str,
+        excluded: Iterable[str],
+    ) -> list[Requirement]:
+        """The solution with the newest releases of what was asked for, where there is one: uv rather takes an older one
+        than to move what the image has for the sake of something that only comes along.
+        """
+        older = [p.name for p in self._added(entries) if p.name not in lacking and _is_older(p, newest)]
+        if not older:
+            return entries
+        try:
+            return self._ask([*(f"{name}=={newest[name]}" for name in older), *wanted], present, constraints=excluded)
+        except CommandError:
+            return entries
 
     def _why_not(self, name: str, version: str) -> tuple[str, conflicts.Want | None]:
         """Why a release of a package was not taken, as words, and what of the image is in its way."""

@@ -119,6 +119,13 @@ def test_the_newest_of_what_was_asked_for_moves_what_is_in_its_way_and_that_is_s
     assert _versions(lock("einops", present=found)) == {"einops": "0.8.1"}
 
 
+def test_what_only_comes_along_moves_what_is_in_its_way_too(lock: Lock) -> None:
+    said: list[str] = []
+    found = lock("deep", say=said.append)
+    assert _versions(found) == {"deep": "2.0", "deeper": "1.0", "pydantic": "2.11.9"}
+    assert said == ["deeper needs pydantic<2.12: pydantic 2.11.9 takes the place of the image's 2.13.1"]
+
+
 def test_what_kit_toml_itself_moves(lock: Lock) -> None:
     said: list[str] = []
     found = lock("pydantic<2.12", say=said.append)
