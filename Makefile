@@ -183,7 +183,7 @@ lint-shell: .venv/ready
 	@$(BIN)/shellcheck .ci/run
 	# begin.sh and end.sh are halves of one script: neither finds the other (SC1091), nor what it sets (SC2154).
 	$(BIN)/shellcheck --shell=sh --exclude=SC1091,SC2154 templates/*.sh
-	$(BIN)/shellcheck --shell=sh kit/host/probe.sh kit/image/build/podman.sh kit/image/base/configure.sh
+	$(BIN)/shellcheck --shell=sh kit/host/probe.sh kit/image/build/podman.sh kit/image/base/configure.sh kit/project/system.sh
 
 lint-dockerfiles: .venv/ready
 	@$(BIN)/hadolint images/*/Dockerfile
@@ -276,7 +276,7 @@ clean: ## Remove the private engine with all its images, and the virtual environ
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 ##@ CI and benchmarks
-.PHONY: ci-jobs ci-matrix ci-image bench-build bench-cli bench-explain bench-remote
+.PHONY: ci-jobs ci-matrix ci-image bench-build bench-cli bench-environment bench-explain bench-remote
 
 ci-jobs: .venv/ready ## The job matrix, as GitHub's workflow takes it
 	@read -ra names <<<"$$ONLY"
@@ -304,6 +304,10 @@ bench-build: .venv/ready ## Time and size of a build, beside the same packages a
 bench-cli: .venv/ready ## Time of kit's commands, beside docker's
 	@$(need_engine)
 	$(BIN)/python -m bench.cli
+
+bench-environment: .venv/ready ## Time of one more package in a project, beside a Dockerfile and uv
+	@$(need_engine)
+	$(BIN)/python -m bench.environment
 
 bench-explain: .venv/ready ## What `kit explain` says of texts of public threads: right, wrong, unknown
 	@$(BIN)/python -m bench.explain

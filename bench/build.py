@@ -57,10 +57,10 @@ def pins(lock: Lock) -> str:
     )
 
 
-def build_naive(engine: Engine, base_reference: str, lock: Lock, network: NetworkSettings, tag: str) -> None:
-    """One `pip install --no-cache-dir` of everything, with the engine's default compression."""
+def build_naive(engine: Engine, base_reference: str, wanted: str, network: NetworkSettings, tag: str) -> None:
+    """One `pip install --no-cache-dir` of a requirements file, with the engine's default compression."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "pins.txt").write_text(pins(lock))
+        Path(folder, "pins.txt").write_text(wanted)
         secrets = []
         if network.ca_file:
             secrets.append(f"--secret=id=ca,src={network.ca_file}")
@@ -194,7 +194,7 @@ def main() -> None:
         if not arguments.skip_naive:
             docker(engine, "buildx", "prune", "--all", "--force")
             say("as people write it: one pip install --no-cache-dir")
-            naive_s = timed(lambda: build_naive(engine, made.reference, lock, network, "kit-bench/naive:latest"))
+            naive_s = timed(lambda: build_naive(engine, made.reference, pins(lock), network, "kit-bench/naive:latest"))
             naive = push_sizes(engine, registry, "kit-bench/naive:latest", "naive")
             docker(engine, "rmi", "kit-bench/naive:latest")
             result |= {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-# On containers; the first is on images too.
+# On containers; the first two are on images too.
 IMAGE = "kit.image"  # its name in the catalog
+ENVIRONMENT = "kit.environment"  # of a project's own: the hash of what its kit.lock adds to the image
 SERVICE = "kit.service"  # "jupyter", "tensorboard" …; empty for a command
 USER = "kit.user"  # UID:GID it runs as
 GPUS = "kit.gpus"  # the devices it was given

@@ -64,7 +64,7 @@ def command(*, as_root: bool = False) -> str:
 
 @cache
 def root_dir() -> Path:
-    """The folder that holds `images/` and `templates/`: `KIT_ROOT`, the checkout, or the wheel's data."""
+    """The folder that holds `images/`, `templates/` and `examples/`: `KIT_ROOT`, the checkout, or the wheel's data."""
     if override := os.environ.get("KIT_ROOT"):
         return Path(override)
     return _PACKAGE.parent if is_checkout() else _PACKAGE / "data"
@@ -76,6 +76,10 @@ def templates_dir() -> Path:
 
 def images_dir() -> Path:
     return root_dir() / "images"
+
+
+def examples_dir() -> Path:
+    return root_dir() / "examples"
 
 
 def compose_dir() -> Path:

@@ -17,5 +17,6 @@ def environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=jinja2.select_autoescape(("html.j2",), default_for_string=False),
     )
-    found.globals["mounts"] = found.get_template("macros.j2").module.mounts  # type: ignore[attr-defined]
+    macros = found.get_template("macros.j2").module
+    found.globals |= {name: getattr(macros, name) for name in ("mounts", "system_step")}
     return found

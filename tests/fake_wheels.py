@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -37,6 +39,21 @@ def make_index(folder: Path, wheels: Path) -> str:
         ]
         (folder / name / "index.html").write_text("<!DOCTYPE html><html><body>" + "\n".join(links) + "</body></html>")
     return folder.as_uri()
+
+
+def make_sdist(index: Path, name: str, version: str) -> None:
+    """A page in an index that has the source of a package alone."""
+    folder = index / name
+    folder.mkdir(parents=True)
+    path = folder / f"{name}-{version}.tar.gz"
+    with tarfile.open(path, "w:gz") as source:
+        text = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n".encode()
+        member = tarfile.TarInfo(f"{name}-{version}/PKG-INFO")
+        member.size = len(text)
+        source.addfile(member, io.BytesIO(text))
+    (folder / "index.html").write_text(
+        f'<!DOCTYPE html><a href="{path.as_uri()}#sha256={sha256_of(path)}">{path.name}</a>'
+    )
 
 
 def sha256_of(path: Path) -> str:

@@ -113,6 +113,7 @@ def measure_inside(request: BenchRequest, ready: Ready, say: Callable[[str], Non
         started = RunRequest(
             image=ready.image,
             reference=ready.reference,
+            additions=ready.additions,
             folder=Path(folder),
             user=user,
             network=ready.network,

@@ -22,6 +22,7 @@ from kit.catalog.rows import (
     BuiltFor,
     Cap,
     Chip,
+    Codename,
     CondaNames,
     CondaOfImage,
     CondaSystem,
@@ -59,6 +60,7 @@ from kit.catalog.rows import (
     Rate,
     Reference,
     Release,
+    Snapshot,
     Status,
     Suite,
     SystemPackage,
@@ -111,6 +113,8 @@ class Catalog:
     held = _table("packages.toml", "held", Held)
     built_for = _table("packages.toml", "built_for", BuiltFor)
     suites = _table("bases.toml", "suite", Suite, lambda row: row.name)
+    codenames = _table("bases.toml", "codename", Codename, lambda row: row.name, lambda row: row.distro)
+    snapshots = _table("bases.toml", "snapshot", Snapshot, lambda row: row.uri)
     privileged = _table("bases.toml", "privileged", Privileged, lambda row: row.path)
     platforms = _table("platforms.toml", "platform", Platform, lambda row: row.name)
     engine_packages = _table(

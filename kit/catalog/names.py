@@ -21,6 +21,7 @@ class ImageRequest:
     tag: str = ""  # `cu126` or `cpu`; empty: any
     flavor: Flavor = ""
     python: str = ""  # `3.12`, which no name says; empty: any
+    specifier: str = ""  # `>=2.6,<3`, as a project's file may say after a name; empty: any
 
     @classmethod
     def parse(cls, name: str) -> ImageRequest | None:
@@ -50,7 +51,14 @@ class ImageRequest:
             release.framework == self.framework
             and release.version.split(".")[: len(asked)] == asked
             and self.tag in ("", release.cuda_tag)
+            and (not self.specifier or _is_within(release.version, self.specifier))
         )
+
+
+def _is_within(version: str, specifier: str) -> bool:
+    from packaging.specifiers import SpecifierSet  # which no name on a command line needs
+
+    return SpecifierSet(specifier).contains(version)
 
 
 def possible_names(image: Image) -> list[str]:

@@ -276,6 +276,25 @@ class Suite:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Codename:
+    """What a distribution calls a release of its own, which its archive and its mirrors go by."""
+
+    name: str  # `jammy`
+    distro: str  # `ubuntu22.04`
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """An archive that keeps what a distribution's mirrors delete."""
+
+    family: str  # `debian`
+    uri: str  # with `{time}` in it, of the state that is wanted: 20260711T083000Z
+    architectures: tuple[str, ...]  # of dpkg's words
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Privileged:
     """A file that a distribution's required packages ship with setuid or setgid."""
 

@@ -24,7 +24,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "frameworks.toml": ("release", "elsewhere"),
     "wheels.toml": ("wheel", "metadata"),
     "packages.toml": ("package", "system_package", "layer", "cap", "held", "built_for", "tool"),
-    "bases.toml": ("base", "suite", "privileged"),
+    "bases.toml": ("base", "suite", "codename", "snapshot", "privileged"),
     "popular.toml": ("popular", "known"),
     "guards.toml": ("twins", "cuda_numbered", "optional_part", "libraries"),
     "platforms.toml": ("platform",),

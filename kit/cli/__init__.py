@@ -26,9 +26,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "Recognise GPU and Docker errors in a log; say cause and fix."),
     "gpus": ("gpus", "Show who uses which GPU."),
     "render": ("render", "Write Dockerfiles from the templates and the catalog."),
-    "lock": ("lock", "Solve and write the locks of images, or check them."),
-    "export": ("export", "Print the project's locked environment for pip, conda or uv."),
+    "lock": ("lock", "Solve and check the lock of a project, or those of images."),
     "update": ("lock", "Ask registries for the digests of base images."),
+    "init": ("environment", "Give this folder an environment of its own: write a kit.toml."),
+    "add": ("environment", "Add packages to the project's environment."),
+    "remove": ("environment", "Take packages out of the project's environment."),
+    "diff": ("environment", "Show what `pip install` added that kit.lock has not."),
+    "keep": ("environment", "Make what `pip install` added part of the project."),
+    "export": ("export", "Print the project's locked environment for pip, conda or uv."),
     "build": ("build", "Build images."),
     "run": ("run", "Start a notebook, TensorBoard, a shell or a command in an image."),
     "bench": ("bench", "Measure the GPU in an image; compare and plot results."),
@@ -110,6 +115,7 @@ def group(
 
     \b
     kit run torch jupyter           a notebook on the GPU, in the newest image that works here
+    kit init; kit add einops        a project with an environment of its own, the same everywhere
     kit doctor                      what is wrong with this machine, and how to mend it
     """
     if host and host not in HERE and ctx.invoked_subcommand in LOCAL_COMMANDS:

@@ -80,6 +80,17 @@ def _image(*, transfer: bool, pull: str, base: BaseChoice, registry_mirror: str,
     return ImageOptions(build=build, transfer=transfer, pull=pull)
 
 
+def image_as_configured() -> ImageOptions:
+    """How an image is built and gets to where it is to run, for a command that has no options for it."""
+    return _image(
+        transfer=False,
+        pull="",
+        base=configured("base"),
+        registry_mirror=configured("registry_mirror"),
+        ca_cert=configured("ca_cert"),
+    )
+
+
 _BUILD = (
     click.option(
         "--ca-cert",

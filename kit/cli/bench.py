@@ -14,7 +14,7 @@ import click
 from kit import paths
 from kit.cli import complete
 from kit.cli.arguments import gpus_option, image_options
-from kit.cli.options import Decimal, Options, Whole, host_option, json_option
+from kit.cli.options import Decimal, Options, Whole, host_option, json_option, no_image_named, own_environment
 from kit.cli.output import count, print_json, print_table, say, show, show_text
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
@@ -33,10 +33,14 @@ HELP_NAMES = ("-h", "--help")
 
 
 class BenchGroup(click.Group):
-    """A group whose first command needs not be named: what is no other command is an image to measure."""
+    """A group whose first command needs not be named: what is no other command is an image to measure; and nothing at
+    all is the environment of the project, where it has one.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in HELP_NAMES:
+        if not args and not ctx.resilient_parsing and own_environment():
+            args = ["image"]
+        elif args and args[0] not in self.commands and args[0] not in HELP_NAMES:
             args = ["image", *args]
         return super().parse_args(ctx, args)
 
@@ -51,7 +55,7 @@ def bench_command() -> None:
 
 
 @bench_command.command("image")
-@click.argument("name", shell_complete=complete.images)
+@click.argument("name", required=False, default="", shell_complete=complete.images)
 @click.option("--device", type=click.Choice(["cuda", "cpu"]), default="cuda", help="cpu only tests the code.")
 @gpus_option("As for `kit run`; the first of them is measured.")
 @click.option("--only", default="", metavar="TEST,…", help="These tests alone.")
@@ -96,7 +100,11 @@ def image_command(
     """Measure the GPU in an image, which is built first if need be.
 
     Exit codes: 0 done, 1 a verdict is FAIL, 3 no GPU. A result without a measured reference is UNRATED, never PASS.
+    Without NAME, in a project with an environment of its own, it is that.
     """
+    declares = None if name else own_environment()
+    if not (name or declares):
+        raise no_image_named()
     from kit.bench import host_side
     from kit.bench.work import parse_shapes
     from kit.run.prepare import Wanted, bring, prepare
@@ -120,7 +128,9 @@ def image_command(
         if host_compare:
             host_side.require_host_python(chosen, host_python)
 
-    ready = prepare(Wanted(name=name, target=options.host, image=image, gpus=asked), screen, check)
+    environment = declares() if declares else None
+    wanted = Wanted(name=name, environment=environment, target=options.host, image=image, gpus=asked)
+    ready = prepare(wanted, screen, check)
     if device == "cuda":
         host_side.require_gpu(ready)
     request = host_side.BenchRequest(

@@ -9,7 +9,7 @@ import click
 
 from kit.cli import complete
 from kit.cli.arguments import build_options, transfer_option
-from kit.cli.options import Options, host_option, json_option, without_login
+from kit.cli.options import Options, host_option, json_option, own_environment, without_login
 from kit.cli.output import print_json
 from kit.cli.screen import CommandScreen
 from kit.errors import CheckFailedError
@@ -54,6 +54,7 @@ def build_command(
     """Build images into the container engine's store. An image that is up to date is not built again.
 
     A NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine (`kit resolve`).
+    Without one, in a project with an environment of its own, that is built: one more layer on its image.
     """
     request = BuildRequest(
         names=names,
@@ -63,7 +64,13 @@ def build_command(
         check_repro=check_repro,
         push=push,
     )
-    done = build_images(request, CommandScreen(options))
+    declares = None if names or everything else own_environment()
+    if declares:
+        from kit.image.environment import build_environment
+
+        done = build_environment(declares(), request, CommandScreen(options))
+    else:
+        done = build_images(request, CommandScreen(options))
     if options.json:
         print_json([asdict(result) for result in done.results])
     if done.failed:

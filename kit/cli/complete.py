@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -44,6 +45,17 @@ def containers(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[
     if not incomplete.startswith("kit-"):
         names = [name.removeprefix("kit-") for name in names]
     return _beginning(names, incomplete)
+
+
+def declared_packages(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """The packages that the project's kit.toml lists, by name."""
+    from kit import config
+
+    try:
+        listed = config.load().value("environment.packages") if config.is_there() else ()
+    except KitError:
+        return []
+    return _beginning((re.split(r"[^A-Za-z0-9._-]", text, maxsplit=1)[0] for text in listed), incomplete)
 
 
 def words(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:

@@ -10,13 +10,20 @@ import click
 
 from kit.cli import complete
 from kit.cli.arguments import content_options, gpus_option, network_settings, restart_option, user_option
-from kit.cli.options import Options, Whole, configured, host_option, json_option
+from kit.cli.options import (
+    Options,
+    Whole,
+    configured,
+    host_option,
+    json_option,
+    no_image_named,
+    own_environment,
+)
 from kit.cli.output import print_json, say, show
 from kit.cli.screen import CommandScreen
 from kit.compose import start
 from kit.compose.make import ComposeRequest, make
 from kit.compose.written import ENVIRONMENT_FILE, USUAL_NAME
-from kit.errors import BadInputError
 from kit.targets.docker import gpu_arguments
 
 if TYPE_CHECKING:
@@ -90,16 +97,17 @@ def compose_command(
     """Write a compose file that starts what `kit run` starts: user, volumes, limits and all.
 
     NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine, or on --host; it
-    may be left out where the configuration names one. A random token for JupyterLab goes into .env beside the file,
+    may be left out where the configuration names one, and in a project with an environment of its own, which it is
+    then. A random token for JupyterLab goes into .env beside the file,
     unless there is one. `kit ps`, `url`, `logs` and `stop` know what Compose starts from it.
     """
+    declares = None if name else own_environment()
     name = name or str(configured("image") or "")
-    if not name:
-        raise BadInputError(
-            "no image named", hint="`kit list` shows them; `image` in kit.toml names the one of a project"
-        )
+    if not (name or declares):
+        raise no_image_named()
     request = ComposeRequest(
         name=name,
+        environment=declares() if declares else None,
         services=("jupyter", *dict.fromkeys(extra)),
         target=options.host,
         gpus=gpus,
@@ -120,7 +128,7 @@ def compose_command(
         print_json(
             {
                 "file": str(output),
-                "image": made.image.name,
+                "image": made.name,
                 "services": list(request.services),
                 "project": made.file.project_name,
                 "gpus": gpu_arguments(made.gpus),
@@ -146,7 +154,8 @@ def _say_next(options: Options, made: Composed, output: Path, contents: Contents
         say(options, f"{names} of your configuration: not in {output}, `docker compose` takes it from its environment")
     at = f" --host {options.host}" if options.host else ""
     if not made.has_image:
-        say(options, f"first build the image: kit{at} build {made.image.name}")
+        own = "" if made.name != made.image.name else f" {made.name}"
+        say(options, f"first build the image: kit{at} build{own}")
     if engine and not engine.features.has_compose:
         say(options, f"note: {start.PODMAN_NOTE}")
         return

@@ -9,7 +9,10 @@ from kit.catalog import load_catalog
 from kit.cli.options import Options
 from kit.cli.output import say, show
 from kit.config.files import PROJECT_FILE
+from kit.environment.current import differences
+from kit.environment.declared import declared
 from kit.environment.export import FORMS, export
+from kit.environment.format import read
 from kit.errors import BadInputError
 
 
@@ -27,13 +30,17 @@ def export_command(options: Options, *, form: str) -> None:
     environment.yml   for `conda env create -f FILE`: Python from conda-forge, the rest from PyPI
     pylock            pylock.toml (PEP 751), with the addresses that the package index has for the locked hashes
     """
-    file = config.read().project_file
-    if file is None:
+    project = declared(config.load())
+    if project is None:
         raise BadInputError(
-            f"there is no {PROJECT_FILE} in this folder or above it, so no project to export",
+            f"there is no {PROJECT_FILE} with [environment] in this folder or above it, so no project to export",
             hint="`kit init` makes one, `kit lock` its lock",
         )
-    exported = export(form, file.parent, load_catalog())
+    catalog = load_catalog()
+    exported = export(form, project.folder, catalog)
     show(exported.text, nl=False)
+    lock = read(project.folder)
+    for line in differences(catalog, project, lock) if lock else []:
+        say(options, f"warning: {line}: `kit lock` brings the lock up to date")
     for line in exported.left:
         say(options, f"not in it: {line}")

@@ -1,4 +1,4 @@
-"""`kit lock` and `kit update`."""
+"""`kit lock`, of images or of a project, and `kit update`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,29 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
+from packaging.utils import canonicalize_name
 
 from kit import locks, paths
 from kit.catalog import load_catalog
 from kit.catalog.update import Registry, update
 from kit.cli import complete
-from kit.cli.options import Options, json_option, without_login
-from kit.cli.output import print_json, say
+from kit.cli.arguments import image_as_configured
+from kit.cli.options import Options, host_option, json_option, without_login
+from kit.cli.output import count, picked, print_json, say
+from kit.cli.screen import CommandScreen
+from kit.environment.declared import declared
+from kit.environment.format import LOCK_NAME
 from kit.errors import BadInputError, CheckFailedError, KitError, LockError, UnlockedError
 from kit.locks.format import read_lock
 from kit.locks.popular import Popular
+from kit.project import lock as project_lock
+from kit.project.lock import LockAsk
 
 if TYPE_CHECKING:
     from kit.catalog import Catalog
     from kit.catalog.rows import Image
+    from kit.environment.declared import Declared
+    from kit.environment.format import EnvironmentLock
 
 
 @click.command("lock")
@@ -29,23 +38,63 @@ if TYPE_CHECKING:
 @click.option("--solve", "again", is_flag=True, help="With --check: solve again and compare (needs the package index).")
 @click.option("--popular", is_flag=True, help="With --check: whether much used packages can be installed beside them.")
 @click.option("--upgrade", is_flag=True, help="Take the newest versions that fit, not the locked ones.")
+@click.option(
+    "--upgrade-package",
+    "upgrade_packages",
+    multiple=True,
+    metavar="NAME",
+    help="In a project: take the newest version that fits of this one. May be repeated.",
+)
+@host_option
 @json_option
 @click.pass_obj
 def lock_command(
-    options: Options, *, names: tuple[str, ...], check: bool, again: bool, popular: bool, upgrade: bool
+    options: Options,
+    *,
+    names: tuple[str, ...],
+    check: bool,
+    again: bool,
+    popular: bool,
+    upgrade: bool,
+    upgrade_packages: tuple[str, ...],
 ) -> None:
-    """Solve and write the locks of images (all without NAMES).
+    """Solve and write the lock of this folder's project, or of images.
 
-    Locked versions stay while they fit; --upgrade lets go of them. An image that the catalog calls unlocked is tried
-    when it is named. Where PyTorch's own index does not answer, hashes that public lock files agree on take its place,
-    and `kit list` says so; where it does, it must have the same.
+    In a folder whose kit.toml has [environment], and without NAMES, it is the project's: kit.lock, to be committed. The
+    image's own packages are part of the solve: what is held (framework, CUDA, NumPy) cannot move, and what takes the
+    place of another package is said. A wish such as `torch` becomes the image for this machine, or --host, and stays
+    that one until --upgrade. With --check no index is asked.
+
+    Elsewhere, or with NAMES, it is the locks of images (all without NAMES), in a checkout of kit. Locked versions stay
+    while they fit; --upgrade lets go of them. An image that the catalog calls unlocked is tried when it is named. Where
+    PyTorch's own index does not answer, hashes that public lock files agree on take its place, and `kit list` says so;
+    where it does, it must have the same.
     """
+    if check and upgrade:
+        raise BadInputError("--check writes nothing, so it cannot --upgrade", hint="leave one of them out")
+    project = None if names else _project(options)
+    if project:
+        if again or popular:
+            raise BadInputError(
+                f"--{'solve' if again else 'popular'} is for images, and {project.folder} is a project",
+                hint="name images, or leave it out",
+            )
+        if check and upgrade_packages:
+            raise BadInputError("--check writes nothing, so it cannot --upgrade-package", hint="leave one of them out")
+        if check:
+            _check_project(options, project)
+        else:
+            _lock_project(options, project, upgrade=upgrade, upgrade_packages=upgrade_packages)
+        return
+    if upgrade_packages:
+        raise BadInputError(
+            "--upgrade-package is for the packages of a project, and there is none here",
+            hint="in a folder whose kit.toml has [environment]; `kit init` writes one",
+        )
     if again and not check:
         raise BadInputError("--solve goes with --check", hint="`kit lock` alone solves and writes")
     if popular and not check:
         raise BadInputError("--popular goes with --check", hint="it asks the package index, and writes nothing")
-    if check and upgrade:
-        raise BadInputError("--check writes nothing, so it cannot --upgrade", hint="leave one of them out")
     catalog = load_catalog()
     images = locks.chosen_images(catalog, names)
     if popular:
@@ -122,6 +171,66 @@ def update_command(options: Options, *, names: tuple[str, ...], registry_mirror:
             details=tuple(e.message for e in failed),
             hint=failed[0].hint,
         )
+
+
+def lock_ask(options: Options, *, upgrade: bool = False, upgrade_packages: Sequence[str] = ()) -> LockAsk:
+    """How a command locks a project."""
+    return LockAsk(
+        target=options.host,
+        image=image_as_configured(),
+        upgrade=upgrade,
+        upgrade_packages=frozenset(canonicalize_name(name) for name in upgrade_packages),
+    )
+
+
+def _project(options: Options) -> Declared | None:
+    """The environment that this folder's project declares; None where there is none."""
+    if not options.is_configured:
+        return None
+    found = declared(options.config)
+    if found:
+        # What comes from there is installed and run: the user is asked, where the file is somebody else's.
+        for key in dict.fromkeys(setting.key for setting in options.config.project):
+            if key.startswith("environment."):
+                options.setting(key)
+    return found
+
+
+def _check_project(options: Options, project: Declared) -> None:
+    found = project_lock.check(project)
+    if options.json:
+        print_json({"image": found.image, "packages": len(found.packages), "outcome": "up to date"})
+    say(options, f"{LOCK_NAME} is up to date: {_summary(found)}")
+
+
+def _lock_project(options: Options, project: Declared, *, upgrade: bool, upgrade_packages: tuple[str, ...]) -> None:
+    ask = lock_ask(options, upgrade=upgrade, upgrade_packages=upgrade_packages)
+    done = project_lock.lock(project, ask, CommandScreen(options))
+    if options.json:
+        replaced = [p for p in done.lock.packages if p.replaces]
+        print_json(
+            {
+                "file": str(project.folder / LOCK_NAME),
+                "image": done.lock.image,
+                "outcome": "written" if done.is_new else "unchanged",
+                "packages": len(done.lock.packages),
+                "changes": [picked(change, "name", "before", "after") for change in done.changes],
+                "replaced": [picked(package, "name", "version", "replaces") for package in replaced],
+            }
+        )
+    if done.before and done.before.image != done.lock.image:
+        say(options, f"image: {done.before.image} -> {done.lock.image}")
+    for change in done.changes:
+        if change.before and change.after:
+            say(options, f"{change.name} {change.before} -> {change.after}")
+        else:
+            say(options, f"{'+' if change.after else '-'} {change.name} {change.after or change.before}")
+    say(options, f"{LOCK_NAME} {'written' if done.is_new else 'is unchanged'}: {_summary(done.lock)}")
+
+
+def _summary(lock: EnvironmentLock) -> str:
+    layers = [f"system packages of {layer.suite}" for layer in lock.system]
+    return ", ".join([lock.image, count(len(lock.packages), "package"), *layers])
 
 
 def _try_popular(tried: Popular, image: Image) -> str:

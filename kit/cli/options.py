@@ -16,6 +16,7 @@ from kit.errors import BadInputError, FilesError
 
 if TYPE_CHECKING:
     from kit.config.settings import Config
+    from kit.environment.declared import Declared
 
 
 class Whole(click.IntRange):
@@ -119,6 +120,39 @@ class Options:
 def configured(key: str) -> Any:
     """The value of a key of the configuration, for the command that runs."""
     return click.get_current_context().obj.setting(key)
+
+
+def configured_image() -> str:
+    """The image of the project, or what its environment stands on; empty where no file names one."""
+    return str(configured("environment.image") or configured("image") or "")
+
+
+def own_environment() -> Callable[[], Declared] | None:
+    """What reads the environment of the project in whose folder the command runs, for a use of it; None where there is
+    none.
+
+    The user is asked first where the file reaches out of the project with it, as `Options.setting` does.
+    """
+    options: Options = click.get_current_context().obj
+    if not options.is_configured:
+        return None
+    keys = {setting.key for setting in options.config.project if setting.key.startswith("environment.")}
+
+    def read() -> Declared:
+        from kit.environment.declared import declared
+
+        for key in sorted(keys):
+            options.setting(key)
+        found = declared(options.config)
+        assert found is not None
+        return found
+
+    return read if keys else None
+
+
+def no_image_named() -> BadInputError:
+    """What a command says that needs an image, or a project's environment, and has neither."""
+    return BadInputError("no image named", hint="`kit list` shows them; `image` in kit.toml names the one of a project")
 
 
 def is_configured(parameter: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from kit.cli.arguments import user_option
-from kit.cli.options import Folder, Options, configured, host_option, json_option
+from kit.cli.options import Folder, Options, configured_image, host_option, json_option, own_environment
 from kit.cli.output import ask, print_json, say
 from kit.cli.screen import CommandScreen
 from kit.run import reset
@@ -42,7 +42,8 @@ def reset_command(options: Options, *, name: str, folder: Path, remote_folder: s
         name,
         folder,
         CommandScreen(options),
-        configured_image=str(configured("image") or "") if options.is_configured else "",
+        configured_image=configured_image() if options.is_configured else "",
+        declares=own_environment(),
         target=options.host,
         remote_folder=remote_folder,
         user=user,

@@ -23,7 +23,16 @@ from kit.cli.arguments import (
 )
 from kit.cli.defaults import include_option
 from kit.cli.ended import Tail, print_cause
-from kit.cli.options import Folder, Options, Whole, configured, host_option, is_configured, json_option
+from kit.cli.options import (
+    Folder,
+    Options,
+    Whole,
+    configured_image,
+    host_option,
+    is_configured,
+    json_option,
+    own_environment,
+)
 from kit.cli.output import ask as ask_user
 from kit.cli.output import is_terminal, print_gpus, print_json, say, show, write_out
 from kit.cli.screen import CommandScreen
@@ -118,7 +127,8 @@ def run_command(
     """Start a notebook (jupyter), TensorBoard, a shell or a command in an image, which is built first if need be.
 
     NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine (`kit resolve`); it
-    may be left out where the configuration names one. A service stays up until `kit stop`; its URL is printed once it
+    may be left out where the configuration names one, and in a project with an environment of its own, which it is
+    then. A service stays up until `kit stop`; its URL is printed once it
     has answered; where it runs in this folder already, that one is offered (with --json another one is started). A
     command runs on this terminal and its exit code is passed on. Options come before NAME; words after
     `--` are never read as options.
@@ -130,7 +140,8 @@ def run_command(
     ask = RunAsk(
         name=name,
         words=words,
-        configured_image=str(configured("image") or "") if options.is_configured else "",
+        configured_image=configured_image() if options.is_configured else "",
+        declares=own_environment(),
         target=options.host,
         gpus=gpus,
         gpus_are_optional=is_configured("gpus"),

@@ -12,7 +12,7 @@ from kit import paths, verify
 from kit.cli import complete
 from kit.cli.arguments import gpus_option, image_options
 from kit.cli.live import LiveLine
-from kit.cli.options import Options, host_option, json_option
+from kit.cli.options import Options, host_option, json_option, no_image_named, own_environment
 from kit.cli.output import picked, print_json, print_table, say, show
 from kit.cli.screen import CommandScreen
 from kit.errors import BadInputError, CheckFailedError
@@ -28,7 +28,7 @@ WORDS = {"passed": "passed", "failed": "FAILED", "not_run": "not run"}
 
 
 @click.command("verify")
-@click.argument("name", shell_complete=complete.images)
+@click.argument("name", required=False, default="", shell_complete=complete.images)
 @gpus_option("As of `kit run`; none: the checks that need no GPU.  [default: all]")
 @click.option("--only", multiple=True, metavar="CHECK", help="This check or group of checks; several times: these.")
 @click.option("--image", "reference", default="", metavar="REFERENCE", help="The engine's name for what is verified.")
@@ -58,9 +58,14 @@ def verify_command(
 
     NAME is an image (`kit list`), or `torch` or `tf` for the newest one that works on this machine. An image that is
     there is verified as it is; one that is not is built first. What needs a GPU is `not run` where there is none.
+    Without NAME, in a project with an environment of its own, it is that, and the `check` of its kit.toml as well.
     """
+    declares = None if name else own_environment()
+    if not (name or declares):
+        raise no_image_named()
     request = verify.VerifyRequest(
         name=name,
+        environment=declares() if declares else None,
         target=options.host,
         reference=reference,
         gpus=gpus,
@@ -68,7 +73,7 @@ def verify_command(
         image=image,
     )
     ready = verify.made_ready(request, CommandScreen(options))
-    with VerifyDisplay(options, ready.image.name) as display:
+    with VerifyDisplay(options, ready.name) as display:
         report = verify.verify(ready, only=only, on_message=display.message, on_check=display.add)
     if options.json:
         checks = [picked(check, "name", "outcome", "detail") for check in report.checks]
@@ -82,7 +87,7 @@ def verify_command(
         raise CheckFailedError(
             f"{report.reference}: {counts}",
             details=tuple(f"{c.name}: {line}" for c in failed for line in c.detail.splitlines() or [""]),
-            hint=f"`kit verify {report.image} --only {failed[0].name}` runs one again",
+            hint=f"`{' '.join(filter(None, ('kit verify', name)))} --only {failed[0].name}` runs one again",
         )
     say(options, f"{report.reference}: {counts}")
 

@@ -14,6 +14,7 @@ from kit.compose.written import notes_on, stamped, write, write_token
 from kit.config import read_env_file
 from kit.decide import compat
 from kit.engine import Engine, connect
+from kit.environment.declared import Declared
 from kit.errors import BadInputError, NoEngineError
 from kit.facts.engine import EngineFacts, GpuForm
 from kit.frozen import dataclass
@@ -21,6 +22,7 @@ from kit.host import read_gpus
 from kit.image.build.ensure import choose_image, network_on
 from kit.image.build.inputs import current
 from kit.image.build.options import BuildOptions
+from kit.image.environment import Environment, read_environment, reference_of
 from kit.network import NetworkSettings
 from kit.run import mount_points
 from kit.run.containers import caller, user_inside, user_of
@@ -30,7 +32,7 @@ from kit.screen import Screen
 from kit.spec.container import LIMITS, NOFILE, ContainerSpec, Place, describe, slug
 from kit.spec.gpu_grant import HIDDEN_GPUS, GpuGrant, grant, grant_in, refuse_cpu_image
 from kit.spec.gpu_request import GpuRequest
-from kit.spec.request import Contents, RunRequest, Service, own_token, require_publishing
+from kit.spec.request import Contents, RunRequest, Service, own_token, parse_port, require_publishing
 from kit.targets import compose
 
 FORM_WORDS: dict[GpuForm, str] = {"cdi": "GPUs by CDI", "runtime": "GPUs by the NVIDIA runtime"}
@@ -41,6 +43,7 @@ class ComposeRequest:
     """What to write a compose file of, and for whom."""
 
     name: str
+    environment: Declared | None = None  # a project's own, instead of an image by name
     services: tuple[Service, ...]  # the notebook first
     target: str = ""  # the machine behind SSH it is for
     gpus: GpuRequest | None = None
@@ -59,6 +62,7 @@ class Composed:
     """A compose file, and what whoever starts it should know."""
 
     image: Image
+    name: str  # of that, or of the project's own environment on it
     file: compose.ComposeFile
     text: str
     engine: Engine | None  # None: none answers here, which may not be the machine that will use the file
@@ -78,14 +82,17 @@ def make(request: ComposeRequest, screen: Screen) -> Composed:
     GpuUnavailableError for those that the engine does not know, NoEngineError when none answers behind SSH.
     """
     catalog = load_catalog()
-    image = _image(catalog, request, screen)
+    environment = read_environment(catalog, request.environment) if request.environment else None
+    image = environment.image if environment else _image(catalog, request, screen)
     engine = _engine(request.target)
+    reference = _reference(catalog, environment, engine) if environment else ""
     info = engine.info if engine else None
     gpus = _gpus(request, image, info)
     folder = request.output.absolute().parent if request.output else Path.cwd()
-    file, lines = _described(request, image, gpus, engine, folder)
+    file, lines = _described(request, image, gpus, engine, folder, environment=environment, reference=reference)
     made = Composed(
         image=image,
+        name=environment.name if environment else image.name,
         file=file,
         text=stamped(compose.text(file)),
         engine=engine,
@@ -99,7 +106,11 @@ def make(request: ComposeRequest, screen: Screen) -> Composed:
     if engine:
         for volume in file.volumes:
             engine.make_volume(volume.source)
-        made = replace(made, has_image=current(catalog, image, engine, BuildOptions()) is not None)
+        if environment:
+            has_image = engine.image_labels(reference) is not None
+        else:
+            has_image = current(catalog, image, engine, BuildOptions()) is not None
+        made = replace(made, has_image=has_image)
         if made.has_image:
             for service in file.services:
                 mount_points.make(engine, service)
@@ -120,6 +131,17 @@ def _image(catalog: Catalog, request: ComposeRequest, screen: Screen) -> Image:
     if request.gpus is not None and request.gpus.is_none:
         host = replace(host, gpus=(), pci_gpus=())
     return choose_image(catalog, request.name, host, screen)
+
+
+def _reference(catalog: Catalog, environment: Environment, engine: Engine | None) -> str:
+    """The name of the environment's image, which says what it is made of, and so what it stands on."""
+    found = reference_of(catalog, environment, engine) if engine else ""
+    if not found:
+        raise BadInputError(
+            f"{environment.name} is not built yet, and what a compose file calls it follows from what it stands on",
+            hint="build it first: `kit build` in the project's folder, with the same --host",
+        )
+    return found
 
 
 def _engine(target: str) -> Engine | None:
@@ -165,7 +187,14 @@ def _gpu_line(form: GpuForm | None, info: EngineFacts | None) -> str:
 
 
 def _described(
-    request: ComposeRequest, image: Image, gpus: GpuGrant, engine: Engine | None, folder: Path
+    request: ComposeRequest,
+    image: Image,
+    gpus: GpuGrant,
+    engine: Engine | None,
+    folder: Path,
+    *,
+    environment: Environment | None,
+    reference: str,
 ) -> tuple[compose.ComposeFile, tuple[str, ...]]:
     """The file, and lines on what its containers do not reach."""
     contents = request.contents
@@ -175,8 +204,12 @@ def _described(
     network = network_on(request.network, engine) if engine else request.network
     ca_file = network.ca_file
     groups = groups_on(engine, user) if engine else ()
+    own_ports = tuple(map(parse_port, environment.declared.ports)) if environment else ()
+    contents = replace(contents, ports=tuple(dict.fromkeys((*contents.ports, *own_ports))))
     asked = RunRequest(
         image=image,
+        reference=reference,
+        additions=environment.lock.content_hash if environment else "",
         folder=_there(folder.resolve(), engine),  # whose volumes `kit run` has
         user=user,
         **contents.as_they_are,
@@ -231,14 +264,15 @@ def _there(folder: Path, engine: Engine | None) -> Path:
 
 def _header(request: ComposeRequest, image: Image, form: GpuForm | None, *, uid: str) -> tuple[str, ...]:
     """The first lines of the file."""
-    words = "".join(f" --with {name}" for name in request.services if name != "jupyter")
+    own = "" if request.environment else f" {image.name}"
+    words = own + "".join(f" --with {name}" for name in request.services if name != "jupyter")
     variables = ["JUPYTER_TOKEN (needed)", *(f"{name.upper()}_PORT" for name in request.services), "FOLDER"]
     variables += ["SHM_SIZE", "OPEN_FILES", "RESTART", *([] if uid == "0" else ["USER_ID", "GROUP_ID"])]
     oldest = compose.min_compose(env_file=request.contents.env_file is not None)
     how = FORM_WORDS[form] if form else "On the CPU"
     return (
-        f"Generated by `kit compose {image.name}{words}`. Change it as you like: kit then leaves it alone.",
-        f"{how}. Needs `kit build {image.name}` and Docker Compose {oldest} or newer.",
+        f"Generated by `kit compose{words}`. Change it as you like: kit then leaves it alone.",
+        f"{how}. Needs `kit build{own}` and Docker Compose {oldest} or newer.",
         "Variables, from the environment or from .env beside this file:",
         f"{', '.join(variables)}.",
     )

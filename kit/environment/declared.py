@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 # A Debian package's name (Debian policy §5.6.7), with a version or without.
 _SYSTEM = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}(=[A-Za-z0-9.+~:-]{1,99})?")
+_VARIABLE = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+# A name, extras, and versions of plain numbers: `einops`, `jax[cpu]>=0.4,<1`.
+_PLAIN = re.compile(
+    r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(\[[A-Za-z0-9_-]+(,[A-Za-z0-9_-]+)*\])?"
+    r"( ?((==|>=|<=|!=|<|>) ?[0-9]+(\.[0-9]+)*|~= ?[0-9]+(\.[0-9]+)+)(, ?(?=[=<>!~])|$))*"
+)
 _INDEX = re.compile(r"(https?|file)://\S+", re.IGNORECASE)
 FILE = "kit.toml"
 
@@ -53,11 +59,12 @@ def declared(config: Config) -> Declared | None:
             hint='write `image = "torch"` into it, or the name of one: `kit list` shows them',
         )
     for text in config.value("environment.packages"):
-        if problem := wrong_package(text):
+        # What most lines are is read without a library that takes longer to import than all else here.
+        if not _PLAIN.fullmatch(text) and (problem := wrong_package(text)):
             raise wrong("environment.packages", problem)
     for text in config.value("environment.system"):
-        if not _SYSTEM.fullmatch(text):
-            raise wrong("environment.system", f"`{text}` is not the name of a package of Debian or Ubuntu")
+        if problem := wrong_system(text):
+            raise wrong("environment.system", problem)
     for text in config.value("environment.indexes"):
         if not _INDEX.fullmatch(text):
             raise wrong("environment.indexes", "an index is a URL that begins with https://")
@@ -67,6 +74,11 @@ def declared(config: Config) -> Declared | None:
                 "the address has a password in it",
                 "write the address alone; a login for it belongs in ~/.netrc",
             )
+    for name, value in config.value("environment.env").items():
+        if not _VARIABLE.fullmatch(name):
+            raise wrong("environment.env", f"`{name}`: an image takes names of letters, digits and `_`")
+        if not value.isprintable():
+            raise wrong("environment.env", f"`{name}`: an image takes values of one line, without controls")
     return Declared(
         folder=config.project_file.parent,
         image=image,
@@ -93,3 +105,8 @@ def wrong_package(text: str) -> str:
     if requirement.url and (redact.text(requirement.url) != requirement.url):
         return "an address with a password in it"
     return ""
+
+
+def wrong_system(text: str) -> str:
+    """What is wrong with the name of a package of the distribution; empty when nothing is."""
+    return "" if _SYSTEM.fullmatch(text) else f"`{text}` is not the name of a package of Debian or Ubuntu"

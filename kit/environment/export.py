@@ -17,6 +17,7 @@ from kit.environment.format import LOCK_NAME, EnvironmentLock, read
 from kit.errors import LockError
 from kit.frozen import dataclass
 from kit.locks.format import Lock, Requirement, parse_requirements, read_lock
+from kit.network import read_settings
 
 if TYPE_CHECKING:
     from kit.catalog.rows import Image
@@ -70,7 +71,7 @@ def export(form: str, folder: Path, catalog: Catalog) -> Exported:
 
     pins = "".join(f"{package.pin}\n" for package in of.packages)
     others = tuple(index for index in of.indexes if index != image.release.index)
-    return pylock(of, parse(addresses(catalog, image, pins, others), Path("pylock.toml")))
+    return pylock(of, parse(addresses(catalog, image, pins, others, read_settings()), Path("pylock.toml")))
 
 
 def whole(catalog: Catalog, image: Image, image_lock: Lock, lock: EnvironmentLock) -> Whole:

@@ -56,7 +56,8 @@ class SystemLayer:
     suite: str  # `bookworm`, `noble`
     architecture: str  # `amd64`
     wanted: tuple[str, ...]  # as they are declared
-    packages: tuple[SystemPackage, ...]
+    snapshot: str = ""  # the time at which the archive had them, as archives of old states name it
+    packages: tuple[SystemPackage, ...] = ()  # none where the image has all of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,13 @@ class EnvironmentLock:
     def requirements(self) -> str:
         """What the project's layer installs, as a pip with hash checking reads it."""
         return "".join(package.requirement.text() for package in self.packages)
+
+    @property
+    def content_hash(self) -> str:
+        """A hash over the image and what is added to it. Whatever else a project declares, equal additions have one."""
+        indexes = [package.index for package in self.packages]
+        system = [dataclasses.asdict(layer) for layer in self.system]
+        return sha256(json.dumps([self.image, self.image_lock, self.requirements, indexes, system]))
 
     def text(self) -> str:
         """The file. Equal locks are equal bytes."""
@@ -132,7 +140,7 @@ def _require_plain(path: Path, lock: EnvironmentLock) -> None:
         raise LockError(f"{path}: the entry of a package is not one", hint=LOCK_AGAIN)
     texts = [lock.image, lock.image_lock, *(layer.suite for layer in lock.system)]
     for layer in lock.system:
-        texts += [layer.architecture, *layer.wanted]
+        texts += [layer.architecture, *layer.wanted, *([layer.snapshot] if layer.snapshot else [])]
         texts += [text for p in layer.packages for text in (p.name, p.version, p.architecture, p.file, p.sha256)]
     if wrong := next((text for text in texts if not _PLAIN.fullmatch(text)), ""):
         raise LockError(f"{path}: {wrong[:100]!r} is not a name, a version or a path", hint=LOCK_AGAIN)

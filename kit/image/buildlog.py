@@ -16,6 +16,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 KEPT_LINES = 40
+# templates/environment.Dockerfile.j2 has it so, whatever is in it.
+_CHECK = re.compile(r"KIT_CHECK=([A-Za-z0-9+/=]+)")
 _HASH = re.compile(r"\s*sha256:[0-9a-f]{64}\s*")
 EXPORT = "exporting to image"
 # What podman build prints about itself, between what its steps print.
@@ -208,12 +210,20 @@ class PodmanLog(Log):
         return None
 
 
+def checked(command: str) -> str:
+    """The check of a project that a step is, in one line; empty for any other step."""
+    found = _CHECK.search(command)
+    return " ".join(_decode(found[1]).split()) if found else ""
+
+
 def step_title(name: str) -> str:
     """A step's name for people: what it does, without its mounts."""
     prefix, _, command = name.partition("RUN ")
     if not command:
         return name
-    if layer := re.search(r"install_layer (\w+)", command):
+    if check := checked(command):
+        action = f"check: {check}"
+    elif layer := re.search(r"install_layer (\w+)", command):
         action = f"install the {layer[1]} wheels"
     elif "apt-get install" in command:
         action = "install system packages"
@@ -221,6 +231,8 @@ def step_title(name: str) -> str:
         action = "add the user"
     elif "uv venv" in command:
         action = "make the virtual environment"
+    elif "/run/kit/project.py" in command:
+        action = "install the project itself"
     else:
         action = re.sub(r"--mount=\S+\s*", "", command)[:80]
     return f"{prefix}{action}"

@@ -158,7 +158,7 @@ def solve(catalog: Catalog, image: Image, *, upgrade: bool = False, today: datet
     entries, wheels = _solve(catalog, image, "" if upgrade else before.get(REQUIREMENTS_FILE, ""), plain)
     own = _requirements_text(image, entries, plain)
     requirements = join(own, plain.requirements) if plain else own
-    require_wheels(catalog, image, requirements, _known_wheels(catalog, plain) if plain else wheels)
+    require_wheels(catalog, image, requirements, known_wheels(catalog, plain) if plain else wheels)
     uv = plain.file.uv if plain else catalog.uv_version
     snapshot = (today or datetime.datetime.now(datetime.timezone.utc).date()).isoformat()
     present = {} if upgrade else _values(before.get(LOCK_FILE, ""))
@@ -337,8 +337,8 @@ def _is_confirmed(catalog: Catalog, image: Image) -> bool:
     return not lock.file.hashes and lock.file.inputs_hash == inputs_hash(catalog, image)
 
 
-def _known_wheels(catalog: Catalog, lock: Lock) -> tuple[Wheel, ...]:
-    """The rows of wheels.toml that a lock was made of."""
+def known_wheels(catalog: Catalog, lock: Lock) -> tuple[Wheel, ...]:
+    """The rows of wheels.toml that a lock was made of; for a `-devel` image ask with the lock it adds to."""
     return catalog.wheels_for(catalog.find(lock.file.image).release) if lock.file.hashes else ()
 
 

@@ -129,6 +129,14 @@ def read_lock(folder: Path, image: Image) -> Lock:
     return _read_lock(folder, image.name)
 
 
+def hash_in(folder: Path) -> str:
+    """The hash that the lock.json in an image's folder names, without a look at the packages: `kit run` asks for it.
+
+    Raises LockError when the file cannot be read.
+    """
+    return _read_json(folder / LOCK_FILE).requirements_hash
+
+
 def _read_lock(folder: Path, name: str) -> Lock:
     file = _read_json(folder / LOCK_FILE)
     if file.image != name:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -21,6 +23,11 @@ def held(catalog: Catalog, image: Image) -> tuple[str, ...]:
     if image.is_gpu:
         found += [pattern for rule in catalog.layer_rules if rule.name == "cuda" for pattern in rule.patterns]
     return tuple(dict.fromkeys(found))
+
+
+def is_held(catalog: Catalog, image: Image, package: str) -> bool:
+    """Whether a package of the image is one of those."""
+    return any(fnmatchcase(package, pattern) for pattern in held(catalog, image))
 
 
 def bounds(catalog: Catalog, lock: Lock) -> tuple[str, ...]:

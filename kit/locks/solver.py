@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from kit import files, process
 from kit.catalog import Catalog
@@ -18,15 +19,19 @@ from kit.errors import CommandError, KitError, LockError, NetworkError
 from kit.frozen import dataclass
 from kit.locks.format import REQUIREMENTS_FILE, Requirement, parse_requirements
 from kit.locks.uv import uv_program
-from kit.network import FRAMEWORK_INDEX, read_settings
+from kit.network import FRAMEWORK_INDEX, NetworkSettings, read_settings
 
 # uv knows no `--python-platform` for a newer glibc; a wheel that needs one would be reported here as missing.
 _UV_NEWEST_GLIBC = 40
-# What uv writes when an index does not answer.
+# What uv writes when an index does not answer, refuses to, or breaks off in a file.
 _NO_ANSWER = re.compile(
-    "failed to fetch|dns error|connection|timed out|error sending request|could not connect", re.IGNORECASE
+    r"failed to (?:fetch|download)|dns error|timed out|error sending request|could not connect|invalid package format"
+    r"|connection (?:refused|reset|closed|aborted)|valid authentication credentials|\b403 Forbidden"
+    r"|network was disabled",
+    re.IGNORECASE,
 )
 _SETTINGS = "uv.toml"
+_PATIENCE_S = 900.0
 # uv wants an interpreter of its own even for another version's packages; without a name it looks for that version.
 _INTERPRETER = ("--python", sys.executable, "--no-python-downloads")
 
@@ -39,18 +44,42 @@ def compile_requirements(
     more_constraints: tuple[str, ...] = (),
     wheels: tuple[Wheel, ...] = (),
 ) -> list[Requirement]:
-    """uv's solution of the requirements for an image.
+    """uv's solution of the requirements for an image, within what the catalog holds that to.
+
+    For `present` and `wheels` see `solution`. Raises LockError when nothing fits, NetworkError when an index does not
+    answer, MissingProgramError when uv is of another version.
+    """
+    constraints = catalog.constraints_for(image) + more_constraints
+    try:
+        return solution(catalog, image, requirements, present, constraints=constraints, wheels=wheels)
+    except CommandError as e:
+        raise _solve_error(image, e) from None
+
+
+def solution(
+    catalog: Catalog,
+    image: Image,
+    requirements: tuple[str, ...],
+    present: str,
+    *,
+    constraints: tuple[str, ...],
+    wheels: tuple[Wheel, ...] = (),
+    elsewhere: Mapping[str, tuple[str, ...]] = MappingProxyType({}),
+    network: NetworkSettings | None = None,
+    timeout_s: float = _PATIENCE_S,
+) -> list[Requirement]:
+    """uv's solution of the requirements for each Python and machine of an image.
 
     Entries of the text `present` keep their versions where they fit. With `wheels`, these are what the release's own
-    index has, and it is not asked. Raises LockError when nothing fits, NetworkError when an index does not answer,
-    MissingProgramError when uv is of another version.
+    index has, and it is not asked. `elsewhere` has other indexes, each with the packages that are from there and from
+    nowhere else. Raises CommandError with what uv says when nothing fits or an index does not answer
+    (`is_unreachable`), MissingProgramError when uv is of another version.
     """
-    release = image.release
     pythons = catalog.pythons_for(image)
     machines = catalog.machines_for(image)
     inputs = {
-        "constraints.txt": _lines(catalog.constraints_for(image) + more_constraints),
-        "overrides.txt": _lines(release.overrides),
+        "constraints.txt": _lines(constraints),
+        "overrides.txt": _lines(image.release.overrides),
         # uv takes the versions of an output file that is already there as its preferences.
         "solved.txt": present,
     }
@@ -58,13 +87,12 @@ def compile_requirements(
     arguments += ["--constraint", "constraints.txt", "--override", "overrides.txt", "--output-file", "solved.txt"]
     arguments += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
     uv = uv_program(catalog.uv_version)
+    network = network or read_settings()
     with files.scratch("lock") as folder:
-        index = _index(catalog, image, wheels, folder)
-        inputs["pyproject.toml"] = _pyproject(image, index, requirements, pythons, machines)
-        try:
-            _run(uv, "compile", arguments, inputs, folder)
-        except CommandError as e:
-            raise _solve_error(image, e) from None
+        own = _index(catalog, image, wheels, folder, network)
+        indexes = {**({own: image.release.index_packages} if own else {}), **elsewhere}
+        inputs["pyproject.toml"] = _pyproject(indexes, requirements, pythons, machines)
+        _run(uv, "compile", arguments, inputs, folder, network, timeout_s)
         text = (folder / "solved.txt").read_text(encoding="utf-8")
     environments = marker_environments(pythons, machines)
     entries = [for_these(entry, environments) for entry in parse_requirements(text, f"uv's answer for {image.name}")]
@@ -110,10 +138,11 @@ def newest(
     arguments = ["wanted.txt", "--constraint", "limits.txt", "--override", "overrides.txt"]
     arguments += ["--output-file", "solved.txt", *target.arguments]
     arguments += ["--no-annotate", "--no-header"]
+    network = read_settings()
     with files.scratch("popular") as folder:
-        arguments += _index_arguments(_index(catalog, image, catalog.wheels_for(image.release), folder))
+        arguments += _index_arguments(_index(catalog, image, catalog.wheels_for(image.release), folder, network))
         try:
-            _run(uv, "compile", arguments, inputs, folder)
+            _run(uv, "compile", arguments, inputs, folder, network)
         except CommandError as e:
             error = _solve_error(image, e)
             if isinstance(error, NetworkError):
@@ -123,7 +152,9 @@ def newest(
     return found[1] if found else ""
 
 
-def addresses(catalog: Catalog, image: Image, requirements: str, indexes: tuple[str, ...]) -> str:
+def addresses(
+    catalog: Catalog, image: Image, requirements: str, indexes: tuple[str, ...], network: NetworkSettings
+) -> str:
     """A pylock.toml (PEP 751) of packages that are all pinned: uv's, with the address of each wheel.
 
     Beside PyPI and the release's own index these `indexes` are asked. Raises NetworkError when an index does not
@@ -135,29 +166,38 @@ def addresses(catalog: Catalog, image: Image, requirements: str, indexes: tuple[
     arguments += ["--index-strategy", "unsafe-best-match"]
     uv = uv_program(catalog.uv_version)
     with files.scratch("export") as folder:
-        for index in (_index(catalog, image, (), folder), *indexes):
+        for index in (_index(catalog, image, (), folder, network), *indexes):
             arguments += _index_arguments(index)
         try:
-            # Pins of packages that lie on several indexes: each has the one release, and its hash is compared.
-            _run(
-                uv,
-                "compile",
-                [*arguments, "--index-strategy", "unsafe-best-match"],
-                {"wanted.txt": requirements},
-                folder,
-            )
+            _run(uv, "compile", arguments, {"wanted.txt": requirements}, folder, network)
         except CommandError as e:
             raise _solve_error(image, e) from None
         return (folder / "pylock.toml").read_text(encoding="utf-8")
 
 
-def _index(catalog: Catalog, image: Image, wheels: tuple[Wheel, ...], folder: Path) -> str:
+def newest_alone(uv: Path, wanted: Iterable[str], target: Target, network: NetworkSettings) -> dict[str, str]:
+    """The version of each package that uv takes for a Python and a platform, whatever it needs and beside nothing else.
+
+    Empty when one of them is not to be had, or the index does not answer: it is for what is said beside an answer.
+    """
+    arguments = ["wanted.txt", "--no-deps", "--output-file", "solved.txt", *target.arguments]
+    arguments += ["--no-annotate", "--no-header"]
+    with files.scratch("lock") as folder:
+        try:
+            _run(uv, "compile", arguments, {"wanted.txt": _lines(wanted)}, folder, network)
+        except CommandError:
+            return {}
+        text = (folder / "solved.txt").read_text(encoding="utf-8")
+    return dict(re.findall(r"(?m)^([a-z0-9-]+)(?:\[[^\]]*\])?==([^\s;]+)", text))
+
+
+def _index(catalog: Catalog, image: Image, wheels: tuple[Wheel, ...], folder: Path, network: NetworkSettings) -> str:
     """The address of the release's own index; with `wheels`, of one in the folder that lists these alone.
 
     uv then takes their hashes from there and what they ask for from its settings, and opens none of them.
     """
     if not wheels:
-        return read_settings().framework_index or image.release.index
+        return network.framework_index or image.release.index
     described = {(wheel.package, wheel.version) for wheel in wheels}
     rows = [row for row in catalog.wheel_metadata if (row.package, row.version) in described]
     (folder / _SETTINGS).write_text("".join(map(_static_metadata, rows)), encoding="utf-8")
@@ -183,21 +223,29 @@ def _static_metadata(row: WheelMetadata) -> str:
     return "[[dependency-metadata]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
-def _run(uv: Path, command: str, arguments: list[str], files: Mapping[str, str], folder: Path) -> None:
+def _run(
+    uv: Path,
+    command: str,
+    arguments: list[str],
+    files: Mapping[str, str],
+    folder: Path,
+    network: NetworkSettings,
+    timeout_s: float = _PATIENCE_S,
+) -> None:
     """Run `uv pip COMMAND` for wheels alone in a folder with these files. Raises CommandError."""
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     # With settings of kit's own uv reads no others, as with none.
     settings = ["--config-file", _SETTINGS] if (folder / _SETTINGS).exists() else ["--no-config"]
     always = [*settings, "pip", command, *_INTERPRETER, "--quiet", "--only-binary", ":all:"]
-    process.run([*_clean_environment(), str(uv), *always, *arguments], cwd=folder, timeout_s=900)
+    process.run([*_clean_environment(network), str(uv), *always, *arguments], cwd=folder, timeout_s=timeout_s)
 
 
 def for_these(entry: Requirement, environments: list[dict[str, str]]) -> Requirement | None:
     """The entry with the shortest marker that says the same in these environments; None when it is for none of them."""
     if not entry.marker:
         return entry
-    wanted = _evaluate(entry.marker, environments)
+    wanted = evaluate(entry.marker, environments)
     if not any(wanted):
         return None
     if all(wanted):
@@ -207,16 +255,29 @@ def for_these(entry: Requirement, environments: list[dict[str, str]]) -> Require
     if "(" not in entry.marker and " or " not in entry.marker:
         for clause in list(clauses):
             fewer = [c for c in clauses if c != clause]
-            if fewer and _evaluate(" and ".join(fewer), environments) == wanted:
+            if fewer and evaluate(" and ".join(fewer), environments) == wanted:
                 clauses = fewer
     return dataclasses.replace(entry, marker=" and ".join(clauses))
 
 
-def _evaluate(marker: str, environments: list[dict[str, str]]) -> list[bool]:
+def evaluate(marker: str, environments: list[dict[str, str]]) -> list[bool]:
+    """In which of these environments a marker holds; an empty one does in all."""
     from packaging.markers import Marker
 
+    if not marker:
+        return [True] * len(environments)
     parsed = Marker(marker)
     return [parsed.evaluate(environment) for environment in environments]
+
+
+def targets(catalog: Catalog, image: Image) -> list[Target]:
+    """Every base that an image can stand on, on each of its machines."""
+    base = catalog.base_for(image)
+    bases = {(base.python, base.glibc), *((suite.python, suite.glibc) for suite in catalog.suites_for(image))}
+    return [
+        Target(python=python, glibc=glibc, machine=machine)
+        for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image))
+    ]
 
 
 def require_wheels(catalog: Catalog, image: Image, requirements: str, wheels: tuple[Wheel, ...] = ()) -> None:
@@ -225,26 +286,44 @@ def require_wheels(catalog: Catalog, image: Image, requirements: str, wheels: tu
     A universal solution promises versions that fit together, not that each has a wheel for each Python and glibc.
     `wheels`: as for compile_requirements.
     """
-    base = catalog.base_for(image)
-    bases = {(base.python, base.glibc), *((suite.python, suite.glibc) for suite in catalog.suites_for(image))}
-    arguments = ["--requirements", REQUIREMENTS_FILE, "--require-hashes", "--no-deps", "--dry-run"]
-    arguments += ["--target", "target"]
-    uv = uv_program(catalog.uv_version)
-    for (python, glibc), machine in itertools.product(sorted(bases), catalog.machines_for(image)):
-        where = Target(python=python, glibc=glibc, machine=machine).arguments
+    uv, network = uv_program(catalog.uv_version), read_settings()
+    for target in targets(catalog, image):
         with files.scratch("lock") as folder:
-            where += _index_arguments(_index(catalog, image, wheels, folder))
+            index = _index_arguments(_index(catalog, image, wheels, folder, network))
             try:
-                _run(uv, "install", [*arguments, *where], {REQUIREMENTS_FILE: requirements}, folder)
+                _find_wheels(uv, target, requirements, index, folder, network)
             except CommandError as e:
                 error = _solve_error(image, e)
-                error.message += f" (wheels for Python {python}, {where[-1]})"
+                error.message += f" (wheels for Python {target.python}, {target.arguments[-1]})"
                 raise error from None
+
+
+def find_wheels(uv: Path, target: Target, requirements: str, *, index: str, network: NetworkSettings) -> None:
+    """Ask uv whether an index (empty: the usual one) has a wheel of every entry for a Python and a platform.
+
+    Raises CommandError with what uv says when it has not, or does not answer.
+    """
+    arguments = ["--default-index", index] if index else []
+    with files.scratch("lock") as folder:
+        _find_wheels(uv, target, requirements, arguments, folder, network)
+
+
+def _find_wheels(
+    uv: Path, target: Target, requirements: str, index: list[str], folder: Path, network: NetworkSettings
+) -> None:
+    arguments = ["--requirements", REQUIREMENTS_FILE, "--require-hashes", "--no-deps", "--dry-run"]
+    arguments += ["--target", "target", *target.arguments, *index]
+    _run(uv, "install", arguments, {REQUIREMENTS_FILE: requirements}, folder, network)
+
+
+def is_unreachable(error: CommandError) -> bool:
+    """Whether uv ended because an index does not answer."""
+    return _NO_ANSWER.search(error.stderr) is not None
 
 
 def _solve_error(image: Image, error: CommandError) -> KitError:
     last = error.details
-    if _NO_ANSWER.search(error.stderr):
+    if is_unreachable(error):
         hint = "set UV_DEFAULT_INDEX to a PyPI mirror that can be reached from here"
         if image.release.index:
             hint = (
@@ -281,16 +360,19 @@ def marker_environments(pythons: Iterable[str], machines: Iterable[str]) -> list
     ]
 
 
-def _pyproject(image: Image, index: str, requirements: tuple[str, ...], pythons: list[str], machines: list[str]) -> str:
+def _pyproject(
+    indexes: Mapping[str, tuple[str, ...]], requirements: tuple[str, ...], pythons: list[str], machines: list[str]
+) -> str:
     lines = ["[project]", 'name = "kit-lock"', 'version = "0"', f'requires-python = ">={pythons[0]}"']
     lines += ["dependencies = ["]
     lines += [f"  {json.dumps(_for_environments(r, pythons, machines))}," for r in requirements]
     lines += ["]"]
-    if index:
+    for number, index in enumerate(indexes):
         # `explicit`: nothing but the packages named may come from this index, whatever else it carries.
-        lines += ["[[tool.uv.index]]", 'name = "framework"', f'url = "{index}"', "explicit = true"]
+        lines += ["[[tool.uv.index]]", f'name = "index-{number}"', f"url = {json.dumps(index)}", "explicit = true"]
         lines += ['format = "flat"'] if index.endswith(".html") else []
-        lines += ["[tool.uv.sources]", *(f'{p} = {{ index = "framework" }}' for p in image.release.index_packages)]
+    lines += ["[tool.uv.sources]"]
+    lines += [f'{p} = {{ index = "index-{number}" }}' for number, of in enumerate(indexes.values()) for p in of]
     return "\n".join(lines) + "\n"
 
 
@@ -307,7 +389,7 @@ def _for_environments(requirement: str, pythons: list[str], machines: list[str])
     return f"{head} ; {marker}" + (f" and ({own})" if own else "")
 
 
-def _clean_environment() -> list[str]:
+def _clean_environment(network: NetworkSettings) -> list[str]:
     """`env` without the UV_ variables that would change what is solved; those that say how to reach PyPI stay.
 
     Beside them what this machine is set to: uv by itself reads neither pip's index nor the system's certificates.
@@ -325,10 +407,9 @@ def _clean_environment() -> list[str]:
         "UV_OFFLINE",
     }
     drop = sorted(name for name in os.environ if name.startswith("UV_") and name not in stay)
-    settings = read_settings()
-    add = [f"UV_DEFAULT_INDEX={settings.index_url}"] if settings.index_url else []
-    if settings.ca_file and not os.environ.get("SSL_CERT_FILE"):
-        add.append(f"SSL_CERT_FILE={settings.ca_file}")
+    add = [f"UV_DEFAULT_INDEX={network.index_url}"] if network.index_url else []
+    if network.ca_file:
+        add.append(f"SSL_CERT_FILE={network.ca_file}")
     return ["env", *itertools.chain.from_iterable(("-u", name) for name in drop), *add]
 
 

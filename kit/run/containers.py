@@ -30,7 +30,7 @@ class Running:
     """A container as `kit ps` shows it."""
 
     name: str
-    image: str
+    image: str  # its name in the catalog; `env-NAME` for a project's own environment on that
     service: str
     url: str  # of the caller's own services that are up; behind SSH when a tunnel leads there
     status: str
@@ -153,9 +153,10 @@ def describe(container: Container, engine: Engine, ports: dict[str, int] | None 
     token = container.environment.get(layout.TOKEN, "")
     own = is_own(container, engine)
     is_up = own and service and port and container.status == "running"
+    image, is_environment = container.labels.get(labels.IMAGE, ""), container.labels.get(labels.ENVIRONMENT)
     return Running(
         name=container.name,
-        image=container.labels.get(labels.IMAGE, ""),
+        image=f"env-{image}" if is_environment else image,
         service=service,
         url=service_url(service, port, token, container.environment.get(layout.BASE_URL, "")) if is_up else "",
         status=container.status,
@@ -288,11 +289,14 @@ def find(engine: Engine, name: str, *, first: Sequence[str] = ("running",)) -> C
     )
 
 
-def running_service(engine: Engine, *, image: str, service: str, folder: Path) -> Running | None:
-    """The caller's own service of an image that runs with this folder and answers; behind SSH a tunnel leads to it."""
+def running_service(engine: Engine, *, image: str, additions: str = "", service: str, folder: Path) -> Running | None:
+    """The caller's own service of an image, or of a project's own environment that makes these additions to it, that
+    runs with this folder and answers; behind SSH a tunnel leads to it.
+    """
     wanted = {labels.IMAGE: image, labels.SERVICE: service}
     for listed_one in engine.listed(label=labels.CLIENT):
         is_it = wanted.items() <= listed_one.labels.items() and labels.BOUND not in listed_one.labels
+        is_it = is_it and listed_one.labels.get(labels.ENVIRONMENT, "") == additions
         if not (is_it and listed_one.status == "running" and listed_one.folder == str(folder)):
             continue
         if not is_own(listed_one, engine):
@@ -328,6 +332,10 @@ def _is_of(container: Container, image: str, service: str) -> bool:
     """Whether a container is of an image that this name may stand for, and this service; empty: whichever."""
     from kit.catalog.names import ImageRequest
 
+    if image.startswith("env-"):
+        if labels.ENVIRONMENT not in container.labels:
+            return False
+        image = image.removeprefix("env-")
     asked, has = ImageRequest.parse(image), ImageRequest.parse(container.labels.get(labels.IMAGE, ""))
     is_image = not image or (asked is not None and has is not None and asked.covers(has))
     return is_image and service in ("", container.labels.get(labels.SERVICE))

@@ -27,6 +27,8 @@ from kit.spec.request import INTERPRETERS, PROGRAMS, SERVICE_WORDS
 
 if TYPE_CHECKING:
     from kit.catalog.rows import Image
+    from kit.environment.declared import Declared
+    from kit.image.environment import Environment
     from kit.network import NetworkSettings
     from kit.remote.ssh import Connection
     from kit.screen import Screen
@@ -43,6 +45,7 @@ class Wanted:
     """An image by name, how it is to get there, the machine it is for, and the GPUs a container of it is to have."""
 
     name: str  # an image, or `torch` or `tf`
+    environment: Declared | None = None  # a project's own, instead of an image by name
     target: str = ""  # the machine behind SSH
     image: ImageOptions = field(default_factory=ImageOptions)
     gpus: GpuRequest | None = None  # None: what the host has
@@ -61,25 +64,43 @@ class Ready:
     network: NetworkSettings
     gpus: GpuDecision
     options: ImageOptions = field(default_factory=ImageOptions)
+    environment: Environment | None = None  # the project's own, on that image
     reference: str = ""  # of the image in the engine, once it was brought
+
+    @property
+    def name(self) -> str:
+        """Of what runs, for people."""
+        return self.environment.name if self.environment else self.image.name
+
+    @property
+    def additions(self) -> str:
+        """The hash of what the project's own environment adds to the image; empty without one."""
+        return self.environment.lock.content_hash if self.environment else ""
 
 
 def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lambda _: None) -> Ready:
     """What is wanted, chosen and decided, before anything is brought to the machine. `check` gets the image before an
     engine is asked, to refuse it.
 
-    Raises NoSuchImageError, IncompatibleError, NoEngineError and NetworkError, and what stands against the GPUs.
+    Raises NoSuchImageError, IncompatibleError, NoEngineError and NetworkError, what stands against the GPUs, and of a
+    project's own environment what `read_environment` raises.
     """
     catalog = load_catalog()
     gpus = wanted.gpus
     host = host_for(gpus, wanted.target)
-    image = choose_image(catalog, wanted.name, host, screen, force=wanted.force)
+    environment = None
+    if wanted.environment:
+        from kit.image.environment import read_environment
+
+        environment = read_environment(catalog, wanted.environment)
+    name = environment.image.name if environment else wanted.name
+    image = choose_image(catalog, name, host, screen, force=wanted.force)
     if wanted.gpus_are_optional and not image.is_gpu:
         gpus = None
     check(image)
     engine = connect(wanted.target)
     if wanted.takes_built and not host.has_gpu:
-        image = built_instead(catalog, wanted.name, image, host, engine, wanted.image, screen)
+        image = built_instead(catalog, name, image, host, engine, wanted.image, screen)
     return Ready(
         catalog=catalog,
         image=image,
@@ -87,12 +108,20 @@ def prepare(wanted: Wanted, screen: Screen, check: Callable[[Image], None] = lam
         network=network_on(wanted.image.build.network, engine),
         gpus=decide(gpus, engine, image, host),
         options=wanted.image,
+        environment=environment,
     )
 
 
 def bring(ready: Ready, screen: Screen) -> Ready:
-    """See to it that the engine has the image as its files say. Raises what `ensure_image` raises."""
-    reference, is_new = ensure_image(ready.catalog, ready.image, ready.engine, ready.options, screen)
+    """See to it that the engine has the image, or the project's own on it, as its files say. Raises what `ensure_image`
+    and `ensure_environment` raise.
+    """
+    if ready.environment:
+        from kit.image.environment import ensure_environment
+
+        reference, is_new = ensure_environment(ready.catalog, ready.environment, ready.engine, ready.options, screen)
+    else:
+        reference, is_new = ensure_image(ready.catalog, ready.image, ready.engine, ready.options, screen)
     # Who uses which GPU has changed meanwhile.
     gpus = replace(ready.gpus, host=None) if is_new else ready.gpus
     return replace(ready, gpus=gpus, reference=reference)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kit import layout
 from kit.catalog import load_catalog
@@ -15,6 +17,9 @@ from kit.run.lease import host_for
 from kit.run.prepare import name_and_words
 from kit.screen import Screen
 from kit.spec.container import project_of, volume_mounts
+
+if TYPE_CHECKING:
+    from kit.environment.declared import Declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,7 @@ def find(
     screen: Screen,
     *,
     configured_image: str = "",
+    declares: Callable[[], Declared] | None = None,
     target: str = "",
     remote_folder: str = "",
     user: str = "",
@@ -41,12 +47,17 @@ def find(
 
     Raises what choosing an image and reaching a machine raise, and BadInputError while a container has the volume.
     """
+    is_own = not name and declares is not None
     name, words = name_and_words(name, (), configured_image)
     if words:
         raise BadInputError(f"`{words[0]}` is no image", hint="`kit list` shows them")
     if remote_folder and not target:
         raise BadInputError("--remote-folder is for a machine behind --host", hint="here it is `-C FOLDER`")
     catalog = load_catalog()
+    if declares and is_own:
+        from kit.image.environment import read_environment
+
+        name = read_environment(catalog, declares()).image.name
     # Whether it works here says nothing of what was added to it.
     image = choose_image(catalog, name, host_for(None, target), screen, force=True)
     engine = connect(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kit import ports
 from kit.config import read_env_file
@@ -24,10 +24,14 @@ from kit.spec.request import (
     Service,
     Started,
     as_command,
+    parse_port,
     require_publishing,
     split_server_options,
     wants_terminal,
 )
+
+if TYPE_CHECKING:
+    from kit.environment.declared import Declared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class RunAsk(Wanted):
 
     words: tuple[str, ...]
     configured_image: str = ""
+    declares: Callable[[], Declared] | None = None  # reads the project's own environment, where it has one
     port: int | None = None
     user: str = ""  # UID:GID; empty: the caller
     folder: Path
@@ -105,7 +110,10 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
         require_publishing(contents.joins)
     secrets = read_env_file(contents.env_file) if contents.env_file else ()
     mounts = contents.mounts if ask.target else [mount_on(mount, None) for mount in contents.mounts]
-    ready = prepare(replace(ask, name=name), screen)
+    # An image that was named is that image, whatever the project has.
+    is_own = ask.declares is not None and (not ask.name or words != ask.words)
+    environment = ask.declares() if ask.declares and is_own else None
+    ready = prepare(replace(ask, name=name, environment=environment), screen)
     engine = ready.engine
     if engine.connection:
         mounts = [mount_on(mount, engine.connection) for mount in mounts]
@@ -120,14 +128,24 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
     groups = [number for number, _ in groups_on(engine, user)]
     for line in [] if is_copy else folder.notes(engine, there, user, groups, mounts):
         screen.say(line)
-    if "publish" in ask.configured and engine.is_here:
+    own_ports = tuple(map(parse_port, environment.ports)) if environment else ()
+    configured_ports = {*own_ports, *(contents.ports if "publish" in ask.configured else ())}
+    contents = replace(contents, ports=tuple(dict.fromkeys((*contents.ports, *own_ports))))
+    if configured_ports and engine.is_here:
         # What a file asks for each time, a container that runs already may have.
-        for port, _ in (taken := [pair for pair in contents.ports if not ports.is_free(pair[0])]):
+        taken = [pair for pair in contents.ports if pair in configured_ports and not ports.is_free(pair[0])]
+        for port, _ in taken:
             screen.say(f"port {port} of the configuration is in use, and not published a second time")
         contents = replace(contents, ports=tuple(pair for pair in contents.ports if pair not in taken))
+    if environment and environment.project and ask.folder != environment.folder and not ask.remote_folder:
+        screen.say(
+            f"warning: the project's own code is in {environment.folder}, and {ask.folder} is at /workspace: "
+            f"`-C {environment.folder}` has both"
+        )
     request = RunRequest(
         image=ready.image,
         reference=ready.reference,
+        additions=ready.additions,
         service=service,
         command=command,
         port=ask.port,
@@ -159,7 +177,9 @@ def plan(ask: RunAsk, screen: Screen, takes: Callable[[Running], bool] | None = 
 
 
 def _same(ready: Ready, service: Service, folder: Path) -> Running | None:
-    return running_service(ready.engine, image=ready.image.name, service=service, folder=folder)
+    return running_service(
+        ready.engine, image=ready.image.name, additions=ready.additions, service=service, folder=folder
+    )
 
 
 def start_services(planned: Planned, on_message: Callable[[str], None]) -> dict[Service, Started]:

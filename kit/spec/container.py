@@ -249,6 +249,7 @@ def describe(
             **{label: value for label, value in owner.items() if value},
             labels.GPUS: " ".join(gpus.devices),
             labels.CLIENT: place.client,
+            **({labels.ENVIRONMENT: request.additions} if request.additions else {}),
             **({labels.LEASE: " ".join(gpus.lease)} if gpus.lease else {}),
             **({labels.BOUND: request.bound} if request.bound else {}),
         },

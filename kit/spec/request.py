@@ -111,6 +111,7 @@ class RunRequest:
     is_terminal: bool = False
     has_input: bool = True
     reference: str = ""  # another image than the one `kit build` makes under this name
+    additions: str = ""  # of a project's own environment: the hash of what it adds to the image
     volumes: tuple[Mount, ...] = ()  # instead of the user's own of the folder
     bound: str = ""  # the process that the container goes with
 

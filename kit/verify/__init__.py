@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kit import files, labels, layout, paths, procs
 from kit.engine import Engine
+from kit.environment import editable
 from kit.errors import BadInputError, EngineError
 from kit.frozen import dataclass
 from kit.locks.format import read_lock
@@ -27,12 +28,14 @@ from kit.screen import Screen
 from kit.spec.container import Mount, describe, fresh_volumes
 from kit.spec.gpu_grant import GpuGrant
 from kit.spec.request import RunRequest, Service, Started
-from kit.verify.report import SCRIPTS, Check, Report, Subject
+from kit.verify.report import PROJECT, SCRIPTS, Check, Report, Subject
 
 # In the order they run and are shown.
 GROUPS = tuple(
     ["packages", "framework", "image", "security", "container", "training", "jupyter", "tensorboard", "devel", "gpu"]
 )
+# The one of a project that has a check of its own.
+OWN_GROUP = "project"
 # The container ends and goes by itself then, should this process be killed before it removes it.
 LIFE_S = 2 * 60 * 60
 SERVICE_PATIENCE_S = 60
@@ -53,7 +56,9 @@ def made_ready(request: VerifyRequest, screen: Screen) -> Ready:
     ready = prepare(request, screen)
     if request.reference:
         return replace(ready, reference=request.reference)
-    if not request.image.pull and ready.engine.image_labels(ready.image.reference) is not None:
+    # Of an environment, what is there under its name is what its lock says.
+    is_plain = not request.image.pull and ready.environment is None
+    if is_plain and ready.engine.image_labels(ready.image.reference) is not None:
         return ready
     return bring(ready, screen)
 
@@ -74,7 +79,7 @@ def verify(
     if only:
         from kit.verify.collector import is_chosen
 
-        there = names()
+        there = names(has_check=_has_check(ready))
         unknown = [word for word in only if not any(is_chosen(name, (word,)) for name in there)]
         if unknown:
             raise BadInputError(
@@ -85,11 +90,17 @@ def verify(
         return check(subject, only=only, on_check=on_check)
 
 
+def _has_check(ready: Ready) -> bool:
+    """Whether the project has a check of its own."""
+    return bool(ready.environment and ready.environment.declared.check)
+
+
 @contextlib.contextmanager
 def started(ready: Ready, reference: str = "", on_message: Callable[[str], None] = lambda _: None) -> Iterator[Subject]:
     """A container of the image and what is promised of it; it and its services are gone when the block ends."""
     image, engine = ready.image, ready.engine
     lock = read_lock(paths.images_dir() / image.name, image)
+    own = ready.environment
     reference = reference or image.reference
     if engine.image_labels(reference) is None:
         raise EngineError(f"the engine has no image {reference}", hint=f"`kit build {image.name}` builds it")
@@ -101,10 +112,11 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
         request = RunRequest(
             image=image,
             reference=reference,
+            additions=ready.additions,
             command=("sleep", str(LIFE_S)),
             folder=Path(workspace),
             user=_user(engine),
-            mounts=(Mount(source=scripts, target=SCRIPTS, read_only=True),),
+            mounts=(Mount(source=scripts, target=SCRIPTS, read_only=True), *_project(ready)),
             volumes=fresh_volumes(_user(engine).partition(":")[0]),
             network=NetworkSettings(proxies={}),
             logdir="logs",
@@ -130,6 +142,7 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             return found, engine.container(found.name).environment.get("JUPYTER_TOKEN", "")
 
         yield Subject(
+            name=ready.name,
             image=image,
             lock=lock,
             engine=engine,
@@ -137,8 +150,15 @@ def started(ready: Ready, reference: str = "", on_message: Callable[[str], None]
             container=spec.name,
             config=described["Config"],
             platform=f"{described['Os']}/{described['Architecture']}",
-            labels=image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
-            environment=image_environment(image),
+            labels={
+                **image_labels(ready.catalog, image, epoch=lock.source_date_epoch, lock_hash=lock.lock_hash),
+                **({labels.ENVIRONMENT: ready.additions} if own else {}),
+            },
+            environment={**image_environment(image), **(dict(own.declared.env) if own else {})},
+            added=tuple(package.requirement for package in own.lock.packages) if own else (),
+            own=editable.read(own.declared.folder) if own and own.declared.project else None,
+            own_check=own.declared.check if own else "",
+            no_project="" if engine.is_here else f"the project's folder is not on {engine.target}",
             held=held(ready.catalog, image),
             privileged={f"{row.path.removeprefix('/usr')} {row.mode}" for row in ready.catalog.privileged},
             scripts=scripts,
@@ -156,17 +176,28 @@ def check(
     from kit.verify.collector import Collector  # not for `kit verify --help`, which must not wait for pytest
 
     collector = Collector(subject, only, on_check)
-    collector.run(GROUPS)
-    return Report(image=subject.image.name, reference=subject.reference, checks=tuple(collector.checks))
+    collector.run(_groups(has_check=bool(subject.own_check)))
+    return Report(image=subject.name or subject.image.name, reference=subject.reference, checks=tuple(collector.checks))
 
 
-def names() -> list[str]:
-    """The names of all checks."""
+def _groups(*, has_check: bool) -> tuple[str, ...]:
+    return (*GROUPS, *([OWN_GROUP] if has_check else []))
+
+
+def names(*, has_check: bool = False) -> list[str]:
+    """The names of all checks; `has_check`: with the one of a project that has one."""
     from kit.verify.collector import Collector
 
     collector = Collector(None, ())
-    collector.run(GROUPS, "--collect-only")
+    collector.run(_groups(has_check=has_check), "--collect-only")
     return collector.names
+
+
+def _project(ready: Ready) -> tuple[Mount, ...]:
+    """The project's folder for its own check, where the engine has it."""
+    if ready.environment is None or not _has_check(ready) or not ready.engine.is_here:
+        return ()
+    return (Mount(source=str(ready.environment.declared.folder), target=PROJECT, read_only=True),)
 
 
 def _lay_out(folder: Path) -> Path:

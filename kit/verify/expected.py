@@ -7,25 +7,32 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from packaging.markers import Marker
-from packaging.requirements import Requirement
+from packaging.requirements import Requirement as Constraint
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from kit import redact
 from kit.catalog.rows import Release
-from kit.locks.format import Lock, parse_requirements
+from kit.environment.editable import Editable
+from kit.locks.format import Lock, Requirement, parse_requirements
 
 # Where a `devel` base keeps the CUDA Toolkit: for nvcc, beside the libraries that the framework loads.
 TOOLKIT_FOLDER = re.compile(r"/usr/local/cuda[^/]*/|/usr/lib/[^/]*-linux-gnu/")
 
 
-def packages(lock: Lock, environment: Mapping[str, str]) -> dict[str, str]:
-    """The version of every package that belongs into an image with this Python and platform."""
+def packages(
+    lock: Lock, environment: Mapping[str, str], added: Iterable[Requirement] = (), own: Editable | None = None
+) -> dict[str, str]:
+    """The version of every package that belongs into an image with this Python and platform; with what a project adds
+    to it or puts in the place of the image's, and the project itself.
+    """
     found: dict[str, str] = {}
-    for text in lock.layers.values():
-        for entry in parse_requirements(text):
-            if not entry.marker or Marker(entry.marker).evaluate(dict(environment)):
-                found[canonicalize_name(entry.name)] = entry.version
+    entries = [entry for text in lock.layers.values() for entry in parse_requirements(text)]
+    for entry in (*entries, *added):
+        if not entry.marker or Marker(entry.marker).evaluate(dict(environment)):
+            found[canonicalize_name(entry.name)] = entry.version
+    if own:
+        found[canonicalize_name(own.name)] = own.version
     return found
 
 
@@ -50,7 +57,7 @@ def matching(locked: Mapping[str, str], patterns: Iterable[str]) -> dict[str, st
 def broken(locked: Mapping[str, str], constraints: Iterable[str]) -> list[str]:
     """The constraints that a locked version does not meet: with such a line pip would have to replace it."""
     found = []
-    for requirement in map(Requirement, constraints):
+    for requirement in map(Constraint, constraints):
         version = locked.get(canonicalize_name(requirement.name))
         if version and not requirement.specifier.contains(version, prereleases=True):
             found.append(str(requirement))

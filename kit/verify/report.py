@@ -7,14 +7,16 @@ from typing import Any, Literal
 
 from kit.catalog.rows import Image
 from kit.engine import Engine
+from kit.environment.editable import Editable
 from kit.frozen import dataclass
-from kit.locks.format import Lock
+from kit.locks.format import Lock, Requirement
 from kit.run.gpu_check import Asked
 from kit.spec.request import Service, Started
 
 Outcome = Literal["passed", "failed", "not_run"]
 
 SCRIPTS = "/run/kit/verify"  # where the container that is verified has what runs inside
+PROJECT = "/run/kit/project"  # and the project's folder, for its own check
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,7 @@ class Report:
 class Subject:
     """A running container of the image that is verified, and what the catalog and the lock promise of it."""
 
+    name: str = ""  # for people, where it is not the image's
     image: Image
     lock: Lock
     engine: Engine
@@ -58,4 +61,8 @@ class Subject:
     asked: Asked | None  # the GPUs the container was given; None: none
     no_gpu: str  # why there is none; empty when there is one
     shm_bytes: int
+    added: tuple[Requirement, ...] = ()  # to the image, by a project's own environment; or instead of the image's
+    own: Editable | None = None  # the project itself, where it is a package of the environment
+    own_check: str = ""  # the project's own, a command
+    no_project: str = ""  # why the container has not the project's folder; empty when it has
     start_service: Callable[[Service], tuple[Started, str]]  # as `kit run` does, and its token; gone with the subject

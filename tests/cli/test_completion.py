@@ -30,6 +30,18 @@ def test_containers_of_this_machine(fake_docker):
     assert completed("stop", begun="kit-tf") == ["kit-tf-cpu-jupyter-ab12"]
 
 
+def test_packages_of_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert completed("remove", begun="e") == []
+    packages = ["einops>=0.8", "timm", "Lightning[extra]"]
+    (tmp_path / "kit.toml").write_text(f"[environment]\nimage = 'tf-cpu'\npackages = {packages}\n")
+    assert completed("remove", begun="") == ["Lightning", "einops", "timm"]
+    assert completed("remove", "timm", begun="e") == ["einops"]
+    assert completed("add", "--system", begun="") == []
+    (tmp_path / "kit.toml").write_text("[environment\n")
+    assert completed("remove", begun="e") == []
+
+
 @pytest.mark.parametrize("words", [("--host", "lab1", "stop"), ("stop", "--host", "lab1")])
 def test_no_login_for_a_completion(fake_docker, words):
     assert completed(*words, begun="t") == []

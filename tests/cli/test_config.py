@@ -163,7 +163,10 @@ def test_every_key_has_a_use():
     used = {PARAMETERS[parameter.name] for _, _, parameter in TAKEN}
     assert set(PARAMETERS.values()) == set(TEXT)
     # These are asked for by name: by the global options, `kit ps --all-hosts`, `kit run` and what reaches the network.
-    assert set(KEYS) - set(PARAMETERS.values()) == {"host", "hosts", "image", "index_url"}
+    by_name = {"host", "hosts", "image", "index_url"}
+    # And what a project's own environment is made of: kit/environment/declared.py.
+    by_name |= {name for name, key in KEYS.items() if key.in_project}
+    assert set(KEYS) - set(PARAMETERS.values()) == by_name
     assert used == set(PARAMETERS.values())
 
 
@@ -421,7 +424,7 @@ def test_show_lists_every_key_with_its_value_and_where_it_is_from(kit, project, 
     assert rows["transfer"] == ["true", f"{project}/kit.toml:3"]
     assert rows["base"] == ["archive", "KIT_BASE"]
     assert rows["port"] == ["-", "default"]
-    assert list(dict.fromkeys(name.partition(".")[0] for name in rows)) == list(KEYS)
+    assert list(dict.fromkeys(name if name in KEYS else name.rpartition(".")[0] for name in rows)) == list(KEYS)
 
 
 def test_show_as_json(kit, project, user_file, monkeypatch):
@@ -461,11 +464,36 @@ def test_show_prints_what_is_right_then_what_is_wrong(kit, project, user_file):
     (project / "kit.toml").write_text("host = gpu1\n")
     result = kit("config", "show")
     assert result.code == 2
-    assert "image            torch  ~/.config/kit/config.toml:1" in result.out
+    assert ["image", "torch", "~/.config/kit/config.toml:1"] in [line.split() for line in result.out.splitlines()]
     assert result.err.startswith(f"error: {project}/kit.toml:1: not valid TOML: ")
     result = kit("config", "show", "--json")
     assert result.code == 2
     assert json.loads(result.out)["problems"][0].startswith(f"{project}/kit.toml:1: not valid TOML: ")
+
+
+def test_show_says_what_the_project_has_of_its_own(kit, project):
+    (project / "kit.toml").write_text(
+        '[environment]\nimage = "torch"\npackages = [\n  "einops>=0.8",\n]\nproject = true\nports = [6006]\n'
+        '[environment.env]\nA = "b"\nHF_TOKEN = "hunter2"\n'
+    )
+    result = kit("config", "show")
+    assert (result.code, result.err) == (0, "")
+    rows = {line.split()[0]: line.split()[1:] for line in result.out.splitlines()}
+    assert rows["environment.image"] == ["torch", f"{project}/kit.toml:2"]
+    assert rows["environment.packages"] == ["einops>=0.8", f"{project}/kit.toml:3"]
+    assert rows["environment.project"] == ["true", f"{project}/kit.toml:6"]
+    assert rows["environment.ports"] == ["6006", f"{project}/kit.toml:7"]
+    assert rows["environment.env.A"] == ["b", f"{project}/kit.toml:9"]
+    assert rows["environment.env.HF_TOKEN"] == ["***", f"{project}/kit.toml:10"]
+    assert rows["environment.check"] == ["-", "default"]
+
+
+def test_an_environment_is_of_one_project(kit, user_file):
+    user_file.write_text('[environment]\nimage = "torch"\n')
+    result = kit("config", "show")
+    assert result.code == 2
+    assert f"{user_file}:2: `environment.image` is of a project" in result.err
+    assert "write it into kit.toml in the project's folder" in result.err
 
 
 def test_show_says_which_file_was_passed_over(kit, monkeypatch):

@@ -22,6 +22,9 @@ from kit import errors, paths
 from kit.bench import saved
 from kit.catalog import load_catalog
 from kit.cli import group
+from kit.environment.declared import Declared
+from kit.environment.format import EnvironmentLock, Package, SystemLayer, SystemPackage
+from kit.image import environment
 from kit.spec.container import project_of
 from tests.cli import test_gpus
 from tests.conftest import Result
@@ -95,6 +98,7 @@ PLAIN = [
     "show torch-cu126",
     "config show",
     "config path",
+    "init tf-cpu",
     "matrix --all",
     "explain --list",
     "explain log",
@@ -181,6 +185,40 @@ def test_image_and_compose_file(
         text = re.sub(r"(?m)^# sha256:.*$", "", written.out.replace(project_of(tmp_path / "project"), "PROJECT"))
         found[f"compose {form}".strip()] = sha256(re.sub(rf"-{os.getuid()}\b", "-UID", text))
     golden(found, "images.json", name)
+
+
+def test_dockerfile_of_an_environment(golden: Callable[..., None], tmp_path: Path) -> None:
+    """With all that a project can have."""
+    package = SystemPackage(name="ffmpeg", version="7:5.1", architecture="amd64", file="pool/f.deb", sha256="c" * 64)
+    own = Declared(
+        folder=tmp_path,
+        image="tf-cpu",
+        packages=("einops", "other"),
+        system=("ffmpeg",),
+        indexes=("https://index.example/simple",),
+        env=(("GREETING", 'a "b" $HOME'),),
+        check="python -c 'import einops'",
+    )
+    lock = EnvironmentLock(
+        kit="0",
+        uv="0",
+        inputs_hash="",
+        image="tf-cpu",
+        image_lock="sha256:0",
+        pythons=("3.12",),
+        source_date_epoch=1795219200,
+        requirements_hash="",
+        packages=(
+            Package(name="einops", version="0.8.1", hashes=("sha256:" + "a" * 64,)),
+            Package(name="other", version="1", index=own.indexes[0], hashes=("sha256:" + "b" * 64,)),
+        ),
+        system=(SystemLayer(suite="noble", architecture="amd64", wanted=own.system, packages=(package,)),),
+    )
+    catalog = load_catalog()
+    of = environment.Environment(declared=own, image=catalog.find("tf-cpu"), lock=lock)
+    values, _ = environment._values(catalog, of, "x")
+    text = environment.render(values, "kit/tf-cpu:latest", guards=environment._guards(catalog, of))
+    golden(text, "environment.Dockerfile")
 
 
 def sha256(text: str) -> str:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kit import locks
 from kit.catalog import load_catalog
-from kit.errors import LockError, NetworkError
+from kit.environment.format import EnvironmentLock, Package
+from kit.errors import CheckFailedError, LockError, NetworkError
+from kit.locks.format import sha256
 from kit.locks.popular import Found
+from kit.project import lock as project_lock
 
 Kit = Callable[..., Any]
 
@@ -143,3 +148,101 @@ def test_popular_says_what_keeps_a_package_out(kit: Kit, monkeypatch: pytest.Mon
     assert asked == ["tf-cpu", "torch2.7-cu126"]
     assert "tf-cpu: 1 packages, 0 known to differ" in result.err
     assert "some: 0.1 beside what the image holds, 1.0 by itself" in result.err
+
+
+# In the folder of a project.
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project whose packages are all in its image, so that no index is asked."""
+    (tmp_path / "kit.toml").write_text('[environment]\nimage = "tf-cpu"\n')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_lock_of_a_project(kit: Kit, folder: Path) -> None:
+    result = kit("lock", "--check")
+    assert result.code == CheckFailedError.exit_code
+    assert f"error: {folder}/kit.lock is missing" in result.err
+    result = kit("lock")
+    assert (result.code, result.out) == (0, "")
+    assert result.err == "kit.lock written: tf-cpu, 0 packages\n"
+    assert kit("lock").err == "kit.lock is unchanged: tf-cpu, 0 packages\n"
+    assert kit("lock", "--check").err == "kit.lock is up to date: tf-cpu, 0 packages\n"
+    (folder / "kit.toml").write_text('[environment]\nimage = "tf-cpu"\npackages = ["einops"]\n')
+    result = kit("lock", "--check")
+    assert result.code == CheckFailedError.exit_code
+    assert result.err.splitlines()[1].startswith("  what kit.toml asks for has changed")
+    (folder / "kit.lock").write_text("{}")
+    assert kit("lock", "--check").code == LockError.exit_code
+
+
+def test_what_has_changed_in_a_project_is_said(kit: Kit, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def package(name: str, version: str, replaces: str = "") -> Package:
+        return Package(name=name, version=version, replaces=replaces, hashes=(f"sha256:{'0' * 64}",))
+
+    states = [
+        (package("einops", "0.8.0"), package("old", "1.0")),
+        (package("einops", "0.8.1"), package("rich", "13.0", replaces="14.0")),
+    ]
+
+    def solve(*_: Any, present: EnvironmentLock | None, say: Callable[[str], None], **__: Any) -> EnvironmentLock:
+        say("gradio needs rich<14: rich 13.0 takes the place of the image's 14.0")
+        packages = states[1 if present else 0]
+        lock = EnvironmentLock(
+            kit="0",
+            uv="0",
+            inputs_hash="sha256:0",
+            image="tf-cpu",
+            image_lock="sha256:0",
+            pythons=("3.12",),
+            source_date_epoch=0,
+            requirements_hash="",
+            packages=packages,
+        )
+        return dataclasses.replace(lock, requirements_hash=sha256(lock.requirements))
+
+    monkeypatch.setattr(project_lock, "solve", solve)
+    kit("lock")
+    result = kit("--json", "lock")
+    assert json.loads(result.out) == {
+        "file": str(folder / "kit.lock"),
+        "image": "tf-cpu",
+        "outcome": "written",
+        "packages": 2,
+        "changes": [
+            {"name": "einops", "before": "0.8.0", "after": "0.8.1"},
+            {"name": "old", "before": "1.0", "after": ""},
+            {"name": "rich", "before": "", "after": "13.0"},
+        ],
+        "replaced": [{"name": "rich", "version": "13.0", "replaces": "14.0"}],
+    }
+    assert result.err.splitlines() == [
+        "gradio needs rich<14: rich 13.0 takes the place of the image's 14.0",
+        "einops 0.8.0 -> 0.8.1",
+        "- old 1.0",
+        "+ rich 13.0",
+        "kit.lock written: tf-cpu, 2 packages",
+    ]
+
+
+def test_what_goes_with_a_project_and_what_with_images(kit: Kit, folder: Path) -> None:
+    for arguments in (
+        ("--check", "--solve"),
+        ("--check", "--popular"),
+        ("--check", "--upgrade"),
+        ("--check", "--upgrade-package", "einops"),
+        ("--upgrade-package", "einops", "tf-cpu"),
+    ):
+        assert kit("lock", *arguments).code == 2, arguments
+    assert "no package of this project is `einops`" in kit("lock", "--upgrade-package", "einops").err
+    assert kit("lock", "--check", "tf-cpu").err.splitlines()[-1] == "lock is up to date"
+
+
+def test_an_index_that_a_project_names_is_asked_about_first(kit: Kit, folder: Path) -> None:
+    (folder / "kit.toml").write_text('[environment]\nimage = "tf-cpu"\nindexes = ["https://index.example/simple"]\n')
+    result = kit("lock")
+    assert result.code == 2
+    assert "reaches out of its project" in result.err
+    assert not (folder / "kit.lock").exists()

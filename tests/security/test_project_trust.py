@@ -39,6 +39,13 @@ STAYS = {
     "restart": ['"always"'],
     "transfer": ["true"],
     "base": ['"archive"'],
+    "environment.image": ['"tf-cpu"'],
+    "environment.packages": ['["einops"]'],
+    "environment.system": ['["ffmpeg"]'],
+    "environment.project": ["true"],
+    "environment.env": ['{ A = "b" }'],
+    "environment.ports": ["[7860]"],
+    "environment.check": ['"python check.py"'],
 }
 REACHES = {
     "host": ['"gpu1"', '"user@gpu1"'],
@@ -60,6 +67,8 @@ REACHES = {
     "ulimits": ['{ memlock = "unlimited" }'],
     "network": ['"host"', '"theirs"'],
     "jupyter_options": ['["--ServerApp.allow_remote_access=True"]'],
+    "environment.indexes": ['["https://index.test/simple"]'],
+    "environment.env": ['{ JUPYTER_TOKEN = "known-to-others" }'],
 }
 CASES = [(key, value) for key, values in REACHES.items() for value in values]
 

@@ -1,3 +1,4 @@
+import base64
 import dataclasses
 import json
 import os
@@ -530,6 +531,17 @@ def test_not_found_in_a_step_is_not_a_missing_base(command):
     error = build_error("x", log, 1)
     assert type(error) is BuildFailedError
     assert error.details == ("sh: 1: uv: not found",)
+
+
+def test_a_sentence_of_a_steps_script_is_the_error():
+    log = BuildLog()
+    log.feed(json.dumps({"vertexes": [{"digest": "a", "name": "[3/9] RUN sh", "error": "exit code: 1"}]}))
+    text = base64.b64encode(b"E: 404\nkit: the mirror has x 2 now, and kit.lock 1\n").decode()
+    log.feed(json.dumps({"logs": [{"vertex": "a", "data": text}]}))
+    error = build_error("tf-cpu", log, 1)
+    assert type(error) is BuildFailedError
+    assert error.message == "the build of tf-cpu failed: the mirror has x 2 now, and kit.lock 1"
+    assert error.details == ("E: 404",)
 
 
 def test_a_failure_without_a_step_shows_what_buildx_said():

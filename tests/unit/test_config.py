@@ -11,6 +11,7 @@ from kit import config, paths, redact
 from kit.config import files
 from kit.config.keys import KEYS, FolderMount
 from kit.config.settings import Setting, merged
+from kit.environment.declared import declared
 from kit.errors import BadInputError
 
 
@@ -564,7 +565,7 @@ PAGE = (paths.root_dir() / "docs/configuration.md").read_text(encoding="utf-8")
 
 def test_the_page_has_every_key_and_no_other():
     table = PAGE.partition("## Keys")[2].partition("\n\nAn unknown key")[0]
-    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == list(KEYS)
+    assert re.findall(r"^\| `([\w.]+)`", table, re.MULTILINE) == list(KEYS)
     for name, key in KEYS.items():
         (row,) = re.findall(rf"^\| `{name}` .*", table, re.MULTILINE)
         for word in (*key.variables, *(f'"{choice}"' for choice in key.choices)):
@@ -573,7 +574,7 @@ def test_the_page_has_every_key_and_no_other():
 
 def test_the_page_names_what_reaches_out():
     told = PAGE.partition("What reaches out: ")[2].partition("; a")[0]
-    assert set(re.findall(r"`(\w+)`", told)) == {name for name, key in KEYS.items() if key.reaches_out}
+    assert set(re.findall(r"`([\w.]+)`", told)) == {name for name, key in KEYS.items() if key.reaches_out}
 
 
 def test_the_example_of_the_page_is_right(project):
@@ -581,3 +582,11 @@ def test_the_example_of_the_page_is_right(project):
     found = config.load(project)
     assert found.value("mounts") == (FolderMount(source="/data/imagenet", target="/data", mode="ro", folder=project),)
     assert found.value("env") == {"WANDB_MODE": "offline"}
+
+
+def test_the_example_of_an_environment_is_right(project):
+    (project / "kit.toml").write_text(PAGE.partition("## Environment")[2].partition("```toml\n")[2].partition("```")[0])
+    found = declared(config.load(project))
+    assert (found.image, found.system, found.project) == ("torch>=2.6", ("ffmpeg",), True)
+    assert found.packages[1:] == ("transformers[torch]>=4.50", "triton ; platform_machine == 'x86_64'")
+    assert found.env == (("TOKENIZERS_PARALLELISM", "false"),)

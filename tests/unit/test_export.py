@@ -132,7 +132,7 @@ def test_pylock_asks_the_index_for_the_pins(tmp_path: Path, monkeypatch: pytest.
     write(tmp_path, lock(EINOPS, PANDAS))
     asked: list[tuple[str, tuple[str, ...]]] = []
 
-    def addresses(catalog: Any, image: Any, requirements: str, indexes: tuple[str, ...]) -> str:
+    def addresses(catalog: Any, image: Any, requirements: str, indexes: tuple[str, ...], network: Any) -> str:
         asked.append((requirements, indexes))
         return "packages = []\n"
 

@@ -37,7 +37,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "facts": ("facts", "catalog", "config", "spec", "targets"),
     "decisions": ("locks", "render", "decide", "environment", "takeover"),
     "machines": ("remote", "mounts", "apt", "private_engine", "engine", "host"),
-    "actions": ("image", "run", "compose", "verify", "bench"),
+    "actions": ("image", "run", "project", "compose", "verify", "bench"),
     "cli": ("cli", "__main__"),
 }
 ROOMS = tuple(room for rooms in FLOORS.values() for room in rooms)
@@ -150,6 +150,9 @@ LAZY = {
             "io",
             "logging",
             "packaging.markers",
+            "packaging.requirements",
+            "packaging.specifiers",
+            "packaging.utils",
             "packaging.version",
             "pwd",
             "re",
@@ -162,6 +165,8 @@ LAZY = {
     "rooms that a short command may leave dark": (
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
         *("kit.catalog.names", "kit.cli.near", "kit.spec.request"),
+        *("kit.environment.declared", "kit.environment.editable", "kit.environment.guards", "kit.environment.system"),
+        "kit.image.environment",
         *(
             "kit.config",
             "kit.config.settings",
@@ -173,6 +178,7 @@ LAZY = {
             "kit.engine.podman",
             "kit.host",
         ),
+        "kit.environment",
         *("kit.facts.host", "kit.host.assemble", "kit.host.nvml", "kit.host.probe", "kit.image.build", "kit.locks"),
         *("kit.locks.format", "kit.locks.solver", "kit.locks.uv", "kit.private_engine", "kit.remote"),
         *("kit.remote.sync", "kit.render", "kit.run", "kit.run.command", "kit.run.containers", "kit.templates"),

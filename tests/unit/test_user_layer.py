@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from unittest.mock import ANY
 
 import pytest
 
@@ -300,3 +302,34 @@ def test_the_scripts_name_the_places_of_the_layout():
     text = (paths.templates_dir() / "pip_python.py").read_text()
     assert template("pip_python").LAYER == layout.USER_VENV
     assert text.startswith(f"#!{layout.VENV}/bin/python -I\n")
+
+
+def added(inside: Inside) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(
+        inside.run(inside.python, paths.templates_dir() / "added.py", inside.layer).stdout
+    )
+    return found
+
+
+def test_what_was_installed_is_listed_with_who_asked_for_it(inside):
+    assert added(inside) == []
+    inside.pip("install", "app", inside.root / "wheels/loose-3.0-py3-none-any.whl", "--force-reinstall")
+    (inside.layer / f"lib/{version()}/site-packages/~lue-3.0.dist-info").mkdir()
+    (inside.layer / f"lib/{version()}/site-packages/half-3.0.dist-info").mkdir()
+    found = {entry.pop("name"): entry for entry in added(inside)}
+    assert found.pop("loose") == {
+        "version": "3.0",
+        "requested": True,
+        "origin": {
+            "url": f"file://{inside.root}/wheels/loose-3.0-py3-none-any.whl",
+            "archive_info": ANY,
+        },
+    }
+    assert found == {
+        "app": {"version": "1.0", "requested": True, "origin": {}},
+        "glue": {"version": "4.0", "requested": False, "origin": {}},
+    }
+
+
+def version() -> str:
+    return "python{}.{}".format(*sys.version_info[:2])

@@ -17,10 +17,9 @@ SECRETS = "KIT_BUILD_SECRETS"
 def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[int, Log]:
     """Build into the engine's store, or where `output` (arguments of buildx) says; the exit code, and the log."""
     if output is None:
-        reference = plan.image.reference
-        output = ["--tag", reference]
+        output = ["--tag", plan.reference]
         if engine.info.is_containerd_store:
-            output = ["--output", f"type=image,name={reference},unpack=true,compression=zstd,oci-mediatypes=true"]
+            output = ["--output", f"type=image,name={plan.reference},unpack=true,compression=zstd,oci-mediatypes=true"]
     log = BuildLog()
     script = plan.options.network.shell_script()
     with _contexts(plan) as arguments:
@@ -31,7 +30,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
                 "--progress=rawjson",
                 "--provenance=false",
                 "--sbom=false",
-                f"--build-arg=BASE={plan.base.reference}",
+                f"--build-arg=BASE={plan.base}",
                 *plan.arguments,
                 *output,
                 *arguments,
@@ -47,7 +46,7 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
 def _contexts(plan: Plan) -> Iterator[list[str]]:
     """The arguments for what a build gets: its folder, uv, and as secrets the CA, proxies and index."""
     network = plan.options.network
-    arguments = [f"--build-context=kit={kit_context(plan.inputs.uv)}"]
+    arguments = [f"--build-context=kit={kit_context(plan.uv, plan.scripts)}"]
     if network.ca_file:
         arguments.append(f"--secret=id=ca,src={network.ca_file}")
     if network.needs_host_network:
@@ -56,7 +55,9 @@ def _contexts(plan: Plan) -> Iterator[list[str]]:
         arguments.append(f"--secret=id=environment,env={SECRETS}")
     with files.scratch("build") as folder:
         # The image's own folder has its Dockerfile, but of a lock with a parent only what that adds.
-        context = folder / plan.image.name
-        paths.write_text(context / "Dockerfile", plan.inputs.dockerfile)
-        paths.write_text(context / "requirements.lock", plan.inputs.lock.requirements)
+        context = folder / plan.name
+        paths.write_text(context / "Dockerfile", plan.dockerfile)
+        paths.write_text(context / "requirements.lock", plan.requirements)
+        for name, text in plan.files.items():
+            paths.write_text(context / name, text)
         yield [*arguments, str(context)]

@@ -13,7 +13,7 @@ from kit.engine import Engine, connect
 from kit.errors import BadInputError, CheckFailedError, KitError
 from kit.frozen import dataclass
 from kit.image.build.inputs import current, labelled_so
-from kit.image.build.options import BuildOptions, Built
+from kit.image.build.options import BuildOptions, Built, Progress
 
 if TYPE_CHECKING:
     from kit.catalog.rows import Image
@@ -91,6 +91,14 @@ def network_on(network: NetworkSettings, engine: Engine) -> NetworkSettings:
     return replace(network, proxies=engine.connection.account.proxies) if engine.connection else network
 
 
+def require_one_way(engine: Engine, options: ImageOptions) -> None:
+    """Raise BadInputError for options that contradict each other."""
+    if options.transfer and not engine.target:
+        raise BadInputError("--transfer is for a machine behind --host", hint="leave it out, or name the machine")
+    if options.transfer and options.pull:
+        raise BadInputError("--transfer and --pull contradict each other", hint="leave one of them out")
+
+
 def ensure_image(
     catalog: Catalog, image: Image, engine: Engine, options: ImageOptions, screen: Screen
 ) -> tuple[str, bool]:
@@ -99,10 +107,7 @@ def ensure_image(
 
     Raises BadInputError for options that contradict each other, and what building, pulling and sending raise.
     """
-    if options.transfer and not engine.target:
-        raise BadInputError("--transfer is for a machine behind --host", hint="leave it out, or name the machine")
-    if options.transfer and options.pull:
-        raise BadInputError("--transfer and --pull contradict each other", hint="leave one of them out")
+    require_one_way(engine, options)
     wanted = options.build
     if not wanted.force and "@" not in options.pull and current(catalog, image, engine, wanted):
         return image.reference, False
@@ -125,14 +130,21 @@ def ensure_image(
         wanted = replace(wanted, network=network_on(wanted.network, builder))
         built = images.build(catalog, image, builder, wanted, progress)
         if built.is_new:
-            progress.message(_line(built))
+            progress.message(line_of(built))
         if options.transfer:
-            progress.message(f"{image.name}: sending it to {engine.target}")
-            started = time.monotonic()
-            sent = transfer.transfer_image(builder, engine, image, progress)
-            seconds = time.monotonic() - started
-            screen.say(f"{image.name}: {sent / 1e6:.0f} MB sent to {engine.target} in {seconds:.0f} s")
+            send(built, builder, engine, progress, screen)
     return image.reference, True
+
+
+def send(built: Built, source: Engine, engine: Engine, progress: Progress, screen: Screen) -> None:
+    """Send a built image to another machine's engine, and say what that took. Raises what sending raises."""
+    from kit.image.build import transfer
+
+    progress.message(f"{built.image}: sending it to {engine.target}")
+    started = time.monotonic()
+    sent = transfer.transfer_image(source, engine, built.reference, progress)
+    seconds = time.monotonic() - started
+    screen.say(f"{built.image}: {sent / 1e6:.0f} MB sent to {engine.target} in {seconds:.0f} s")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,9 +246,10 @@ def _build_one(catalog: Catalog, image: Image, engine: Engine, request: BuildReq
         built = images.build(catalog, image, engine, options, progress)
         if request.push:
             transfer.push_image(engine, built, request.push, progress)
-    screen.say(_line(built) if built.is_new else f"{image.name}: up to date")
+    screen.say(line_of(built) if built.is_new else f"{image.name}: up to date")
     return built
 
 
-def _line(built: Built) -> str:
+def line_of(built: Built) -> str:
+    """What a build did, in a sentence."""
     return f"{built.image}: built in {built.seconds:.0f} s on {built.base}"

@@ -24,15 +24,17 @@ from kit.errors import (
 )
 from kit.image import base
 from kit.image.build import buildkit, podman
-from kit.image.build.inputs import Plan, current, read_inputs
+from kit.image.build.inputs import Plan, current, plan_of, read_inputs
 from kit.image.build.options import SILENT, BuildOptions, Built, ChosenBase, Progress
-from kit.image.buildlog import Log
+from kit.image.buildlog import Log, checked
 from kit.network import FRAMEWORK_INDEX
 
 # How long `--base auto` waits for a registry before it takes the archive.
 REGISTRY_PATIENCE_S = 8
 # Podman 4 reads the manifest of an image that is for one platform alone, and then refuses it: it is there.
 ANSWERED = ("parsing manifest blob", "is not a manifest list")
+# Begins what a step's script says of a failure.
+SAID = "kit: "
 WITHOUT_REGISTRY = "give a mirror with --registry-mirror, or build without a registry: --base archive"
 
 
@@ -45,18 +47,30 @@ def build(catalog: Catalog, image: Image, engine: Engine, options: BuildOptions,
     if not options.force and not options.no_cache and (done := current(catalog, image, engine, options)):
         return done
     started = time.monotonic()
+    require_builder(engine)
+    chosen = choose_base(catalog, image, engine, options, progress)
+    return make(engine, plan_of(image, inputs, chosen, options, progress), started)
+
+
+def require_builder(engine: Engine) -> None:
+    """Raise EngineFeatureError for an engine that lacks the program it builds with."""
     if engine.features.has_buildkit:
         engine.require_buildx()
-    chosen = choose_base(catalog, image, engine, options, progress)
-    plan = Plan(image=image, inputs=inputs, base=chosen, options=options, progress=progress)
+
+
+def make(engine: Engine, plan: Plan, started: float) -> Built:
+    """Build what is planned into the engine's store; `started`: when that began, by the monotonic clock.
+
+    Raises BuildFailedError with the failed step and its last lines, or the kind of error the engine's text stands for.
+    """
     code, log = (buildkit if engine.features.has_buildkit else podman).run(engine, plan)
     if code != 0:
-        raise build_error(image.name, log, code, hints=engine.hints)
-    engine.note_made(image.reference)
+        raise build_error(plan.name, log, code, hints=engine.hints)
+    engine.note_made(plan.reference)
     return Built(
-        image=image.name,
-        reference=image.reference,
-        base=chosen.reference,
+        image=plan.name,
+        reference=plan.reference,
+        base=plan.base,
         fingerprint=plan.fingerprint,
         is_new=True,
         seconds=time.monotonic() - started,
@@ -71,20 +85,32 @@ def build_digest(
     Raises EngineFeatureError where the engine has no BuildKit, and what `build` does.
     """
     inputs = read_inputs(catalog, image)
+    require_equal_digests(engine)
+    chosen = choose_base(catalog, image, engine, options, progress)
+    return digest_of(engine, plan_of(image, inputs, chosen, options, progress))
+
+
+def require_equal_digests(engine: Engine) -> None:
+    """Raise EngineFeatureError for an engine whose builds are not compared."""
     if not engine.features.has_equal_digests:
         raise EngineFeatureError(
             f"{engine.features.title} does not promise the same digest twice, so two of its builds are not compared",
             hint="compare them where BuildKit is: `--host local`, or a machine with Docker",
         )
     engine.require_buildx()
-    chosen = choose_base(catalog, image, engine, options, progress)
-    plan = Plan(image=image, inputs=inputs, base=chosen, options=replace(options, no_cache=True), progress=progress)
+
+
+def digest_of(engine: Engine, plan: Plan) -> str:
+    """Build what is planned from nothing into an OCI archive and return its manifest's digest. It raises what `make`
+    raises.
+    """
+    plan = replace(plan, options=replace(plan.options, no_cache=True))
     with files.scratch("oci") as folder:
         archive = folder / "image.tar"
         output = f"type=oci,dest={archive},compression=zstd"
         code, log = buildkit.run(engine, plan, ["--output", output])
         if code != 0:
-            raise build_error(image.name, log, code)
+            raise build_error(plan.name, log, code)
         with tarfile.open(archive) as tar:
             index = tar.extractfile("index.json")
             assert index is not None
@@ -157,6 +183,13 @@ def build_error(name: str, log: Log, code: int, *, hints: Hints = NO_HINTS) -> K
     step = log.failed
     lines = [line for line in (step.lines if step else log.other) if line.strip()]
     text = [*(lines if step else []), step.error if step else "", *log.other]
+    if step and lines and (command := checked(step.name)):
+        # Whatever it printed is its own.
+        return BuildFailedError(
+            f"the check of {name} failed in the new image: {command}",
+            details=tuple(lines[-15:]),
+            hint="it is `check` in [environment] of the project's kit.toml",
+        )
     if known := recognise(text, hints=hints):
         return known
     if mismatch := re.search(r"Hash mismatch for `([^`]+)`", "\n".join(lines)):
@@ -165,6 +198,12 @@ def build_error(name: str, log: Log, code: int, *, hints: Hints = NO_HINTS) -> K
             details=tuple(lines[-15:]),
             hint="a mirror that is out of date or changed does that: set PIP_INDEX_URL to another index, or "
             f"{FRAMEWORK_INDEX} for what is from PyTorch's own",
+        )
+    # A sentence of a step's own script: it knows why better than its last lines show.
+    if said := next((line.removeprefix(SAID) for line in reversed(lines) if line.startswith(SAID)), ""):
+        return BuildFailedError(
+            f"the build of {name} failed: {said}",
+            details=tuple(line for line in lines[-15:] if not line.startswith(SAID)),
         )
     if step and re.search(r"^\[[^]]*\] (FROM|load metadata) ", step.name) and (known := recognise(text, REGISTRY)):
         hint = "`kit update` asks the registry for the present digests; `--base archive` needs none"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,12 @@ if TYPE_CHECKING:
 STEP_SCRIPTS = ("begin.sh", "end.sh", "hold.py", "pip_python.py", "run.py", "user_layer.py")
 
 
-def step_scripts() -> str:
+def step_scripts(names: Iterable[str] = STEP_SCRIPTS) -> str:
     """The text of the scripts that steps use: what they do is part of what an image is."""
-    return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in STEP_SCRIPTS)
+    return "".join((paths.templates_dir() / name).read_text(encoding="utf-8") for name in names)
 
 
-def kit_context(uv: str) -> Path:
+def kit_context(uv: str, scripts: Sequence[str] = STEP_SCRIPTS) -> Path:
     """A folder with the uv program, of this version, and the scripts that steps use."""
     import shutil
     import tempfile
@@ -38,12 +39,12 @@ def kit_context(uv: str) -> Path:
 
     program = uv_program(uv)
     stat = program.stat()
-    mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts()}".encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {step_scripts(scripts)}".encode()).hexdigest()[:16]
     folder = paths.usable_folder(paths.cache_folder, "build-context") / mark
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(dir=folder.parent, ignore_cleanup_errors=True) as beside:
             shutil.copy(program, Path(beside) / "uv")
-            for name in STEP_SCRIPTS:
+            for name in scripts:
                 shutil.copy(paths.templates_dir() / name, beside)
             try:
                 Path(beside).rename(folder)
@@ -54,12 +55,17 @@ def kit_context(uv: str) -> Path:
     return folder
 
 
-def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
-    """A hash of all that decides what is in the image: equal fingerprint, nothing to build."""
+def hash_of(*parts: str) -> str:
+    """A hash of these texts that tells where each ends."""
     digest = hashlib.sha256()
-    for part in (dockerfile, step_scripts(), requirements, base_identity):
+    for part in parts:
         digest.update(hashlib.sha256(part.encode()).digest())
     return digest.hexdigest()
+
+
+def fingerprint(dockerfile: str, requirements: str, base_identity: str) -> str:
+    """A hash of all that decides what is in the image: equal fingerprint, nothing to build."""
+    return hash_of(dockerfile, step_scripts(), requirements, base_identity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,32 +81,56 @@ class Inputs:
 class Plan:
     """One build, decided in full: what a builder is told."""
 
-    image: Image
-    inputs: Inputs
-    base: ChosenBase
+    name: str  # of what is built, for people
+    reference: str  # the engine's name for it
+    dockerfile: str
+    requirements: str  # the whole text of its lock
+    layers: Mapping[str, str]  # the same by section
+    files: Mapping[str, str] = field(default_factory=dict)  # beside the Dockerfile
+    scripts: Sequence[str] = STEP_SCRIPTS
+    uv: str  # its version
+    source_date_epoch: int
+    base: str  # what FROM names
+    is_local: bool  # the engine has the base, and no registry is asked
+    fingerprint: str
+    labels: Mapping[str, str]  # what it is built from, beside those of the Dockerfile
     options: BuildOptions
     progress: Progress
 
     @property
-    def fingerprint(self) -> str:
-        return fingerprint(self.inputs.dockerfile, self.inputs.lock.requirements, self.base.identity)
-
-    @property
     def arguments(self) -> list[str]:
-        """What every builder is told; the image's labels say what it was built from, beside those of its Dockerfile."""
-        labels = {
-            FINGERPRINT: self.fingerprint,
-            BASE: self.base.reference,
-            BASE_SOURCE: self.base.source,
-            BASE_IDENTITY: self.base.identity,
-            PYTHON: self.base.python,
-        }
+        """What every builder is told."""
+        labels = {FINGERPRINT: self.fingerprint, **self.labels}
         return [
-            f"--build-arg=SOURCE_DATE_EPOCH={self.inputs.lock.source_date_epoch}",
+            f"--build-arg=SOURCE_DATE_EPOCH={self.source_date_epoch}",
             *(f"--label={name}={value}" for name, value in labels.items()),
             *(["--network=host"] if self.options.network.needs_host_network else []),
             *(["--no-cache"] if self.options.no_cache else []),
         ]
+
+
+def plan_of(image: Image, inputs: Inputs, base: ChosenBase, options: BuildOptions, progress: Progress) -> Plan:
+    """The build of an image of the catalog on a base."""
+    return Plan(
+        name=image.name,
+        reference=image.reference,
+        dockerfile=inputs.dockerfile,
+        requirements=inputs.lock.requirements,
+        layers=inputs.lock.layers,
+        uv=inputs.uv,
+        source_date_epoch=inputs.lock.source_date_epoch,
+        base=base.reference,
+        is_local=base.source == "archive",
+        fingerprint=fingerprint(inputs.dockerfile, inputs.lock.requirements, base.identity),
+        labels={
+            BASE: base.reference,
+            BASE_SOURCE: base.source,
+            BASE_IDENTITY: base.identity,
+            PYTHON: base.python,
+        },
+        options=options,
+        progress=progress,
+    )
 
 
 def read_inputs(catalog: Catalog, image: Image) -> Inputs:
@@ -162,6 +192,21 @@ def labelled_so(
         is_new=False,
         seconds=0.0,
     )
+
+
+def fingerprints(catalog: Catalog, image: Image) -> Iterator[tuple[str, str]]:
+    """Each base that the image can stand on today, by its identity, and the fingerprint that the image then has.
+
+    Raises LockError when the image's files cannot be read.
+    """
+    folder = paths.images_dir() / image.name
+    try:
+        dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
+        requirements = _requirements(image, folder)
+    except OSError as e:
+        raise LockError(f"{folder} cannot be read: {e.strerror}", hint=f"`kit lock {image.name}` writes it") from None
+    for identity in _identities(catalog, image):
+        yield identity, fingerprint(dockerfile, requirements, identity)
 
 
 def _requirements(image: Image, folder: Path) -> str:

@@ -33,25 +33,26 @@ READ_SCRIPT = (
 
 def run(engine: Engine, plan: Plan) -> tuple[int, Log]:
     """Build into the engine's store; the exit code, and the log. Raises EngineFeatureError when Podman is too old."""
-    image, network = plan.image, plan.options.network
+    network = plan.options.network
     with files.scratch("build") as scratch:
-        context = kit_context(plan.inputs.uv)
-        folder = scratch / image.name
+        context = kit_context(plan.uv, plan.scripts)
+        folder = scratch / plan.name
         folder.mkdir()
-        layers = plan.inputs.lock.layers
-        paths.write_text(folder / "Dockerfile", for_podman(plan.inputs.dockerfile, context, layers))
-        for layer, text in layers.items():
+        paths.write_text(folder / "Dockerfile", for_podman(plan.dockerfile, context, plan.layers))
+        for layer, text in plan.layers.items():
             paths.write_text(folder / f"{layer}.txt", text)
+        for name, text in plan.files.items():
+            paths.write_text(folder / name, text)
         arguments = [
             "--format=docker",  # OCI's has no health check
             "--layers",
             "--security-opt=label=disable",  # SELinux would keep the steps from the folders that they mount
             f"--build-context=kit={engine.provide(context)}",
-            f"--build-arg=BASE={engine.full_name(plan.base.reference)}",
-            f"--timestamp={plan.inputs.lock.source_date_epoch}",
+            f"--build-arg=BASE={engine.full_name(plan.base)}",
+            f"--timestamp={plan.source_date_epoch}",
             *plan.arguments,
-            *(["--pull=never"] if plan.base.source == "archive" else []),
-            f"--tag={engine.full_name(image.reference)}",
+            *(["--pull=never"] if plan.is_local else []),
+            f"--tag={engine.full_name(plan.reference)}",
             engine.provide(folder),
         ]
         log = PodmanLog()

@@ -19,8 +19,10 @@ TRANSFER_NOTICE_S = 5.0
 
 
 def push_image(engine: Engine, built: Built, repository: str, progress: Progress = SILENT) -> str:
-    """Push a built image to `repository/NAME`; returns the reference. Layers the registry has are not sent again."""
-    reference = f"{repository.rstrip('/')}/{built.image}:latest"
+    """Push a built image to `repository/NAME`, under the tag that it has here; returns the reference. Layers the
+    registry has are not sent again.
+    """
+    reference = f"{repository.rstrip('/')}/{built.image}:{built.reference.rpartition(':')[2]}"
     engine.call(["tag", engine.full_name(built.reference), engine.full_name(reference)])
     lines: list[str] = []
     if engine.stream(["push", engine.full_name(reference)], lines.append) != 0:
@@ -67,7 +69,7 @@ def _pull(engine: Engine, reference: str, progress: Progress) -> None:
         )
 
 
-def transfer_image(source: Engine, engine: Engine, image: Image, progress: Progress = SILENT) -> int:
+def transfer_image(source: Engine, engine: Engine, reference: str, progress: Progress = SILENT) -> int:
     """Send an image from one engine to another, and say how many bytes that took.
 
     Raises the kind of error that the text of the engine that failed stands for.
@@ -83,12 +85,12 @@ def transfer_image(source: Engine, engine: Engine, image: Image, progress: Progr
             progress.message(f"  {total / 1e6:.0f} MB sent in {told - started:.0f} s")
 
     with (
-        source.prepared(["image", "save", source.full_name(image.reference)]) as (save, save_variables),
+        source.prepared(["image", "save", source.full_name(reference)]) as (save, save_variables),
         engine.prepared(["image", "load", "--quiet"]) as (load, load_variables),
     ):
         try:
             process.pipe(save, load, source_env=save_variables, sink_env=load_variables, on_bytes=on_bytes)
         except CommandError as e:
             raise (source if e.command == tuple(save) else engine).failure(e) from e
-    engine.note_made(image.reference)
+    engine.note_made(reference)
     return sent

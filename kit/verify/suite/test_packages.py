@@ -7,9 +7,13 @@ from kit.verify.report import Subject
 from kit.verify.suite.conftest import PYTHON, Answer, Fact, Host, require
 
 
+def _expected(subject: Subject, packages: Answer) -> dict[str, str]:
+    return expected.packages(subject.lock, packages.value("environment"), subject.added, subject.own)
+
+
 def test_locked(subject: Subject, packages: Answer, fact: Fact) -> None:
     """Every locked package is there at its version."""
-    locked = expected.packages(subject.lock, packages.value("environment"))
+    locked = _expected(subject, packages)
     missing = expected.missing(locked, packages.value("installed"))
     require(not missing, "\n".join(missing))
     fact(f"{len(locked)} packages")
@@ -17,14 +21,14 @@ def test_locked(subject: Subject, packages: Answer, fact: Fact) -> None:
 
 def test_besides(subject: Subject, packages: Answer) -> None:
     """No other package is there."""
-    locked = expected.packages(subject.lock, packages.value("environment"))
+    locked = _expected(subject, packages)
     others = expected.besides(locked, packages.value("installed"))
     require(not others, f"not locked: {', '.join(others)}")
 
 
 def test_constraints(subject: Subject, host: Host, packages: Answer, fact: Fact) -> None:
     """`pip install` in a container is held to the framework, its CUDA and numpy, in the file that pip itself names."""
-    locked = expected.packages(subject.lock, packages.value("environment"))
+    locked = _expected(subject, packages)
     read = host.run(f'cat "$({PYTHON} -m pip config get global.constraint)"')
     require(read.rc == 0, read.stderr)
     lines = read.stdout.splitlines()

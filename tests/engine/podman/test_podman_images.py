@@ -202,10 +202,10 @@ def test_an_image_is_sent_from_docker_to_podman(
     compression = ",compression=zstd,oci-mediatypes=true" if engine.info.is_containerd_store else ""
     engine.call(["buildx", "build", "--quiet", f"--output=type=image,name={small}{compression}", str(tmp_path)])
     try:
-        assert transfer_image(engine, there, cast("Image", Named("x", small))) > 1000
+        assert transfer_image(engine, there, small) > 1000
         assert labels(podman_host, "kit/test-transfer")["kit.test"] == "yes"
         with pytest.raises(KitError, match=r"failed|No such image|does not exist"):
-            transfer_image(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
+            transfer_image(engine, there, "kit/test-none:latest")
     finally:
         docker.images.remove(small, force=True)
         podman_host.run(f"podman rmi --force docker.io/{small}")

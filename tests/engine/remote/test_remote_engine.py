@@ -114,14 +114,14 @@ def test_an_image_is_sent_from_engine_to_engine(
     engine.call(["buildx", "build", "--quiet", "--load", "--tag", small, str(tmp_path)])
     try:
         before = time.time()
-        sent = transfer_image(engine, there, cast("Image", Named("x", small)))
+        sent = transfer_image(engine, there, small)
         assert sent > 1000
         # Both are one engine here, which had the image before: it says itself that it was given it.
         events = docker.events(since=before, until=time.time(), filters={"event": "load"}, decode=True)
         assert [event["Type"] for event in events] == ["image"]
         assert docker.images.get(small).labels["kit.test"] == "yes"
         with pytest.raises(KitError, match=r"failed|No such image|does not exist") as caught:
-            transfer_image(engine, there, cast("Image", Named("x", "kit/test-none:latest")))
+            transfer_image(engine, there, "kit/test-none:latest")
         assert caught.value.args
     finally:
         docker.images.remove(small, force=True)
