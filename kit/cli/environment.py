@@ -20,6 +20,7 @@ from kit.environment.declared import FILE, Declared, declared
 from kit.environment.format import LOCK_NAME
 from kit.errors import BadInputError
 from kit.project import add, diff, init, keep
+from kit.project.example import copy_example
 from kit.project.lock import lock_project
 
 if TYPE_CHECKING:
@@ -53,16 +54,26 @@ def _system_option(help: str) -> Callable[[Command], Command]:
 
 @click.command("init")
 @click.argument("image", required=False, default="", shell_complete=complete.images)
+@click.option(
+    "--example",
+    default="",
+    metavar="NAME",
+    shell_complete=complete.examples,
+    help="Copy an example that comes with kit into this folder instead.",
+)
 @host_option
 @json_option
 @click.pass_obj
-def init_command(options: Options, *, image: str) -> None:
+def init_command(options: Options, *, image: str, example: str) -> None:
     """Make this folder a project with an environment of its own: write a kit.toml.
 
     IMAGE is what it stands on: an image (`kit list`), or a wish such as `torch` or `torch>=2.6`, which `kit lock` turns
     into one. Without it, it is the image that `kit resolve torch` names for this machine. A kit.toml that is there
     without an environment gets one, and stays as it is else.
     """
+    if example:
+        _copy_example(options, example, image)
+        return
     made = init.init(Path.cwd(), image, CommandScreen(options), target=options.host)
     if options.json:
         print_json({**picked(made, "image", "chosen"), "file": str(made.file), "new": made.is_new})
@@ -72,6 +83,15 @@ def init_command(options: Options, *, image: str) -> None:
     if made.above:
         say(options, f"note: {made.above} is no longer this folder's")
     say(options, f"`kit add PACKAGE` adds to it; commit {FILE} and {LOCK_NAME}, and `kit run` starts it anywhere")
+
+
+def _copy_example(options: Options, name: str, image: str) -> None:
+    if image:
+        raise BadInputError(f"--example {name} has an image of its own", hint=f"leave out {image}")
+    copied = copy_example(name, Path.cwd())
+    if options.json:
+        print_json({"example": name, "files": [str(file) for file in copied]})
+    say(options, f"copied: {', '.join(file.name for file in copied)}")
 
 
 @click.command("add", cls=SystemWords)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,6 @@ from kit.project.turn import turn
 
 if TYPE_CHECKING:
     from kit.screen import Screen
-    from kit.takeover import TakenOver
 
 # What is asked for by whoever asks for nothing.
 WISH = "torch"
@@ -38,12 +36,11 @@ class Made:
     above: Path | None = None  # the kit.toml that counted in this folder before
 
 
-def init(folder: Path, wish: str, screen: Screen, *, target: str = "", taken: TakenOver | None = None) -> Made:
+def init(folder: Path, wish: str, screen: Screen, *, target: str = "") -> Made:
     """Write a kit.toml with an environment into a folder; where there is one without, the table is added to it.
 
-    Without a wish the image is the one that `kit resolve torch` names for the host, and stays that. `taken`: what a
-    file of another tool's says. Raises BadInputError where there is an environment already, and what choosing an image
-    raises.
+    Without a wish the image is the one that `kit resolve torch` names for the host, and stays that. Raises
+    BadInputError where there is an environment already, and what choosing an image raises.
     """
     folder = folder.resolve()
     path, own = folder / FILE, home()
@@ -60,13 +57,10 @@ def init(folder: Path, wish: str, screen: Screen, *, target: str = "", taken: Ta
         real = manifest.place(folder)
         text = manifest.read(real) if is_there else ""
         says_image = next((str(s.value) for s in known.project if s.key == "image"), "") if is_there else ""
-        asked = wish or (taken.image if taken else "") or says_image
+        asked = wish or says_image
         image, _ = choose_for(load_catalog(), asked or WISH, lambda: host.read_gpus(target))
         written = asked or image.name
         contents = Contents(image="" if written == says_image else written)
-        if taken:
-            same = ("packages", "system", "indexes", "project", "env")
-            contents = replace(contents, **{name: getattr(taken, name) for name in same})
         made = manifest.with_table(text, contents) if is_there else manifest.create(contents)
         paths.write_text(real, made, mode=stat.S_IMODE(real.stat().st_mode) if is_there else 0o644)
     above = None if is_there else known.project_file

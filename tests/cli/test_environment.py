@@ -125,6 +125,16 @@ def test_init_below_another_project_says_so(kit: Kit, folder: Path, monkeypatch:
     assert (folder / "kit.toml").read_text() == "port = 9000\n"
 
 
+def test_an_example_is_copied(kit: Kit, folder: Path) -> None:
+    done = kit("init", "--example", "lenet-torch")
+    assert done.code == 0, done.err
+    assert done.err.startswith("copied: kit.toml, ")
+    assert (folder / "lenet.py").exists()
+    assert "has kit.toml, " in kit("init", "--example", "lenet-torch").err
+    assert kit("init", "--example", "nosuch").code == 2
+    assert kit("init", "torch", "--example", "lenet-torch").code == 2
+
+
 def test_add_and_remove(kit: Kit, project: Path) -> None:
     done = kit("add", "einops", "pandas", "--system", "ffmpeg", "graphviz")
     assert done.code == 0, done.err
