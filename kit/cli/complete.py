@@ -47,6 +47,13 @@ def containers(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[
     return _beginning(names, incomplete)
 
 
+def examples(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    """The examples that come with kit."""
+    from kit.project.example import example_names
+
+    return _beginning(example_names(), incomplete)
+
+
 def declared_packages(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
     """The packages that the project's kit.toml lists, by name."""
     from kit import config

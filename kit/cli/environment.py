@@ -18,8 +18,9 @@ from kit.cli.screen import CommandScreen
 from kit.cli.trust import see_to_trust
 from kit.environment.declared import FILE, Declared, declared
 from kit.environment.format import LOCK_NAME
-from kit.errors import BadInputError
+from kit.errors import BadInputError, KitError
 from kit.project import add, diff, init, keep
+from kit.project.example import copy_example
 from kit.project.lock import lock_project
 
 if TYPE_CHECKING:
@@ -53,25 +54,71 @@ def _system_option(help: str) -> Callable[[Command], Command]:
 
 @click.command("init")
 @click.argument("image", required=False, default="", shell_complete=complete.images)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Take over what this file asks for: requirements.txt, environment.yml, pyproject.toml, uv.lock, pylock.toml, "
+    "poetry.lock, Pipfile, cog.yaml, build.envd, a Dockerfile or a notebook.",
+)
+@click.option(
+    "--example",
+    default="",
+    metavar="NAME",
+    shell_complete=complete.examples,
+    help="Copy an example that comes with kit into this folder instead.",
+)
 @host_option
 @json_option
 @click.pass_obj
-def init_command(options: Options, *, image: str) -> None:
+def init_command(options: Options, *, image: str, source: Path | None, example: str) -> None:
     """Make this folder a project with an environment of its own: write a kit.toml.
 
     IMAGE is what it stands on: an image (`kit list`), or a wish such as `torch` or `torch>=2.6`, which `kit lock` turns
     into one. Without it, it is the image that `kit resolve torch` names for this machine. A kit.toml that is there
     without an environment gets one, and stays as it is else.
+
+    With --from the kit.toml has what another tool's file asks for, as far as an environment can, and the image that
+    this means; each line that it cannot have is printed with the reason. Then it is locked.
     """
-    made = init.init(Path.cwd(), image, CommandScreen(options), target=options.host)
-    if options.json:
-        print_json({**picked(made, "image", "chosen"), "file": str(made.file), "new": made.is_new})
+    if example:
+        _copy_example(options, example, beside=image or source)
         return
-    chosen = f", which is {made.chosen}" if made.chosen != made.image else ""
-    say(options, f"{made.file}: {'written' if made.is_new else 'the environment added'}, on {made.image}{chosen}")
-    if made.above:
-        say(options, f"note: {made.above} is no longer this folder's")
-    say(options, f"`kit add PACKAGE` adds to it; commit {FILE} and {LOCK_NAME}, and `kit run` starts it anywhere")
+    made = init.init(Path.cwd(), image, CommandScreen(options), target=options.host, source=source)
+    if options.json:
+        left = [picked(line, "line", "text", "reason") for line in made.left]
+        print_json({**picked(made, "image", "chosen"), "file": str(made.file), "new": made.is_new, "left": left})
+    else:
+        chosen = f", which is {made.chosen}" if made.chosen != made.image else ""
+        say(options, f"{made.file}: {'written' if made.is_new else 'the environment added'}, on {made.image}{chosen}")
+        for line in made.left:
+            say(options, f"{source}{f':{line.line}' if line.line else ''}: not taken over: {line.text}: {line.reason}")
+        if made.above:
+            say(options, f"note: {made.above} is no longer this folder's")
+    if source:
+        _lock_what_was_taken_over(options)
+    elif not options.json:
+        say(options, f"`kit add PACKAGE` adds to it; commit {FILE} and {LOCK_NAME}, and `kit run` starts it anywhere")
+
+
+def _copy_example(options: Options, name: str, *, beside: object) -> None:
+    if beside:
+        raise BadInputError(f"--example {name} has all of its own", hint=f"leave out {beside}")
+    copied = copy_example(name, Path.cwd())
+    if options.json:
+        print_json({"example": name, "files": [str(file) for file in copied]})
+    say(options, f"copied: {', '.join(file.name for file in copied)}")
+
+
+def _lock_what_was_taken_over(options: Options) -> None:
+    """The lock of a new kit.toml; without a solution the file stays, for its user to change."""
+    try:
+        lock = _solver(options)(_reader(options)())
+    except KitError:
+        say(options, f"{FILE} is written and not locked: change it (`kit add`, `kit remove`, by hand), then `kit lock`")
+        raise
+    _say_locked(options, lock.image, len(lock.packages))
 
 
 @click.command("add", cls=SystemWords)
@@ -212,8 +259,11 @@ def _print_changed(options: Options, changed: Changed, **more: Any) -> None:
         say(options, f"removed {name}")
     if not changed.is_any:
         say(options, f"{changed.folder / FILE} has that already")
-    beside = f"{count(changed.packages, 'package')} beside what {changed.image} has"
-    say(options, f"{LOCK_NAME}: {beside}; `kit run` starts it")
+    _say_locked(options, changed.image, changed.packages)
+
+
+def _say_locked(options: Options, image: str, packages: int) -> None:
+    say(options, f"{LOCK_NAME}: {count(packages, 'package')} beside what {image} has; `kit run` starts it")
 
 
 def _why(package: Added) -> str:

@@ -18,10 +18,10 @@ from kit.environment.wish import choose_for
 from kit.errors import BadInputError
 from kit.frozen import dataclass
 from kit.project.turn import turn
+from kit.takeover import Left, read
 
 if TYPE_CHECKING:
     from kit.screen import Screen
-    from kit.takeover import TakenOver
 
 # What is asked for by whoever asks for nothing.
 WISH = "torch"
@@ -36,15 +36,17 @@ class Made:
     image: str  # as it is written
     chosen: str  # the image that this is on the host
     above: Path | None = None  # the kit.toml that counted in this folder before
+    left: tuple[Left, ...] = ()  # of another tool's file, what could not be taken over
 
 
-def init(folder: Path, wish: str, screen: Screen, *, target: str = "", taken: TakenOver | None = None) -> Made:
+def init(folder: Path, wish: str, screen: Screen, *, target: str = "", source: Path | None = None) -> Made:
     """Write a kit.toml with an environment into a folder; where there is one without, the table is added to it.
 
-    Without a wish the image is the one that `kit resolve torch` names for the host, and stays that. `taken`: what a
-    file of another tool's says. Raises BadInputError where there is an environment already, and what choosing an image
-    raises.
+    Without a wish the image is the one that `source`, a file of another tool's, asks for, or that `kit resolve torch`
+    names for the host, and stays that. Raises BadInputError where there is an environment already or the source cannot
+    be read, and what choosing an image raises.
     """
+    taken = read(source) if source else None
     folder = folder.resolve()
     path, own = folder / FILE, home()
     if own and folder == own.resolve():
@@ -70,4 +72,5 @@ def init(folder: Path, wish: str, screen: Screen, *, target: str = "", taken: Ta
         made = manifest.with_table(text, contents) if is_there else manifest.create(contents)
         paths.write_text(real, made, mode=stat.S_IMODE(real.stat().st_mode) if is_there else 0o644)
     above = None if is_there else known.project_file
-    return Made(file=path, is_new=not is_there, image=written, chosen=image.name, above=above)
+    left = taken.left if taken else ()
+    return Made(file=path, is_new=not is_there, image=written, chosen=image.name, above=above, left=left)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kit.environment.declared import Declared
+from kit import config
+from kit.environment import format
+from kit.environment.declared import Declared, declared
 from kit.environment.format import EnvironmentLock
 from kit.errors import LockError
 from kit.facts.host import Host
@@ -54,7 +56,9 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def lock(wanted: Declared, *_: object) -> EnvironmentLock:
         if any(text.startswith("nosuch") for text in wanted.packages):
             raise LockError("there is no nosuch")
-        return solver(**VERSIONS)(wanted)
+        found = solver(**VERSIONS)(wanted)
+        format.write(wanted.folder, found)
+        return found
 
     monkeypatch.setattr("kit.cli.environment.lock_project", lock)
     return folder
@@ -76,6 +80,7 @@ def test_init_without_a_wish_is_what_resolve_says(kit: Kit, folder: Path) -> Non
         "chosen": "torch-cpu",
         "file": str(folder / "kit.toml"),
         "new": True,
+        "left": [],
     }
     assert 'image = "torch-cpu"' in (folder / "kit.toml").read_text()
 
@@ -123,6 +128,63 @@ def test_init_below_another_project_says_so(kit: Kit, folder: Path, monkeypatch:
     monkeypatch.chdir(folder / "sub")
     assert f"note: {folder}/kit.toml is no longer this folder's" in kit("init", "tf-cpu").err
     assert (folder / "kit.toml").read_text() == "port = 9000\n"
+
+
+REQUIREMENTS = """\
+--extra-index-url https://index.example/simple
+tensorflow-cpu
+einops>=0.7  # for the patches
+./vendored
+"""
+
+
+def test_init_takes_over_what_there_is(kit: Kit, project: Path) -> None:
+    (project / "kit.toml").write_text("port = 9000\n")
+    (project / "requirements.txt").write_text(REQUIREMENTS.partition("\n")[2])
+    done = kit("init", "--from", "requirements.txt")
+    assert done.code == 0, done.err
+    assert "requirements.txt:3: not taken over: ./vendored: " in done.err
+    assert "kit.lock: 1 package beside what tf-cpu has" in done.err
+    text = (project / "kit.toml").read_text()
+    assert text.startswith("port = 9000\n\n# What this project runs in")
+    assert 'packages = [\n    "einops>=0.7",\n]' in text
+    assert (project / "kit.lock").exists()
+
+
+def test_what_was_taken_over_and_has_no_solution_stays_to_be_changed(kit: Kit, project: Path) -> None:
+    (project / "kit.toml").unlink()
+    (project / "requirements.txt").write_text("nosuch==1.0\n")
+    done = kit("init", "tf-cpu", "--from", "requirements.txt")
+    assert done.code == 6
+    assert "kit.toml is written and not locked" in done.err
+    assert '"nosuch==1.0"' in (project / "kit.toml").read_text()
+    assert not (project / "kit.lock").exists()
+
+
+def test_an_index_that_was_taken_over_is_asked_about(kit: Kit, project: Path) -> None:
+    (project / "kit.toml").unlink()
+    (project / "requirements.txt").write_text(REQUIREMENTS)
+    done = kit("init", "--from", "requirements.txt")
+    assert done.code == 2
+    assert "environment.indexes = https://index.example/simple" in done.err
+    assert not (project / "kit.lock").exists()
+
+
+@pytest.mark.parametrize(("file", "code"), [("nosuch.txt", 2), ("what.xyz", 2), (".", 2)])
+def test_a_file_that_is_none_is_said(kit: Kit, folder: Path, file: str, code: int) -> None:
+    (folder / "what.xyz").write_text("x")
+    assert kit("init", "--from", file).code == code
+    assert not (folder / "kit.toml").exists()
+
+
+def test_an_example_is_copied(kit: Kit, folder: Path) -> None:
+    done = kit("init", "--example", "lenet-torch")
+    assert done.code == 0, done.err
+    assert done.err.startswith("copied: kit.toml, ")
+    assert (folder / "lenet.py").exists()
+    assert "has kit.toml, " in kit("init", "--example", "lenet-torch").err
+    assert kit("init", "--example", "nosuch").code == 2
+    assert kit("init", "torch", "--example", "lenet-torch").code == 2
 
 
 def test_add_and_remove(kit: Kit, project: Path) -> None:
@@ -237,10 +299,6 @@ def running(fake_docker: FakeDocker, project: Path) -> FakeDocker:
 
 
 def assert_locked(project: Path) -> None:
-    from kit import config
-    from kit.environment import format
-    from kit.environment.declared import declared
-
     found = declared(config.load(project))
     assert found
     format.write(project, solver()(found))

@@ -166,7 +166,7 @@ LAZY = {
         *("kit.catalog", "kit.catalog.tables", "kit.cli", "kit.cli.defaults", "kit.cli.faults", "kit.cli.sending"),
         *("kit.catalog.names", "kit.cli.near", "kit.spec.request"),
         *("kit.environment.declared", "kit.environment.editable", "kit.environment.guards", "kit.environment.system"),
-        "kit.image.environment",
+        *("kit.image.environment", "kit.project.example"),
         *(
             "kit.config",
             "kit.config.settings",
