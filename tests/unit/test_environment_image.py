@@ -316,6 +316,33 @@ def test_a_build_gets_the_lock_in_sections_and_the_scripts(
     assert given["kit"] == " ".join(sorted(["uv", *image.SCRIPTS]))
 
 
+def test_a_login_for_an_index_is_a_secret_of_the_build(
+    own: Declared,
+    catalog: Catalog,
+    engine: Engine,
+    store: dict[str, Any],
+    fake_docker: FakeDocker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = own.folder / "netrc"
+    file.write_text(
+        "machine index.example login me password word-1\nmachine other.example login me password word-2\n"
+        "default login me password word-3\n"
+    )
+    file.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(file))
+    named = make(own.folder, catalog, replace(EINOPS, index=INDEX), table=f'indexes = ["{INDEX}"]\n')
+    ensured(catalog, named, engine)
+    call = fake_docker.called("buildx", "build")[-1]
+    assert "--secret=id=netrc,env=KIT_BUILD_NETRC" in call.args
+    assert "word-" not in " ".join(call.args)
+    assert call.env["KIT_BUILD_NETRC"] == "machine index.example login me password word-1\n"
+    assert "--mount=type=secret,id=netrc" in dockerfile(catalog, named)
+    plain = make(own.folder, catalog, EINOPS)
+    ensured(catalog, plain, engine)
+    assert "netrc" not in " ".join(fake_docker.called("buildx", "build")[-1].args)
+
+
 def guarded(fact: dict[str, Any], code: int) -> str:
     """What a build prints in which the guards found something."""
     vertex = {"digest": "d", "name": "[stage-1 2/2] RUN x", "started": "2026-11-21T00:00:00Z"}
