@@ -24,7 +24,7 @@ def test_a_projects_environment_is_built_and_run_there(host: Host, client: Clien
     # Of this test alone: no other has built it.
     table = f'project = true\nenv = {{ MARK = "{host.name}-{os.getpid()}" }}\n'
     make(project, load_catalog(), EINOPS, table=table)
-    words = ("--host", host.name, "run", "lab")
+    words = ("--host", host.name, "run", "my-lab")
     network = {variable: os.environ[variable] for variable in INDEX if variable in os.environ}
     done = client.kit(*words, cwd=project, timeout_s=300, **network)
     assert done.stdout == "the code of the project with 0.8.1\n"
