@@ -399,6 +399,7 @@ def _plan(
         requirements=requirements,
         layers={section: text for section, (_, _, text) in _sections(environment)},
         files={SYSTEM_FILE: system} if system else {},
+        netrc=_logins(environment),
         scripts=SCRIPTS,
         uv=catalog.uv_version,
         source_date_epoch=environment.lock.source_date_epoch,
@@ -409,6 +410,23 @@ def _plan(
         options=options,
         progress=progress,
     )
+
+
+def _logins(environment: Environment) -> str:
+    """What the user's ~/.netrc has for the indexes that packages are from, and for no other machine."""
+    import netrc
+    from urllib.parse import urlsplit
+
+    hosts = sorted({urlsplit(p.index).hostname or "" for p in environment.lock.packages if p.index})
+    if not hosts:
+        return ""
+    try:
+        # As uv finds it when it solves.
+        found = netrc.netrc(os.environ.get("NETRC") or os.path.expanduser("~/.netrc"))  # noqa: PTH111
+    except (OSError, netrc.NetrcParseError):
+        return ""
+    logins = {host: found.hosts[host] for host in hosts if host in found.hosts}
+    return "".join(f"machine {host} login {login[0]} password {login[2]}\n" for host, login in logins.items())
 
 
 def _guards(catalog: Catalog, environment: Environment) -> str:

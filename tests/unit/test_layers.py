@@ -149,6 +149,7 @@ LAZY = {
             "importlib",
             "io",
             "logging",
+            "netrc",
             "packaging.markers",
             "packaging.requirements",
             "packaging.specifiers",

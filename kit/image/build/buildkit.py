@@ -12,6 +12,7 @@ from kit.image.buildlog import BuildLog, Log
 
 # The variable of buildx with the proxies and the index, whose passwords would stay in a file when kit is killed.
 SECRETS = "KIT_BUILD_SECRETS"
+NETRC = "KIT_BUILD_NETRC"
 
 
 def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[int, Log]:
@@ -37,7 +38,11 @@ def run(engine: Engine, plan: Plan, output: list[str] | None = None) -> tuple[in
             ],
             lambda line: plan.progress.log(log, log.feed(line)),
             # Else buildx runs git where the folder for temporary files is, in whatever repository is around it.
-            {"BUILDX_GIT_INFO": "false", **({SECRETS: script} if script else {})},
+            {
+                "BUILDX_GIT_INFO": "false",
+                **({SECRETS: script} if script else {}),
+                **({NETRC: plan.netrc} if plan.netrc else {}),
+            },
         )
     return code, log
 
@@ -53,6 +58,8 @@ def _contexts(plan: Plan) -> Iterator[list[str]]:
         arguments.append("--allow=network.host")
     if network.shell_script():
         arguments.append(f"--secret=id=environment,env={SECRETS}")
+    if plan.netrc:
+        arguments.append(f"--secret=id=netrc,env={NETRC}")
     with files.scratch("build") as folder:
         # The image's own folder has its Dockerfile, but of a lock with a parent only what that adds.
         context = folder / plan.name

@@ -87,6 +87,7 @@ class Plan:
     requirements: str  # the whole text of its lock
     layers: Mapping[str, str]  # the same by section
     files: Mapping[str, str] = field(default_factory=dict)  # beside the Dockerfile
+    netrc: str = ""  # logins for indexes, a secret
     scripts: Sequence[str] = STEP_SCRIPTS
     uv: str  # its version
     source_date_epoch: int

@@ -56,7 +56,8 @@ def run(engine: Engine, plan: Plan) -> tuple[int, Log]:
             engine.provide(folder),
         ]
         log = PodmanLog()
-        code = _run(engine, arguments, _secrets(network), log, plan)
+        secrets = {**_secrets(network), **({"netrc": plan.netrc} if plan.netrc else {})}
+        code = _run(engine, arguments, secrets, log, plan)
     if code != 0 and any(LACKS_CONTEXTS in line for line in log.other):
         raise EngineFeatureError(
             f"Podman {engine.info.version} cannot build kit's images: its `podman build` has no --build-context",

@@ -37,8 +37,10 @@ RUN --mount=type=bind,from=kit,source=begin.sh,target=/run/kit/begin \
     --mount=type=cache,id=kit-uv,target=/run/kit/cache \
     --mount=type=bind,from=lock,source=/lock/project.txt,target=/run/kit/wheels.txt \
     --mount=type=bind,from=kit,source=guards.py,target=/run/kit/guards.py \
+    --mount=type=secret,id=netrc \
     . /run/kit/begin \
     && unset KIT_FRAMEWORK_INDEX \
+    && export NETRC=/run/secrets/netrc \
     && install_layer project /opt/kit/venv https://index.example/simple other \
     && settle /opt/kit/venv "WenQuanYi Micro Hei" \
     && /opt/kit/venv/bin/python -I /run/kit/guards.py einops other > /dev/null \

@@ -30,7 +30,7 @@ MDURL = Package(
     replaces="0.1.2",
     hashes=("sha256:6a8f6804087b7128040b2fb2ebe242bdc2affaeaa034d5fc9feeed30b443651b",),
 )
-PYPROJECT = '[project]\nname = "My.Lab"\nversion = "1.2"\nscripts = { lab = "my_lab:main" }\n'
+PYPROJECT = '[project]\nname = "My.Lab"\nversion = "1.2"\nscripts = { my-lab = "my_lab:main" }\n'
 CODE = "def main():\n    import einops\n    print('the code of the project with', einops.__version__)\n"
 
 New = Callable[..., Path]
@@ -133,10 +133,10 @@ def test_kit_run_in_the_folder_is_in_it_and_ps_shows_that(kit: Kit, built: dict[
 
 
 def test_the_project_itself_is_a_package_of_it(kit: Kit, built: dict[str, str], new: New, docker: DockerClient) -> None:
-    folder = new(EINOPS, table='project = true\ncheck = "lab"\n', code=True)
-    assert kit("run", "lab", cwd=folder).stdout == "the code of the project with 0.8.1\n"
+    folder = new(EINOPS, table='project = true\ncheck = "my-lab"\n', code=True)
+    assert kit("run", "my-lab", cwd=folder).stdout == "the code of the project with 0.8.1\n"
     (folder / "my_lab.py").write_text("def main():\n    print('changed')\n")
-    assert kit("run", "lab", cwd=folder).stdout == "changed\n", "editable"
+    assert kit("run", "my-lab", cwd=folder).stdout == "changed\n", "editable"
     checked = kit("verify", "--only", "project", "--only", "packages", cwd=folder)
     assert "project.check" in checked.stdout
     (folder / "my_lab.py").write_text("def main():\n    raise SystemExit('it is broken')\n")
