@@ -60,7 +60,7 @@ def layer(lock: Lock) -> SystemLayer:
 
 @pytest.fixture
 def build(
-    engine: Engine, docker: DockerClient, tf_cpu: str, tmp_path: Path
+    engine: Engine, docker: DockerClient, tf_cpu: str, ca_bundle: Path, tmp_path: Path
 ) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
     """Build an image with the step for a layer, on the small one."""
     context, folder = tmp_path / "kit", tmp_path / "build"
@@ -69,7 +69,7 @@ def build(
     for name in ("begin.sh", "end.sh", "system.sh"):
         shutil.copy(paths.templates_dir() / name, context)
     text = "FROM kit/{{ image }}:latest\nARG SOURCE_DATE_EPOCH=1700000000\nUSER 0:0\n{{ system_step(mark) }}\n"
-    settings = read_settings()
+    settings = read_settings(ca_cert=ca_bundle)
     secrets = [f"--secret=id=ca,src={settings.ca_file}"] if settings.ca_file else []
     secrets += ["--secret=id=environment,env=OF_NETWORK"] if settings.shell_script() else []
 
@@ -135,7 +135,7 @@ def test_what_is_locked_is_installed_and_twice_the_same(
     shown = witness.run(docker, REFERENCE, "dpkg-query", "-W", "-f", "${db:Status-Status} ${Version}", PACKAGE)
     assert shown == f"installed {package.version}"
     assert witness.run(docker, REFERENCE, PACKAGE, "-L", "1", "/opt")
-    left = witness.run(docker, REFERENCE, "sh", "-c", f"grep -rl '{CA_MARK}' /etc /usr/share /var /tmp || true")
+    left = witness.run(docker, REFERENCE, "sh", "-c", f'grep -rlF "{CA_MARK}" /etc /run /tmp /usr/share /var || true')
     assert left == ""
     folders = "ls /var/cache/apt /tmp /var/lib/apt/lists; test ! -e /usr/sbin/policy-rc.d && echo none"
     assert witness.run(docker, REFERENCE, "sh", "-c", folders).split()[-1] == "none"
