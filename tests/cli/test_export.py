@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from kit import config
+from kit.environment.current import inputs_hash
+from kit.environment.declared import declared
 from kit.environment.format import write
 from tests.conftest import Result
 from tests.unit.test_export import EINOPS, FFMPEG, lock
@@ -19,7 +23,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "project"
     (folder / "sub").mkdir(parents=True)
     (folder / "kit.toml").write_text('[environment]\nimage = "tf-cpu"\npackages = ["einops"]\n', encoding="utf-8")
-    write(folder, lock(EINOPS, system=(FFMPEG,)))
+    project = declared(config.load(folder, {}))
+    assert project is not None
+    write(folder, replace(lock(EINOPS, system=(FFMPEG,)), inputs_hash=inputs_hash(project)))
     monkeypatch.chdir(folder / "sub")
     return folder
 
@@ -48,3 +54,10 @@ def test_a_form_that_is_none(kit: Kit, project: Path) -> None:
     result = kit("export", "conda")
     assert result.code == 2
     assert "'requirements', 'environment.yml', 'pylock'" in result.err
+
+
+def test_a_lock_that_is_behind_is_said(kit: Kit, project: Path) -> None:
+    (project / "kit.toml").write_text('[environment]\nimage = "tf-cpu"\npackages = ["rich"]\n', encoding="utf-8")
+    result = kit("export", "requirements")
+    assert result.code == 0
+    assert "warning: what kit.toml asks for has changed" in result.err

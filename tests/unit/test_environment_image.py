@@ -356,7 +356,7 @@ def guarded(fact: dict[str, Any], code: int) -> str:
 def test_what_the_guards_find_ends_the_build_or_is_said(
     own: Declared, catalog: Catalog, engine: Engine, store: dict[str, Any], fake_docker: FakeDocker
 ) -> None:
-    fact = {"guard": "libraries", "package": "einops", "library": "libx.so.1", "file": "einops/x.so", "stops": True}
+    fact = {"guard": "libraries", "package": "einops", "libraries": ["libx.so.1"], "file": "einops/x.so", "stops": True}
     ensured(catalog, replace(own), engine)
     fake_docker.reply("buildx", "build", stdout=guarded(fact, 1), code=1)
     named = make(own.folder, catalog, EINOPS, table='env = { A = "b" }\n')
