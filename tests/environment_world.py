@@ -108,7 +108,7 @@ def variables(root: Path) -> dict[str, str]:
 
 def _make_catalog(folder: Path) -> None:
     folder.mkdir()
-    for name in ("bases.toml", "cuda.toml", "platforms.toml"):
+    for name in ("bases.toml", "cuda.toml", "platforms.toml", "guards.toml"):
         (folder / name).write_bytes((load_catalog().folder / name).read_bytes())
     for name in ("gpus.toml", "wheels.toml", "chips.toml", "devices.tsv"):
         (folder / name).write_text("")

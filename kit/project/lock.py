@@ -6,17 +6,20 @@ import dataclasses
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from kit import paths
 from kit.catalog import load_catalog
 from kit.decide import compat
 from kit.engine import connect
 from kit.environment import format, wish
 from kit.environment.current import differences
+from kit.environment.guards import after_solve
 from kit.environment.solve import solve
 from kit.errors import CheckFailedError, LockError, NoEngineError
 from kit.frozen import dataclass
 from kit.host import read_gpus
 from kit.image.build.ensure import ImageOptions
 from kit.image.build.options import BuildOptions
+from kit.locks.format import read_lock
 from kit.network import read_settings
 from kit.project.system import lock_system
 from kit.project.turn import turn
@@ -94,8 +97,23 @@ def lock(declared: Declared, ask: LockAsk, screen: Screen) -> Locked:
             network=ask.image.build.network,
             say=screen.say,
         )
+        _guard(catalog, image, new, screen)
         new = dataclasses.replace(new, system=_system(catalog, declared, image, present, ask, screen))
         return Locked(lock=new, before=present, is_new=format.write(declared.folder, new))
+
+
+def _guard(catalog: Catalog, image: Image, new: EnvironmentLock, screen: Screen) -> None:
+    """Say what no resolver sees of a solution; raises LockError for what there is no environment with."""
+    found = after_solve(catalog, image, read_lock(paths.images_dir() / image.name, image), new)
+    if stopping := [finding for finding in found if finding.stops]:
+        first, *others = stopping
+        raise LockError(
+            f"kit.lock is not written: {first.message}",
+            details=tuple(finding.message for finding in others),
+            hint=first.hint,
+        )
+    for finding in found:
+        screen.say(f"warning: {finding.message}" + (f"; {finding.hint}" if finding.hint else ""))
 
 
 def check(declared: Declared) -> EnvironmentLock:

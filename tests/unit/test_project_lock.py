@@ -20,6 +20,7 @@ from kit.environment import format
 from kit.environment.current import inputs_hash
 from kit.environment.declared import Declared
 from kit.environment.format import EnvironmentLock, SystemLayer
+from kit.environment.guards import Finding
 from kit.errors import CheckFailedError, LockError, NoEngineError
 from kit.facts.host import Host
 from kit.locks.format import sha256
@@ -228,3 +229,20 @@ def test_a_lock_is_whole_when_locking_is_killed(tmp_path: Path, monkeypatch: pyt
     begun = time.monotonic()
     with turn(tmp_path):
         assert time.monotonic() - begun < 5
+
+
+def test_what_a_guard_stops_is_not_written(
+    catalog: Catalog, tmp_path: Path, screen: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        Finding(guard="cpu", package="x", message="x is built for the CPU", hint="take y", stops=stops)
+        for stops in (True, False)
+    ]
+    monkeypatch.setattr(project, "after_solve", lambda *_: found)
+    with pytest.raises(LockError, match="x is built for the CPU") as raised:
+        project.lock(declared(tmp_path, "einops"), LockAsk(), screen)
+    assert raised.value.hint == "take y"
+    assert format.read(tmp_path) is None
+    del found[0]
+    project.lock(declared(tmp_path, "einops"), LockAsk(), screen)
+    assert "warning: x is built for the CPU; take y" in screen.said
