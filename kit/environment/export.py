@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kit import paths
 from kit.catalog import Catalog
 from kit.config.files import parse
-from kit.environment.format import LOCK_NAME, EnvironmentLock, read
+from kit.environment.format import BUILT, LOCK_NAME, EnvironmentLock, read
 from kit.errors import LockError
 from kit.frozen import dataclass
 from kit.locks.format import Lock, Requirement, parse_requirements, read_lock
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from kit.catalog.rows import Image
 
 FORMS = ("requirements", "environment.yml", "pylock")
-# What `Package.index` is of a wheel that was built here.
-BUILT = "built"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from kit.locks.format import Requirement, parse_requirements, sha256
 LOCK_NAME = "kit.lock"
 SCHEMA = 1
 LOCK_AGAIN = "`kit lock` in the project's folder writes it anew"
+# What `Package.index` is of a wheel that was built where the lock was made.
+BUILT = "built"
 _LIMIT_BYTES = 2**24
 # No blank, quote, `$` or other sign that a shell or apt would read as more than a letter.
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:_/%=-]{0,499}")
@@ -28,7 +30,7 @@ class Package:
     name: str
     version: str
     marker: str = ""
-    index: str = ""  # where it is from, when that is not PyPI; for a wheel that was built here `built`
+    index: str = ""  # where it is from, when that is not PyPI; `BUILT` for one that was built
     source: str = ""  # of one that was built: `NAME==VERSION` of the index, or `git+URL@COMMIT`
     replaces: str = ""  # the image's version, whose place it takes
     hashes: tuple[str, ...]  # sha256:…, of every wheel that may be taken
@@ -88,6 +90,14 @@ class EnvironmentLock:
         indexes = [package.index for package in self.packages]
         system = [dataclasses.asdict(layer) for layer in self.system]
         return sha256(json.dumps([self.image, self.image_lock, self.requirements, indexes, system]))
+
+    @property
+    def versions(self) -> dict[str, tuple[str, ...]]:
+        """The versions of each package in it, in its order: several where they differ between Pythons."""
+        found: dict[str, list[str]] = {}
+        for package in self.packages:
+            found.setdefault(package.name, []).append(package.version)
+        return {name: tuple(dict.fromkeys(versions)) for name, versions in found.items()}
 
     def text(self) -> str:
         """The file. Equal locks are equal bytes."""

@@ -94,7 +94,7 @@ def read_environment(catalog: Catalog, declared: Declared) -> Environment:
     if found := differences(catalog, declared, lock):
         raise LockError(f"{file} is stale: {found[0]}", details=tuple(found[1:]), hint=LOCK_IT)
     for package in lock.packages:
-        if package.index == "built":
+        if package.index == format.BUILT:
             raise LockError(
                 f"{file}: {package.name} {package.version} was built where the lock was made, and kit takes no such "
                 "wheel along",

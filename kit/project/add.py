@@ -123,23 +123,15 @@ def _names(packages: tuple[str, ...]) -> set[str]:
     return {canonicalize_name(Requirement(entry).name) for entry in packages}
 
 
-def _versions(lock: EnvironmentLock) -> dict[str, tuple[str, ...]]:
-    """The versions of each package that kit.lock adds, the lowest first."""
-    found: dict[str, list[str]] = {}
-    for package in lock.packages:
-        found.setdefault(canonicalize_name(package.name), []).append(package.version)
-    return {name: tuple(sorted(set(versions), key=Version)) for name, versions in found.items()}
-
-
 def _unbounded(before: tuple[str, ...], after: tuple[str, ...], lock: EnvironmentLock) -> dict[str, str]:
     """The versions of packages that are new in the list. What the image has goes with it, and needs no bound."""
     new = _names(after) - _names(before)
-    return {name: versions[0] for name, versions in _versions(lock).items() if name in new}
+    return {name: min(versions, key=Version) for name, versions in lock.versions.items() if name in new}
 
 
 def _changed(before: Declared, after: Declared, lock: EnvironmentLock) -> Changed:
     added = tuple(text for text in after.packages if text not in before.packages)
-    mine = _versions(lock)
+    mine = lock.versions
     images = versions_in(lock.image) if _names(added) - mine.keys() else {}
 
     def entry(text: str) -> Entry:

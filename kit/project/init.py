@@ -46,8 +46,8 @@ def init(folder: Path, wish: str, screen: Screen, *, target: str = "", source: P
     names for the host, and stays that. Raises BadInputError where there is an environment already or the source cannot
     be read, and what choosing an image raises.
     """
-    taken = read(source) if source else None
     folder = folder.resolve()
+    taken = read(source, folder=folder) if source else None
     path, own = folder / FILE, home()
     if own and folder == own.resolve():
         raise BadInputError(

@@ -64,9 +64,9 @@ class Locked:
     @property
     def changes(self) -> tuple[Change, ...]:
         """What is otherwise than before, by name."""
-        before, after = _versions(self.before), _versions(self.lock)
+        before, after = self.before.versions if self.before else {}, self.lock.versions
         return tuple(
-            Change(name=name, before=before.get(name, ""), after=after.get(name, ""))
+            Change(name=name, before=" or ".join(before.get(name, ())), after=" or ".join(after.get(name, ())))
             for name in sorted({*before, *after})
             if before.get(name) != after.get(name)
         )
@@ -189,10 +189,3 @@ def _system(
         screen.say("no engine answers: packages of the distribution stay as they are locked")
         return kept
     return lock_system(catalog, declared, image, engine, ask.image, present, screen, upgrade=ask.upgrade)
-
-
-def _versions(lock: EnvironmentLock | None) -> dict[str, str]:
-    found: dict[str, list[str]] = {}
-    for package in lock.packages if lock else ():
-        found.setdefault(package.name, []).append(package.version)
-    return {name: " or ".join(dict.fromkeys(versions)) for name, versions in found.items()}

@@ -170,6 +170,18 @@ def test_an_index_that_was_taken_over_is_asked_about(kit: Kit, project: Path) ->
     assert not (project / "kit.lock").exists()
 
 
+def test_a_project_in_another_folder_is_not_this_one(kit: Kit, project: Path) -> None:
+    (project / "kit.toml").unlink()
+    (project / "other").mkdir()
+    (project / "other/pyproject.toml").write_text(
+        '[project]\nname = "other"\nversion = "1"\ndependencies = ["einops"]\n'
+    )
+    done = kit("init", "tf-cpu", "--from", "other/pyproject.toml")
+    assert done.code == 0, done.err
+    assert "it lies in another folder than kit.toml" in done.err
+    assert "project = true" not in (project / "kit.toml").read_text()
+
+
 @pytest.mark.parametrize(("file", "code"), [("nosuch.txt", 2), ("what.xyz", 2), (".", 2)])
 def test_a_file_that_is_none_is_said(kit: Kit, folder: Path, file: str, code: int) -> None:
     (folder / "what.xyz").write_text("x")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
 
 from kit import config, paths
 from kit.catalog import load_catalog
+from kit.environment import format
+from kit.environment.current import differences
 from kit.environment.declared import declared
 from kit.errors import BadInputError
 from kit.project.example import SUFFIXES, copy_example, example_names
@@ -46,6 +49,15 @@ def test_an_example_is_a_project_whose_script_says_how_it_is_run(name: str, tmp_
     }
     for module in modules & {"transformers", "torch_geometric", "keras_tuner"}:
         assert f'"{module.replace("_", "-")}"' in text
+
+
+@pytest.mark.parametrize("name", example_names())
+def test_the_lock_of_an_example_is_up_to_date(name: str) -> None:
+    folder = paths.examples_dir() / name
+    found, lock = declared(config.load(folder, {"KIT_CONFIG": os.devnull})), format.read(folder)
+    assert found is not None
+    assert lock is not None
+    assert differences(load_catalog(), found, lock) == [], f"`kit lock` in {folder} writes it anew"
 
 
 @pytest.mark.parametrize("name", example_names())
