@@ -24,6 +24,11 @@ def catalog_dir() -> Path:
     return _PACKAGE / "catalog"
 
 
+def base_dir() -> Path:
+    """The folder of the code and scripts that make bases."""
+    return _PACKAGE / "image" / "base"
+
+
 def is_checkout() -> bool:
     """True when kit runs from a source checkout, where `kit render` and `kit lock` may write."""
     return (_PACKAGE.parent / "templates").is_dir() and (_PACKAGE.parent / "pyproject.toml").is_file()

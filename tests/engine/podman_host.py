@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 import kit
-from kit import apt, paths
 from kit.engine import connect
 from kit.image import base
 from tests.engine.remote.accounts import Account, add_account, remove_account
@@ -58,7 +57,7 @@ def skip_without() -> None:
 
 def base_archive(folder: Path) -> Path:
     """kit's Debian base as an archive: the one kept on disk, else a new one in the folder."""
-    archive = paths.cache_dir() / "base" / f"bookworm-{apt.architecture()}.tar"
+    archive = base.archive_of("bookworm")
     if not archive.is_file():
         archive = folder / "base.tar"
         base.make("bookworm", archive, connect())

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kit import apt
+from kit import apt, paths
 from kit.apt import Source
 from kit.engine import Engine
 from kit.errors import BadInputError, DiskFullError, EngineError, NetworkError, NoEngineError
@@ -349,3 +349,26 @@ def test_mirror_of_an_ubuntu_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert [source.suite for source in found.sources] == ["bookworm", "bookworm-security"]
     with pytest.raises(NetworkError, match="has no trixie"):
         mirror.choose_mirror("trixie", "", tmp_path)
+
+
+def test_a_base_that_another_version_of_kit_made_is_not_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    archive = base.archive_of("bookworm")
+    loaded: list[Path] = []
+    older = archive.with_name(f"bookworm-{apt.architecture()}.tar")
+    older.write_bytes(b"of another maker")
+
+    def load(suite: str, archive: Path, _: Engine) -> base.BaseImage:
+        loaded.append(archive)
+        return base.BaseImage(reference=base.reference(suite), content_hash="0" * 64, suite=suite)
+
+    monkeypatch.setattr(base, "find", lambda *_: None)
+    monkeypatch.setattr(base, "_load", load)
+    monkeypatch.setattr(base, "make", lambda _, archive, *__, **___: archive.write_bytes(b"made"))
+    base.ensure("bookworm", Engine())
+    base.ensure("bookworm", Engine())
+    assert loaded == [archive, archive]
+    assert archive.read_bytes() == b"made"
+    assert not older.exists()
+    monkeypatch.setattr(paths, "base_dir", lambda: tmp_path)
+    assert base.archive_of("bookworm") != archive, "what makes a base is part of its name"

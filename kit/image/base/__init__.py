@@ -6,6 +6,7 @@ The same packages from the same mirror give the same bytes and the same image ID
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ def ensure(
         return present
     folder = paths.cache_folder("base")
     with files.locked(folder / f"{suite}.lock", say=on_message):
-        archive = folder / f"{suite}-{apt.architecture()}.tar"
+        archive = archive_of(suite)
         made = None
         if archive.is_file() and not force and not mirror:
             on_message(f"loading {reference(suite)} as it was made before")
@@ -79,12 +80,25 @@ def ensure(
                 made = _load(suite, archive, engine)
         if made is None:
             make(suite, archive, engine, mirror=mirror, on_message=on_message)
+            for other in folder.glob(f"{suite}-{apt.architecture()}*.tar"):
+                if other != archive:
+                    other.unlink(missing_ok=True)
             made = _load(suite, archive, engine)
     if made is None:
         raise EngineError(
             f"the engine took {archive} and has no {reference(suite)} now", hint=f"run `kit base make {suite} --force`"
         )
     return made
+
+
+def archive_of(suite: str) -> Path:
+    """Where the base of a suite is kept on disk. Its name has a hash of what makes one: another version of kit may make
+    another base of the same packages, and images on the two would differ.
+    """
+    maker = hashlib.sha256()
+    for file in sorted(paths.base_dir().glob("*.*")):
+        maker.update(file.read_bytes())
+    return paths.cache_folder("base") / f"{suite}-{apt.architecture()}-{maker.hexdigest()[:8]}.tar"
 
 
 def _load(suite: str, archive: Path, engine: Engine) -> BaseImage | None:

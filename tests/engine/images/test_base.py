@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from docker import DockerClient
 
-from kit import paths, process
+from kit import process
 from kit.engine import Engine, connect
 from kit.errors import DiskFullError, NetworkError, NoEngineError
 from kit.image import base
@@ -52,7 +52,7 @@ def test_base_removed_from_the_engine_is_loaded_from_disk(
         said: list[str] = []
         assert base.ensure("bookworm", engine, on_message=said.append) == made
         assert said == [f"loading {made.reference} as it was made before"]
-        (paths.cache_dir() / f"base/bookworm-{architecture()}.tar").write_bytes(b"no archive")
+        base.archive_of("bookworm").write_bytes(b"no archive")
         docker.images.remove(made.reference)
         assert base.ensure("bookworm", engine, on_message=print) == made, "a broken archive is made anew"
     finally:
